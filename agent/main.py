@@ -1,0 +1,229 @@
+"""The agent's life: say hello, take one request, read the volume, send what changed, end.
+
+Whatever ends the other side (end of input, a hangup, silence) ends the agent through its
+`finally` blocks.  Format: blockdiff-protocol(5), "Life of a connection".
+"""
+
+import os
+import platform
+import signal
+import sys
+import threading
+import traceback
+
+from blockdiff import __version__
+from blockdiff.formats import BYTES_OF_DIGEST, FormatError, check_block_size, messages
+from blockdiff.link import Link, LinkClosed, LinkSilent
+
+from . import native, scan, volume
+from .errors import AgentError
+
+_HELLO_TIMEOUT_S = 120.0  # until the request brings the server's own
+_EXIT_FAILED = 1  # said so over the wire
+_EXIT_LOST = 95  # the server is gone: nobody is there to read why
+_EXIT_BUG = 99
+
+
+class _Ended(Exception):
+    """A signal asked us to end."""
+
+
+def claim_wire():
+    """Keep the wire to ourselves; children get /dev/null in and stderr out."""
+    wire_in, wire_out = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return wire_in, wire_out
+
+
+def _writer(wire):
+    def write(data):
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(wire, rest) :]
+
+    return write
+
+
+class _Finish:
+    """Whether the work is done: then the end of the connection is no news."""
+
+    def __init__(self):
+        self.done = False
+
+    def dead(self, why):
+        """Wake the main thread, which may be blocked in a write; if that fails, end without it."""
+        if self.done:
+            return
+        os.kill(os.getpid(), signal.SIGTERM)
+        timer = threading.Timer(20, os._exit, (_EXIT_LOST,))
+        timer.daemon = True
+        timer.start()
+
+
+def main():
+    """Serve one request on stdin and stdout; exits."""
+
+    def end(number, frame):
+        raise _Ended(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, end)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    finish = _Finish()
+    status = _EXIT_LOST
+    try:
+        wire_in, wire_out = claim_wire()
+        write = _writer(wire_out)
+        write(messages.SYNC_MARK)
+        link = Link(lambda size: os.read(wire_in, size), write, _HELLO_TIMEOUT_S, finish.dead)
+        status = _serve(link, finish)
+    except (_Ended, LinkClosed, LinkSilent, OSError) as error:
+        sys.stderr.write("blockdiff agent: ended early: %s\n" % (error or "signal"))
+    except FormatError as error:
+        sys.stderr.write("blockdiff agent: the server broke the protocol: %s\n" % error)
+    except Exception:
+        traceback.print_exc()
+        status = _EXIT_BUG
+    sys.stderr.flush()
+    # threads may be blocked in reads that never end; nothing of ours is left to clean up
+    os._exit(status)
+
+
+def _serve(link, finish):
+    digester = native.digester("xxh128") or native.digester("md5")
+    link.send(
+        messages.HELLO,
+        messages.encode_talk(
+            {
+                "protocol": messages.PROTOCOL,
+                "program": __version__,
+                "python": platform.python_version(),
+                "host": platform.node(),
+                "cores": os.cpu_count() or 1,
+                "digest": digester.name,
+                "codec": native.compressor().name,
+            }
+        ),
+    )
+    kind, payload = link.receive()
+    if kind != messages.REQUEST:
+        raise FormatError("expected a request, got frame %d" % kind)
+    request = messages.decode_talk(
+        payload,
+        path=str,
+        block_size=int,
+        digest=str,
+        others=bool,
+        old=(int, type(None)),
+        compress=bool,
+        jobs=int,
+        bwlimit=int,
+        timeout_s=(int, float),
+    )
+    link.set_timeout(max(1.0, float(request["timeout_s"])))
+    try:
+        _read_volume(link, request)
+        status = 0
+    except AgentError as error:
+        link.send(messages.FAILED, messages.encode_talk({"error": error.error, "args": [str(a) for a in error.args]}))
+        status = _EXIT_FAILED
+    finish.done = True
+    return status
+
+
+class _OldDigests:
+    """The parent's digests as they arrive, handed out by the extent."""
+
+    def __init__(self, link, count):
+        self._link = link
+        self._left = count  # not yet handed out
+        self._to_come = count * BYTES_OF_DIGEST
+        self._held = bytearray()
+
+    def __call__(self, count):
+        count = min(count, self._left)
+        self._left -= count
+        size = count * BYTES_OF_DIGEST
+        while len(self._held) < size:
+            kind, payload = self._link.receive()
+            if kind != messages.DIGESTS or not 0 < len(payload) <= min(messages.MAX_DIGESTS, self._to_come):
+                raise FormatError("expected digests, got frame %d of %d bytes" % (kind, len(payload)))
+            self._to_come -= len(payload)
+            self._held += payload
+        digests = bytes(self._held[:size])
+        del self._held[:size]
+        return digests
+
+
+def _default_jobs():
+    """Leave a core to the host where it has more than two."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        cores = os.cpu_count() or 1
+    return max(1, min(cores if cores <= 2 else cores - 1, 8))
+
+
+def _read_volume(link, request):
+    block_size = check_block_size(request["block_size"])
+    digester = native.digester(request["digest"])
+    if digester is None or request["digest"] not in ("md5", "xxh128"):
+        raise FormatError("no digest %r here" % request["digest"])
+    other = native.digester("xxh128" if digester.name == "md5" else "md5") if request["others"] else None
+    if request["old"] is not None and not 0 <= request["old"] < 1 << 56:
+        raise FormatError("parent of %d blocks" % request["old"])
+    old = None if request["old"] is None else _OldDigests(link, request["old"])
+    source = volume.Volume(request["path"].encode("utf-8", "surrogateescape"))
+    try:
+        link.send(messages.OPENED, messages.encode_talk({"size": source.size, "kind": source.kind}))
+        jobs = min(64, request["jobs"]) if request["jobs"] > 0 else _default_jobs()
+        work = scan.Scan(source, block_size, digester, other, old, request["compress"], jobs)
+        _send(link, work, scan.Pace(max(0, request["bwlimit"])))
+        source.check_size()
+    finally:
+        source.close()
+    link.send(
+        messages.END,
+        messages.encode_talk(
+            {
+                "total": work.total,
+                "changed": work.changed,
+                "zero": work.zero,
+                "read": work.read,
+                "digests": work.digest_hashes(),
+            }
+        ),
+    )
+
+
+def _send(link, work, pace):
+    """Send every extent, joining neighbours of which nothing is to be told."""
+    first = count = 0
+    for extent, result in work.results():
+        quiet = len(result.runs) == 1 and result.runs[0][0] == messages.SAME and not result.others
+        if quiet and count + extent.count <= messages.MAX_COUNT:
+            if not count:
+                first = extent.first
+            count += extent.count
+            continue
+        if count:
+            _send_extent(link, pace, messages.Extent(first, [(messages.SAME, count)], b"", b""))
+            count = 0
+        if quiet:
+            first, count = extent.first, extent.count
+            continue
+        _send_extent(link, pace, messages.Extent(extent.first, result.runs, result.told, result.others))
+        for codec, length, body in result.frames:
+            pace.spend(len(body))
+            link.send_metered(messages.DATA, (messages.encode_data_header(codec, length), body))
+    if count:
+        _send_extent(link, pace, messages.Extent(first, [(messages.SAME, count)], b"", b""))
+
+
+def _send_extent(link, pace, extent):
+    data = messages.encode_extent(extent)
+    pace.spend(len(data))
+    link.send_metered(messages.EXTENT, (data,))

@@ -1,0 +1,3 @@
+"""Block-level incremental backups."""
+
+__version__ = "1.0.0"

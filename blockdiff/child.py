@@ -1,0 +1,76 @@
+"""A program run in the foreground on somebody's behalf: its exit code, its signals.
+
+A wrapper such as mysqllock or cronlog must be as good as the program it wraps: what
+it is sent it passes on, and what the program ended with it ends with. Exit codes are
+the shell's: 126 not executable, 127 not found, 128 + N after signal N.
+"""
+
+import signal
+import subprocess
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+from blockdiff.errors import Interrupted
+
+PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+def exit_code(status: int) -> int:
+    """Return a process's returncode as the shell would report it."""
+    return 128 - status if status < 0 else status
+
+
+def exit_code_unstarted(error: OSError) -> int:
+    """Return the shell's exit code for a program that could not be started."""
+    return 127 if isinstance(error, FileNotFoundError) else 126
+
+
+class Signals:
+    """What HUP, INT and TERM do while a wrapper is at work, as a context manager.
+
+    Before `start` they raise Interrupted wherever the wrapper is, so that its `finally`
+    blocks run; from `start` on they go to the child, and nothing is raised any more.
+    Use it in the main thread: only there can handlers be set.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[int] = []  # since start was called
+        self._child: subprocess.Popen[bytes] | None = None
+        self._starting = False
+        self._previous: list[tuple[int, Any]] = []
+
+    def __enter__(self) -> "Signals":
+        for number in PASSED_ON:
+            # a signal that was ignored when we were started (nohup) stays ignored
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._previous.append((number, signal.signal(number, self._arrive)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous:
+            signal.signal(number, handler)
+
+    def start(self, spawn: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+        """Start the child and return it; a signal that arrives meanwhile is kept for it."""
+        self._starting = True
+        try:
+            child = spawn()
+        except BaseException:
+            self._starting = False
+            raise
+        self._child = child
+        for number in tuple(self.received):
+            child.send_signal(number)
+        return child
+
+    def _arrive(self, number: int, frame: FrameType | None) -> None:
+        if self._child is not None:
+            self.received.append(number)
+            self._child.send_signal(number)  # does nothing once the child was waited for
+        elif self._starting:
+            self.received.append(number)
+        else:
+            raise Interrupted(signal.Signals(number).name, 128 + number)

@@ -1,0 +1,175 @@
+"""mysqllock [OPTIONS] COMMAND ARGS...: run a command while a database server is locked."""
+
+import itertools
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from blockdiff import mysqlaccount, mysqllock, optionfile, readlock
+from blockdiff.errors import LockUnreachable, ProgramMissing
+from blockdiff.mysqlaccount import Account
+
+OPTION_FILES = ("/etc/my.cnf", "/etc/mysql/my.cnf", "~/.my.cnf")
+_LIMITS = readlock.Limits()
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("--user", metavar="NAME", help="Account at the server.  [default: USER, else root]")
+@click.option(
+    "--password",
+    metavar="TEXT",
+    help="Its password. Better left to an option file or MYSQL_PWD: a command line can be seen by others"
+    " until mysqllock has taken this out of its own.",
+)
+@click.option("--password-fd", type=int, hidden=True)
+@click.option("--host", metavar="NAME", help="The server; localhost means its socket.  [default: localhost]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Its TCP port.  [default: 3306]")
+@click.option("--socket", metavar="PATH", help="Its unix socket.")
+@click.option("--db", metavar="NAME", help="Database to use.  [default: mysql, where it may be used]")
+@click.option(
+    "--defaults-file",
+    type=click.Path(exists=True, dir_okay=False, readable=True),
+    help="Read only this option file.  [default: " + ", ".join(OPTION_FILES) + "]",
+)
+@click.option("--ssl", is_flag=True, help="Refuse a connection that is not encrypted.")
+@click.option("--ssl-ca", metavar="FILE", help="Authorities to trust; the server must prove itself.")
+@click.option("--ssl-cert", metavar="FILE", help="Our certificate.")
+@click.option("--ssl-key", metavar="FILE", help="Its key.")
+@click.option("--ssl-verify-server-cert", is_flag=True, help="Check that its certificate names the host.")
+@click.option(
+    "--method",
+    type=click.Choice(readlock.METHODS),
+    default=readlock.FTWRL.name,
+    show_default=True,
+    help="FLUSH TABLES WITH READ LOCK; BACKUP STAGE (MariaDB 10.4.1 and newer); the latter where there is one.",
+)
+@click.option("--before", metavar="STATEMENT", help="Lock with this statement instead.")
+@click.option("--after", metavar="STATEMENT", help="Unlock with this.  [default: UNLOCK TABLES]")
+@click.option(
+    "--wait-query",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    default=_LIMITS.wait_query_s,
+    show_default=True,
+    help="Lock only when no query has been running for so long.",
+)
+@click.option(
+    "--wait-timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    default=_LIMITS.wait_timeout_s,
+    show_default=True,
+    help="Give up when there was no such moment for so long. Nobody is held up meanwhile.",
+)
+@click.option(
+    "--lock-timeout",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    default=_LIMITS.lock_timeout_s,
+    show_default=True,
+    help="Give up when the lock itself is not granted for so long. Writers wait meanwhile.",
+)
+@click.option(
+    "--max-hold",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    default=mysqllock.MAX_HOLD_S,
+    show_default=True,
+    help="Release the lock after so long even if the command still runs; then exit with 42.",
+)
+@click.option("--kill-long-queries", is_flag=True, help="Kill what is still in the way after --wait-timeout.")
+@click.argument("words", metavar="COMMAND [ARGS]...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def command(context: click.Context, /, words: tuple[str, ...], **options: Any) -> None:
+    """Run COMMAND while all tables of a MySQL or MariaDB server are locked for reading.
+
+    The exit code is COMMAND's (128 + N after signal N), or 40 if there is no connection to the
+    server, 41 if the lock was not granted in time, 42 if it was lost before COMMAND had ended.
+    """
+    if options["password"] is not None:
+        _start_anew(options["password"])
+    if shutil.which(words[0]) is None:
+        raise ProgramMissing(words[0])  # now, not when everybody waits
+    limits = readlock.Limits(
+        wait_query_s=options["wait_query"],
+        wait_timeout_s=options["wait_timeout"],
+        lock_timeout_s=options["lock_timeout"],
+        kill_long_queries=options["kill_long_queries"],
+    )
+    lock = readlock.ReadLock(_account(options), _method(options), limits, log=_log)
+    outcome = mysqllock.run(words, lock, environ=os.environ, max_hold_s=options["max_hold"], log=_log)
+    context.exit(outcome.exit_code)
+
+
+def _account(options: dict[str, Any]) -> Account:
+    """Return the account, saying which option files were not read."""
+    files = [options["defaults_file"]] if options["defaults_file"] else OPTION_FILES
+    if options["password_fd"] is not None:
+        with open(options["password_fd"], encoding="utf-8", errors="surrogateescape") as pipe:
+            options["password"] = pipe.read()
+    try:
+        said = optionfile.read(Path(os.path.expanduser(path)) for path in files)
+        for warning in said.warnings:
+            _log(f"warning: {warning}")
+        return mysqlaccount.resolve(options, said.values, os.environ)
+    except OSError as error:
+        raise LockUnreachable(f"{error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise LockUnreachable(f"an option file: {error}") from error
+
+
+def _method(options: dict[str, Any]) -> str | readlock.Method:
+    """Return the method's name, or the one that --before and --after make."""
+    before, after = options["before"], options["after"]
+    if before is None and after is None:
+        return str(options["method"])
+    if options["method"] != readlock.FTWRL.name:
+        raise click.UsageError("--before and --after do not go with --method")
+    if before is None:
+        return readlock.Method(readlock.FTWRL.name, readlock.FTWRL.lock, after)
+    return readlock.Method("custom", (before,), after or readlock.FTWRL.unlock)
+
+
+def _without_password(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """Return our arguments without the password, and the password; COMMAND's are left alone."""
+    flags = {name for option in command.params if getattr(option, "is_flag", False) for name in option.opts}
+    kept: list[str] = []
+    password = None
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--" or not argument.startswith("-"):
+            return [*kept, argument, *rest], password
+        name, equals, value = argument.partition("=")
+        if name == "--password":
+            password = value if equals else next(rest, "")
+        elif equals or name in flags:
+            kept.append(argument)
+        else:
+            kept += [argument, *itertools.islice(rest, 1)]
+    return kept, password
+
+
+def _start_anew(password: str) -> None:
+    """Become the same command without the password among its arguments, where it has one there.
+
+    The password goes through a pipe that is read and closed before COMMAND starts.
+    """
+    arguments, typed = _without_password(sys.argv[1:])
+    ours = len(sys.orig_argv) - len(sys.argv[1:])
+    if typed != password or sys.orig_argv[ours:] != sys.argv[1:]:
+        return  # called by a program: its arguments are not ours to show
+    reader, writer = os.pipe()
+    os.write(writer, os.fsencode(password))
+    os.close(writer)
+    os.set_inheritable(reader, True)
+    words = [sys.executable, *sys.orig_argv[1:ours], f"--password-fd={reader}", *arguments]
+    os.execv(sys.executable, words)
+
+
+def _log(text: str) -> None:
+    click.echo(text, err=True)

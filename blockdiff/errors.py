@@ -1,0 +1,230 @@
+"""Everything that can go wrong, and the exit code a script sees for it.
+
+One class per thing that a person would do something different about. The first
+line of a class's docstring is its message; `hint` is the next step, if there is
+one that is always right. Ranges: 10 the set, 20 the source host, 30 the volume or
+target, 40 the database lock, 50 integrity. Format: blockdiff(7), "Exit codes".
+"""
+
+
+class BlockdiffError(Exception):
+    """blockdiff could not do what was asked: {}"""
+
+    exit_code = 1
+    hint = ""
+
+    def __init__(self, *args: object, hint: str = "") -> None:
+        super().__init__(*args)
+        if hint:
+            self.hint = hint
+
+    def __str__(self) -> str:
+        text = (type(self).__doc__ or "").splitlines()[0].format(*self.args)
+        return f"{text} (hint: {self.hint})" if self.hint else text
+
+
+# 10-19: the set and the folder it lies in
+
+
+class NoSuchSet(BlockdiffError):
+    """no such set: {}"""
+
+    exit_code = 10
+    hint = "blockdiff-list FOLDER shows the sets in a folder"
+
+
+class NoSuchVersion(BlockdiffError):
+    """{} has no version {}"""
+
+    exit_code = 11
+    hint = "blockdiff-list NAME shows the versions of a set"
+
+
+class SetLocked(BlockdiffError):
+    """{} is locked by another run"""
+
+    exit_code = 12
+    hint = "wait until that run has ended; the lock ends with its process"
+
+
+class NoRoom(BlockdiffError):
+    """no room left while writing {}"""
+
+    exit_code = 13
+    hint = "nothing was published; free space in that file system and run again"
+
+
+class ForeignFiles(BlockdiffError):
+    """{}"""
+
+    exit_code = 14
+
+
+class StoreFailed(BlockdiffError):
+    """cannot write {}: {}"""
+
+    exit_code = 15
+
+
+class ProgramMissing(BlockdiffError):
+    """the program {} is needed and was not found"""
+
+    exit_code = 16
+
+
+# 20-29: the source host
+
+
+class HostUnreachable(BlockdiffError):
+    """cannot reach {}: {}"""
+
+    exit_code = 20
+
+
+class HostRefused(BlockdiffError):
+    """{} refused or cannot be trusted: {}"""
+
+    exit_code = 21
+
+
+class NoPython(BlockdiffError):
+    """no usable python on {}: tried {}"""
+
+    exit_code = 22
+    hint = "name one with --remote-python"
+
+
+class AgentDied(BlockdiffError):
+    """the agent on {} died: {}"""
+
+    exit_code = 23
+
+
+class VersionsDiffer(BlockdiffError):
+    """the agent on {} speaks {}, this program speaks {}"""
+
+    exit_code = 24
+
+
+class HostSilent(BlockdiffError):
+    """nothing was heard from {} for {} seconds"""
+
+    exit_code = 25
+    hint = "the connection is gone or the host hangs; --timeout sets how long to wait"
+
+
+class ProtocolBroken(BlockdiffError):
+    """{} broke the protocol: {}"""
+
+    exit_code = 26
+
+
+class CommandFailed(BlockdiffError):
+    """{} failed: {}"""
+
+    exit_code = 27
+
+
+# 30-39: the volume that is read, the target that is written
+
+
+class NoSuchVolume(BlockdiffError):
+    """no such volume: {}: {}"""
+
+    exit_code = 30
+
+
+class SnapshotRefused(BlockdiffError):
+    """cannot snapshot {}: {}"""
+
+    exit_code = 31
+
+
+class SnapshotOverflowed(BlockdiffError):
+    """the snapshot of {} overflowed: {}"""
+
+    exit_code = 32
+    hint = "give it more room with --snapshot-size or SNAPSHOT_SIZE"
+
+
+class ReadFailed(BlockdiffError):
+    """cannot read {}: {}"""
+
+    exit_code = 33
+
+
+class BlockSizeDiffers(BlockdiffError):
+    """{} has blocks of {} bytes, not {}"""
+
+    exit_code = 34
+    hint = "leave the option away, or begin anew with --full"
+
+
+class TargetRefused(BlockdiffError):
+    """refusing to write to {}: {}"""
+
+    exit_code = 35
+
+
+class TargetFailed(BlockdiffError):
+    """writing to {} failed: {}"""
+
+    exit_code = 36
+
+
+# 40-49: the application's lock around the snapshot
+
+
+class LockUnreachable(BlockdiffError):
+    """no connection to the database server: {}"""
+
+    exit_code = 40
+
+
+class LockNotGranted(BlockdiffError):
+    """the lock was not granted in time: {}"""
+
+    exit_code = 41
+
+
+class LockLost(BlockdiffError):
+    """the lock was lost before the snapshot stood: {}"""
+
+    exit_code = 42
+
+
+# 50-59: integrity
+
+
+class NotOurFormat(BlockdiffError):
+    """{} is not of a format this program knows: {}"""
+
+    exit_code = 50
+
+
+class TornFile(BlockdiffError):
+    """{} is torn: {}"""
+
+    exit_code = 51
+
+
+class ChainBroken(BlockdiffError):
+    """version {} of {} cannot be restored: {}"""
+
+    exit_code = 52
+
+
+class DigestMismatch(BlockdiffError):
+    """{}: {}"""
+
+    exit_code = 53
+
+
+class Interrupted(BlockdiffError):
+    """interrupted by {}"""
+
+    exit_code = 130
+
+    def __init__(self, name: str, exit_code: int = 130) -> None:
+        super().__init__(name)
+        self.exit_code = exit_code  # 128 + the signal's number: 129, 130 or 143

@@ -1,0 +1,67 @@
+"""The index, NAME.N.idx: where each compressed member of a diff file starts and which blocks it holds.
+
+With it any block is read without decompressing what lies before it.  It may be lost:
+reading the diff file from its start tells the same.  Pure.
+Format: blockdiff-formats(5), "Index".
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from blockdiff.formats import FormatError, TornError, check_block_size, difffile
+
+_HEADER = struct.Struct("<8sI")
+_ENTRY = struct.Struct("<QQQQ")
+_MAGIC = b"bdindex1"
+HEADER_SIZE, ENTRY_SIZE = _HEADER.size, _ENTRY.size  # bytes
+
+
+class Member(NamedTuple):
+    """One member: all its records are whole and in ascending order of blocks."""
+
+    place: int  # bytes from the start of the diff file
+    payload: int  # bytes of payload before it, the u32 block size counted
+    first: int  # index of its first block
+    last: int  # index of its last block
+
+
+class Span(NamedTuple):
+    """A member together with where it ends."""
+
+    member: Member
+    stored: int  # bytes in the diff file
+    length: int  # bytes of payload, the u32 block size counted where it is the first member
+
+
+def encode_header(block_size: int) -> bytes:
+    """Return the first bytes of an index."""
+    return _HEADER.pack(_MAGIC, check_block_size(block_size))
+
+
+def encode(member: Member) -> bytes:
+    """Return one entry; the file's last one is the end: its place and payload are the totals."""
+    return _ENTRY.pack(*member)
+
+
+def decode(data: bytes, block_size: int) -> Iterator[Span]:
+    """Yield the members in order.  Raises FormatError or TornError, before the first span where it can."""
+    if len(data) < HEADER_SIZE + ENTRY_SIZE or (len(data) - HEADER_SIZE) % ENTRY_SIZE:
+        raise TornError("index does not end on an entry's border")
+    magic, found = _HEADER.unpack_from(data)
+    if magic != _MAGIC or found != block_size:
+        raise FormatError("index is not one, or of another block size")
+    step = difffile.OFFSET_SIZE + block_size
+    before: Member | None = None
+    for entry in _ENTRY.iter_unpack(memoryview(data)[HEADER_SIZE:]):
+        member = Member(*entry)
+        if before is None:
+            if member.place or member.payload:
+                raise FormatError("index does not begin at the beginning")
+        else:
+            stored, length = member.place - before.place, member.payload - before.payload
+            most = (before.last - before.first + 1) * step + (0 if before.place else difffile.HEADER_SIZE)
+            if stored <= 0 or not 0 < length <= most or before.last < before.first:
+                raise FormatError("index has members that cannot be")
+            yield Span(before, stored, length)
+        before = member

@@ -1,0 +1,405 @@
+"""What an agent sends becomes the files of a version.
+
+Extents arrive in block order and are gathered into batches of about one member.  A pool
+of threads decompresses, proves each block against the digest that came with it, computes
+the digests that did not come, and compresses; results are written in order.  What is in
+flight is bounded by bytes.  Nothing the agent says is taken on trust: what it calls
+unchanged must have been there, what it sends must have the digest it says, and at the end
+counts and digest files must agree.
+Format: blockdiff-protocol(5), "EXTENT", "DATA", "END".
+"""
+
+import collections
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from blockdiff import codecs
+from blockdiff.errors import ProtocolBroken
+from blockdiff.formats import BYTES_OF_DIGEST, FormatError, difffile, digestfile, messages
+from blockdiff.index import Member
+from blockdiff.session import Session
+
+Buffer = bytes | bytearray | memoryview
+Run = tuple[int, int, int]  # (SAME | ZERO | CHANGED, first block, count of blocks)
+
+_IN_FLIGHT = 16 * 1024 * 1024  # bytes of blocks that wait for the pool or are worked on
+_MAX_BLOCKS = 65536  # in a batch
+_MAX_RUNS = 16384  # in a batch
+_LONG = 4  # so many zero blocks in a row, or a MiB of them, make members of their own
+_DIGESTS_AT_ONCE = 65536  # blocks whose digests are copied from the parent's
+
+
+class Writer(Protocol):
+    """Where a version's bytes go, each in order."""
+
+    def diff(self, member: bytes) -> None:
+        """Take the next member of the diff file."""
+
+    def index(self, member: Member) -> None:
+        """Take the entry of that member."""
+
+    def md5(self, digests: Buffer) -> None:
+        """Take the next MD5 digests, without a header."""
+
+    def xxh128(self, digests: Buffer) -> None:
+        """Take the next XXH3-128 digests, without a header."""
+
+    def hashes(self) -> dict[str, str]:
+        """Return the SHA-256, in hex, of each whole digest file that was written: "md5", "xxh128"."""
+
+
+class Old(Protocol):
+    """A digest file of the parent's."""
+
+    count: int  # blocks
+
+    def take(self, first: int, count: int) -> bytes:
+        """Return the digests of these blocks.  Raises TornFile."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What was agreed with the agent."""
+
+    size: int  # bytes of the volume
+    block_size: int  # bytes
+    told: str  # kind of digest that the agent compares and tells: "md5" or "xxh128"
+    others: bool  # it tells the other kind of every block, too
+    keep_xxh: bool  # the XXH3-128 digests will be complete
+
+
+@dataclass
+class Totals:
+    """What a scan came to."""
+
+    blocks: int = 0
+    changed: int = 0
+    zero: int = 0  # changed blocks that are zero
+    read: int = 0  # bytes that the agent read
+    payload: int = 0  # bytes of the diff file before compression
+    stored: int = 0  # bytes of the diff file
+    last_stored: bool = False  # whether the volume's last block has a record
+
+
+@dataclass
+class _Batch:
+    """Neighbouring runs of blocks, with all that came for them."""
+
+    runs: list[Run] = field(default_factory=list)
+    told: list[bytes] = field(default_factory=list)  # digests of the changed blocks
+    others: list[bytes] = field(default_factory=list)  # of all blocks, the other kind's
+    frames: list[tuple[int, int, Buffer]] = field(default_factory=list)  # (codec, length, body)
+    length: int = 0  # bytes of its changed blocks
+    blocks: int = 0
+
+
+@dataclass
+class _Member:
+    """A member of ordinary records, compressed."""
+
+    data: bytes
+    payload: int
+    first: int
+    last: int
+
+
+@dataclass
+class _Done:
+    """A batch's results."""
+
+    runs: list[Run]
+    md5: bytes  # of the changed blocks
+    xxh: bytes  # of the changed blocks
+    others: bytes
+    members: list[_Member | Run]  # a Run stands for a long run of zero blocks
+
+
+class Intake:
+    """One version on its way from the agent to a Writer."""
+
+    def __init__(
+        self,
+        session: Session,
+        writer: Writer,
+        codec: codecs.Codec,
+        terms: Terms,
+        old_md5: Old | None = None,
+        old_xxh: Old | None = None,
+        progress: Callable[[int], None] = lambda length: None,
+    ) -> None:
+        """`progress` is told of every so many bytes of the volume that are done."""
+        self._session, self._writer, self._codec, self._terms = session, writer, codec, terms
+        self._block_size = terms.block_size
+        self._old_md5, self._old_xxh = old_md5, old_xxh
+        self._progress = progress
+        self.totals = Totals(blocks=digestfile.blocks_of(terms.size, terms.block_size))
+        self._step = difffile.OFFSET_SIZE + terms.block_size  # bytes of a record
+        self._most_data = max(messages.MAX_DATA, terms.block_size)  # bytes of changed blocks in an extent
+        self._next = 0  # block that the next extent begins with
+        self._owed = 0  # bytes of DATA that the extent announced and that have not come
+        self._batch = _Batch()
+        self._zeros = memoryview(bytes(min(terms.block_size, max(terms.size, 1))))
+        self._zero_digests: dict[int, tuple[bytes, bytes]] = {}
+
+    def run(self, jobs: int) -> Totals:
+        """Take everything until the agent's END, work on it in so many threads, and write it.
+
+        Raises ProtocolBroken if anything does not agree, and whatever ends the session.
+        """
+        pool = ThreadPoolExecutor(jobs, thread_name_prefix="intake")
+        pending: collections.deque[tuple[int, Future[_Done]]] = collections.deque()
+        in_flight = 0
+        try:
+            # the block size is a member of its own, so that all others are made alike
+            header = difffile.encode_header(self._block_size)
+            self._write_member(_Member(self._codec.compress([header]), len(header), 0, 0))
+            end: memoryview | None = None
+            while end is None:
+                kind, payload = self._session.receive()
+                if kind == messages.END:
+                    _expect(self._owed == 0 and self._next == self.totals.blocks, "it ended before the volume did")
+                    end = payload
+                else:
+                    self._take(kind, payload)
+                batch = self._ready(end is not None)
+                room = 0 if end is not None else _IN_FLIGHT - (batch.length if batch else 0)
+                while pending and (in_flight > room or len(pending) > 2 * jobs):
+                    length, future = pending.popleft()
+                    self._write(future.result())
+                    in_flight -= length
+                if batch:
+                    pending.append((batch.length, pool.submit(self._work, batch)))
+                    in_flight += batch.length
+            while pending:
+                self._write(pending.popleft()[1].result())
+            self._check_end(end)
+        except FormatError as error:
+            raise ProtocolBroken(self._session.host, error) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return self.totals
+
+    # what arrives
+
+    def _take(self, kind: int, payload: memoryview) -> None:
+        if kind == messages.DATA:
+            codec, length, body = messages.decode_data(payload)
+            _expect(length <= self._owed, "more data than was announced")
+            self._owed -= length
+            self._batch.frames.append((codec, length, body))
+            return
+        _expect(kind == messages.EXTENT, f"unexpected frame {kind}")
+        _expect(self._owed == 0, "an extent before the data of the last one")
+        extent = messages.decode_extent(payload, self._next, self.totals.blocks)
+        _expect(bool(extent.others) == self._terms.others, "digests that were not asked for, or not those that were")
+        batch = self._batch
+        batch.others.append(extent.others)
+        batch.told.append(extent.digests)
+        for what, count in extent.runs:
+            first = self._next
+            self._next += count
+            batch.runs.append((what, first, count))
+            if what == messages.SAME:
+                known = self._old_md5.count if self._old_md5 is not None else 0
+                _expect(first + count <= known, f"block {first} unchanged, but the parent has no such block")
+                continue
+            self.totals.changed += count
+            if what == messages.ZERO:
+                self.totals.zero += count
+            else:
+                self._owed += self._bytes_of(first, count)
+        batch.length += self._owed
+        batch.blocks += self._next - extent.first
+        _expect(self._owed <= self._most_data, f"an extent with {self._owed} bytes of changed blocks")
+        self._progress(self._bytes_of(extent.first, self._next - extent.first))
+
+    def _bytes_of(self, first: int, count: int) -> int:
+        return min((first + count) * self._block_size, self._terms.size) - first * self._block_size
+
+    def _ready(self, ended: bool) -> _Batch | None:
+        """Return the batch if it is to be worked on now."""
+        batch = self._batch
+        full = (
+            batch.length > codecs.MEMBER_SIZE - self._most_data
+            or batch.blocks >= _MAX_BLOCKS
+            or len(batch.runs) >= _MAX_RUNS
+        )
+        if self._owed or not batch.runs or not (full or ended):
+            return None
+        self._batch = _Batch()
+        return batch
+
+    # in the pool
+
+    def _work(self, batch: _Batch) -> _Done:
+        blocks = self._blocks(batch.frames)
+        told = b"".join(batch.told)
+        batch.frames = []
+        md5, xxh = bytearray(), bytearray()
+        members: list[_Member | Run] = []
+        parts: list[Buffer] = []
+        held: tuple[int, int] | None = None  # first and last block of the parts
+        place = 0
+
+        def flush() -> None:
+            nonlocal parts, held
+            if held is not None:
+                length = sum(len(part) for part in parts)
+                members.append(_Member(self._codec.compress(parts), length, *held))
+                parts, held = [], None
+
+        for what, first, count in batch.runs:
+            if what == messages.SAME:
+                continue
+            if what == messages.ZERO:
+                if count >= _LONG or count * self._block_size >= messages.MAX_DATA:
+                    flush()
+                    members.append((what, first, count))
+                    continue
+                for index in range(first, first + count):
+                    parts += (difffile.encode_offset(index * self._block_size), self._zeros[: self._bytes_of(index, 1)])
+            else:
+                for index in range(first, first + count):
+                    block = blocks(self._bytes_of(index, 1))
+                    digest = told[place : place + BYTES_OF_DIGEST]
+                    place += BYTES_OF_DIGEST
+                    self._prove(index, block, digest, md5, xxh)
+                    parts.append(difffile.encode_offset(index * self._block_size))
+                    parts += block
+            held = (first if held is None else held[0], first + count - 1)
+        flush()
+        return _Done(batch.runs, bytes(md5), bytes(xxh), b"".join(batch.others), members)
+
+    def _blocks(self, frames: list[tuple[int, int, Buffer]]) -> Callable[[int], list[memoryview]]:
+        """Return a function that hands out the data of frames, so many bytes at a time, as views."""
+        pieces = collections.deque(memoryview(codecs.unwrap(*frame)) for frame in frames)
+
+        def take(length: int) -> list[memoryview]:
+            out = []
+            while length:
+                piece = pieces[0]
+                if len(piece) > length:
+                    pieces[0] = piece[length:]
+                    piece = piece[:length]
+                else:
+                    pieces.popleft()
+                out.append(piece)
+                length -= len(piece)
+            return out
+
+        return take
+
+    def _prove(self, index: int, block: list[memoryview], told: bytes, md5: bytearray, xxh: bytearray) -> None:
+        """Append both digests of a block; raises FormatError if it is not the block that was told of."""
+        import xxhash
+
+        md5_of, xxh_of = hashlib.md5(usedforsecurity=False), xxhash.xxh3_128()
+        for part in block:
+            md5_of.update(part)
+            xxh_of.update(part)
+        digests = md5_of.digest(), xxh_of.digest()
+        _expect(digests[self._terms.told == "xxh128"] == told, f"block {index} does not have the digest it came with")
+        md5 += digests[0]
+        xxh += digests[1]
+
+    # in order
+
+    def _write(self, done: _Done) -> None:
+        place = 0
+        base = done.runs[0][1]
+        for what, first, count in done.runs:
+            if what == messages.CHANGED:
+                end = place + count * BYTES_OF_DIGEST
+                self._writer.md5(done.md5[place:end])
+                self._write_xxh(done, base, first, count, done.xxh[place:end])
+                place = end
+                continue
+            for start in range(first, first + count, _DIGESTS_AT_ONCE):
+                some = min(_DIGESTS_AT_ONCE, first + count - start)
+                if what == messages.ZERO:
+                    md5, xxh = self._digests_of_zeros(start, some)
+                    self._writer.md5(md5)
+                else:
+                    assert self._old_md5 is not None
+                    self._writer.md5(self._old_md5.take(start, some))
+                    xxh = self._old_xxh.take(start, some) if self._old_xxh is not None else b""
+                self._write_xxh(done, base, start, some, xxh)
+        for member in done.members:
+            if isinstance(member, _Member):
+                self._write_member(member)
+            else:
+                for made in self._zero_members(member[1], member[2]):
+                    self._write_member(made)
+        what, first, count = done.runs[-1]
+        self.totals.last_stored = what != messages.SAME
+
+    def _write_xxh(self, done: _Done, base: int, first: int, count: int, ours: bytes) -> None:
+        if not self._terms.keep_xxh:
+            return
+        if done.others:  # told, of all blocks; what was also computed here must agree
+            place = (first - base) * BYTES_OF_DIGEST
+            told = done.others[place : place + count * BYTES_OF_DIGEST]
+            _expect(not ours or ours == told, f"blocks from {first} on do not have the XXH3-128 that came with them")
+            ours = told
+        self._writer.xxh128(ours)
+
+    def _digests_of_zeros(self, first: int, count: int) -> tuple[bytes, bytes]:
+        """Return the MD5 and the XXH3-128 digests of zero blocks; only the volume's last is shorter."""
+        import xxhash
+
+        out = [b"", b""]
+        tail = self._bytes_of(first + count - 1, 1)
+        for length, times in ((self._block_size, count - 1), (tail, 1)):
+            if times and length not in self._zero_digests:
+                zeros = self._zeros[:length]
+                md5 = hashlib.md5(zeros, usedforsecurity=False).digest()
+                self._zero_digests[length] = (md5, xxhash.xxh3_128_digest(zeros))
+            for kind in (0, 1) if times else ():
+                out[kind] += self._zero_digests[length][kind] * times
+        return out[0], out[1]
+
+    def _zero_members(self, first: int, count: int) -> Iterator[_Member]:
+        """Yield members that hold a long run of zero blocks, made one at a time."""
+        per_member = max(1, codecs.MEMBER_SIZE // self._step)
+        for start in range(first, first + count, per_member):
+            some = min(per_member, first + count - start)
+            length = self._bytes_of(start, some)
+            payload = length + some * difffile.OFFSET_SIZE
+            data = None
+            if length == some * self._block_size:
+                data = self._codec.zeros(b"", start, self._block_size, some)
+            if data is None:
+                parts: list[Buffer] = []
+                for index in range(start, start + some):
+                    parts += (difffile.encode_offset(index * self._block_size), self._zeros[: self._bytes_of(index, 1)])
+                data = self._codec.compress(parts)
+            yield _Member(data, payload, start, start + some - 1)
+
+    def _write_member(self, member: _Member) -> None:
+        self._writer.index(Member(self.totals.stored, self.totals.payload, member.first, member.last))
+        self._writer.diff(member.data)
+        self.totals.stored += len(member.data)
+        self.totals.payload += member.payload
+
+    def _check_end(self, payload: memoryview) -> None:
+        said = messages.decode_talk(payload, total=int, changed=int, zero=int, read=int, digests=dict)
+        ours = self.totals
+        for name, told, found in (
+            ("blocks", said["total"], ours.blocks),
+            ("changed blocks", said["changed"], ours.changed),
+            ("zero blocks", said["zero"], ours.zero),
+        ):
+            _expect(told == found, f"it counted {told} {name}, here are {found}")
+        ours.read = said["read"]
+        hashes = self._writer.hashes()
+        wanted = {self._terms.told} | ({"md5", "xxh128"} if self._terms.others else set())
+        for kind in wanted:
+            _expect(said["digests"].get(kind) == hashes[kind], f"the {kind} digests differ from those it computed")
+
+
+def _expect(truth: bool, complaint: str) -> None:
+    if not truth:
+        raise FormatError(complaint)

@@ -1,0 +1,217 @@
+"""One end of the wire: frames, credit, heartbeats and silence; the same code on both sides.
+
+What flows by the million (METERED kinds) is sent on credit only, and credit comes back
+as the other side takes frames off its queue.  So a reader thread can always empty the
+connection into bounded memory, heartbeats never wait behind a slow disk, and a
+connection that says nothing for `timeout_s` seconds is dead, whichever side is slow.
+Runs on the source host too: stdlib only, Python 3.6.
+Format: blockdiff-protocol(5), "Flow control", "Heartbeats".
+"""
+
+import collections
+import threading
+import time
+from typing import Any, Callable, Deque, Optional, Sequence, Tuple, Union
+
+from blockdiff.formats import FormatError, frames, messages
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+WINDOW = 8 * 1024 * 1024  # bytes of metered payload that may be under way in one direction
+_READ_SIZE = 256 * 1024  # bytes
+_MAX_QUEUED = 4096  # frames that are not metered; more waiting ones are an attack
+
+
+class LinkClosed(Exception):
+    """The other side ended the connection, or this one did."""
+
+
+class LinkSilent(Exception):
+    """Nothing was heard for the time given."""
+
+
+class Link:
+    """Frames over a pair of byte streams.
+
+    `read(size)` returns 1 to size bytes, b"" at the end; `write(data)` takes all of data;
+    both may block, and raise OSError when the connection is gone.  `on_dead` is called
+    once, from a thread of the link's, with the reason why nothing more will come.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        write: Callable[[Buffer], None],
+        timeout_s: float,
+        on_dead: Callable[[Exception], None] = lambda why: None,
+        window: int = WINDOW,
+    ) -> None:
+        self._read = read
+        self._write = write
+        self._timeout_s = timeout_s
+        self._on_dead = on_dead
+        self._window = window
+        self._write_lock = threading.Lock()
+        self._state = threading.Condition()
+        self._queue: Deque[Tuple[int, memoryview]] = collections.deque()
+        self._queued = 0  # metered bytes in the queue
+        self._credit = window  # bytes that we may still send
+        self._owed = 0  # bytes taken off the queue that the other side was not told of
+        self._ended: Optional[Exception] = None
+        now = time.monotonic()
+        self._heard = now
+        self._sent = now
+        self._closing = threading.Event()
+        self._closed_here = False
+        self.received = 0  # bytes that came over the wire
+        self._threads = [
+            threading.Thread(target=self._receive_loop, name="link reader", daemon=True),
+            threading.Thread(target=self._watch_loop, name="link watch", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # the other side's bytes
+
+    def _receive_loop(self) -> None:
+        decoder = frames.Decoder()
+        try:
+            while True:
+                data = self._read(max(decoder.missing(), _READ_SIZE))
+                if not data:
+                    decoder.close()
+                    raise LinkClosed("the connection ended")
+                self._heard = time.monotonic()
+                self.received += len(data)
+                decoder.feed(data)
+                while True:
+                    frame = decoder.next()
+                    if frame is None:
+                        break
+                    self._arrived(*frame)
+        except OSError as error:
+            self._end(LinkClosed("the connection broke: %s" % error))
+        except (LinkClosed, FormatError) as error:
+            self._end(error)
+
+    def _arrived(self, kind: int, payload: memoryview) -> None:
+        if kind == messages.PING:
+            return
+        with self._state:
+            if kind == messages.CREDIT:
+                self._credit += messages.decode_credit(payload)
+                if self._credit > self._window:
+                    raise FormatError("more credit than was ever spent")
+            else:
+                if kind in messages.METERED:
+                    self._queued += len(payload)
+                    if self._queued > self._window:
+                        raise FormatError("more was sent than there was credit for")
+                elif len(self._queue) > _MAX_QUEUED:
+                    raise FormatError("more messages than anybody asked for")
+                self._queue.append((kind, payload))
+            self._state.notify_all()
+
+    def receive(self) -> Tuple[int, memoryview]:
+        """Return the next (kind, payload), waiting for it.
+
+        Raises LinkClosed, LinkSilent or FormatError when nothing more will come.
+        """
+        with self._state:
+            while not self._queue:
+                if self._ended is not None:
+                    raise self._ended
+                self._state.wait()
+            kind, payload = self._queue.popleft()
+            if kind not in messages.METERED:
+                return kind, payload
+            self._queued -= len(payload)
+            self._owed += len(payload)
+            owed = self._owed if self._owed >= self._window // 4 else 0
+            self._owed -= owed
+        if owed:
+            try:
+                self.send(messages.CREDIT, messages.encode_credit(owed))
+            except LinkClosed:
+                pass  # what has arrived is still good; the end shows at the next receive
+        return kind, payload
+
+    # ours
+
+    def send(self, kind: int, payload: Buffer = b"") -> None:
+        """Send a frame at once.  Raises LinkClosed."""
+        self._put((frames.encode_header(kind, len(payload)), payload))
+
+    def send_metered(self, kind: int, parts: Sequence[Buffer]) -> None:
+        """Send a frame of METERED kind whose payload is the parts joined, when there is credit.
+
+        Raises LinkClosed, LinkSilent or FormatError if the link ends before.
+        """
+        length = sum(len(part) for part in parts)
+        header = frames.encode_header(kind, length)
+        with self._state:
+            while self._credit < length:
+                if self._ended is not None:
+                    raise self._ended
+                self._state.wait()
+            self._credit -= length
+        self._put((header,) + tuple(parts))
+
+    def _put(self, parts: Sequence[Buffer]) -> None:
+        with self._write_lock:
+            if self._ended is not None:
+                raise LinkClosed(str(self._ended))
+            try:
+                if sum(len(part) for part in parts) <= 4096:
+                    self._write(b"".join(parts))
+                else:
+                    for part in parts:
+                        if len(part):
+                            self._write(part)
+            except OSError as error:
+                raise LinkClosed("the connection broke: %s" % error) from None
+            self._sent = time.monotonic()
+
+    # life and death
+
+    def _watch_loop(self) -> None:
+        while not self._closing.wait(min(self._timeout_s / 4, 1.0)):
+            beat_s = min(self._timeout_s / 4, 15.0)
+            now = time.monotonic()
+            if now - self._heard > self._timeout_s:
+                self._end(LinkSilent("nothing was heard for %g seconds" % self._timeout_s))
+                return
+            # a write under way is no silence of ours; never wait for its lock here
+            if now - self._sent >= beat_s and self._write_lock.acquire(False):
+                try:
+                    self._write(frames.encode(messages.PING, b""))
+                    self._sent = now
+                except OSError:
+                    pass  # the reader learns it, with what still arrives
+                finally:
+                    self._write_lock.release()
+
+    def _end(self, why: Exception) -> None:
+        with self._state:
+            if self._ended is not None:
+                return
+            self._ended = why
+            self._state.notify_all()
+        self._closing.set()
+        if not self._closed_here:
+            self._on_dead(why)
+
+    def set_timeout(self, timeout_s: float) -> None:
+        """Let the other side be silent for so many seconds from now on."""
+        self._timeout_s = timeout_s
+
+    def close(self) -> None:
+        """End this side; whoever waits here gets LinkClosed.  The streams are the caller's to close."""
+        self._closed_here = True
+        self._end(LinkClosed("this side closed the connection"))
+
+    def __enter__(self) -> "Link":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close()

@@ -1,0 +1,261 @@
+"""A conversation with an agent: push it, hear its hello, ask for a volume, take what comes.
+
+Turns whatever goes wrong on the way into an error that says whose fault it is.
+Format: blockdiff-protocol(5), "Life of a connection".
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from blockdiff import __version__, errors, link, push
+from blockdiff.errors import (
+    AgentDied,
+    BlockdiffError,
+    HostRefused,
+    HostSilent,
+    NoPython,
+    ProtocolBroken,
+    VersionsDiffer,
+)
+from blockdiff.formats import BYTES_OF_DIGEST, FormatError, digestfile, messages
+from blockdiff.transport.base import Transport
+
+_MAX_NOISE = 256 * 1024  # bytes of banners and shell chatter before the agent's mark
+_READ_SIZE = 64 * 1024  # bytes
+_DIGESTS_SIZE = 256 * 1024  # bytes of digests in a frame
+_END_WAIT_S = 10.0  # for an exit status, once everything has been said
+
+# what an agent may report, by the name of its class
+_REPORTS = {
+    name: getattr(errors, name)
+    for name in ("NoSuchVolume", "SnapshotRefused", "SnapshotOverflowed", "ReadFailed", "AgentDied")
+}
+
+
+class DigestSource(Protocol):
+    """Where the parent's digests are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to size bytes, b"" at the end."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What the agent says of itself."""
+
+    host: str
+    python: str
+    cores: int
+    digest: str  # the fastest kind it has: "xxh128" or "md5"
+    codec: str  # what it compresses the wire with
+
+
+def printable(text: object, limit: int = 500) -> str:
+    """Return text from the other side, safe for a terminal and a log line."""
+    return "".join(c if c.isprintable() else "?" for c in str(text)[:limit])
+
+
+class Session:
+    """One agent, from its start to its end.  Use as a context manager; leaving it ends the agent."""
+
+    def __init__(self, transport: Transport, timeout_s: float) -> None:
+        """Push the agent and hear its hello.
+
+        Raises HostRefused, HostSilent, NoPython, AgentDied, VersionsDiffer or ProtocolBroken.
+        """
+        self._transport = transport
+        self._timeout_s = timeout_s
+        self._link: link.Link | None = None
+        self._feeder: threading.Thread | None = None
+        self._feed_failure: Exception | None = None
+        try:
+            early = self._push()
+            self._link = link.Link(self._reader(early), transport.write, timeout_s, self._dead)
+            self.hello = self._hear_hello()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def host(self) -> str:
+        """The source host's name, as people wrote it."""
+        return self._transport.host
+
+    @property
+    def wire(self) -> int:
+        """Bytes that have come over the wire."""
+        return self._link.received if self._link else 0
+
+    def _push(self) -> bytes:
+        """Send the bundle and wait for the agent's mark; returns what came after it."""
+        timer = threading.Timer(self._timeout_s, self._transport.close)
+        timer.daemon = True
+        began = time.monotonic()
+        timer.start()
+        seen = b""
+        try:
+            # what refuses us may do so before it has read all of this: then the reason is on its side
+            sender = threading.Thread(target=self._send_bundle, daemon=True)
+            sender.start()
+            while messages.SYNC_MARK not in seen:
+                if len(seen) > _MAX_NOISE:
+                    raise ProtocolBroken(self.host, "it talks, but not as our agent")
+                data = self._transport.read(_READ_SIZE)
+                if not data:
+                    raise OSError("the command ended")
+                seen += data
+        except OSError as error:
+            if time.monotonic() - began >= self._timeout_s:
+                raise HostSilent(self.host, f"{self._timeout_s:g}") from None
+            raise self._why_ended(error) from None
+        finally:
+            timer.cancel()
+        return seen.partition(messages.SYNC_MARK)[2]
+
+    def _send_bundle(self) -> None:
+        try:
+            self._transport.write(push.bundle())
+        except OSError:
+            pass  # the reader sees the end too, and asks why
+
+    def _reader(self, early: bytes) -> Callable[[int], bytes]:
+        held = [early] if early else []
+
+        def read(size: int) -> bytes:
+            return held.pop() if held else self._transport.read(size)
+
+        return read
+
+    def _dead(self, why: Exception) -> None:
+        if isinstance(why, link.LinkSilent):
+            self._transport.close()  # frees whoever is blocked in a write
+
+    def _why_ended(self, error: Exception) -> BlockdiffError:
+        """Return what to say when the agent is gone without a word over the wire."""
+        status = self._transport.wait(_END_WAIT_S)
+        last = self._transport.diagnostics()
+        if status in push.NO_PYTHON:
+            return NoPython(self.host, ", ".join(push.PYTHONS), hint=NoPython.hint if not last else f"it said: {last}")
+        if last.startswith("sudo:"):
+            return HostRefused(self.host, last, hint="let the user run python with sudo and without a password")
+        reason = last or str(error)
+        return AgentDied(self.host, f"{reason} (exit status {'unknown' if status is None else status})")
+
+    def _failed(self, error: Exception) -> BlockdiffError:
+        """Return the error for an end of the link."""
+        if self._feed_failure is not None:
+            return AgentDied(self.host, self._feed_failure)
+        if isinstance(error, link.LinkSilent):
+            return HostSilent(self.host, f"{self._timeout_s:g}")
+        if isinstance(error, FormatError):
+            return ProtocolBroken(self.host, error)
+        return self._why_ended(error)
+
+    def receive(self) -> tuple[int, memoryview]:
+        """Return the next (kind, payload) of the agent's; its notes and failures are dealt with here.
+
+        Raises what the agent reports, or why nothing more comes.
+        """
+        assert self._link is not None
+        try:
+            kind, payload = self._link.receive()
+            if kind == messages.FAILED:
+                report = messages.decode_talk(payload, error=str, args=list)
+                raise self._reported(report["error"], report["args"])
+        except (link.LinkClosed, link.LinkSilent, FormatError) as error:
+            raise self._failed(error) from None
+        return kind, payload
+
+    def _reported(self, name: str, args: list[Any]) -> BlockdiffError:
+        wanted = {"AgentDied": 1}.get(name, 2)
+        texts = [printable(arg) for arg in args[:wanted]]
+        if name not in _REPORTS or len(texts) != wanted:
+            return ProtocolBroken(self.host, f"it reports {printable(name)}: {printable(args)}")
+        found: BlockdiffError = _REPORTS[name](*([self.host] if name == "AgentDied" else []), *texts)
+        return found
+
+    def _hear_hello(self) -> Hello:
+        kind, payload = self.receive()
+        try:
+            if kind != messages.HELLO:
+                raise FormatError(f"expected a hello, got frame {kind}")
+            said = messages.decode_talk(
+                payload, protocol=int, program=str, python=str, host=str, cores=int, digest=str, codec=str
+            )
+        except FormatError as error:
+            raise ProtocolBroken(self.host, error) from None
+        if (said["protocol"], said["program"]) != (messages.PROTOCOL, __version__):
+            theirs = f"protocol {said['protocol']} of {printable(said['program'], 40)}"
+            raise VersionsDiffer(self.host, theirs, f"protocol {messages.PROTOCOL} of {__version__}")
+        if said["digest"] not in ("md5", "xxh128"):
+            raise ProtocolBroken(self.host, f"unknown digest {printable(said['digest'], 40)}")
+        return Hello(
+            printable(said["host"], 255),
+            printable(said["python"], 40),
+            said["cores"],
+            said["digest"],
+            printable(said["codec"], 40),
+        )
+
+    def open(self, request: dict[str, Any], old: DigestSource | None) -> tuple[int, str]:
+        """Ask for a volume; returns its size in bytes and its kind once it stands open.
+
+        `old` is a digest file of the parent's, past its header; it is fed to the agent as it
+        asks for more, by a thread of its own.
+        """
+        assert self._link is not None
+        try:
+            self._link.send(messages.REQUEST, messages.encode_talk(request))
+        except link.LinkClosed as error:
+            raise self._failed(error) from None
+        if old is not None:
+            self._feeder = threading.Thread(target=self._feed, args=(old,), daemon=True)
+            self._feeder.start()
+        kind, payload = self.receive()
+        try:
+            if kind != messages.OPENED:
+                raise FormatError(f"expected an open volume, got frame {kind}")
+            said = messages.decode_talk(payload, size=int, kind=str)
+            if not 0 <= said["size"] < 1 << 63 or said["kind"] not in ("file", "block", "lvm-thick", "lvm-thin"):
+                raise FormatError(f"a volume of {said['size']} bytes and kind {printable(said['kind'], 40)}")
+            if digestfile.blocks_of(said["size"], request["block_size"]) > 1 << 56:
+                raise FormatError("too many blocks")
+        except FormatError as error:
+            raise ProtocolBroken(self.host, error) from None
+        return said["size"], said["kind"]
+
+    def _feed(self, old: DigestSource) -> None:
+        assert self._link is not None
+        try:
+            held = b""
+            while data := old.read(_DIGESTS_SIZE):
+                held += data
+                whole = len(held) // BYTES_OF_DIGEST * BYTES_OF_DIGEST
+                if whole:
+                    self._link.send_metered(messages.DIGESTS, (held[:whole],))
+                    held = held[whole:]
+        except (link.LinkClosed, link.LinkSilent, FormatError):
+            pass  # the receiving side tells why
+        except Exception as error:
+            self._feed_failure = error
+            self._link.close()
+
+    def finish(self) -> int | None:
+        """Wait for the agent's own end after its END; returns its exit status, None if that is not known."""
+        self._transport.close_write()
+        return self._transport.wait(_END_WAIT_S)
+
+    def close(self) -> None:
+        """End the agent and the connection."""
+        if self._link is not None:
+            self._link.close()
+        self._transport.close()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""How bytes reach an agent: one Protocol (base), and what speaks it."""

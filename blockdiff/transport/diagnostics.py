@@ -1,0 +1,78 @@
+"""The last words of a command: its stderr, line by line, bounded and safe for a terminal."""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from blockdiff.transport.settings import Log
+
+MAX_TAIL = 8 * 1024  # bytes that are kept, of the newest lines
+MAX_LINE = 1024  # bytes; a longer one is cut into several
+
+
+def printable(text: str) -> str:
+    """Return text without whatever could steer a terminal: escapes, bells, bidirectional marks."""
+    return "".join(character for character in text.replace("\t", " ") if character.isprintable())
+
+
+class Diagnostics:
+    """The newest lines of a stderr that is fed to it by one thread and asked for by any."""
+
+    def __init__(self, log: Log | None = None) -> None:
+        self._log = log
+        self._lines: deque[str] = deque()
+        self._size = 0  # bytes in _lines, their line ends included
+        self._rest = b""
+        self._mutex = threading.Lock()
+
+    def feed(self, data: bytes) -> None:
+        """Take what came, however it was cut."""
+        *lines, rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        while len(rest) > MAX_LINE:
+            lines.append(rest[:MAX_LINE])
+            rest = rest[MAX_LINE:]
+        self._rest = rest
+        for line in lines:
+            for start in range(0, len(line), MAX_LINE):
+                self._take(line[start : start + MAX_LINE])
+
+    def end(self) -> None:
+        """Take what is left as a last line."""
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._take(rest)
+
+    def text(self) -> str:
+        """Return the newest lines, at most 8 KiB of them."""
+        with self._mutex:
+            return "\n".join(self._lines)
+
+    def _take(self, line: bytes) -> None:
+        # what is not UTF-8 becomes "?", one byte for one: the bound holds after decoding, too
+        text = printable(line.decode("utf-8", "replace").replace("\ufffd", "?")).rstrip()
+        if not text:
+            return
+        with self._mutex:
+            self._lines.append(text)
+            self._size += len(text.encode()) + 1
+            while self._size > MAX_TAIL:
+                self._size -= len(self._lines.popleft().encode()) + 1
+        if self._log is not None:
+            # a log that cannot be written must not stop the draining: the command would hang
+            with contextlib.suppress(OSError):
+                self._log(text)
+
+
+def drain(read: Callable[[int], bytes], diagnostics: Diagnostics, name: str) -> threading.Thread:
+    """Feed diagnostics from read, in a thread of its own that is returned, until read gives b""."""
+
+    def run() -> None:
+        with contextlib.suppress(OSError):
+            while data := read(65536):
+                diagnostics.feed(data)
+        diagnostics.end()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread

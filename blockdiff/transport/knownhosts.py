@@ -1,0 +1,184 @@
+"""Which key belongs to which host: known_hosts files, as sshd(8) describes them. Pure but for `read`.
+
+A host is accepted for a key that stands beside its name, and for nothing else: no key is
+ever learned here. Lines that cannot be understood are passed over, as ssh does.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from blockdiff.errors import HostRefused
+
+DEFAULT_PORT = 22
+AUTHORITY, REVOKED = "@cert-authority", "@revoked"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a known_hosts file."""
+
+    marker: str  # "", "@cert-authority" or "@revoked"
+    names: str  # patterns with commas between them, or one hashed name
+    key_type: str
+    key: bytes  # the public key as it travels
+    place: str  # file and line, for people
+
+    def names_host(self, name: str) -> bool:
+        """Return whether this line is about a name, "host" or "[host]:port"."""
+        if self.names.startswith("|1|"):
+            return _hash_matches(self.names, name)
+        return matches(name, self.names.split(","))
+
+
+class KnownHosts:
+    """All entries of the user's and the system's files, in their order."""
+
+    def __init__(self, entries: Iterable[Entry], files: Iterable[Path] = ()) -> None:
+        self._entries = tuple(entries)
+        self._files = tuple(files)
+
+    @classmethod
+    def read(cls, files: Iterable[Path], host: str) -> "KnownHosts":
+        """Read files, those that are not there excepted.
+
+        Raises HostRefused, on behalf of host, if one cannot be read: it might revoke a key.
+        """
+        files = tuple(files)
+        entries: list[Entry] = []
+        for file in files:
+            try:
+                entries += parse(file.read_text(errors="replace"), str(file))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise HostRefused(host, f"cannot read {file}: {error.strerror}") from error
+        return cls(entries, files)
+
+    def key_types(self, host: str, port: int, alias: str | None = None) -> tuple[str, ...]:
+        """Return the types of the keys that are known for a host, without repeating one."""
+        names = _names(host, port, alias)
+        known = (entry.key_type for name in names for entry in self._about(name) if not entry.marker)
+        return tuple(dict.fromkeys(known))
+
+    def authority(self, host: str, port: int, alias: str | None = None) -> Entry | None:
+        """Return the first line that makes somebody an authority for a host's keys."""
+        name = _names(host, port, alias)[0]
+        return next((entry for entry in self._about(name) if entry.marker == AUTHORITY), None)
+
+    def check(
+        self, host: str, port: int, key: bytes, key_type: str, *, alias: str | None = None, called: str = ""
+    ) -> None:
+        """Return if this key belongs to that host; raises HostRefused if it does not, or is revoked.
+
+        `called` is what people call the host, if that is not its name.
+        """
+        names = _names(host, port, alias)
+        called = called or host
+        shown = f"{key_type} key {fingerprint(key)}"
+        for name in names:
+            for entry in self._about(name):
+                if entry.marker == REVOKED and entry.key == key:
+                    raise HostRefused(
+                        called, f"its {shown} is revoked in {entry.place}",
+                        hint="whoever shows this key may be somebody else",
+                    )  # fmt: skip
+        for name in names:
+            known = [entry for entry in self._about(name) if not entry.marker]
+            if any(entry.key == key for entry in known):
+                return
+            changed = next((entry for entry in known if entry.key_type == key_type), None)
+            # a key that is known without the port is good if it is the same; if it is
+            # not, it may well be another server's on the same host
+            if changed is not None and name == names[0]:
+                raise HostRefused(
+                    called,
+                    f"its host key has changed: {shown} is not the one in {changed.place}; "
+                    "it was installed anew, or somebody is in between",
+                    hint=f"only after making sure: ssh-keygen -R '{name}' -f {changed.place.rpartition(':')[0]}",
+                )
+        file = self._files[0] if self._files else "known_hosts"
+        raise HostRefused(
+            called,
+            f"its host key is not known: {shown} is not in {file} for {names[0]}",
+            hint=f"compare with `ssh-keygen -lf /etc/ssh/ssh_host_{_file_of(key_type)}_key.pub` on the host's "
+            f"console, then add it with `ssh-keyscan{_port_option(port)} {host} >> {file}`",
+        )
+
+    def _about(self, name: str) -> list[Entry]:
+        return [entry for entry in self._entries if entry.names_host(name)]
+
+
+def parse(text: str, file: str) -> list[Entry]:
+    """Return the entries of a known_hosts file's text; file is its name for people."""
+    entries = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split()
+        marker = words.pop(0) if words and words[0].startswith("@") else ""
+        if len(words) < 3 or words[0].startswith("#") or marker not in ("", AUTHORITY, REVOKED):
+            continue
+        try:
+            key = base64.b64decode(words[2], validate=True)
+        except (binascii.Error, ValueError):
+            continue
+        if _type_of(key) == words[1]:
+            entries.append(Entry(marker, words[0], words[1], key, f"{file}:{number}"))
+    return entries
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Return whether a host's name is among patterns with `*` and `?`.
+
+    One must match, and none of those that begin with "!".
+    """
+    found = False
+    for pattern in patterns:
+        # "[" means itself here
+        plain = pattern.removeprefix("!").lower().replace("[", "[[]")
+        if fnmatchcase(name.lower(), plain):
+            if pattern.startswith("!"):
+                return False
+            found = True
+    return found
+
+
+def fingerprint(key: bytes) -> str:
+    """Return a key's fingerprint as ssh shows it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
+
+
+def _names(host: str, port: int, alias: str | None) -> tuple[str, ...]:
+    """Return the names under which a host is looked up, the one that counts first."""
+    if alias is not None:
+        return (alias.lower(),)
+    if port == DEFAULT_PORT:
+        return (host.lower(),)
+    return (f"[{host.lower()}]:{port}", host.lower())
+
+
+def _hash_matches(hashed: str, name: str) -> bool:
+    try:
+        _, _, salt, digest = hashed.split("|")
+        expected = base64.b64decode(digest, validate=True)
+        made = hmac.new(base64.b64decode(salt, validate=True), name.encode(), "sha1").digest()
+    except (ValueError, binascii.Error):
+        return False
+    return hmac.compare_digest(made, expected)
+
+
+def _type_of(key: bytes) -> str:
+    length = int.from_bytes(key[:4], "big")
+    return key[4 : 4 + length].decode("ascii", "replace")
+
+
+def _file_of(key_type: str) -> str:
+    return next((name for name in ("ed25519", "ecdsa", "rsa") if name in key_type), "*")
+
+
+def _port_option(port: int) -> str:
+    return "" if port == DEFAULT_PORT else f" -p {port}"

@@ -1,0 +1,149 @@
+"""A command on this machine, through pipes.
+
+Closing must end a read and a write that are blocked in other threads, and a descriptor
+must not be closed while another thread uses it: its number may be given out anew. So
+every wait is a poll that also looks at an eventfd, and `close` first rings that bell,
+then takes each direction's lock, then closes.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+
+from blockdiff.errors import CommandFailed, ProgramMissing
+from blockdiff.transport.diagnostics import Diagnostics, drain
+from blockdiff.transport.settings import Log
+
+PIPE_SIZE = 1024 * 1024  # bytes; as much as a user without privileges may have
+GRACE_S = 10.0  # between the signal that asks and the one that does not
+LAST_WORDS_S = 2.0  # what a process that has ended may take to have its stderr read
+
+
+class LocalTransport:
+    """A process of ours, a leader of its own session: a terminal's ^C does not reach it."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        host: str = "localhost",
+        environment: Mapping[str, str] | None = None,
+        log: Log | None = None,
+    ) -> None:
+        """Start argv; raises ProgramMissing or CommandFailed if it cannot be."""
+        self.host = host
+        try:
+            self._process = subprocess.Popen(
+                argv, env=environment, start_new_session=True, bufsize=0,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+        except FileNotFoundError as error:
+            raise ProgramMissing(argv[0]) from error
+        except OSError as error:
+            raise CommandFailed(argv[0], error.strerror) from error
+        stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
+        assert stdin is not None
+        assert stdout is not None
+        assert stderr is not None
+        self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
+        for pipe in (stdin, stdout):
+            with contextlib.suppress(OSError):  # the user's pipes may be more than allowed already
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+        os.set_blocking(stdin.fileno(), False)
+        self._bell = os.eventfd(0)  # readable for ever once the transport is closed
+        self._closed = False
+        self._mutex, self._reading, self._writing = (threading.Lock() for _ in range(3))
+        self._readable = self._poll(stdout.fileno(), select.POLLIN)
+        self._writable = self._poll(stdin.fileno(), select.POLLOUT)
+        self._abandoned = False  # nobody reads stderr any more
+        self._diagnostics = Diagnostics(log)
+        self._drain = drain(self._read_stderr, self._diagnostics, f"stderr of {host}")
+
+    def read(self, size: int) -> bytes:
+        with self._reading:
+            self._wait_for(self._readable)
+            return os.read(self._stdout.fileno(), size)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        with self._writing, memoryview(data) as whole, whole.cast("B") as view:
+            done = 0
+            while done < len(view):
+                if self._stdin.closed and not self._closed:
+                    raise BrokenPipeError(errno.EPIPE, "the end was written already")
+                self._wait_for(self._writable)
+                with contextlib.suppress(BlockingIOError), view[done:] as rest:
+                    done += os.write(self._stdin.fileno(), rest)
+
+    def close_write(self) -> None:
+        with self._writing:
+            self._stdin.close()
+
+    def wait(self, timeout_s: float) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self._process.wait(timeout_s)
+            # what the command said last explains its status, so have it read first; a
+            # grandchild may keep the pipe open for ever
+            self._drain.join(LAST_WORDS_S)
+            return status
+        return None
+
+    def diagnostics(self) -> str:
+        return self._diagnostics.text()
+
+    def close(self) -> None:
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+        os.eventfd_write(self._bell, 1)
+        with self._writing:
+            self._stdin.close()  # the end of its input asks the command to end, too
+        with self._reading:
+            self._stdout.close()
+        self._signal(signal.SIGTERM)
+        threading.Thread(target=self._bury, name=f"end of {self.host}", daemon=True).start()
+
+    def _bury(self) -> None:
+        """See the process end, by force if it must be, and give back what is left of it."""
+        try:
+            self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+        self._drain.join(LAST_WORDS_S)
+        self._abandoned = True
+        self._drain.join()
+        self._stderr.close()
+        os.close(self._bell)
+
+    def _signal(self, number: int) -> None:
+        # as long as the leader was not waited for, its group's number is nobody else's
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
+    def _poll(self, fd: int, events: int) -> select.poll:
+        poll = select.poll()
+        poll.register(fd, events)
+        poll.register(self._bell, select.POLLIN)
+        return poll
+
+    def _wait_for(self, poll: select.poll) -> None:
+        if not self._closed:
+            poll.poll()
+        if self._closed:
+            raise OSError(errno.ECANCELED, "the transport was closed")
+
+    def _read_stderr(self, size: int) -> bytes:
+        poll = select.poll()
+        poll.register(self._stderr, select.POLLIN)
+        while not poll.poll(200):
+            if self._abandoned:
+                return b""
+        return os.read(self._stderr.fileno(), size)

@@ -1,0 +1,123 @@
+"""A command on another host, through the `ssh` program.
+
+The program says only after a while that it cannot connect, by its exit status 255 and
+in words. So the errors HostUnreachable and HostRefused come from the first read or
+write here, not from the beginning of the transport.
+"""
+
+import re
+import shlex
+
+from blockdiff.errors import BlockdiffError, HostRefused, HostUnreachable
+from blockdiff.transport.destination import Destination
+from blockdiff.transport.local import LocalTransport
+from blockdiff.transport.settings import Log, SshSettings
+
+KEEPALIVE_S = 15
+OWN_STATUS = 255  # ssh's, where it has failed itself
+DYING_S = 5.0  # from the end of its streams to the end of ssh
+
+# the lines by which ssh tells that somebody said no: the server, or ssh itself
+_REFUSED = re.compile(
+    r"permission denied|host key|host identification|too many authentication failures|revoked|"
+    r"no matching|no mutual|unprotected|bad owner|bad configuration|bad permissions|terminating, \d+ bad|"
+    r"certificate|no supported authentication|administratively prohibited|not allowed",
+    re.IGNORECASE,
+)
+_UNREACHABLE = re.compile(
+    r"could not resolve|connection refused|timed out|timeout|no route|unreachable|closed|reset|broken pipe|"
+    r"kex_exchange_identification|not responding",
+    re.IGNORECASE,
+)
+UNKNOWN_KEY = "get its key by a way that cannot be tampered with and add it to known_hosts"
+
+
+def arguments(
+    destination: Destination, command: str, *, rsh: str | None, settings: SshSettings, timeout_s: float
+) -> list[str]:
+    """Return the command line. ssh takes the first value of an option: those in rsh win over ours."""
+    silence = max(3, round(timeout_s / KEEPALIVE_S))
+    ours = {
+        "BatchMode": "yes",  # never ask
+        "StrictHostKeyChecking": "yes",  # never learn a key by itself
+        "NoHostAuthenticationForLocalhost": "no",
+        "ConnectTimeout": max(1, round(timeout_s)),
+        "ServerAliveInterval": KEEPALIVE_S,
+        "ServerAliveCountMax": silence,
+        "ClearAllForwardings": "yes",
+        "RemoteCommand": "none",
+        "PermitLocalCommand": "no",
+        "LogLevel": "INFO",  # QUIET would hide the reason
+    }
+    if rsh is not None:
+        words = shlex.split(rsh)
+    else:
+        words = ["ssh", *(["-F", str(settings.config)] if settings.config else [])]
+    options = [word for name, value in ours.items() for word in ("-o", f"{name}={value}")]
+    # after "--" nothing is an option any more, whatever the host is called
+    return [*words, "-T", *options, *destination.options, "--", str(destination), command]
+
+
+class OpenSshTransport(LocalTransport):
+    """An `ssh` process of ours."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        command: str,
+        *,
+        settings: SshSettings,
+        timeout_s: float,
+        rsh: str | None = None,
+        log: Log | None = None,
+    ) -> None:
+        """Start it; raises ProgramMissing or CommandFailed if it cannot be."""
+        self._answered = False
+        super().__init__(
+            arguments(destination, command, rsh=rsh, settings=settings, timeout_s=timeout_s),
+            host=destination.host,
+            # a jump host's own ssh would open a window to ask; it must not, either
+            environment={**settings.environment, "SSH_ASKPASS_REQUIRE": "never"},
+            log=log,
+        )
+
+    def read(self, size: int) -> bytes:
+        data = super().read(size)
+        if data:
+            self._answered = True
+        else:
+            self._check_end()
+        return data
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            super().write(data)
+        except BrokenPipeError:
+            self._check_end()
+            raise
+
+    def wait(self, timeout_s: float) -> int | None:
+        status = super().wait(timeout_s)
+        return None if status == OWN_STATUS else status
+
+    def _check_end(self) -> None:
+        """Raise what made ssh end before its streams were the command's, or cut them later."""
+        if super().wait(DYING_S) == OWN_STATUS:
+            if not self._answered:
+                raise failure(self.host, self.diagnostics())
+            raise ConnectionResetError(f"ssh to {self.host} ended: {_last_line(self.diagnostics())}")
+
+
+def failure(host: str, text: str) -> BlockdiffError:
+    """Return the error that ssh's last words on its way to a host stand for."""
+    for line in reversed(text.splitlines()):
+        if _REFUSED.search(line):
+            hint = UNKNOWN_KEY if re.search("host key|host identification", text, re.IGNORECASE) else ""
+            return HostRefused(host, line, hint=hint)
+        if _UNREACHABLE.search(line):
+            return HostUnreachable(host, line)
+    return HostUnreachable(host, _last_line(text))
+
+
+def _last_line(text: str) -> str:
+    return text.splitlines()[-1] if text else "no reason was given"

@@ -1,0 +1,334 @@
+"""A command on another host, through paramiko; only this and paramikokeys import it.
+
+No password is ever asked for or sent, and no host is believed that is not in known_hosts.
+What paramiko cannot do as ssh would is told by NotHonoured, before a key is shown to
+anybody.
+
+Buffers are our own (arrivals), for speed and for bounds. Session keys are renewed when
+the server asks: were we to ask, too, and the channel ended meanwhile, paramiko's thread
+would wait for itself.
+"""
+
+import contextlib
+import errno
+import logging
+import signal
+import threading
+from typing import Any, Protocol, TypeVar
+
+import paramiko
+from paramiko.common import MSG_CHANNEL_REQUEST
+from paramiko.packet import Packetizer
+
+from blockdiff.errors import BlockdiffError, HostRefused, HostUnreachable
+from blockdiff.transport import tcp
+from blockdiff.transport.arrivals import Arrivals, ReadAhead
+from blockdiff.transport.destination import Destination, parse_hop
+from blockdiff.transport.diagnostics import Diagnostics, drain, printable
+from blockdiff.transport.knownhosts import KnownHosts
+from blockdiff.transport.paramikokeys import has_ticket, keys
+from blockdiff.transport.proxycommand import ProxyCommand
+from blockdiff.transport.settings import Log, SshSettings
+from blockdiff.transport.sshconfig import HostConfig, NotHonoured, resolve
+
+WINDOW = 8 * 1024 * 1024  # bytes that may be on their way to us: 300 MB/s at 25 ms
+PACKET = 32 * 1024  # bytes of data in one; sshd does not fill larger ones
+MAX_PACKET = 256 * 1024  # bytes; more is an error, as for ssh
+NEVER = 1 << 62  # bytes or packets after which we want new keys
+KEEPALIVE_S = 15
+LAST_WORDS_S = 2.0
+MAX_DEPTH = 8  # jump hosts behind jump hosts
+FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # or it would write to stderr
+
+_Closable = TypeVar("_Closable", bound="SupportsClose")
+
+
+class SupportsClose(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None: ...
+
+
+class _Packetizer(Packetizer):
+    REKEY_BYTES = REKEY_PACKETS = NEVER
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+        if n > MAX_PACKET:
+            raise paramiko.SSHException(f"it announces a packet of {n} bytes")
+        return super().read_all(n, check_rekey)
+
+
+class _Connection(paramiko.Transport):
+    """A connection that also learns which signal ended a command; paramiko does not look."""
+
+    signals: dict[int, int]  # channel -> number
+
+    def __init__(self, way: Any, timeout_s: float) -> None:
+        super().__init__(
+            ReadAhead(way),  # type: ignore[arg-type]
+            default_window_size=WINDOW,
+            default_max_packet_size=PACKET,
+            packetizer_class=_Packetizer,
+        )
+        self.signals = {}
+        self.banner_timeout = self.handshake_timeout = self.auth_timeout = timeout_s
+        self.channel_timeout = timeout_s
+        handlers: dict[int, Any] = {**paramiko.Transport._channel_handler_table}
+        self._channel_handler_table = {**handlers, MSG_CHANNEL_REQUEST: self._note_signal}
+
+    def _note_signal(self, channel: paramiko.Channel, message: paramiko.Message) -> None:
+        if message.get_text() == "exit-signal":
+            message.get_boolean()
+            number = getattr(signal, f"SIG{message.get_text()}", None)
+            if isinstance(number, signal.Signals):
+                self.signals[channel.chanid] = int(number)
+            channel.status_event.set()
+            return
+        message.rewind()
+        message.get_int()
+        channel._handle_request(message)  # type: ignore[attr-defined]
+
+    def end(self) -> None:
+        self.packetizer.complete_handshake()  # its timer would keep the program from ending
+        self.close()
+
+
+class ParamikoTransport:
+    """A command's channel and everything that carries it."""
+
+    def __init__(self, host: str, route: "_Route", connection: _Connection, channel: paramiko.Channel) -> None:
+        self.host = host
+        self._route, self._connection, self._channel = route, connection, channel
+        self._closed = False
+        self._diagnostics = route.diagnostics
+        self._drain = drain(channel.recv_stderr, self._diagnostics, f"stderr of {host}")
+
+    def read(self, size: int) -> bytes:
+        try:
+            data = self._channel.recv(size)
+        except (paramiko.SSHException, EOFError) as error:
+            raise self._broken() from error
+        if not data and (self._closed or not self._ended()):
+            raise self._broken()
+        return data
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        with memoryview(data) as whole, whole.cast("B") as view:
+            done = 0
+            while done < len(view):
+                try:
+                    sent = self._channel.send(bytes(view[done : done + PACKET]))
+                except (paramiko.SSHException, EOFError, OSError) as error:
+                    raise self._broken() from error
+                if sent == 0:
+                    raise self._broken()
+                done += sent
+
+    def close_write(self) -> None:
+        with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+            self._channel.shutdown_write()
+
+    def wait(self, timeout_s: float) -> int | None:
+        if not self._channel.status_event.wait(timeout_s):
+            return None
+        self._drain.join(LAST_WORDS_S)
+        number = self._connection.signals.get(self._channel.chanid)
+        if number is not None:
+            return -number
+        return self._channel.exit_status if self._channel.exit_status != -1 else None
+
+    def diagnostics(self) -> str:
+        return self._diagnostics.text()
+
+    def close(self) -> None:
+        self._closed = True
+        self._route.close()
+
+    def _ended(self) -> bool:
+        """Return whether the command's output came to its end, and was not cut."""
+        return bool(self._channel.eof_received) or self.wait(0) is not None
+
+    def _broken(self) -> OSError:
+        if self._closed:
+            return OSError(errno.ECANCELED, "the transport was closed")
+        if self._ended():
+            return BrokenPipeError(errno.EPIPE, f"the command on {self.host} does not read any more")
+        error = self._connection.get_exception()
+        reason = printable(str(error)) if error and str(error) else "it was cut"
+        return ConnectionResetError(errno.ECONNRESET, f"the connection to {self.host} is gone: {reason}")
+
+
+def connect(
+    destination: Destination,
+    command: str,
+    *,
+    settings: SshSettings,
+    timeout_s: float,
+    log: Log | None = None,
+) -> ParamikoTransport:
+    """Start a command on a host.
+
+    Raises NotHonoured, HostUnreachable or HostRefused; timeout_s is for all of it together.
+    """
+    route = _Route(settings, timeout_s, log)
+    timer = threading.Timer(timeout_s, route.give_up)
+    timer.daemon = True
+    timer.start()
+    host = destination.host
+    try:
+        config = resolve(host, settings, user=destination.user)
+        connection = route.reach(config)
+        try:
+            channel = connection.open_session(timeout=timeout_s)
+            channel.in_buffer, channel.in_stderr_buffer = Arrivals(2 * WINDOW), Arrivals(2 * WINDOW)
+            for name, value in config.environment:
+                channel.set_environment_variable(name, value)
+            channel.exec_command(command)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise HostRefused(host, f"it does not run commands: {printable(str(error))}") from error
+        return ParamikoTransport(host, route, connection, channel)
+    except BaseException as error:
+        route.close()
+        if route.timed_out and isinstance(error, BlockdiffError):
+            raise HostUnreachable(host, f"no connection within {timeout_s:g} seconds") from error
+        raise
+    finally:
+        timer.cancel()
+
+
+class _Route:
+    """All that was opened on the way to a host: connections to jump hosts, a proxy's process."""
+
+    def __init__(self, settings: SshSettings, timeout_s: float, log: Log | None) -> None:
+        self._settings, self._timeout_s, self._log = settings, timeout_s, log
+        self._opened = contextlib.ExitStack()
+        self._mutex = threading.Lock()
+        self.diagnostics = Diagnostics(log)
+        self.timed_out = False
+
+    def close(self) -> None:
+        with self._mutex:
+            opened, self._opened = self._opened.pop_all(), contextlib.ExitStack()
+        opened.close()  # the newest first
+
+    def give_up(self) -> None:
+        self.timed_out = True
+        self.close()
+
+    def reach(self, config: HostConfig, through: _Connection | None = None, depth: int = 0) -> _Connection:
+        """Return a connection to a host on which we have logged in."""
+        if config.beyond:
+            raise NotHonoured(f"{config.beyond[0]} for {config.name}")
+        if depth > MAX_DEPTH:
+            raise HostUnreachable(config.name, "its jump hosts lead in a circle")
+        known = KnownHosts.read(config.known_hosts_files, config.name)
+        place = config.hostname, config.port, config.key_alias
+        authority = known.authority(*place)
+        if authority is not None:
+            raise NotHonoured(f"@cert-authority in {authority.place}")
+        connection = self._keep(_Connection(self._way(config, through, depth), self._timeout_s))
+        _restrict(connection, config, known.key_types(*place))
+        try:
+            connection.start_client(timeout=self._timeout_s)
+            key = connection.get_remote_server_key()
+        except paramiko.ssh_exception.IncompatiblePeer as error:
+            raise HostRefused(config.name, printable(str(error))) from error
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            reason = printable(str(error)) or "it closed the connection"
+            raise HostUnreachable(config.name, reason) from error
+        known.check(
+            config.hostname, config.port, key.asbytes(), key.get_name(),
+            alias=config.key_alias, called=config.name,
+        )  # fmt: skip
+        self._log_in(connection, config)
+        connection.set_keepalive(config.keepalive_s or KEEPALIVE_S)
+        return connection
+
+    def _keep(self, opened: _Closable) -> _Closable:
+        with self._mutex:
+            self._opened.callback(opened.end if isinstance(opened, _Connection) else opened.close)
+        return opened
+
+    def _way(self, config: HostConfig, through: _Connection | None, depth: int) -> Any:
+        """Return a byte stream to the host's port."""
+        if through is None and config.jumps:
+            for hop in config.jumps:
+                user, host, port = parse_hop(hop)
+                through = self.reach(resolve(host, self._settings, user=user, port=port), through, depth + 1)
+        if through is not None:
+            try:
+                return self._keep(
+                    through.open_channel(
+                        "direct-tcpip", (config.hostname, config.port), ("127.0.0.1", 0), timeout=self._timeout_s
+                    )
+                )
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                raise HostUnreachable(config.name, f"jump host: {printable(str(error))}") from error
+        if config.proxy_command is not None:
+            proxy = self._keep(ProxyCommand(config.proxy_command, self._settings.environment, self._log))
+            return proxy.socket
+        return self._keep(tcp.connect(config, self._timeout_s))
+
+    def _log_in(self, connection: _Connection, config: HostConfig) -> None:
+        tried: list[str] = []
+        skipped: list[str] = []
+        more: list[str] = []  # ways that ssh would try and we cannot
+        for key, name in keys(config, self._timeout_s, skipped, more):
+            tried.append(name)
+            try:
+                if not connection.auth_publickey(config.user, key):
+                    self._show_banner(connection)
+                    return
+            except paramiko.BadAuthenticationType as error:
+                types = ", ".join(error.allowed_types)
+                raise HostRefused(config.name, f"it takes no public key, only: {printable(types)}") from error
+            except (paramiko.SSHException, EOFError, OSError):
+                if not connection.is_active():
+                    break
+        self._show_banner(connection)
+        if config.gssapi and has_ticket(self._settings):
+            more.append("GSSAPIAuthentication")
+        if more:
+            raise NotHonoured(more[0])
+        text = f"it took no key for {config.user}: tried {', '.join(tried) or 'none'}"
+        if skipped:
+            text += f"; skipped {', '.join(skipped)}"
+        if not connection.is_active() and tried:
+            raise HostRefused(
+                config.name, f"{text}; it closed the connection",
+                hint="if there were too many, name one with IdentityFile and IdentitiesOnly",
+            )  # fmt: skip
+        hint = f"the public key belongs into ~{config.user}/.ssh/authorized_keys there"
+        raise HostRefused(config.name, text, hint=hint)
+
+    def _show_banner(self, connection: _Connection) -> None:
+        banner = connection.get_banner()
+        if banner:
+            self.diagnostics.feed(banner + b"\n")
+
+
+def _restrict(connection: _Connection, config: HostConfig, known_types: tuple[str, ...]) -> None:
+    """Offer only what the configuration allows; of that the fastest first, and known keys first."""
+
+    def allowed(keyword: str, ours: Any) -> tuple[str, ...]:
+        wanted = config.algorithms.get(keyword)
+        names = tuple(name for name in ours if wanted is None or name in wanted)
+        if not names:
+            raise NotHonoured(f"{keyword} {','.join(wanted or ())}")
+        return names
+
+    options = connection.get_security_options()
+    ciphers = allowed("ciphers", [*FAST_CIPHERS, *options.ciphers])
+    options.ciphers = tuple(dict.fromkeys(ciphers))
+    options.digests = allowed("macs", options.digests)
+    options.kex = allowed("kexalgorithms", options.kex)
+    keys = allowed("hostkeyalgorithms", options.key_types)
+    # a key of type ssh-rsa signs as rsa-sha2-256 or rsa-sha2-512
+    options.key_types = tuple(
+        sorted(keys, key=lambda name: ("ssh-rsa" if name.startswith("rsa-") else name) not in known_types)
+    )
+    ours = connection.preferred_pubkeys
+    usable = allowed("pubkeyacceptedalgorithms", ours)
+    connection.disabled_algorithms = {"pubkeys": [name for name in ours if name not in usable]}

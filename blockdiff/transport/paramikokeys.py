@@ -1,0 +1,97 @@
+"""The keys to try on a host: an ssh-agent's and those in files. Imports paramiko."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import paramiko
+from paramiko.agent import AgentSSH
+
+from blockdiff.transport.diagnostics import printable
+from blockdiff.transport.settings import SshSettings
+from blockdiff.transport.sshconfig import HostConfig
+
+
+class _Agent(AgentSSH):
+    """An ssh-agent behind a socket of our choice."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__()
+        way = socket.socket(socket.AF_UNIX)
+        try:
+            way.settimeout(timeout_s)
+            way.connect(str(path))
+            self._connect(way)  # type: ignore[attr-defined]
+        except BaseException:
+            way.close()
+            raise
+
+    def close(self) -> None:
+        self._close()  # type: ignore[attr-defined]
+
+
+def keys(
+    config: HostConfig, timeout_s: float, skipped: list[str], more: list[str]
+) -> Iterator[tuple[paramiko.PKey, str]]:
+    """Yield keys with their names in ssh's order: the agent's that are configured, its others, files.
+
+    Adds to skipped what could not be used, and to more what only the `ssh` program could.
+    """
+    with contextlib.ExitStack() as opened:
+        held: dict[bytes, Any] = {}
+        if config.agent_socket is not None:
+            try:
+                agent = _Agent(config.agent_socket, timeout_s)
+                opened.callback(agent.close)
+                held = {key.blob: key for key in agent.get_keys()}
+            except (OSError, EOFError, paramiko.SSHException) as error:
+                skipped.append(f"the agent at {config.agent_socket} ({printable(str(error))})")
+        for blob, key in tuple(held.items()):
+            if key.get_name().startswith("sk-"):
+                del held[blob]
+                more.append(f"the security key {printable(key.comment)}")
+        publics = {path: _public(path) for path in config.identity_files}
+        first = [blob for blob in publics.values() if blob in held]
+        others = [] if config.identities_only else [blob for blob in held if blob not in first]
+        for blob in dict.fromkeys((*first, *others)):
+            yield held[blob], f"agent key {printable(held[blob].comment)}"
+        for path in dict.fromkeys(config.identity_files):
+            if publics[path] in held or not path.exists():
+                continue
+            key = _load(path, skipped, more)
+            if key is not None:
+                yield key, str(path)
+                if key.public_blob is not None:  # that was with its certificate
+                    key.public_blob = None
+                    yield key, f"{path} without certificate"
+
+
+def _public(path: Path) -> bytes:
+    """Return the public key that lies beside a private one, or stands in its place; b"" if none."""
+    for file in (Path(f"{path}.pub"), path):
+        with contextlib.suppress(OSError, ValueError, paramiko.SSHException):
+            return bytes(paramiko.pkey.PublicBlob.from_file(str(file)).key_blob)
+    return b""
+
+
+def _load(path: Path, skipped: list[str], more: list[str]) -> Any:
+    try:
+        if path.stat().st_mode & 0o077:
+            skipped.append(f"{path} (others may read it)")
+            return None
+        return paramiko.PKey.from_path(path)
+    except (TypeError, paramiko.PasswordRequiredException):
+        skipped.append(f"{path} (it has a passphrase and is not in an agent)")
+    except Exception as error:  # paramiko lets through whatever its key parsers raise
+        if _public(path)[4:7] == b"sk-":
+            more.append(f"the security key {path}")
+        skipped.append(f"{path} ({printable(str(error)) or type(error).__name__})")
+    return None
+
+
+def has_ticket(settings: SshSettings) -> bool:
+    """Return whether there is a Kerberos ticket to log in with."""
+    return "KRB5CCNAME" in settings.environment or Path(f"/tmp/krb5cc_{os.getuid()}").exists()

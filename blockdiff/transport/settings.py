@@ -1,0 +1,31 @@
+"""Where ssh's own things lie on this machine: the configuration, the home, the agent's socket."""
+
+import os
+import pwd
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Log = Callable[[str], None]  # takes one line that came on a remote stderr, safe for a terminal
+
+
+def _home() -> Path:
+    return Path(pwd.getpwuid(os.getuid()).pw_dir)
+
+
+def _user() -> str:
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+@dataclass(frozen=True)
+class SshSettings:
+    """What decides how a host is reached, apart from the destination itself.
+
+    `home` and `user` are the password file's, as for ssh: it does not look at $HOME.
+    """
+
+    environment: Mapping[str, str]  # for SSH_AUTH_SOCK, PATH and the programs that are started
+    config: Path | None = None  # instead of ~/.ssh/config and /etc/ssh/ssh_config, as with ssh -F
+    home: Path = field(default_factory=_home)
+    user: str = field(default_factory=_user)
+    system_config: Path = Path("/etc/ssh/ssh_config")

@@ -1,0 +1,92 @@
+"""Runs in the guest: the agent's LVM part under the command of a test, one JSON line each way.
+
+It does what the agent's own loop does with these modules, step by step, so that a test can
+look at the host between any two steps, and can kill what it likes at any of them.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import traceback
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from agent import custody, lvm, room, sweep  # noqa: E402
+from agent.errors import AgentError  # noqa: E402
+from agent.program import Runner  # noqa: E402
+
+
+class Driver:
+    """One agent's worth of state."""
+
+    def __init__(self):
+        self.said = []
+        self.run = Runner(self.said.append)
+        self.custody = None
+        self.snapshot = None
+        self.held = None
+
+    def find(self, path):
+        found = lvm.find(path, self.run)
+        return None if found is None else dict(found._asdict())
+
+    def extents(self, path, wanted):
+        return room.extents(lvm.find(path, self.run), wanted)
+
+    def sweep(self, ended):
+        return sweep.sweep(self.run, ended=ended)
+
+    def open(self, silence_s):
+        self.custody = custody.Custody(silence_s, self.said.append)
+        return [os.getpid(), self.custody._pid]
+
+    def make(self, path, wanted, set_hash, run_id):
+        volume = lvm.find(path, self.run)
+        self.snapshot = self.custody.make(volume, room.extents(volume, wanted), set_hash, run_id)
+        return dict(self.snapshot._asdict(), name=self.snapshot.name)
+
+    def beat(self):
+        state = self.custody.beat()
+        return None if state is None else dict(state._asdict())
+
+    def check(self):
+        return dict(self.custody.check()._asdict())
+
+    def hold(self):
+        self.held = os.open(self.snapshot.device, os.O_RDONLY)
+
+    def read(self):
+        digest = hashlib.md5()
+        with open(self.snapshot.device, "rb", buffering=0) as file:
+            for data in iter(lambda: file.read(1 << 20), b""):
+                digest.update(data)
+        return digest.hexdigest()
+
+    def remove(self):
+        return self.custody.remove()
+
+    def chatter(self):
+        said, self.said[:] = list(self.said), []
+        return said
+
+
+def main():
+    driver = Driver()
+    for line in iter(sys.stdin.readline, ""):
+        do, arguments = json.loads(line)
+        try:
+            reply = {"value": getattr(driver, do)(*arguments)}
+        except AgentError as error:
+            reply = {"error": error.error, "arguments": error.args}
+        except OSError as error:
+            reply = {"errno": error.errno}
+        except Exception:
+            reply = {"crash": traceback.format_exc()}
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
