@@ -232,6 +232,18 @@ class Zstd:
         if not seen:
             raise TornError("zstd file is empty")
 
+    def length(self, frame: Buffer) -> int:
+        """Return how many bytes of payload a frame says it holds.  Raises FormatError if it does not say."""
+        import zstandard
+
+        try:
+            length = int(zstandard.frame_content_size(frame))
+        except zstandard.ZstdError as error:
+            raise FormatError(f"zstd frame is damaged: {error}") from None
+        if length < 0:
+            raise FormatError("zstd frame does not say its size")
+        return length
+
     def frames(self, read: Read) -> Iterator[bytes]:
         """Yield each frame of a file, found by its block headers; nothing is decompressed."""
         held = bytearray()
@@ -293,13 +305,23 @@ class Lzop:
         assert process.stdin and process.stdout
         stdin, stdout = process.stdin, process.stdout
 
+        unread: list[OSError] = []
+
         def feed() -> None:
-            try:
-                while data := read(_PIECE):
+            while True:
+                try:
+                    data = read(_PIECE)
+                except OSError as error:
+                    unread.append(error)
+                    break
+                try:
+                    if not data:
+                        break
                     stdin.write(data)
-                stdin.close()
-            except OSError:  # lzop ended; its exit status says why
-                pass
+                except OSError:  # lzop ended; its exit status says why
+                    break
+            with contextlib.suppress(OSError):
+                stdin.close()  # or lzop would wait for more for ever
 
         feeder = threading.Thread(target=feed, daemon=True)
         feeder.start()
@@ -307,6 +329,8 @@ class Lzop:
             while piece := stdout.read(_PIECE):
                 yield piece
             feeder.join()
+            if unread:
+                raise unread[0]
             if process.wait() != 0:
                 raise TornError("lzop stream is cut or damaged")
         finally:

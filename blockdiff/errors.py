@@ -182,7 +182,7 @@ class LockUnreachable(BlockdiffError):
 
 
 class LockNotGranted(BlockdiffError):
-    """the lock was not granted in time: {}"""
+    """the lock was not granted: {}"""
 
     exit_code = 41
 

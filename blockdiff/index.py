@@ -5,8 +5,9 @@ reading the diff file from its start tells the same.  Pure.
 Format: blockdiff-formats(5), "Index".
 """
 
+import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from blockdiff.formats import FormatError, TornError, check_block_size, difffile
@@ -15,6 +16,7 @@ _HEADER = struct.Struct("<8sI")
 _ENTRY = struct.Struct("<QQQQ")
 _MAGIC = b"bdindex1"
 HEADER_SIZE, ENTRY_SIZE = _HEADER.size, _ENTRY.size  # bytes
+_ENTRIES = 4096  # that are read at a time
 
 
 class Member(NamedTuple):
@@ -46,22 +48,40 @@ def encode(member: Member) -> bytes:
 
 def decode(data: bytes, block_size: int) -> Iterator[Span]:
     """Yield the members in order.  Raises FormatError or TornError, before the first span where it can."""
-    if len(data) < HEADER_SIZE + ENTRY_SIZE or (len(data) - HEADER_SIZE) % ENTRY_SIZE:
+    return spans(io.BytesIO(data).read, len(data), block_size)
+
+
+def spans(read: Callable[[int], bytes], size: int, block_size: int) -> Iterator[Span]:
+    """Yield the members of an index of size bytes, read a piece at a time.  Raises as `decode`."""
+    if size < HEADER_SIZE + ENTRY_SIZE or (size - HEADER_SIZE) % ENTRY_SIZE:
         raise TornError("index does not end on an entry's border")
-    magic, found = _HEADER.unpack_from(data)
+    magic, found = _HEADER.unpack(_exactly(read, HEADER_SIZE))
     if magic != _MAGIC or found != block_size:
         raise FormatError("index is not one, or of another block size")
     step = difffile.OFFSET_SIZE + block_size
     before: Member | None = None
-    for entry in _ENTRY.iter_unpack(memoryview(data)[HEADER_SIZE:]):
-        member = Member(*entry)
-        if before is None:
-            if member.place or member.payload:
-                raise FormatError("index does not begin at the beginning")
-        else:
-            stored, length = member.place - before.place, member.payload - before.payload
-            most = (before.last - before.first + 1) * step + (0 if before.place else difffile.HEADER_SIZE)
-            if stored <= 0 or not 0 < length <= most or before.last < before.first:
-                raise FormatError("index has members that cannot be")
-            yield Span(before, stored, length)
-        before = member
+    count = (size - HEADER_SIZE) // ENTRY_SIZE
+    for start in range(0, count, _ENTRIES):
+        piece = _exactly(read, min(_ENTRIES, count - start) * ENTRY_SIZE)
+        for entry in _ENTRY.iter_unpack(piece):
+            member = Member(*entry)
+            if before is None:
+                if member.place or member.payload:
+                    raise FormatError("index does not begin at the beginning")
+            else:
+                stored, length = member.place - before.place, member.payload - before.payload
+                most = (before.last - before.first + 1) * step + (0 if before.place else difffile.HEADER_SIZE)
+                if stored <= 0 or not 0 < length <= most or before.last < before.first:
+                    raise FormatError("index has members that cannot be")
+                yield Span(before, stored, length)
+            before = member
+
+
+def _exactly(read: Callable[[int], bytes], size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = read(size - len(data))
+        if not more:
+            raise TornError("index is cut")
+        data += more
+    return data

@@ -91,7 +91,7 @@ class Link:
                     self._arrived(*frame)
         except OSError as error:
             self._end(LinkClosed("the connection broke: %s" % error))
-        except (LinkClosed, FormatError) as error:
+        except Exception as error:  # FormatError, and what a transport says of its end
             self._end(error)
 
     def _arrived(self, kind: int, payload: memoryview) -> None:

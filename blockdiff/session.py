@@ -152,6 +152,8 @@ class Session:
             return HostSilent(self.host, f"{self._timeout_s:g}")
         if isinstance(error, FormatError):
             return ProtocolBroken(self.host, error)
+        if isinstance(error, BlockdiffError):
+            return error
         return self._why_ended(error)
 
     def receive(self) -> tuple[int, memoryview]:
@@ -165,7 +167,9 @@ class Session:
             if kind == messages.FAILED:
                 report = messages.decode_talk(payload, error=str, args=list)
                 raise self._reported(report["error"], report["args"])
-        except (link.LinkClosed, link.LinkSilent, FormatError) as error:
+        except BlockdiffError:
+            raise
+        except Exception as error:
             raise self._failed(error) from None
         return kind, payload
 

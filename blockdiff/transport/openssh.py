@@ -2,9 +2,11 @@
 
 The program says only after a while that it cannot connect, by its exit status 255 and
 in words. So the errors HostUnreachable and HostRefused come from the first read or
-write here, not from the beginning of the transport.
+write here, not from the beginning of the transport. A host that takes the connection
+and then is silent makes ssh wait for ever: whoever reads must have a limit for that.
 """
 
+import errno
 import re
 import shlex
 
@@ -29,7 +31,24 @@ _UNREACHABLE = re.compile(
     r"kex_exchange_identification|not responding",
     re.IGNORECASE,
 )
-UNKNOWN_KEY = "get its key by a way that cannot be tampered with and add it to known_hosts"
+# what ssh spreads over many lines, the plainest words first
+_HOST_KEY = (
+    (
+        re.compile("revoked host key|marked as revoked", re.IGNORECASE),
+        "its host key is revoked",
+        "whoever shows this key may be somebody else",
+    ),
+    (
+        re.compile("host identification has changed", re.IGNORECASE),
+        "its host key has changed; it was installed anew, or somebody is in between",
+        "only after making sure: remove its former key with ssh-keygen -R",
+    ),
+    (
+        re.compile("host key is known|host key verification failed", re.IGNORECASE),
+        "its host key is not known",
+        "compare the key's fingerprint on the host's console with that of ssh-keyscan, then add it to known_hosts",
+    ),
+)
 
 
 def arguments(
@@ -101,23 +120,26 @@ class OpenSshTransport(LocalTransport):
         return None if status == OWN_STATUS else status
 
     def _check_end(self) -> None:
-        """Raise what made ssh end before its streams were the command's, or cut them later."""
+        """Raise what made ssh end before its streams were the command's, or cut them later.
+
+        ssh has the same status, and no words, for a command that a signal ended.
+        """
         if super().wait(DYING_S) == OWN_STATUS:
-            if not self._answered:
-                raise failure(self.host, self.diagnostics())
-            raise ConnectionResetError(f"ssh to {self.host} ended: {_last_line(self.diagnostics())}")
+            error = failure(self.host, self.diagnostics())
+            if error is not None and self._answered:
+                raise ConnectionResetError(errno.ECONNRESET, str(error))
+            if error is not None:
+                raise error
 
 
-def failure(host: str, text: str) -> BlockdiffError:
-    """Return the error that ssh's last words on its way to a host stand for."""
+def failure(host: str, text: str) -> BlockdiffError | None:
+    """Return the error that ssh's last words stand for, None if they tell of none."""
+    for pattern, reason, hint in _HOST_KEY:
+        if pattern.search(text):
+            return HostRefused(host, reason, hint=hint)
     for line in reversed(text.splitlines()):
         if _REFUSED.search(line):
-            hint = UNKNOWN_KEY if re.search("host key|host identification", text, re.IGNORECASE) else ""
-            return HostRefused(host, line, hint=hint)
+            return HostRefused(host, line)
         if _UNREACHABLE.search(line):
             return HostUnreachable(host, line)
-    return HostUnreachable(host, _last_line(text))
-
-
-def _last_line(text: str) -> str:
-    return text.splitlines()[-1] if text else "no reason was given"
+    return None

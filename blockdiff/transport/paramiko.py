@@ -1,44 +1,33 @@
-"""A command on another host, through paramiko; only this and paramikokeys import it.
+"""A command on another host, through paramiko; only this, paramikoconnection and paramikokeys import it.
 
 No password is ever asked for or sent, and no host is believed that is not in known_hosts.
 What paramiko cannot do as ssh would is told by NotHonoured, before a key is shown to
 anybody.
-
-Buffers are our own (arrivals), for speed and for bounds. Session keys are renewed when
-the server asks: were we to ask, too, and the channel ended meanwhile, paramiko's thread
-would wait for itself.
 """
 
 import contextlib
 import errno
 import logging
-import signal
 import threading
 from typing import Any, Protocol, TypeVar
 
 import paramiko
-from paramiko.common import MSG_CHANNEL_REQUEST
-from paramiko.packet import Packetizer
 
 from blockdiff.errors import BlockdiffError, HostRefused, HostUnreachable
 from blockdiff.transport import tcp
-from blockdiff.transport.arrivals import Arrivals, ReadAhead
+from blockdiff.transport.arrivals import Arrivals
 from blockdiff.transport.destination import Destination, parse_hop
 from blockdiff.transport.diagnostics import Diagnostics, drain, printable
 from blockdiff.transport.knownhosts import KnownHosts
+from blockdiff.transport.paramikoconnection import PACKET, WINDOW, Connection, restrict
 from blockdiff.transport.paramikokeys import has_ticket, keys
 from blockdiff.transport.proxycommand import ProxyCommand
 from blockdiff.transport.settings import Log, SshSettings
 from blockdiff.transport.sshconfig import HostConfig, NotHonoured, resolve
 
-WINDOW = 8 * 1024 * 1024  # bytes that may be on their way to us: 300 MB/s at 25 ms
-PACKET = 32 * 1024  # bytes of data in one; sshd does not fill larger ones
-MAX_PACKET = 256 * 1024  # bytes; more is an error, as for ssh
-NEVER = 1 << 62  # bytes or packets after which we want new keys
 KEEPALIVE_S = 15
 LAST_WORDS_S = 2.0
 MAX_DEPTH = 8  # jump hosts behind jump hosts
-FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # or it would write to stderr
 
@@ -51,54 +40,10 @@ class SupportsClose(Protocol):
     def close(self) -> None: ...
 
 
-class _Packetizer(Packetizer):
-    REKEY_BYTES = REKEY_PACKETS = NEVER
-
-    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
-        if n > MAX_PACKET:
-            raise paramiko.SSHException(f"it announces a packet of {n} bytes")
-        return super().read_all(n, check_rekey)
-
-
-class _Connection(paramiko.Transport):
-    """A connection that also learns which signal ended a command; paramiko does not look."""
-
-    signals: dict[int, int]  # channel -> number
-
-    def __init__(self, way: Any, timeout_s: float) -> None:
-        super().__init__(
-            ReadAhead(way),  # type: ignore[arg-type]
-            default_window_size=WINDOW,
-            default_max_packet_size=PACKET,
-            packetizer_class=_Packetizer,
-        )
-        self.signals = {}
-        self.banner_timeout = self.handshake_timeout = self.auth_timeout = timeout_s
-        self.channel_timeout = timeout_s
-        handlers: dict[int, Any] = {**paramiko.Transport._channel_handler_table}
-        self._channel_handler_table = {**handlers, MSG_CHANNEL_REQUEST: self._note_signal}
-
-    def _note_signal(self, channel: paramiko.Channel, message: paramiko.Message) -> None:
-        if message.get_text() == "exit-signal":
-            message.get_boolean()
-            number = getattr(signal, f"SIG{message.get_text()}", None)
-            if isinstance(number, signal.Signals):
-                self.signals[channel.chanid] = int(number)
-            channel.status_event.set()
-            return
-        message.rewind()
-        message.get_int()
-        channel._handle_request(message)  # type: ignore[attr-defined]
-
-    def end(self) -> None:
-        self.packetizer.complete_handshake()  # its timer would keep the program from ending
-        self.close()
-
-
 class ParamikoTransport:
     """A command's channel and everything that carries it."""
 
-    def __init__(self, host: str, route: "_Route", connection: _Connection, channel: paramiko.Channel) -> None:
+    def __init__(self, host: str, route: "_Route", connection: Connection, channel: paramiko.Channel) -> None:
         self.host = host
         self._route, self._connection, self._channel = route, connection, channel
         self._closed = False
@@ -182,7 +127,8 @@ def connect(
         connection = route.reach(config)
         try:
             channel = connection.open_session(timeout=timeout_s)
-            channel.in_buffer, channel.in_stderr_buffer = Arrivals(2 * WINDOW), Arrivals(2 * WINDOW)
+            for buffer in ("in_buffer", "in_stderr_buffer"):  # before anything can have arrived
+                setattr(channel, buffer, Arrivals(2 * WINDOW))
             for name, value in config.environment:
                 channel.set_environment_variable(name, value)
             channel.exec_command(command)
@@ -217,7 +163,7 @@ class _Route:
         self.timed_out = True
         self.close()
 
-    def reach(self, config: HostConfig, through: _Connection | None = None, depth: int = 0) -> _Connection:
+    def reach(self, config: HostConfig, through: Connection | None = None, depth: int = 0) -> Connection:
         """Return a connection to a host on which we have logged in."""
         if config.beyond:
             raise NotHonoured(f"{config.beyond[0]} for {config.name}")
@@ -228,8 +174,8 @@ class _Route:
         authority = known.authority(*place)
         if authority is not None:
             raise NotHonoured(f"@cert-authority in {authority.place}")
-        connection = self._keep(_Connection(self._way(config, through, depth), self._timeout_s))
-        _restrict(connection, config, known.key_types(*place))
+        connection = self._keep(Connection(self._way(config, through, depth), self._timeout_s))
+        restrict(connection, config, known.key_types(*place))
         try:
             connection.start_client(timeout=self._timeout_s)
             key = connection.get_remote_server_key()
@@ -248,10 +194,10 @@ class _Route:
 
     def _keep(self, opened: _Closable) -> _Closable:
         with self._mutex:
-            self._opened.callback(opened.end if isinstance(opened, _Connection) else opened.close)
+            self._opened.callback(opened.end if isinstance(opened, Connection) else opened.close)
         return opened
 
-    def _way(self, config: HostConfig, through: _Connection | None, depth: int) -> Any:
+    def _way(self, config: HostConfig, through: Connection | None, depth: int) -> Any:
         """Return a byte stream to the host's port."""
         if through is None and config.jumps:
             for hop in config.jumps:
@@ -271,7 +217,7 @@ class _Route:
             return proxy.socket
         return self._keep(tcp.connect(config, self._timeout_s))
 
-    def _log_in(self, connection: _Connection, config: HostConfig) -> None:
+    def _log_in(self, connection: Connection, config: HostConfig) -> None:
         tried: list[str] = []
         skipped: list[str] = []
         more: list[str] = []  # ways that ssh would try and we cannot
@@ -303,32 +249,7 @@ class _Route:
         hint = f"the public key belongs into ~{config.user}/.ssh/authorized_keys there"
         raise HostRefused(config.name, text, hint=hint)
 
-    def _show_banner(self, connection: _Connection) -> None:
+    def _show_banner(self, connection: Connection) -> None:
         banner = connection.get_banner()
         if banner:
             self.diagnostics.feed(banner + b"\n")
-
-
-def _restrict(connection: _Connection, config: HostConfig, known_types: tuple[str, ...]) -> None:
-    """Offer only what the configuration allows; of that the fastest first, and known keys first."""
-
-    def allowed(keyword: str, ours: Any) -> tuple[str, ...]:
-        wanted = config.algorithms.get(keyword)
-        names = tuple(name for name in ours if wanted is None or name in wanted)
-        if not names:
-            raise NotHonoured(f"{keyword} {','.join(wanted or ())}")
-        return names
-
-    options = connection.get_security_options()
-    ciphers = allowed("ciphers", [*FAST_CIPHERS, *options.ciphers])
-    options.ciphers = tuple(dict.fromkeys(ciphers))
-    options.digests = allowed("macs", options.digests)
-    options.kex = allowed("kexalgorithms", options.kex)
-    keys = allowed("hostkeyalgorithms", options.key_types)
-    # a key of type ssh-rsa signs as rsa-sha2-256 or rsa-sha2-512
-    options.key_types = tuple(
-        sorted(keys, key=lambda name: ("ssh-rsa" if name.startswith("rsa-") else name) not in known_types)
-    )
-    ours = connection.preferred_pubkeys
-    usable = allowed("pubkeyacceptedalgorithms", ours)
-    connection.disabled_algorithms = {"pubkeys": [name for name in ours if name not in usable]}

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 
-from .namespace import PREFIX, Namespace
+from .namespace import GUEST_MAC, OUR_MAC, PREFIX, Namespace
 
 HERE = pathlib.Path(__file__).parent
 CHECKOUT = HERE.parent.parent
@@ -24,7 +24,7 @@ ADDRESS = "10.99.0.2"
 OUR_ADDRESS = "10.99.0.1"
 BOOT_TIMEOUT_S = 90
 MEMORY = 768  # MiB
-DISKS = {"ubdb": "2G", "ubdc": "512M", "ubdd": "256M"}  # vg0, vg-two, and one that belongs to nobody
+DISKS = {"ubdb": "2G", "ubdc": "512M", "ubdd": "256M"}  # vg0, vg-two, one that LVM sees not
 
 SSHD_CONFIG = f"""\
 HostKey /run/sshd/hostkey
@@ -57,9 +57,10 @@ class Guest:
     checkout = "/run/checkout"  # where the guest sees this checkout, read-only
 
     def __init__(self, serial=0):
-        self._namespace = Namespace(OUR_ADDRESS, serial)
+        self._namespace = Namespace(OUR_ADDRESS, ADDRESS, serial)
         self._process = None
         self._master = None
+        self._cut = False
         self._home = pathlib.Path.home() / ".ssh"
         self._made_home = False
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
@@ -87,6 +88,7 @@ class Guest:
         for name, text in {
             "sshd_config": SSHD_CONFIG,
             "address": ADDRESS,
+            "neighbour": f"{OUR_ADDRESS} lladdr {OUR_MAC}",
             "hostname": HOSTNAME,
             "checkout": str(CHECKOUT),
             "pyenv": str(pyenv) if pyenv.is_dir() else "",
@@ -109,7 +111,7 @@ class Guest:
             "linux.uml", f"mem={MEMORY}M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro",
             f"init={HERE / 'init.sh'}", f"lab={self.folder}", f"uml_dir={self.folder}",
             *(f"{name}={self.folder / name}.img" for name in DISKS),
-            "vec0:transport=tap,ifname=tap0,depth=128,gro=1", "con=null", "con0=null,fd:1", "quiet",
+            f"vec0:transport=tap,ifname=tap0,depth=128,gro=1,mac={GUEST_MAC}", "con=null", "con0=null,fd:1", "quiet",
         ]  # fmt: skip
         with open(self.folder / "console", "ab") as console:
             self._process = subprocess.Popen(
@@ -164,7 +166,7 @@ class Guest:
             self.kill()
             self.restore_network()
             self.boot()
-        else:
+        elif self._cut:
             self.restore_network()
         self.run(f"sh {self.checkout}/tests/lab/reset.sh", timeout=120)
 
@@ -175,14 +177,16 @@ class Guest:
     # -- its network
 
     def cut_network(self):
-        """Pull the cable: packets vanish, and nobody is told that a connection ended."""
-        self._namespace.link("down")
+        """Cut the cable: packets vanish, and nobody is told that a connection ended."""
+        self._cut = True
+        self._namespace.cut()
 
     def restore_network(self):
-        """Put the cable in again; new connections work at once."""
-        self._namespace.link("up")
-        if self._process is not None and (self._master is None or not self._master_answers()):
-            self._connect()
+        """Mend the cable; what is connected goes on after a while, what is new works at once."""
+        self._namespace.restore()
+        self._cut = False
+        if self._process is not None:
+            self._connect()  # the lasting one may be backing off
 
     # -- commands
 
@@ -230,7 +234,10 @@ class Guest:
     def bad_volume(self):
         """Make a thick volume of 32 MiB with one bad sector 20 MiB into it; return its path."""
         self.run(
-            'dmsetup create --noudevrules --noudevsync dust --table "0 $(blockdev --getsz /dev/ubdd) dust /dev/ubdd 0 512" && '
+            "dmsetup create --noudevrules --noudevsync dust --table "
+            '"0 $(blockdev --getsz /dev/ubdd) dust /dev/ubdd 0 512" && '
+            "{ test -e /dev/mapper/dust || mknod /dev/mapper/dust b "
+            "$(dmsetup info -c --noheadings --separator ' ' -o major,minor dust); } && "
             "pvcreate -qq -y /dev/mapper/dust && vgcreate -qq bad /dev/mapper/dust && "
             "lvcreate -qq -y -Zn -Wn -L 32M -n lv bad"
         )
@@ -249,7 +256,7 @@ class Guest:
     def _connect(self):
         self._disconnect()
         self._master = subprocess.Popen(
-            [*self.ssh()[:-1], "-M", "-N", self.ssh()[-1]],
+            ["setpriv", "--pdeathsig", "KILL", *self.ssh()[:-1], "-M", "-N", self.ssh()[-1]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

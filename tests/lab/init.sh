@@ -29,13 +29,14 @@ modprobe -a -d /run/kernel dm-mod dm-snapshot dm-thin-pool dm-era dm-dust dm-fla
 # no udev here; and memory that LVM touches in advance costs half a second in such a kernel
 cat > /etc/lvm/lvm.conf <<EOF
 activation { udev_sync=0 udev_rules=0 monitoring=0 reserved_memory=0 reserved_stack=0 }
-devices { use_devicesfile=0 obtain_device_list_from_udev=0 }
+devices { use_devicesfile=0 obtain_device_list_from_udev=0 global_filter=[ "r|^/dev/ubdd$|", "r|^/dev/nbd|" ] }
 EOF
 vgs -qq vg0 >/dev/null 2>&1 || { pvcreate -qq -y /dev/ubdb; vgcreate -qq vg0 /dev/ubdb; }
 vgs -qq vg-two >/dev/null 2>&1 || { pvcreate -qq -y /dev/ubdc; vgcreate -qq vg-two /dev/ubdc; }
 vgchange -qq -ay >/dev/null
 
 ip link set lo up; ip addr add "$(cat /run/lab/address)/24" dev vec0; ip link set vec0 up
+ip neigh replace $(cat /run/lab/neighbour) dev vec0 nud permanent
 mkdir -m 700 /root/.ssh; cp /run/lab/keys/id.pub /root/.ssh/authorized_keys; chmod 600 /root/.ssh/authorized_keys
 cp /run/lab/keys/hostkey /run/sshd/hostkey; chmod 600 /run/sshd/hostkey
 /usr/sbin/sshd -D -e -f /run/lab/sshd_config &

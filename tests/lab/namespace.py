@@ -1,20 +1,28 @@
 """The lab's own network: a namespace with one tap device, which no packet leaves."""
 
+import contextlib
 import os
 import pathlib
+import signal
 import subprocess
 import tempfile
 
 PREFIX = "blockdiff-lab-"
 TAP = "tap0"
 
+# Both ends know each other's Ethernet address for good, so that nobody asks for it; see `cut`.
+OUR_MAC = "02:00:0a:63:00:01"
+GUEST_MAC = "02:00:0a:63:00:02"
+NOBODY_MAC = "02:00:0a:63:00:99"
+
 
 class Namespace:
     """A network namespace with a tap device; `name` is unique among all runs on this machine."""
 
-    def __init__(self, address, serial=0):
+    def __init__(self, address, guest_address, serial=0):
         self.name = f"{PREFIX}{os.getpid()}-{serial}"
         self.address = address
+        self.guest_address = guest_address
 
     def open(self):
         """Make it; raises OSError if this machine does not allow that."""
@@ -27,18 +35,36 @@ class Namespace:
             f"addr add {self.address}/24 dev {TAP}",
             f"link set {TAP} up",
         ):
-            done = subprocess.run(["ip", "-n", self.name, *line.split()], capture_output=True, text=True)
-            if done.returncode != 0:
+            try:
+                self._ip(line)
+            except OSError:
                 self.close()
-                raise OSError(f"ip {line}: {done.stderr.strip()}")
+                raise
+        self.restore()
 
-    def link(self, state):
-        """Put the cable in ("up") or pull it out ("down")."""
-        subprocess.run(["ip", "-n", self.name, "link", "set", TAP, state], check=True)
+    def cut(self):
+        """Cut the cable: frames go out to nobody and come in for nobody, and neither end sees an error.
+
+        Taking the device down would not do: the guest's driver then spins on the error it gets.
+        """
+        self._addresses(NOBODY_MAC, NOBODY_MAC)
+
+    def restore(self):
+        """Mend the cable."""
+        self._addresses(OUR_MAC, GUEST_MAC)
+
+    def _addresses(self, ours, guests):
+        self._ip(f"link set {TAP} address {ours}")
+        self._ip(f"neigh replace {self.guest_address} lladdr {guests} dev {TAP} nud permanent")
+
+    def _ip(self, line):
+        done = subprocess.run(["ip", "-n", self.name, *line.split()], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise OSError(f"ip {line}: {done.stderr.strip()}")
 
     def close(self):
-        """Remove it, whatever still runs in it."""
-        subprocess.run(["ip", "netns", "del", self.name], capture_output=True)
+        """Remove it, and end whatever still runs in it."""
+        _delete(self.name)
 
 
 def sweep():
@@ -46,10 +72,18 @@ def sweep():
     listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
     for line in listed.splitlines():
         if line.startswith(PREFIX) and _dead(line.split()[0]):
-            subprocess.run(["ip", "netns", "del", line.split()[0]], capture_output=True)
+            _delete(line.split()[0])
     for folder in pathlib.Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         if _dead(folder.name):
             subprocess.run(["rm", "-rf", "--", str(folder)], check=False)
+
+
+def _delete(name):
+    inside = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout
+    for pid in inside.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
 def _dead(name):

@@ -19,6 +19,7 @@ while :; do
     sleep 0.3
 done
 loop=$(losetup -a 2>/dev/null | cut -d: -f1); [ -n "$loop" ] && losetup -d $loop
+rm -f /dev/mapper/dust
 rm -rf /mnt/* /tmp/* /var/tmp/* /etc/lvm/archive/* /etc/lvm/backup/*
 dmesg -C 2>/dev/null
 exit 0

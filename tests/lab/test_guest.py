@@ -27,16 +27,17 @@ def test_the_namespace_finds_the_guest_by_name(guest):
 
 
 def test_a_cut_cable_is_silence_and_not_an_end(guest):
-    with guest.popen(
-        "while sleep 0.2; do echo beat; done", shared=False, stdout=subprocess.PIPE, text=True
-    ) as process:
+    process = guest.popen("while sleep 0.2; do echo beat; done", shared=False, stdout=subprocess.PIPE, text=True)
+    try:
         assert process.stdout.readline() == "beat\n"
         guest.cut_network()
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=2)
         guest.restore_network()
-        assert guest.run("echo back") == "back\n"
+        assert guest.run("echo back", timeout=10) == "back\n"
+    finally:
         process.kill()
+        process.communicate()
 
 
 def test_a_database_serves_from_its_volume(guest):

@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import pytest
+
 from blockdiff.transport.settings import SshSettings
 
 NEEDED = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "ssh-agent", "ssh-add")
@@ -240,6 +242,24 @@ def sudo_user():
                 os.kill(pid, signal.SIGKILL)
         subprocess.run(["userdel", name], check=False, stderr=subprocess.DEVNULL)
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def ssh_lab():
+    """A client without servers; skips where OpenSSH is missing, unless it is required."""
+    if MISSING is not None:
+        reason = f"{MISSING} is missing (Debian: openssh-server, openssh-client)"
+        if REQUIRED:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def sshd(ssh_lab):
+    """A server that the client knows as "source"."""
+    return ssh_lab.server()
 
 
 def _end(process):

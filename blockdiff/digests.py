@@ -1,0 +1,90 @@
+"""A version's MD5 digests, read from its digest file as they are needed.
+
+The file of a volume of terabytes is large: only windows of it are ever in memory.
+Format: blockdiff-formats(5), "Digest file".
+"""
+
+import os
+from collections.abc import Iterator
+from types import TracebackType
+
+from blockdiff import merge
+from blockdiff.errors import StoreFailed, TornFile
+from blockdiff.formats import BYTES_OF_DIGEST, digestfile
+
+_WINDOW = 1024  # digests that a Window reads at once
+_COMPARED = 16384  # digests that are compared at once
+
+
+class Digests:
+    """The digests of one version; any thread may ask."""
+
+    def __init__(self, path: str, count: int) -> None:
+        """`count`: blocks of the volume.  Raises StoreFailed."""
+        self.path = path
+        self.count = count
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StoreFailed(path, error.strerror) from None
+
+    def __enter__(self) -> "Digests":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    def take(self, first: int, count: int) -> bytes:
+        """Return the digests of these blocks, joined.  Raises TornFile if the file does not hold them."""
+        size = count * BYTES_OF_DIGEST
+        place = digestfile.position(first)
+        try:
+            data = os.pread(self._fd, size, place)
+            while len(data) < size:
+                more = os.pread(self._fd, size - len(data), place + len(data))
+                if not more:
+                    raise TornFile(self.path, f"it ends before the digest of block {first + count - 1}")
+                data += more
+        except OSError as error:
+            raise TornFile(self.path, error.strerror) from None
+        return data
+
+    def window(self) -> "Window":
+        """Return a reader of single digests, for one thread."""
+        return Window(self)
+
+
+class Window:
+    """Single digests, quickest in the order of their blocks."""
+
+    def __init__(self, digests: Digests) -> None:
+        self._digests = digests
+        self._first = self._stop = 0
+        self._data = b""
+
+    def of(self, index: int) -> bytes:
+        """Return the digest of this block."""
+        if not self._first <= index < self._stop:
+            self._first, self._stop = index, min(index + _WINDOW, self._digests.count)
+            self._data = self._digests.take(index, self._stop - index)
+        place = (index - self._first) * BYTES_OF_DIGEST
+        return self._data[place : place + BYTES_OF_DIGEST]
+
+
+def changed(before: Digests | None, after: Digests, first: int = 0, stop: int | None = None) -> Iterator[merge.Run]:
+    """Yield the blocks from first to stop that a version must have records of, as runs in order.
+
+    `before` are the digests of the version that it continues, None if it is a full one.
+    """
+    stop = after.count if stop is None else min(stop, after.count)
+    if before is None:
+        if first < stop:
+            yield first, stop
+        return
+    while first < stop:
+        count = min(_COMPARED, stop - first)
+        known = max(0, min(count, before.count - first))
+        yield from merge.changed(before.take(first, known) if known else b"", after.take(first, count), first)
+        first += count

@@ -1,0 +1,112 @@
+"""Who uses a block device or a file now, so that nobody writes over what lives.
+
+The kernel refuses an exclusive open of a device that is mounted or held, but does not say
+by whom, and it refuses nothing for a file that is a loop device or swap.  Here sysfs,
+/proc/self/mountinfo and /proc/swaps are asked; the device's partitions count as well.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+def of_device(number: int, sys: str = "/sys", proc: str = "/proc") -> list[str]:
+    """Return who holds a block device (st_rdev) or a partition of it, for a person; [] if nobody is seen."""
+    found = []
+    for name, device in _with_partitions(number, sys):
+        where = f"its partition {name}" if device != number else "it"
+        folder = f"{_folder(device, sys)}/holders"
+        for holder in _names(folder):
+            title = _text(f"{folder}/{holder}/dm/name").strip()
+            what = f"device mapper ({title})" if title else f"device {holder}"
+            found.append(f"{where} is held by {what}")
+        found += [f"{where} is mounted on {path}" for path in _mounts(device, proc)]
+        found += [f"{where} is swap" for path in _swaps(proc) if _rdev(path) == device]
+        found += [f"{where} is behind {loop}" for loop, path in _loops(sys) if _rdev(path) == device]
+    return found
+
+
+def of_file(path: str, sys: str = "/sys", proc: str = "/proc") -> list[str]:
+    """Return who uses a regular file as a device or as swap, for a person; [] if nobody is seen."""
+    found = [f"it is behind {loop}" for loop, back in _loops(sys) if _same(path, back)]
+    found += ["it is swap" for swap in _swaps(proc) if _same(path, swap)]
+    return found
+
+
+def _folder(number: int, sys: str) -> str:
+    return f"{sys}/dev/block/{os.major(number)}:{os.minor(number)}"
+
+
+def _with_partitions(number: int, sys: str) -> Iterator[tuple[str, int]]:
+    yield "", number
+    folder = _folder(number, sys)
+    for name in _names(folder):
+        if os.path.exists(f"{folder}/{name}/partition"):
+            major, colon, minor = _text(f"{folder}/{name}/dev").strip().partition(":")
+            if colon and major.isdigit() and minor.isdigit():
+                yield name, os.makedev(int(major), int(minor))
+
+
+def _mounts(number: int, proc: str) -> Iterator[str]:
+    wanted = f"{os.major(number)}:{os.minor(number)}"
+    for line in _text(f"{proc}/self/mountinfo").splitlines():
+        left, _, right = line.partition(" - ")
+        fields, source = left.split(" "), right.split(" ")
+        if len(fields) < 5 or len(source) < 2:
+            continue
+        # some file systems (btrfs) show a number of their own; then the source tells
+        if fields[2] == wanted or (source[1].startswith("/dev/") and _rdev(_plain(source[1])) == number):
+            yield _plain(fields[4])
+
+
+def _swaps(proc: str) -> Iterator[str]:
+    for line in _text(f"{proc}/swaps").splitlines()[1:]:
+        if line.startswith("/"):
+            yield _plain(line.split()[0])
+
+
+def _loops(sys: str) -> Iterator[tuple[str, str]]:
+    for name in _names(f"{sys}/block"):
+        if name.startswith("loop"):
+            back = _text(f"{sys}/block/{name}/loop/backing_file").rstrip("\n")
+            if back:
+                yield f"/dev/{name}", back
+
+
+def _same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
+
+
+def _rdev(path: str) -> int | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_rdev if stat.S_ISBLK(found.st_mode) else None
+
+
+def _plain(text: str) -> str:
+    """Return text with the octal escapes that the kernel writes for spaces and such undone."""
+    raw = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
+    return raw.encode("latin-1", "ignore").decode("utf-8", "surrogateescape") if raw != text else text
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,190 @@
+"""Restore a version: its blocks out of the chain, newest version first, each written once.
+
+A block counts only if it has the MD5 that the wanted version's own digest file says, so
+whatever else is wrong with a set, wrong bytes are never called right.  Damage stops the
+restore where the version needs what is damaged; elsewhere it is a warning.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from blockdiff import chain, site, trust
+from blockdiff.errors import (
+    BlockdiffError,
+    ChainBroken,
+    ForeignFiles,
+    NoSuchSet,
+    NoSuchVersion,
+    NotOurFormat,
+    TornFile,
+)
+from blockdiff.placement import Placement
+from blockdiff.store import Store, Version
+from blockdiff.target import Target
+
+_MOST_RANGES = 100  # that a result lists
+
+
+@dataclass
+class Restored:
+    """What a restore did, or would do."""
+
+    name: str
+    version: int
+    target: str  # what it is, for a person
+    path: str  # where what was written stands
+    size: int | None  # bytes of the volume; None: not known before the last block was read
+    files: list[tuple[int, str, int]]  # version, path, bytes; in the order of reading
+    dry_run: bool = False
+    read: int = 0  # bytes of diff files
+    written: int = 0  # bytes
+    zeros: int = 0  # bytes that are zero, written or left as holes
+    right: list[tuple[int, int]] = field(default_factory=list)  # bytes of the target that are right, bounded
+    right_bytes: int = 0  # of all of them
+    right_more: bool = False  # more than `right` lists
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # complete, but a person must look
+    failure: BlockdiffError | None = None  # the target is not whole
+
+    @property
+    def exit_code(self) -> int:
+        """What the program ends with."""
+        if self.failure is not None:
+            return self.failure.exit_code
+        return 3 if self.warnings else 0
+
+
+def choose(store: Store, number: int | None, listing: chain.Listing, force: bool = False) -> tuple[int, list[str]]:
+    """Return the version that is meant, and warnings; None stands for the newest.
+
+    Raises NoSuchSet, NoSuchVersion, or ForeignFiles where NAME.ver is of no use.
+    """
+    if not listing.versions and not listing.has_ver:
+        raise NoSuchSet(store.name)
+    try:
+        newest = store.newest(listing)
+    except ForeignFiles:
+        if number is None or not force:
+            raise
+        newest = max(listing.versions, default=0)
+    if number is None:
+        return newest, unpublished(store, newest, listing)
+    if number not in listing.versions:
+        raise NoSuchVersion(store.name, number)
+    if number > newest and not force:
+        hint = f"its files stand, but NAME.ver says {newest}; --force takes them"
+        raise NoSuchVersion(store.name, number, hint=hint)
+    return number, []
+
+
+def unpublished(store: Store, newest: int, listing: chain.Listing) -> list[str]:
+    """Return a warning if there are versions above the one that NAME.ver says is the newest."""
+    above = listing.above(newest)
+    if not above:
+        return []
+    return [
+        f"{store.name}.ver says that version {newest} is the newest, but files of version {above[-1]} stand; "
+        "a run died before its end, or that file is damaged"
+    ]
+
+
+def restore(
+    store: Store,
+    number: int | None,
+    target_path: str,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    jobs: int = 2,
+    progress: Callable[[int], object] = lambda length: None,
+    look: Callable[..., site.Look] = site.look,
+) -> Restored:
+    """Write version `number` (None: the newest) to a file or block device.
+
+    `progress` is told how many bytes more are done.  `force` writes over what is there, and
+    takes a chain whose links do not join or that has holes, for every block is proved all
+    the same.  A failure after the first write is in the result, which tells what is right.
+    Raises BlockdiffError for everything before.
+    """
+    listing = store.listing()
+    number, warnings = choose(store, number, listing, force)
+    links = _links(store, number, listing, force, warnings)
+    wanted = links[-1]
+    own = [store.path(n, suffix) for n, suffixes in listing.versions.items() for suffix in suffixes]
+    seen = look(target_path, own)
+    least = wanted.size if wanted.size is not None else (wanted.count - 1) * wanted.block_size + 1
+    site.check(seen, least, force)
+    files = [(v.number, store.path(v.number, v.suffix), _size(store, v)) for v in reversed(links)]
+    outcome = Restored(store.name, number, seen.description, target_path, wanted.size, files, dry_run=dry_run)
+    outcome.warnings += warnings
+    outcome.notes += [note for version in links for note in version.notes]
+    if dry_run:
+        return outcome
+    with Target(seen, wanted.size, force) as sink:
+        _write(Placement(store, links, sink, progress), sink, outcome, force, jobs)
+    outcome.warnings += sink.warnings
+    return outcome
+
+
+def _write(work: Placement, sink: Target, outcome: Restored, force: bool, jobs: int) -> None:
+    """Write and finish; what fails is put into the outcome."""
+    outcome.path = sink.standing
+    try:
+        work.run(jobs, go_on=force)
+        outcome.size = work.size()
+        sink.finish(outcome.size)
+        outcome.path = sink.path
+        rest = sink.size_before - outcome.size
+        if sink.kind == site.DEVICE and rest > 0:
+            outcome.notes.append(f"{sink.path} is larger: its last {rest} bytes are left as they were")
+    except BlockdiffError as error:
+        outcome.failure = error
+        _tell_right(work, sink, outcome)
+    outcome.read, outcome.written, outcome.zeros = work.read, work.written, work.zeros
+    outcome.warnings += work.warnings
+
+
+def _tell_right(work: Placement, sink: Target, outcome: Restored) -> None:
+    """Say which bytes of the target are right, once they are on the disk."""
+    try:
+        sink.sync()
+    except BlockdiffError as error:
+        outcome.warnings.append(str(error))
+        return
+    for start, end in work.right():
+        outcome.right_bytes += end - start
+        if len(outcome.right) < _MOST_RANGES:
+            outcome.right.append((start, end))
+        else:
+            outcome.right_more = True
+
+
+def _size(store: Store, version: Version) -> int:
+    try:
+        return os.path.getsize(store.path(version.number, version.suffix))
+    except OSError as error:
+        raise TornFile(store.path(version.number, version.suffix), error.strerror) from None
+
+
+def _links(store: Store, number: int, listing: chain.Listing, force: bool, warnings: list[str]) -> list[Version]:
+    """Return the versions to read, oldest first; with force those that are there."""
+    try:
+        return trust.chain_of(store, number, listing)
+    except (ChainBroken, TornFile, NotOurFormat) as error:
+        if not force:
+            raise
+        warnings.append(str(error))
+    found = [trust.version(store, number, listing)]
+    while not found[0].full and found[0].number > 1:
+        for candidate in range(found[0].number - 1, 0, -1):
+            try:
+                older = trust.version(store, candidate, listing)
+            except BlockdiffError:
+                continue
+            if older.block_size == found[-1].block_size:
+                found.insert(0, older)
+                break
+        else:
+            break
+    return found
