@@ -14,7 +14,6 @@ from typing import Any
 from blockdiff import __version__, chain, codecs, intake, manifest, push, trust
 from blockdiff.draft import Draft
 from blockdiff.errors import (
-    BlockdiffError,
     BlockSizeDiffers,
     ChainBroken,
     ForeignFiles,
@@ -22,7 +21,6 @@ from blockdiff.errors import (
     StoreFailed,
     TornFile,
 )
-from blockdiff.formats import MAX_BLOCK_SIZE
 from blockdiff.olddigests import OldDigests
 from blockdiff.session import Session
 from blockdiff.store import Store, Version
@@ -104,7 +102,7 @@ def settle(store: Store, warn: Log) -> int:
     if not listing.has_ver and set(listing.versions) == {1}:
         if trust.is_whole(store, 1, listing):
             store.publish_ver(1)
-            warn(f"version 1 of {store.name} was complete but not yet named by {chain.ver_name(store.base)}: adopted")
+            warn(f"version 1 of {store.name} was complete but not yet published: adopted")
         else:
             store.drop_torn_first(listing)
         listing = store.listing()
@@ -118,7 +116,7 @@ def settle(store: Store, warn: Log) -> int:
     if above and trust.is_whole(store, newest + 1, listing):
         newest += 1
         store.publish_ver(newest)
-        warn(f"version {newest} of {store.name} was complete but not yet named by {chain.ver_name(store.base)}: adopted")
+        warn(f"version {newest} of {store.name} was complete but not yet published: adopted")
     store.sweep_parts()
     return newest
 
@@ -244,8 +242,8 @@ def _scan(
             "set": store.base,
             "version": parent.number,
             **describe_link(store, parent.version),
-            "begun": _stamp(begun),
-            "ended": _stamp(ended),
+            "begun": stamp(begun),
+            "ended": stamp(ended),
             "source": {
                 "host": session.host,
                 "path": wanted.path,
@@ -283,7 +281,8 @@ def _scan(
         )
 
 
-def _stamp(moment: datetime.datetime) -> str:
+def stamp(moment: datetime.datetime) -> str:
+    """Return a time as manifests have it."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -317,9 +316,3 @@ def _terms(
         return {"told": "md5", "others": True, "keep_xxh": True}, old_md5, None
     return {"told": "md5", "others": False, "keep_xxh": old_xxh is not None}, old_md5, old_xxh
 
-
-def check_block_size(size: int) -> int:
-    """Return size if blocks may have it.  Raises BlockdiffError (usage) otherwise."""
-    if not 1 <= size <= MAX_BLOCK_SIZE:
-        raise BlockdiffError(f"a block size of {size} bytes is not between 1 and {MAX_BLOCK_SIZE}")
-    return size

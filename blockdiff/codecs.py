@@ -345,7 +345,7 @@ class Lzop:
 class LzopWriter:
     """Compress what is written by one lzop process; `sink` gets what comes out, in another thread."""
 
-    def __init__(self, sink: Callable[[bytes], None]) -> None:
+    def __init__(self, sink: Callable[[bytes], object]) -> None:
         """Raises ProgramMissing where there is no lzop."""
         self._process = _lzop("-c")
         self._sink = sink

@@ -260,7 +260,7 @@ class Intake:
                     members.append((what, first, count))
                     continue
                 for index in range(first, first + count):
-                    parts += (difffile.encode_offset(index * self._block_size), self._zeros[: self._bytes_of(index, 1)])
+                    parts += self._zero_record(index)
             else:
                 for index in range(first, first + count):
                     block = blocks(self._bytes_of(index, 1))
@@ -374,9 +374,13 @@ class Intake:
             if data is None:
                 parts: list[Buffer] = []
                 for index in range(start, start + some):
-                    parts += (difffile.encode_offset(index * self._block_size), self._zeros[: self._bytes_of(index, 1)])
+                    parts += self._zero_record(index)
                 data = self._codec.compress(parts)
             yield _Member(data, payload, start, start + some - 1)
+
+    def _zero_record(self, index: int) -> tuple[Buffer, Buffer]:
+        offset = difffile.encode_offset(index * self._block_size)
+        return offset, self._zeros[: self._bytes_of(index, 1)]
 
     def _write_member(self, member: _Member) -> None:
         self._writer.index(Member(self.totals.stored, self.totals.payload, member.first, member.last))

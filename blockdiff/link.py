@@ -9,6 +9,7 @@ Format: blockdiff-protocol(5), "Flow control", "Heartbeats".
 """
 
 import collections
+import contextlib
 import threading
 import time
 from typing import Any, Callable, Deque, Optional, Sequence, Tuple, Union
@@ -130,10 +131,9 @@ class Link:
             owed = self._owed if self._owed >= self._window // 4 else 0
             self._owed -= owed
         if owed:
-            try:
+            # what has arrived is still good if this fails; the end shows at the next receive
+            with contextlib.suppress(LinkClosed):
                 self.send(messages.CREDIT, messages.encode_credit(owed))
-            except LinkClosed:
-                pass  # what has arrived is still good; the end shows at the next receive
         return kind, payload
 
     # ours
@@ -155,7 +155,7 @@ class Link:
                     raise self._ended
                 self._state.wait()
             self._credit -= length
-        self._put((header,) + tuple(parts))
+        self._put((header, *parts))
 
     def _put(self, parts: Sequence[Buffer]) -> None:
         with self._write_lock:

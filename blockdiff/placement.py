@@ -7,7 +7,6 @@ looked at; within one, members are worked on in parallel.
 
 import contextlib
 import functools
-import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,9 +15,8 @@ from typing import Protocol
 from blockdiff import digests, merge, pipeline, records
 from blockdiff.errors import BlockdiffError, ChainBroken, DigestMismatch, NotOurFormat, ReadFailed, TornFile
 from blockdiff.formats import FormatError, TornError
+from blockdiff.proof import Proof
 from blockdiff.store import Store, Version
-
-_ZERO_DIGESTS = 4096  # that are compared at once
 
 
 class Sink(Protocol):
@@ -56,8 +54,6 @@ class Placement:
         self._count, self._block_size = self._version.count, self._version.block_size
         self._wanted = merge.Blocks(self._count, full=True)
         self._last_length = records.last_length(self._version)
-        self._zeros = bytes(self._block_size)
-        self._zero_digest = hashlib.md5(self._zeros, usedforsecurity=False).digest()
         self._failure: BlockdiffError | None = None
         self._go_on = False
         self.read = 0  # bytes of diff files
@@ -73,9 +69,10 @@ class Placement:
         """
         self._go_on = go_on
         with (
-            digests.Digests(self._store.path(self._version.number, ".md5"), self._count) as self._digests,
+            digests.Digests(self._store.path(self._version.number, ".md5"), self._count) as known,
             ThreadPoolExecutor(jobs, thread_name_prefix="restore") as pool,
         ):
+            self._proof = Proof(known, self._block_size)
             for version in reversed(self._links):
                 if not self._wanted:
                     break
@@ -175,7 +172,8 @@ class Placement:
         except FormatError as error:
             out.failure = error
             return out
-        window = self._digests.window()
+        proof = self._proof
+        window = proof.digests.window()
         parts: list[memoryview] = []
         view = memoryview(payload)
         begin = after = 0  # blocks of the parts that wait to be written
@@ -191,12 +189,12 @@ class Placement:
             if index >= self._count or index not in self._wanted:
                 continue
             want = window.of(index)
-            if want == self._zero_digest and payload.startswith(self._zeros, start, end):
+            if proof.is_zero(payload, start, end, want):
                 if index != zeros[1]:
                     self._zero(zeros, out)
                     zeros = (index, index)
                 zeros = (zeros[0], index + 1)
-            elif hashlib.md5(view[start:end], usedforsecurity=False).digest() != want:
+            elif not proof.has(view[start:end], want):
                 out.wrong.append((index, index + 1))
                 continue
             else:
@@ -217,15 +215,12 @@ class Placement:
     def _place_zeros(self, run: merge.Run, out: _Placed) -> None:
         """Place whole blocks of zeros that nobody had to decompress."""
         for first, stop in self._wanted.runs(*run):
-            for start in range(first, stop, _ZERO_DIGESTS):
-                end = min(start + _ZERO_DIGESTS, stop)
-                zero = self._zero_digest * (end - start)
-                wrong = list(merge.changed(zero, self._digests.take(start, end - start), start))
-                out.wrong += wrong
-                for part in merge.without([(start, end)], wrong):
-                    self._zero(part, out)
-                    if part[1] == self._count:
-                        out.last_length = self._block_size
+            wrong = list(self._proof.not_zero(first, stop))
+            out.wrong += wrong
+            for part in merge.without([(first, stop)], wrong):
+                self._zero(part, out)
+                if part[1] == self._count:
+                    out.last_length = self._block_size
 
     def _zero(self, run: merge.Run, out: _Placed) -> None:
         if run[0] < run[1]:

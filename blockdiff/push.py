@@ -59,7 +59,8 @@ def shell_command(python: str | None = None, sudo: bool = False, prefix: str = "
     before = " ".join(part for part in (prefix, "sudo -n" if sudo else "") if part)
     run = f'exec {before} "$p" {" ".join(FLAGS)} -c {shlex.quote(stub())}'
     tries = " ".join(shlex.quote(candidate) for candidate in candidates)
-    return "exec sh -c " + shlex.quote(f'for p in {tries}; do command -v "$p" >/dev/null 2>&1 && {run}; done; exit 97')
+    loop = f'for p in {tries}; do command -v "$p" >/dev/null 2>&1 && {run}; done; exit 97'
+    return "exec sh -c " + shlex.quote(loop)
 
 
 def local_command(python: str | None = None, sudo: bool = False, prefix: str = "") -> list[str]:

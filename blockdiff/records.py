@@ -117,6 +117,7 @@ class DiffFile:
         self._index_path = store.path(version.number, ".idx")
         self._observe = observe
         self._place = 0  # bytes; up to here the file was read
+        self.skipped = False  # something could not be read, and what follows it was
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self.size = os.fstat(self._fd).st_size  # bytes
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
@@ -163,7 +164,7 @@ class DiffFile:
     def payload(self, piece: Piece) -> bytes:
         """Return a piece's payload.  Raises FormatError if the member does not hold it; any thread may ask."""
         if piece.trouble:
-            raise FormatError(piece.trouble)
+            raise TornError(piece.trouble)
         if piece.stored and piece.length > MAX_MEMBER:
             raise FormatError(f"member claims {piece.length} bytes, more than any of ours")
         data = self.codec.decompress(piece.data, piece.length) if piece.stored else piece.data
@@ -208,6 +209,7 @@ class DiffFile:
                     piece.data = self._read(stored)
                 except OSError as error:
                     piece.trouble = f"cannot be read: {error.strerror}"
+                    self.skipped = True
                 if len(piece.data) < stored and not piece.trouble:
                     piece.trouble = "the file ends inside it" if piece.data else "the file ends before it"
                 piece.zeros = self._zeros(piece.data, piece.skip)

@@ -4,6 +4,7 @@ Turns whatever goes wrong on the way into an error that says whose fault it is.
 Format: blockdiff-protocol(5), "Life of a connection".
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -116,10 +117,8 @@ class Session:
         return seen.partition(messages.SYNC_MARK)[2]
 
     def _send_bundle(self) -> None:
-        try:
+        with contextlib.suppress(OSError, BlockdiffError):  # the reader sees the end too, and asks why
             self._transport.write(push.bundle())
-        except OSError:
-            pass  # the reader sees the end too, and asks why
 
     def _reader(self, early: bytes) -> Callable[[int], bytes]:
         held = [early] if early else []
@@ -138,7 +137,7 @@ class Session:
         status = self._transport.wait(_END_WAIT_S)
         last = self._transport.diagnostics()
         if status in push.NO_PYTHON:
-            return NoPython(self.host, ", ".join(push.PYTHONS), hint=NoPython.hint if not last else f"it said: {last}")
+            return NoPython(self.host, ", ".join(push.PYTHONS), hint=f"it said: {last}" if last else "")
         if last.startswith("sudo:"):
             return HostRefused(self.host, last, hint="let the user run python with sudo and without a password")
         reason = last or str(error)

@@ -40,6 +40,7 @@ class Look:
     size: int = 0  # bytes
     holds: str = ""  # what lies on it, as blkid tells
     reasons: tuple[str, ...] = ()  # why it must not be written without force
+    used: tuple[str, ...] = ()  # those of them that say that somebody uses it
 
     @property
     def description(self) -> str:
@@ -65,20 +66,20 @@ def look(path: str, own: Iterable[str] = (), run: Program = output_of) -> Look:
     except OSError as error:
         raise TargetRefused(path, error.strerror) from None
     if stat.S_ISBLK(found.st_mode):
-        return Look(path, DEVICE, _device_size(path), _content(path, run), tuple(holders.of_device(found.st_rdev)))
+        used = tuple(holders.of_device(found.st_rdev))
+        return Look(path, DEVICE, _device_size(path), _content(path, run), used, used)
     if not stat.S_ISREG(found.st_mode):
         raise TargetRefused(path, "it is neither a file nor a block device")
     for other in own:
         with contextlib.suppress(OSError):
             if os.path.samefile(path, other):
                 raise TargetRefused(path, "it is a file of the set that is to be restored")
-    reasons = holders.of_file(path)
-    holds = ""
-    if found.st_size:
-        holds = _content(path, run)
-        what = f"it is a file of {found.st_size} bytes" + (f" with {holds} on it" if holds else "")
-        reasons.insert(0, what)
-    return Look(path, FILE, found.st_size, holds, tuple(reasons))
+    used = tuple(holders.of_file(path))
+    if not found.st_size:
+        return Look(path, FILE, 0, "", used, used)
+    holds = _content(path, run)
+    what = f"it is a file of {found.st_size} bytes" + (f" with {holds} on it" if holds else "")
+    return Look(path, FILE, found.st_size, holds, (what, *used), used)
 
 
 def _device_size(path: str) -> int:

@@ -73,6 +73,17 @@ class PartFile:
         except OSError as error:
             raise _failed(error, self.path) from None
 
+    def take_over(self) -> None:
+        """Count and hash what another process has written.  Raises StoreFailed."""
+        self._hash, self.size = hashlib.sha256(), 0
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                while piece := file.read(_PIECE):
+                    self._hash.update(piece)
+                    self.size += len(piece)
+        except OSError as error:
+            raise _failed(error, self.path) from None
+
     def sha256(self) -> str:
         """Return the SHA-256 of what was written, in hex."""
         return self._hash.hexdigest()

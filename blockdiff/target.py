@@ -42,12 +42,12 @@ class Target:
         self._working = seen.path + PART if self.created else seen.path
         self._zeroes = True  # whether the kernel zeroes ranges for us
         self._fd = self._open(force)
-        if size is not None and self.kind != DEVICE:
+        if size is not None:
             try:
-                os.ftruncate(self._fd, size)
-            except OSError as error:
+                self.resize(size)
+            except BaseException:
                 self.close()
-                raise self._failed(error) from None
+                raise
 
     def __enter__(self) -> "Target":
         return self
@@ -154,14 +154,21 @@ class Target:
         except OSError as error:
             raise self._failed(error) from None
 
+    def resize(self, size: int) -> None:
+        """Give a file this size; a device keeps its own.  Raises TargetFailed."""
+        try:
+            if self.kind != DEVICE:
+                os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise self._failed(error) from None
+
     def finish(self, size: int) -> None:
         """Give a file its exact size, put all on the disk and let it have its name.
 
         Raises TargetFailed or TargetRefused; the target is closed in any case.
         """
         try:
-            if self.kind != DEVICE:
-                os.ftruncate(self._fd, size)
+            self.resize(size)
             os.fsync(self._fd)
             if self.created:
                 self._take_name()

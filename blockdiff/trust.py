@@ -91,6 +91,11 @@ def _diff_suffix(
             raise TornFile(store.path(number, named[0]), "it is missing")
         notes += [f"{store.path(number, s)} is not of this version and is ignored" for s in found if s != named[0]]
         return named[0]
+    if stale is not None and len(found) == 1 and store.hash(number, found[0]) == stale.files.get(found[0]):
+        # a run that was overwritten has lost its diff file as well; here only the digest file is not its own
+        why = "it is not the digest file that its diff file and its manifest were written with"
+        hint = f"if another tool did write version {number}, put {store.path(number, '.json')} aside"
+        raise TornFile(store.path(number, ".md5"), why, hint=hint)
     if stale is not None and len(found) > 1:
         foreign = [s for s in found if s not in stale.files or store.hash(number, s) != stale.files[s]]
         notes += [f"{store.path(number, s)} is not of this version and is ignored" for s in found if s not in foreign]

@@ -1,1 +1,1 @@
-"""People: a file per command; parse, call one use-case, print its result."""
+"""People: parse a command line, call one use-case, print its result.  A file per verb."""

@@ -1,16 +1,48 @@
-"""The edge: where an error becomes a line on stderr and an exit code."""
+"""The edge: where signals and errors become a line on stderr and an exit code; nothing else exits."""
 
+import contextlib
+import os
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 import click
 
-from blockdiff.errors import BlockdiffError
+from blockdiff.errors import BlockdiffError, Interrupted
+
+_ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(command: click.Command, prog_name: str) -> None:
-    """Run a command as a program; never returns."""
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    for other in _ASKED:  # cleaning up is bounded; a second ^C must not cut it short
+        signal.signal(other, signal.SIG_IGN)
+    raise Interrupted(signal.Signals(number).name, 128 + number)
+
+
+def run(command: click.Command, prog_name: str) -> NoReturn:
+    """Run a command as a program and exit."""
+    for number in _ASKED:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup's choice stands
+            signal.signal(number, _interrupt)
+    code: object = 0
     try:
-        command.main(prog_name=prog_name)
+        code = command.main(prog_name=prog_name, standalone_mode=False)
     except BlockdiffError as error:
-        click.echo(f"blockdiff: {error}", err=True)
-        sys.exit(error.exit_code)
+        code = report(error)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.Abort:
+        code = 130
+    except BrokenPipeError:  # whoever read our output has seen enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def report(error: BlockdiffError) -> int:
+    """Print an error and return its exit code."""
+    click.echo(f"blockdiff: {error}", err=True)
+    return error.exit_code

@@ -153,6 +153,7 @@ class _Route:
         self._mutex = threading.Lock()
         self.diagnostics = Diagnostics(log)
         self.timed_out = False
+        self._proxy: ProxyCommand | None = None
 
     def close(self) -> None:
         with self._mutex:
@@ -183,7 +184,7 @@ class _Route:
             raise HostRefused(config.name, printable(str(error))) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             reason = printable(str(error)) or "it closed the connection"
-            raise HostUnreachable(config.name, reason) from error
+            raise HostUnreachable(config.name, reason + self._words_of_proxy()) from error
         known.check(
             config.hostname, config.port, key.asbytes(), key.get_name(),
             alias=config.key_alias, called=config.name,
@@ -201,7 +202,10 @@ class _Route:
         """Return a byte stream to the host's port."""
         if through is None and config.jumps:
             for hop in config.jumps:
-                user, host, port = parse_hop(hop)
+                try:
+                    user, host, port = parse_hop(hop)
+                except ValueError as error:
+                    raise HostRefused(config.name, f"its ProxyJump is {error}") from error
                 through = self.reach(resolve(host, self._settings, user=user, port=port), through, depth + 1)
         if through is not None:
             try:
@@ -213,18 +217,24 @@ class _Route:
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise HostUnreachable(config.name, f"jump host: {printable(str(error))}") from error
         if config.proxy_command is not None:
-            proxy = self._keep(ProxyCommand(config.proxy_command, self._settings.environment, self._log))
-            return proxy.socket
+            self._proxy = ProxyCommand(config.proxy_command, self._settings.environment, self._log)
+            return self._keep(self._proxy).socket
         return self._keep(tcp.connect(config, self._timeout_s))
+
+    def _words_of_proxy(self) -> str:
+        lines = self._proxy.last_words().splitlines() if self._proxy else []
+        return f"; its ProxyCommand says: {lines[-1]}" if lines else ""
 
     def _log_in(self, connection: Connection, config: HostConfig) -> None:
         tried: list[str] = []
         skipped: list[str] = []
         more: list[str] = []  # ways that ssh would try and we cannot
+        wanted: list[str] = []  # what it wants after a key that it took
         for key, name in keys(config, self._timeout_s, skipped, more):
             tried.append(name)
             try:
-                if not connection.auth_publickey(config.user, key):
+                wanted = connection.auth_publickey(config.user, key)
+                if not wanted:
                     self._show_banner(connection)
                     return
             except paramiko.BadAuthenticationType as error:
@@ -239,6 +249,8 @@ class _Route:
         if more:
             raise NotHonoured(more[0])
         text = f"it took no key for {config.user}: tried {', '.join(tried) or 'none'}"
+        if wanted:
+            text = f"it wants more than a key of {config.user}: {printable(', '.join(wanted))}"
         if skipped:
             text += f"; skipped {', '.join(skipped)}"
         if not connection.is_active() and tried:

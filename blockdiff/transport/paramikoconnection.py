@@ -76,8 +76,8 @@ def restrict(connection: Connection, config: HostConfig, known_types: tuple[str,
         return names
 
     options = connection.get_security_options()
-    ciphers = allowed("ciphers", [*FAST_CIPHERS, *options.ciphers])
-    options.ciphers = tuple(dict.fromkeys(ciphers))
+    fast = [name for name in FAST_CIPHERS if name in options.ciphers]  # older versions lack some
+    options.ciphers = tuple(dict.fromkeys(allowed("ciphers", [*fast, *options.ciphers])))
     options.digests = allowed("macs", options.digests)
     options.kex = allowed("kexalgorithms", options.kex)
     keys = allowed("hostkeyalgorithms", options.key_types)

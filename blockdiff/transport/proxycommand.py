@@ -36,7 +36,11 @@ class ProxyCommand:
         self._stderr = stderr
         self._drain = drain(stderr.read, self._diagnostics, "stderr of a ProxyCommand")
 
-    def diagnostics(self) -> str:
+    def last_words(self) -> str:
+        """Return what it wrote on stderr, all of it if it has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(DYING_S)
+            self._drain.join(DYING_S)
         return self._diagnostics.text()
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from . import namespace
+from .agents import Agent
 from .guest import HERE, Guest
 
 PROGRAMS = (
@@ -60,3 +61,21 @@ def guest(lab):
         yield lab
     finally:
         lab.reset()
+
+
+@pytest.fixture
+def agents(guest):
+    """Yield a function that starts agents in the guest."""
+    with contextlib.ExitStack() as started:
+
+        def start(python="python3"):
+            agent = Agent(guest, python)
+            started.callback(agent.close)
+            return agent
+
+        yield start
+
+
+@pytest.fixture
+def agent(agents):
+    return agents()

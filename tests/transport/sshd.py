@@ -103,13 +103,13 @@ class Sshd:
                 ["/usr/sbin/sshd", "-D", "-e", "-f", str(self._config)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        for _ in range(200):
+        for _ in range(1000):
             with contextlib.suppress(OSError):
                 socket.create_connection((self.address, self.port), 1).close()
                 return
             if self.process.poll() is not None:
                 break
-            time.sleep(0.05)
+            time.sleep(0.01)
         self.stop()
         raise RuntimeError(f"sshd does not start: {self.log.read_text()}")
 

@@ -16,24 +16,10 @@ from blockdiff.transport.destination import Destination
 from blockdiff.transport.diagnostics import MAX_LINE, MAX_TAIL, Diagnostics
 from blockdiff.transport.local import LocalTransport
 from blockdiff.transport.openssh import OpenSshTransport
+from transport.threads import in_thread
 
 SOON_S = 20.0  # more than anything here takes, less than a test's patience
 MIB = 1024 * 1024
-
-
-def in_thread(function):
-    """Run function in a thread; return it and a list that gets what came of it."""
-    outcome = []
-
-    def run():
-        try:
-            outcome.append(function())
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread, outcome
 
 
 def read_all(transport):

@@ -91,7 +91,7 @@ def test_what_could_be_more_than_a_name_is_none(word):
         ("-4 -- db00", Destination("db00", None, ("-4",))),
         (
             "-o ProxyJump=a -i key -l root db00",
-            Destination("db00", None, tuple(["-o", "ProxyJump=a", "-i", "key", "-l", "root"])),
+            Destination("db00", None, ("-o", "ProxyJump=a", "-i", "key", "-l", "root")),
         ),
         ("[::1]", Destination("::1")),
         ("root@[::1]", Destination("::1", "root")),

@@ -1,0 +1,133 @@
+"""blockdiff-dump [OPTIONS] [FILE]: dump a local volume; and what all dump commands share."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from typing import IO, Any
+
+import click
+
+from blockdiff import backup, dump
+from blockdiff.commands import dumpline, programs, reaching
+from blockdiff.store import PartFile
+
+_STDIN = 0
+
+
+def stream_options(function: reaching.F) -> reaching.F:
+    """Give a command plain options beside the original's descriptors."""
+    for option in reversed(
+        (
+            click.option("--digests-in", metavar="FILE", type=click.Path(exists=True, dir_okay=False, readable=True),
+                         help="Digest file of the version before: dump only what changed.  [default: descriptor 5,"
+                         " if it is open]"),
+            click.option("--digests-out", metavar="FILE", type=click.Path(dir_okay=False),
+                         help="Write the new digest file here.  [default: descriptor 6]"),
+            click.option("--output", metavar="FILE", type=click.Path(dir_okay=False),
+                         help="Write the dump here.  [default: standard output]"),
+        )
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+@contextlib.contextmanager
+def _path_of_stdin() -> Any:
+    """Yield a path under which the agent can open our standard input; a pipe is copied first."""
+    with contextlib.ExitStack() as held:
+        number = _STDIN
+        if not os.path.isfile(f"/proc/self/fd/{_STDIN}") and not _is_block(_STDIN):
+            spool = held.enter_context(tempfile.TemporaryFile())
+            while data := os.read(_STDIN, 1024 * 1024):
+                spool.write(data)
+            spool.flush()
+            number = spool.fileno()
+        yield f"/proc/{os.getpid()}/fd/{number}"
+
+
+def _is_block(number: int) -> bool:
+    import stat
+
+    return stat.S_ISBLK(os.fstat(number).st_mode)
+
+
+def execute(
+    line: dumpline.DumpLine,
+    reach: reaching.Reach,
+    digests_in: str | None,
+    digests_out: str | None,
+    output: str | None,
+) -> int:
+    """Run a dump with the streams that options or descriptors give; returns the exit code."""
+    if digests_out is None and programs.NEW_DIGESTS not in programs.inherited:
+        raise click.UsageError("descriptor 6 (new digests) is not open: use 6> FILE or --digests-out FILE")
+    if output is None and sys.stdout.isatty():
+        raise click.UsageError("the dump would go to the terminal: use > FILE or --output FILE")
+    with contextlib.ExitStack() as held:
+        parts: list[PartFile] = []
+
+        def target(path: str | None, number: int, name: str) -> dump.Output:
+            if path is None:
+                return dump.Descriptor(number, name)
+            part = PartFile(os.path.dirname(path) or ".", os.path.basename(path))
+            held.callback(part.discard)
+            parts.append(part)
+            return part
+
+        old: tuple[IO[bytes], str] | None = None
+        if digests_in is not None:
+            old = held.enter_context(open(digests_in, "rb")), digests_in
+        elif programs.OLD_DIGESTS in programs.inherited:
+            old = held.enter_context(open(programs.OLD_DIGESTS, "rb", closefd=False)), "descriptor 5"
+        path = line.path if line.path is not None else held.enter_context(_path_of_stdin())
+        wanted = backup.Wanted(
+            path=path if line.destination is not None else os.path.abspath(path),
+            suffix=line.suffix,
+            block_size=line.block_size,
+            default_block_size=line.default_block_size,
+            pack_wire=line.destination is not None,
+            jobs=reach.jobs,
+            bwlimit=reach.bwlimit,
+            timeout_s=reach.timeout,
+        )
+        warnings: list[str] = []
+        dump.run(
+            wanted,
+            reach.connect(line.destination, lambda text: click.echo(text, err=True)),
+            target(output, sys.stdout.fileno(), "standard output"),
+            target(digests_out, programs.NEW_DIGESTS, "descriptor 6"),
+            old,
+            cores=reaching.cores(),
+            warn=warnings.append,
+        )
+        for part in parts:
+            part.close()
+        for part in parts:
+            part.publish()
+        for text in warnings:
+            click.echo(f"blockdiff: warning: {text}", err=True)
+        return 3 if warnings else 0
+
+
+@click.command()
+@dumpline.options
+@stream_options
+@reaching.options
+@click.argument("operands", metavar="[FILE]", nargs=-1)
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    suffix: str | None,
+    block_size: int | None,
+    digests_in: str | None,
+    digests_out: str | None,
+    output: str | None,
+    operands: tuple[str, ...],
+    **reach: Any,
+) -> None:
+    """Dump FILE (or standard input) block by block: the payload to standard output, the new
+    digests to descriptor 6; with the old digests on descriptor 5, only what changed."""
+    line = dumpline.line(dumpline.DUMP, suffix, block_size, operands)
+    context.exit(execute(line, reaching.Reach(**reach), digests_in, digests_out, output))

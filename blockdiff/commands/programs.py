@@ -1,0 +1,55 @@
+"""The programs that people call, by name; every launcher and entry point comes through `main`.
+
+The original's names with underscores are programs too, so that its crontabs go on working.
+Modules are imported only for the program that runs.
+"""
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+# name -> module in blockdiff.commands; the command is its `command`
+PROGRAMS = {
+    "blockdiff": "group",
+    "blockdiff-backup": "backup",
+    "blockdiff-dump": "dump",
+    "ssh-blockdiff-dump": "ssh_dump",
+    "ssh-lvm-dump": "lvm_dump",
+    "blockdiff-merge": "merge",
+    "blockdiff-verify": "verify",
+    "blockdiff-list": "list",
+    "mysqllock": "mysqllock",
+    "cronlog": "cronlog",
+}
+# as the original spelt them; `mysqllock` was already spelt so
+ORIGINAL = ("blockdiff_backup", "blockdiff_dump", "blockdiff_merge", "ssh_blockdiff_dump", "ssh_lvm_dump")
+OLD_DIGESTS, NEW_DIGESTS = 5, 6  # the original's descriptors
+
+# Which of them the caller opened: to be known before anything of ours opens a file
+# that could get their numbers.
+inherited: frozenset[int] = frozenset()
+
+
+def _open_descriptors() -> frozenset[int]:
+    found = set()
+    for number in (OLD_DIGESTS, NEW_DIGESTS):
+        try:
+            os.fstat(number)
+        except OSError:
+            continue
+        found.add(number)
+    return frozenset(found)
+
+
+def main() -> NoReturn:
+    """Run the program that sys.argv[0] names."""
+    global inherited
+    inherited = _open_descriptors()
+    name = os.path.basename(sys.argv[0])
+    module = PROGRAMS.get(name.replace("_", "-"))
+    if module is None:
+        sys.exit(f"blockdiff: no program of the name {name}; there are {', '.join(PROGRAMS)}")
+    from blockdiff.commands import edge
+
+    edge.run(importlib.import_module(f"blockdiff.commands.{module}").command, name)

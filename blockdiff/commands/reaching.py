@@ -1,0 +1,115 @@
+"""How a command reaches its source: the options and the environment that decide it, once for all."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from blockdiff import backup, push
+from blockdiff.transport.base import Transport
+from blockdiff.transport.destination import Destination
+from blockdiff.transport.local import LocalTransport
+from blockdiff.transport.settings import Log, SshSettings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SIZE = re.compile(r"([0-9]{1,18})([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+class Bytes(click.ParamType[int]):
+    """A number of bytes: 65536, 64K, 1M."""
+
+    name = "bytes"
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least, self._most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number; fails with a usage error."""
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is not a number of bytes such as 65536, 64K or 1M", param, ctx)
+        number = int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
+        if not self._least <= number <= self._most:
+            self.fail(f"{number} is not between {self._least} and {self._most} bytes", param, ctx)
+        return number
+
+
+BLOCK_SIZE = Bytes(1, 16 * 1024 * 1024)
+
+
+def environment_block_size(environment: Mapping[str, str]) -> int | None:
+    """Return BLOCKSIZE in bytes, None if it is not set.  Raises click.UsageError if it is no size."""
+    text = environment.get("BLOCKSIZE", "")
+    if text in ("", "0"):
+        return None
+    try:
+        return BLOCK_SIZE.convert(text, None, None)
+    except click.BadParameter as error:
+        raise click.UsageError(f"environment variable BLOCKSIZE: {error.message}") from None
+
+
+def options(function: F) -> F:
+    """Give a command the options that decide how the source host is reached and used."""
+    for option in reversed(
+        (
+            click.option("--sudo", is_flag=True, help="Run the agent through sudo -n on the source host."),
+            click.option("--remote-python", metavar="PATH", help="Python to run the agent with.  [default: "
+                         + ", ".join(push.PYTHONS) + "]"),
+            click.option("--rsh", metavar="COMMAND", help="Reach the host with this ssh program and options"
+                         " instead of paramiko; also BLOCKDIFF_RSH."),
+            click.option("--bwlimit", type=Bytes(0, 1 << 50), default=0, metavar="RATE",
+                         help="Let the agent send at most so many bytes a second; 10M is ten MiB."),
+            click.option("--jobs", type=click.IntRange(0, 64), default=0, metavar="N",
+                         help="Threads on each side.  [default: by the cores, one left free where there are"
+                         " more than two]"),
+            click.option("--timeout", type=click.FloatRange(1, 86400), default=backup.DEFAULT_TIMEOUT_S,
+                         show_default=True, metavar="SECONDS", help="How long the other side may be silent."),
+        )
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What those options say."""
+
+    sudo: bool
+    remote_python: str | None
+    rsh: str | None
+    bwlimit: int
+    jobs: int
+    timeout: float
+
+    def connect(self, destination: Destination | None, log: Log | None) -> Callable[[], Transport]:
+        """Return what starts the agent's command at a destination; None is this machine."""
+        prefix = os.environ.get("SSH_BLOCKDIFF_PREFIX", "")
+
+        def local() -> Transport:
+            return LocalTransport(push.local_command(self.remote_python, self.sudo, prefix), log=log)
+
+        def remote() -> Transport:
+            from blockdiff.transport import choose
+
+            assert destination is not None
+            return choose.connect(
+                destination,
+                push.shell_command(self.remote_python, self.sudo, prefix),
+                settings=SshSettings(environment=os.environ),
+                timeout_s=self.timeout,
+                rsh=self.rsh or os.environ.get("BLOCKDIFF_RSH") or None,
+                log=log,
+            )
+
+        return local if destination is None else remote
+
+
+def cores() -> int:
+    """Return how many threads this machine can run at once for us."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,176 @@
+"""Dump a volume: payload to one descriptor, new digests to another, as the original's pipes have it.
+
+The engine is the backup's; only where the bytes go differs, and that nothing is published:
+whoever runs a dump must look at its exit code.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Protocol
+
+from blockdiff import codecs, intake
+from blockdiff.backup import Log, Progress, Wanted
+from blockdiff.errors import BlockSizeDiffers, NotOurFormat, StoreFailed, TornFile
+from blockdiff.formats import FormatError, TornError, digestfile
+from blockdiff.index import Member
+from blockdiff.olddigests import OldDigests
+from blockdiff.session import Session
+from blockdiff.transport.base import Transport
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Output(Protocol):
+    """Where a dump's bytes go."""
+
+    def write(self, data: Buffer, /) -> object:
+        """Take all of data."""
+
+
+class Descriptor:
+    """An inherited descriptor as an Output."""
+
+    def __init__(self, number: int, name: str) -> None:
+        self._number, self._name = number, name
+
+    def write(self, data: Buffer) -> None:
+        """Write all of data.  Raises StoreFailed."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._number, rest) :]
+        except OSError as error:
+            raise StoreFailed(self._name, error.strerror) from None
+
+
+class _DumpWriter:
+    """An intake.Writer whose files are two Outputs."""
+
+    def __init__(self, payload: Output, digests: Output, codec: codecs.Codec, block_size: int) -> None:
+        self._payload, self._digests = payload, digests
+        self._lzop = codecs.LzopWriter(payload.write) if codec is codecs.LZOP else None
+        self._md5_hash, self._xxh_hash = hashlib.sha256(), hashlib.sha256()
+        self.md5(digestfile.encode_header(block_size))
+        self.xxh128(digestfile.encode_header(block_size))
+
+    def diff(self, member: bytes) -> None:
+        (self._lzop or self._payload).write(member)
+
+    def index(self, member: Member) -> None:
+        """A dump has no index."""
+
+    def md5(self, digests: Buffer) -> None:
+        self._md5_hash.update(digests)
+        self._digests.write(digests)
+
+    def xxh128(self, digests: Buffer) -> None:
+        """Only its hash is wanted, to compare with the agent's."""
+        self._xxh_hash.update(digests)
+
+    def hashes(self) -> dict[str, str]:
+        return {"md5": self._md5_hash.hexdigest(), "xxh128": self._xxh_hash.hexdigest()}
+
+    def finish(self) -> None:
+        """Write what is held back."""
+        if self._lzop is not None:
+            try:
+                self._lzop.close()
+            except FormatError as error:
+                raise StoreFailed("the dump", error) from None
+
+    def abort(self) -> None:
+        """End without finishing."""
+        if self._lzop is not None:
+            self._lzop.abort()
+
+
+@dataclass(frozen=True)
+class _OldFile:
+    """A digest file that was handed in, checked and at hand by place."""
+
+    block_size: int
+    digests: OldDigests
+
+
+def _read_old(stream: IO[bytes], name: str, spool: IO[bytes]) -> _OldFile:
+    """Copy a digest stream into a file of ours, so that a pipe serves as well as a file.
+
+    Raises TornFile, NotOurFormat.
+    """
+    shutil.copyfileobj(stream, spool)
+    spool.flush()
+    size = spool.tell()
+    spool.seek(0)
+    try:
+        block_size = digestfile.decode_header(spool.read(digestfile.HEADER_SIZE))
+        count = digestfile.count(size)
+    except TornError as error:
+        raise TornFile(name, error) from None
+    except FormatError as error:
+        raise NotOurFormat(name, error) from None
+    return _OldFile(block_size, OldDigests(f"/proc/self/fd/{spool.fileno()}", count))
+
+
+def run(
+    wanted: Wanted,
+    connect: Callable[[], Transport],
+    payload: Output,
+    digests: Output,
+    old: tuple[IO[bytes], str] | None,
+    *,
+    cores: int,
+    warn: Log = lambda line: None,
+    progress: Progress = lambda done, size: None,
+) -> intake.Totals:
+    """Dump a volume, and return what was done.
+
+    `old` is the parent's digest file and its name: then only changed blocks are dumped, and
+    its block size counts.  Raises the error that stopped it; what was written until then is
+    no dump.
+    """
+    with tempfile.TemporaryFile() as spool:
+        parent = None if old is None else _read_old(*old, spool)
+        if parent is not None and wanted.block_size not in (None, parent.block_size):
+            raise BlockSizeDiffers(old[1] if old else "", parent.block_size, wanted.block_size)
+        block_size = parent.block_size if parent else wanted.block_size or wanted.default_block_size
+        with Session(connect(), wanted.timeout_s) as session:
+            told = "md5" if parent is not None else session.hello.digest
+            size, _ = session.open(
+                {
+                    "path": wanted.path,
+                    "block_size": block_size,
+                    "digest": told,
+                    "others": False,
+                    "old": parent.digests.count if parent else None,
+                    "compress": wanted.pack_wire,
+                    "jobs": wanted.jobs,
+                    "bwlimit": wanted.bwlimit,
+                    "timeout_s": wanted.timeout_s,
+                },
+                parent.digests if parent else None,
+            )
+            codec = codecs.BY_SUFFIX[wanted.suffix]
+            writer = _DumpWriter(payload, digests, codec, block_size)
+            done = 0
+
+            def step(length: int) -> None:
+                nonlocal done
+                done += length
+                progress(done, size)
+
+            try:
+                terms = intake.Terms(size, block_size, told, others=False, keep_xxh=parent is None)
+                work = intake.Intake(session, writer, codec, terms, parent.digests if parent else None, None, step)
+                totals = work.run(max(1, wanted.jobs or cores))
+                writer.finish()
+            except BaseException:
+                writer.abort()
+                raise
+            status = session.finish()
+            if status != 0:
+                warn(f"the agent on {session.host} had said everything, but ended with {status}")
+            return totals

@@ -1,0 +1,234 @@
+"""Back up with a program that is not ours, by the original's contract, and prove what it made.
+
+The program writes the payload to standard output and the new digests to descriptor 6, with
+the old digests on descriptor 5.  Its word is not taken: every record must have the digest
+that stands for it, and exactly the blocks that differ from the parent must have come.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from blockdiff import __version__, backup, manifest, records
+from blockdiff.digests import Digests, changed
+from blockdiff.errors import CommandFailed, NotOurFormat, ProgramMissing, TornFile
+from blockdiff.formats import FormatError, TornError, digestfile
+from blockdiff.proof import Proof
+from blockdiff.store import PartFile, Store, Version
+
+_OLD, _NEW = 5, 6
+_FIRST_SPARE = 10  # descriptors of ours are kept above those of the contract
+_GRACE_S = 10.0
+
+
+def suffix_of(words: Sequence[str]) -> str:
+    """Return the diff file's suffix that a command's words decide."""
+    for word in words[1:]:
+        if word in ("-z", "--gzip"):
+            return ".gz"
+        if word == "--lzop":
+            return ".lzop"
+    return ""
+
+
+def run(
+    store: Store,
+    words: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    auto_full: bool = True,
+    full: bool = False,
+    warn: backup.Log = lambda line: None,
+) -> backup.Outcome:
+    """Write the next version of a set with a command, and return what was done.
+
+    Raises ProgramMissing, CommandFailed, and what is wrong with what it wrote: TornFile,
+    NotOurFormat or DigestMismatch; then nothing was published.
+    """
+    if shutil.which(words[0], path=environment.get("PATH")) is None:
+        raise ProgramMissing(words[0])
+    with store.locked(), contextlib.ExitStack() as held:
+        warnings: list[str] = []
+
+        def caution(line: str) -> None:
+            warnings.append(line)
+            warn(line)
+
+        newest = backup.settle(store, warn)
+        parent = backup.find_parent(store, newest, backup.Wanted(path="", auto_full=auto_full, full=full), caution)
+        suffix = suffix_of(words)
+        begun = backup.now()
+        parts = {}
+        for name in (suffix, ".md5"):
+            parts[name] = store.part(parent.number, name)
+            held.callback(parts[name].discard)
+        _execute(store, parent.version, words, environment, parts[suffix], parts[".md5"])
+        version, totals = _prove(store, parent, suffix)
+        for part in parts.values():
+            part.take_over()
+            part.close()
+        size = totals["size"]
+        value: dict[str, Any] = {
+            "format": manifest.FORMAT,
+            "blockdiff": __version__,
+            "set": store.base,
+            "version": parent.number,
+            **backup.describe_link(store, parent.version),
+            "begun": backup.stamp(begun),
+            "ended": backup.stamp(backup.now()),
+            # a command's words may hold a password: only its name is kept
+            "source": {"host": "localhost", "path": None, "kind": None, "size": size, "lv_uuid": None},
+            "command": os.path.basename(words[0]),
+            "block_size": version.block_size,
+            "blocks": {"total": version.count, "changed": totals["changed"], "zero": totals["zero"]},
+            "bytes": {"read": None, "payload": totals["payload"], "wire": None, "stored": parts[suffix].size},
+            "quiesce": None,
+            "snapshot": None,
+            "consistency": "none",
+            "agent": None,
+        }
+        store.publish(parent.number, parts, value)
+        return backup.Outcome(
+            name=store.name,
+            version=parent.number,
+            kind=value["kind"],
+            size=size,
+            blocks=version.count,
+            changed=totals["changed"],
+            zero=totals["zero"],
+            read=None,
+            wire=None,
+            payload=totals["payload"],
+            stored=parts[suffix].size,
+            seconds=(backup.now() - begun).total_seconds(),
+            warnings=warnings,
+        )
+
+
+def _execute(
+    store: Store,
+    parent: Version | None,
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    diff: PartFile,
+    digests: PartFile,
+) -> None:
+    """Run the command on the descriptors of the contract.  Raises CommandFailed."""
+    with contextlib.ExitStack() as held:
+
+        def spare(number: int) -> int:
+            copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_SPARE)
+            held.callback(os.close, copy)
+            return copy
+
+        actions: list[tuple[Any, ...]] = [
+            (os.POSIX_SPAWN_DUP2, spare(diff.fileno()), 1),
+            (os.POSIX_SPAWN_DUP2, spare(digests.fileno()), _NEW),
+        ]
+        if parent is not None:
+            old = held.enter_context(open(store.path(parent.number, ".md5"), "rb"))
+            actions.append((os.POSIX_SPAWN_DUP2, spare(old.fileno()), _OLD))
+        else:
+            actions.append((os.POSIX_SPAWN_CLOSE, _OLD))
+        try:
+            child = os.posix_spawnp(words[0], list(words), dict(environment), file_actions=actions, setpgroup=0)
+        except OSError as error:
+            raise CommandFailed(words[0], error.strerror) from None
+        try:
+            _, status = os.waitpid(child, 0)
+        except BaseException:
+            _end(child)
+            raise
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        raise CommandFailed(words[0], f"it died with signal {-code}")
+    if code:
+        raise CommandFailed(words[0], f"it exited with code {code}")
+
+
+def _end(child: int) -> None:
+    """End a command and what it started; it has a group of its own."""
+    import time
+
+    for number, wait_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, number)
+        until = time.monotonic() + wait_s
+        while time.monotonic() < until:
+            if os.waitpid(child, os.WNOHANG)[0]:
+                return
+            time.sleep(0.05)
+
+
+class _Parts(Store):
+    """The set as it would be with the files that are still being written."""
+
+    def path(self, number: int, suffix: str) -> str:
+        """Return the temporary path."""
+        return super().path(number, suffix) + ".part"
+
+
+def _prove(store: Store, parent: backup.Parent, suffix: str) -> tuple[Version, dict[str, Any]]:
+    """Prove both files against each other and the parent; returns the version, and what is in it."""
+    drafts = _Parts(store.name)
+    md5_path, diff_path = drafts.path(parent.number, ".md5"), drafts.path(parent.number, suffix)
+    try:
+        with open(md5_path, "rb") as file:
+            block_size = digestfile.decode_header(file.read(digestfile.HEADER_SIZE))
+            count = digestfile.count(os.fstat(file.fileno()).st_size)
+    except TornError as error:
+        raise TornFile("what came on descriptor 6", error) from None
+    except FormatError as error:
+        raise NotOurFormat("what came on descriptor 6", error) from None
+    if parent.version is not None and block_size != parent.version.block_size:
+        raise NotOurFormat("what came on descriptor 6", f"it has blocks of {block_size} bytes, the set has others")
+    version = Version(parent.number, parent.version is None, suffix, block_size, count, None)
+    with contextlib.ExitStack() as held:
+        after = held.enter_context(Digests(md5_path, count))
+        before = None
+        if parent.version is not None:
+            before = held.enter_context(Digests(store.path(parent.version.number, ".md5"), parent.version.count))
+        expected = (index for first, stop in changed(before, after) for index in range(first, stop))
+        try:
+            totals = _prove_records(drafts, version, after, expected)
+        except (FormatError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO):
+                raise
+            raise TornFile(diff_path, error) from None
+    if totals["size"] is None and parent.version is not None and parent.version.count == count:
+        totals["size"] = parent.version.size
+    return version, totals
+
+
+def _prove_records(store: Store, version: Version, digests: Digests, expected: Any) -> dict[str, Any]:
+    proof, window = Proof(digests, version.block_size), digests.window()
+    totals: dict[str, Any] = {"changed": 0, "zero": 0, "payload": 4, "size": 0 if version.count == 0 else None}
+    with records.DiffFile(store, version) as diff:
+        for piece in diff.pieces():
+            payload = diff.payload(piece)
+            totals["payload"] += len(payload)
+            faults = records.Faults()
+            for index, start, end in records.split(payload, piece, version, faults):
+                if index != next(expected, None):
+                    raise FormatError(f"the record of block {index} is not the one that should come next")
+                digest = window.of(index)
+                if proof.is_zero(payload, start, end, digest):
+                    totals["zero"] += 1
+                elif not proof.has(memoryview(payload)[start:end], digest):
+                    raise FormatError(f"block {index} does not have the digest that came on descriptor 6")
+                totals["changed"] += 1
+                if index == version.count - 1:
+                    totals["size"] = index * version.block_size + end - start
+            if faults.count:
+                raise FormatError("; ".join(faults.lines()))
+    missing = next(expected, None)
+    if missing is not None:
+        raise FormatError(f"block {missing} changed, but its record did not come")
+    return totals
+
+

@@ -1,0 +1,251 @@
+"""The original's merge: one diff file's payload from a stream, written over what is there.
+
+A stream carries neither its length nor the volume's, so that one which was cut on a
+record's border looks whole, and one that was cut inside the very last block looks like a
+volume with a short last block.  The version's digest file, where it is given, proves the
+rest: every record before it is written, and every block of the target afterwards.
+Format: blockdiff-formats(5), "Diff file".
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from blockdiff import digests, pipeline, site
+from blockdiff.errors import DigestMismatch, NotOurFormat, StoreFailed, TornFile
+from blockdiff.formats import FormatError, TornError, difffile, digestfile
+from blockdiff.proof import Proof
+from blockdiff.target import Target
+
+_PIECE = 1024 * 1024  # bytes read at a time
+_LEAST = 256 * 1024  # bytes of records that are worth a look
+_COMPRESSED = {
+    b"\x1f\x8b\x08": "gzip; pipe it through gunzip -c",
+    b"\x28\xb5\x2f": "Zstandard; pipe it through zstd -dc",
+    b"\x89LZ": "lzop; pipe it through lzop -dc",
+}
+STREAM = "the diff on standard input"
+
+
+@dataclass
+class Patched:
+    """What a patch did."""
+
+    target: str
+    records: int = 0
+    size: int | None = None  # bytes that the target has now, or the volume where it is known
+    proved: bool = False  # every block of the target has its digest
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def patch(
+    read: Callable[[int], bytes],
+    target_path: str,
+    *,
+    digests_path: str | None = None,
+    force: bool = False,
+    jobs: int = 2,
+    look: Callable[..., site.Look] = site.look,
+) -> Patched:
+    """Write the records of a diff file's plain payload to the target, which is made if it is not there.
+
+    `read` gives up to so many bytes of the payload, b"" at its end.  Raises TornFile,
+    NotOurFormat, DigestMismatch, StoreFailed, TargetRefused or TargetFailed; what was
+    written until then stands.
+    """
+    seen = look(target_path, [digests_path] if digests_path else [])
+    # what lies in the file is to be patched, but a device or file that lives is refused
+    site.check(site.Look(seen.path, seen.kind, seen.size, seen.holds, seen.used), 0, force)
+    first = b""
+    while len(first) < difffile.HEADER_SIZE and (data := read(_PIECE)):
+        first += data
+    head = first[: difffile.HEADER_SIZE]
+    try:
+        block_size = difffile.decode_header(head)
+    except TornError as error:
+        raise TornFile(STREAM, error) from None
+    except FormatError as error:
+        raise NotOurFormat(STREAM, _or_compressed(head, error)) from None
+    with contextlib.ExitStack() as held:
+        known = held.enter_context(_digests(digests_path, block_size)) if digests_path else None
+        if known is not None:
+            site.check(seen, (known.count - 1) * block_size + 1, force=True)
+        sink = held.enter_context(Target(seen, None, force))
+        work = _Patch(sink, seen.size, block_size, known)
+        try:
+            for payload, last in _payloads(read, first):
+                work.take(payload, last)
+        except TornError as error:
+            raise TornFile(STREAM, error) from None
+        except FormatError as error:
+            raise NotOurFormat(STREAM, error if work.done.records else _or_compressed(head, error)) from None
+        work.finish(jobs)
+    work.done.warnings += sink.warnings
+    return work.done
+
+
+def _or_compressed(head: bytes, error: FormatError) -> str:
+    kind = _COMPRESSED.get(head[:3])
+    return f"it is compressed with {kind}" if kind else str(error)
+
+
+def _payloads(read: Callable[[int], bytes], first: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield whole records, and whether they are the last ones.  Raises FormatError."""
+    decoder = difffile.Decoder()
+    data = first
+    while data:
+        decoder.feed(data)
+        payload = decoder.take(_LEAST)
+        if payload:
+            yield payload, False
+        data = read(_PIECE)
+    yield decoder.close(), True
+
+
+def _digests(path: str, block_size: int) -> digests.Digests:
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            found = digestfile.decode_header(file.read(digestfile.HEADER_SIZE))
+        count = digestfile.count(size)
+    except TornError as error:
+        raise TornFile(path, error) from None
+    except FormatError as error:
+        raise NotOurFormat(path, error) from None
+    except OSError as error:
+        raise StoreFailed(path, error.strerror) from None
+    if found != block_size:
+        raise NotOurFormat(path, f"its blocks have {found} bytes, those of the diff {block_size}")
+    return digests.Digests(path, count)
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Neighbouring blocks of the target."""
+
+    first: int
+    stop: int
+    cost: int  # bytes
+
+
+class _Patch:
+    """One patch on its way."""
+
+    def __init__(self, sink: Target, end: int, block_size: int, known: digests.Digests | None) -> None:
+        """`end`: bytes of the target now."""
+        self._sink, self._end, self._block_size = sink, end, block_size
+        self._device = sink.kind == site.DEVICE
+        self._known = known
+        self._proof = Proof(known, block_size) if known is not None else None
+        self._window = known.window() if known is not None else None
+        self._zeros = bytes(block_size)
+        self._previous = -1
+        self._last_length: int | None = None  # bytes of the volume's last block, where its record came
+        self.done = Patched(sink.path)
+
+    def take(self, payload: bytes, last: bool) -> None:
+        """Write these records.  Raises FormatError for one that cannot be, and what Target raises."""
+        view = memoryview(payload)
+        begin = after = 0  # blocks of the parts that wait to be written
+        parts: list[memoryview] = []
+        try:
+            for index, start, end in difffile.split(payload, self._block_size, last):
+                self._check(index, view[start:end])
+                self.done.records += 1
+                if index != after or payload.startswith(self._zeros, start, end):
+                    self._write(begin, parts)
+                    begin = after = index
+                if payload.startswith(self._zeros, start, end):
+                    self._sink.zero(index * self._block_size, end - start)
+                    begin = after = index + 1
+                else:
+                    parts.append(view[start:end])
+                    after = index + 1
+                if not self._device:
+                    self._end = max(self._end, index * self._block_size + end - start)
+        finally:
+            self._write(begin, parts)
+
+    def _write(self, begin: int, parts: list[memoryview]) -> None:
+        if parts:
+            self._sink.write(begin * self._block_size, parts)
+            parts.clear()
+
+    def _check(self, index: int, block: memoryview) -> None:
+        offset = index * self._block_size
+        if index <= self._previous:
+            raise FormatError(f"the record of offset {offset} is out of order")
+        if offset > self._end:
+            raise FormatError(
+                f"offset {offset} is beyond the target's end, which is at {self._end}: an earlier version is missing"
+            )
+        self._previous = index
+        if self._proof is not None and self._window is not None and self._known is not None:
+            if index >= self._known.count:
+                raise FormatError(f"offset {offset} is beyond the volume, which has {self._known.count} blocks")
+            if not self._proof.has(block, self._window.of(index)):
+                raise DigestMismatch(STREAM, f"the block at offset {offset} does not have its digest")
+            if index == self._known.count - 1:
+                self._last_length = len(block)
+        elif len(block) < self._block_size and not self._device and offset + len(block) < self._end:
+            raise TornError(
+                f"it ends inside the block at offset {offset}, where the target goes on;"
+                " if the volume shrank, --digests proves it"
+            )
+
+    def finish(self, jobs: int) -> None:
+        """Prove the target where there are digests, and let it stand.  Raises BlockdiffError."""
+        size = self._end
+        if self._known is not None:
+            size = self._size(self._known.count)
+            self._sink.resize(size)
+            with ThreadPoolExecutor(jobs, thread_name_prefix="prove") as pool:
+                rows = pipeline.in_order(pool, self._stretches(size), self._prove)
+                with contextlib.closing(rows):
+                    for _, wrong in rows:
+                        if wrong is not None:
+                            what = f"the block at offset {wrong} does not have its digest"
+                            raise DigestMismatch(self._sink.standing, what)
+            self.done.proved = True
+        rest = self._end - size
+        if self._device and self._known is not None and rest > 0:
+            self.done.notes.append(f"{self._sink.path} is larger: its last {rest} bytes are left as they were")
+        self.done.size = size
+        self._sink.finish(size)
+
+    def _size(self, count: int) -> int:
+        """Return the size of a volume of so many blocks, in bytes."""
+        if not count:
+            return 0
+        before = (count - 1) * self._block_size
+        if self._last_length is not None:
+            return before + self._last_length
+        # no record of the last block: it is as long as it was
+        return before + max(0, min(self._block_size, self._end - before))
+
+    def _stretches(self, size: int) -> Iterator[_Stretch]:
+        assert self._known is not None
+        many = max(1, 2 * _PIECE // self._block_size)
+        for first in range(0, self._known.count, many):
+            stop = min(first + many, self._known.count)
+            yield _Stretch(first, stop, max(1, min(stop * self._block_size, size) - first * self._block_size))
+
+    def _prove(self, stretch: _Stretch) -> int | None:
+        """Return the offset of the first block that does not have its digest, in bytes."""
+        assert self._known is not None and self._proof is not None
+        size = self._size(self._known.count)
+        window = self._known.window()
+        begin = stretch.first * self._block_size
+        data = self._sink.read(begin, min(stretch.stop * self._block_size, size) - begin)
+        view = memoryview(data)
+        for index in range(stretch.first, stretch.stop):
+            place = index * self._block_size - begin
+            want = window.of(index)
+            end = place + self._block_size
+            if not self._proof.is_zero(data, place, end, want) and not self._proof.has(view[place:end], want):
+                return index * self._block_size
+        return None
+

@@ -1,0 +1,244 @@
+"""Verify a set: read everything that a restore would need, prove it, and say what is lost.
+
+Versions are walked oldest to newest with one set of lost blocks.  Each block that a
+version's digest file says must have a record, because it differs from the version before,
+is lost until a record with its digest is found; one that is found is whole again, however
+it was before.  A version restores if its links join and nothing is lost at its end.
+The first fault stops nothing.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from blockdiff import chain, digests, merge, restore, stamps, trust
+from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles, NoSuchSet, NoSuchVersion
+from blockdiff.reading import Reading
+from blockdiff.records import whole_blocks
+from blockdiff.store import Store, Version
+
+_MOST_RANGES = 100  # of lost bytes that are listed for a version
+
+
+@dataclass
+class Checked:
+    """What was found of one version."""
+
+    number: int
+    full: bool | None = None  # None: its files do not tell
+    size: int | None = None  # bytes of the volume, as far as known
+    restores: bool = False
+    before: bool = False  # it was proved by an earlier verify and not read again
+    lost: list[tuple[int, int]] = field(default_factory=list)  # bytes of the volume: begin, end; bounded
+    lost_bytes: int = 0  # of all of them
+    lost_more: bool = False  # more than `lost` lists
+    faults: list[BlockdiffError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    stamp: str = ""
+
+
+@dataclass
+class Verified:
+    """What a verify found."""
+
+    name: str
+    versions: list[Checked] = field(default_factory=list)
+    faults: list[BlockdiffError] = field(default_factory=list)  # of the set as a whole
+    warnings: list[str] = field(default_factory=list)
+    read: int = 0  # bytes of diff files
+
+    @property
+    def stamps(self) -> dict[int, str]:
+        """The stamps of the versions that a later verify need not read again."""
+        sound = (v for v in self.versions if v.restores and v.stamp and not v.faults and not v.warnings)
+        return {v.number: v.stamp for v in sound}
+
+    @property
+    def all_faults(self) -> list[BlockdiffError]:
+        """Everything that is wrong, in order."""
+        return self.faults + [fault for version in self.versions for fault in version.faults]
+
+    @property
+    def all_warnings(self) -> list[str]:
+        """Everything that a person should look at although all restores."""
+        return self.warnings + [line for version in self.versions for line in version.warnings]
+
+    @property
+    def exit_code(self) -> int:
+        """What the program ends with: the first fault's."""
+        for fault in self.all_faults:
+            return fault.exit_code
+        return 3 if self.all_warnings else 0
+
+
+def verify(
+    store: Store,
+    number: int | None = None,
+    *,
+    known: Mapping[int, str] | None = None,
+    jobs: int = 2,
+    progress: Callable[[int], object] = lambda length: None,
+) -> Verified:
+    """Prove all versions of a set, or only those that a restore of `number` reads.
+
+    `known`: stamps of versions that need not be read again.  `progress` is told how many bytes
+    of diff files more are read.  Raises NoSuchSet, NoSuchVersion or StoreFailed.
+    """
+    listing = store.listing()
+    if not listing.versions and not listing.has_ver:
+        raise NoSuchSet(store.name)
+    if number is not None and number not in listing.versions:
+        raise NoSuchVersion(store.name, number)
+    result = Verified(store.name)
+    newest = number or 0
+    if number is None:
+        try:
+            newest = store.newest(listing)
+            result.warnings += restore.unpublished(store, newest, listing)
+        except ForeignFiles as error:
+            result.faults.append(error)
+            newest = max(listing.versions, default=0)
+    walk = _Walk(store, listing, known or {}, progress)
+    with ThreadPoolExecutor(jobs, thread_name_prefix="verify") as pool:
+        for candidate in _numbers(store, listing, newest, number is None):
+            result.versions.append(walk.step(candidate, pool))
+    result.read = walk.read
+    return result
+
+
+def stored(store: Store, number: int | None = None) -> int:
+    """Return about how many bytes of diff files a verify will read."""
+    listing = store.listing()
+    total = 0
+    for n in listing.versions:
+        for suffix in listing.diffs(n) if number is None or n <= number else ():
+            with contextlib.suppress(OSError):
+                total += os.path.getsize(store.path(n, suffix))
+    return total
+
+
+def _numbers(store: Store, listing: chain.Listing, newest: int, everything: bool) -> list[int]:
+    """Return the versions to walk: all up to the newest, or from the full that it stands on."""
+    numbers = sorted(n for n in listing.versions if n <= newest)
+    if everything:
+        return numbers
+    chosen: list[int] = []
+    for candidate in reversed(numbers):
+        if chosen and candidate != chosen[-1] - 1:
+            break
+        chosen.append(candidate)
+        try:
+            if trust.version(store, candidate, listing, deep=False).full:
+                break
+        except BlockdiffError:
+            break  # the walk will tell
+    return chosen[::-1]
+
+
+class _Walk:
+    """The state between two versions."""
+
+    def __init__(
+        self, store: Store, listing: chain.Listing, known: Mapping[int, str], progress: Callable[[int], object]
+    ) -> None:
+        self._store, self._listing, self._known, self._progress = store, listing, known, progress
+        self._previous: Version | None = None
+        self._lost = merge.Blocks(0)
+        self._broken: str | None = None  # why the chain does not stand
+        self.read = 0  # bytes
+
+    def step(self, number: int, pool: ThreadPoolExecutor) -> Checked:
+        """Prove the next version."""
+        out = Checked(number)
+        before, self._previous = self._previous, None
+        try:
+            version = trust.version(self._store, number, self._listing)
+        except BlockdiffError as error:
+            out.faults.append(error)
+            self._broken = f"version {number} is damaged"
+            return out
+        self._previous = version
+        out.full, out.size = version.full, version.size
+        out.warnings += version.notes
+        self._join(version, before, out)
+        try:
+            out.stamp = stamps.of(self._store, version)
+        except OSError:
+            out.stamp = ""  # what cannot be read is told below
+        sound = not self._broken and (version.full or not self._lost)
+        if sound and out.stamp and self._known.get(number) == out.stamp:
+            out.before = out.restores = True
+            self._lost = merge.Blocks(version.count)
+            return out
+        self._prove(version, None if version.full else before, out, pool)
+        return out
+
+    def _join(self, version: Version, before: Version | None, out: Checked) -> None:
+        """Take the step from the version before to this one."""
+        if version.full:
+            self._broken = None
+            self._lost = merge.Blocks(version.count)
+            return
+        self._lost.resize(version.count)
+        if before is not None and before.number != version.number - 1:
+            before = self._broken = None
+        if before is None or self._broken:
+            self._break(version, self._broken or f"version {version.number - 1} is missing", out)
+        elif before.block_size != version.block_size:
+            self._break(version, f"block size changes from {before.block_size} to {version.block_size}", out)
+        else:
+            try:
+                trust.check_link(self._store, version)
+            except ChainBroken as error:
+                self._broken = f"version {version.number} does not continue version {before.number}"
+                out.faults.append(error)
+
+    def _break(self, version: Version, why: str, out: Checked) -> None:
+        self._broken = why
+        out.faults.append(ChainBroken(version.number, self._store.name, why))
+
+    def _prove(self, version: Version, before: Version | None, out: Checked, pool: ThreadPoolExecutor) -> None:
+        """Read a version's diff file, and settle what is lost."""
+        path = self._store.path(version.number, ".md5")
+        try:
+            with digests.Digests(path, version.count) as own:
+                reading = Reading(self._store, version, own, self._progress)
+                reading.run(pool)
+                self.read += reading.read
+                out.faults += reading.faults
+                out.warnings += reading.warnings
+                if version.full:
+                    self._settle(reading, digests.changed(None, own), out)
+                elif before is not None and before.block_size == version.block_size:
+                    with digests.Digests(self._store.path(before.number, ".md5"), before.count) as old:
+                        self._settle(reading, digests.changed(old, own), out)
+        except BlockdiffError as error:
+            out.faults.append(error)
+            self._broken = f"version {version.number} is damaged"
+            return
+        for run in self._lost.runs():
+            start, end = whole_blocks(version, run)
+            out.lost_bytes += end - start
+            if len(out.lost) < _MOST_RANGES:
+                out.lost.append((start, end))
+            else:
+                out.lost_more = True
+        out.restores = not self._broken and not self._lost
+
+    def _settle(self, reading: Reading, must: Iterator[merge.Run], out: Checked) -> None:
+        """Compare the records that were found good with those that must be there."""
+        for run in reading.found.runs():
+            self._lost.remove(*run)
+        extra = reading.found  # becomes what was found and need not be there
+        for run in must:
+            for missing in merge.without([run], list(reading.found.runs(*run))):
+                self._lost.add(*missing)
+                reading.miss(missing)
+            extra.remove(*run)
+        out.faults += reading.missing()
+        if extra:
+            start, end = whole_blocks(reading.version, next(extra.runs()))
+            what = f"{len(extra)} records of blocks that did not change, such as bytes {start} to {end - 1}"
+            out.warnings.append(f"{reading.path}: {what}")
