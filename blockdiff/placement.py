@@ -18,6 +18,14 @@ from blockdiff.formats import FormatError, TornError
 from blockdiff.proof import Proof
 from blockdiff.store import Store, Version
 
+# given the bytes to come, it gives a function to be told of those that are done
+Progress = Callable[[int], contextlib.AbstractContextManager[Callable[[int], object]]]
+
+
+def silent(total_bytes: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
+    """Show no progress."""
+    return contextlib.nullcontext(lambda done_bytes: None)
+
 
 class Sink(Protocol):
     """Where blocks are written, from several threads."""
@@ -109,10 +117,13 @@ class Placement:
         try:
             with records.DiffFile(self._store, version) as file:
                 work = functools.partial(self._place, file)
-                with contextlib.closing(pipeline.in_order(pool, file.pieces(self._wanted.any), work)) as rows:
-                    for piece, placed in rows:
-                        self.read += piece.read
-                        self._take(version, piece, placed)
+                rows = pipeline.in_order(pool, file.pieces(self._wanted.any), work)
+                try:
+                    with contextlib.closing(rows):
+                        for piece, placed in rows:
+                            self._take(version, piece, placed)
+                finally:
+                    self.read += file.read
         except FormatError as error:
             self._fault(version, everything, damage(path, error))
         except OSError as error:

@@ -56,13 +56,13 @@ class Reading:
                 try:
                     with contextlib.closing(rows):
                         for piece, proved in rows:
-                            self.read += piece.read
                             self._progress(piece.read)
                             self._take(piece, proved)
                 except FormatError as error:
                     self._fault(damage(self.path, error), (0, self.version.count))
                 file.drain()
                 whole = not file.skipped
+                self.read = file.read
         except OSError as error:
             self._fault(ReadFailed(self.path, error.strerror), (0, self.version.count))
         if self._untold:

@@ -38,7 +38,7 @@ class Piece:
     skip: int = 0  # bytes of payload before its first record
     run: Run | None = None  # all its blocks are among these, where the index tells
     zeros: Run | None = None  # it is these blocks and all are zero; never to be decompressed
-    read: int = 0  # bytes of the diff file that it took
+    read: int = 0  # bytes of the diff file that it took, about; for progress
     trouble: str = ""  # why it could not be read
 
     @property
@@ -117,6 +117,7 @@ class DiffFile:
         self._index_path = store.path(version.number, ".idx")
         self._observe = observe
         self._place = 0  # bytes; up to here the file was read
+        self.read = 0  # bytes of it that were read
         self.skipped = False  # something could not be read, and what follows it was
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self.size = os.fstat(self._fd).st_size  # bytes
@@ -139,6 +140,7 @@ class DiffFile:
                 break
             data += more
         self._place += len(data)
+        self.read += len(data)
         if self._observe is not None:
             self._observe(data)
         return data

@@ -19,7 +19,7 @@ from blockdiff.errors import (
     NotOurFormat,
     TornFile,
 )
-from blockdiff.placement import Placement
+from blockdiff.placement import Placement, Progress, silent
 from blockdiff.store import Store, Version
 from blockdiff.target import Target
 
@@ -97,12 +97,13 @@ def restore(
     force: bool = False,
     dry_run: bool = False,
     jobs: int = 2,
-    progress: Callable[[int], object] = lambda length: None,
+    progress: Progress = silent,
     look: Callable[..., site.Look] = site.look,
 ) -> Restored:
     """Write version `number` (None: the newest) to a file or block device.
 
-    `progress` is told how many bytes more are done.  `force` writes over what is there, and
+    `progress` is given the bytes to come and gives a function to be told of those done.
+    `force` writes over what is there, and
     takes a chain whose links do not join or that has holes, for every block is proved all
     the same.  A failure after the first write is in the result, which tells what is right.
     Raises BlockdiffError for everything before.
@@ -121,8 +122,9 @@ def restore(
     outcome.notes += [note for version in links for note in version.notes]
     if dry_run:
         return outcome
-    with Target(seen, wanted.size, force) as sink:
-        _write(Placement(store, links, sink, progress), sink, outcome, force, jobs)
+    total = wanted.size if wanted.size is not None else wanted.count * wanted.block_size
+    with Target(seen, wanted.size, force) as sink, progress(total) as tell:
+        _write(Placement(store, links, sink, tell), sink, outcome, force, jobs)
     outcome.warnings += sink.warnings
     return outcome
 

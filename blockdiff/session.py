@@ -4,7 +4,6 @@ Turns whatever goes wrong on the way into an error that says whose fault it is.
 Format: blockdiff-protocol(5), "Life of a connection".
 """
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from blockdiff.transport.base import Transport
 _MAX_NOISE = 256 * 1024  # bytes of banners and shell chatter before the agent's mark
 _READ_SIZE = 64 * 1024  # bytes
 _DIGESTS_SIZE = 256 * 1024  # bytes of digests in a frame
+_LAST_WORDS_S = 2.0  # for the end of a command that does not take what we send
 _END_WAIT_S = 10.0  # for an exit status, once everything has been said
 
 # what an agent may report, by the name of its class
@@ -117,8 +117,12 @@ class Session:
         return seen.partition(messages.SYNC_MARK)[2]
 
     def _send_bundle(self) -> None:
-        with contextlib.suppress(OSError, BlockdiffError):  # the reader sees the end too, and asks why
+        try:
             self._transport.write(push.bundle())
+        except (OSError, BlockdiffError):
+            # what stopped it may have been said on its side: leave the reader a moment to see that
+            self._transport.wait(_LAST_WORDS_S)
+            self._transport.close()
 
     def _reader(self, early: bytes) -> Callable[[int], bytes]:
         held = [early] if early else []

@@ -113,6 +113,10 @@ def counts(store: Store, owner: Version, suffix: str) -> bool:
     if owner.manifest is None or suffix not in owner.manifest.files:
         return False
     try:
+        if suffix == ".idx":  # of a diff file that was overwritten, too, even by the same blocks
+            diff = owner.manifest.files.get(owner.suffix)
+            if diff is None or os.path.getsize(store.path(owner.number, owner.suffix)) != diff.size:
+                return False
         return store.hash(owner.number, suffix) == owner.manifest.files[suffix]
     except OSError:
         return False

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from blockdiff import chain, digests, merge, restore, stamps, trust
 from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles, NoSuchSet, NoSuchVersion
+from blockdiff.placement import Progress, silent
 from blockdiff.reading import Reading
 from blockdiff.records import whole_blocks
 from blockdiff.store import Store, Version
@@ -79,12 +80,13 @@ def verify(
     *,
     known: Mapping[int, str] | None = None,
     jobs: int = 2,
-    progress: Callable[[int], object] = lambda length: None,
+    progress: Progress = silent,
 ) -> Verified:
     """Prove all versions of a set, or only those that a restore of `number` reads.
 
-    `known`: stamps of versions that need not be read again.  `progress` is told how many bytes
-    of diff files more are read.  Raises NoSuchSet, NoSuchVersion or StoreFailed.
+    `known`: stamps of versions that need not be read again.  `progress` is given the
+    bytes to be read and gives a function to be told of those that were.
+    Raises NoSuchSet, NoSuchVersion or StoreFailed.
     """
     listing = store.listing()
     if not listing.versions and not listing.has_ver:
@@ -100,22 +102,23 @@ def verify(
         except ForeignFiles as error:
             result.faults.append(error)
             newest = max(listing.versions, default=0)
-    walk = _Walk(store, listing, known or {}, progress)
-    with ThreadPoolExecutor(jobs, thread_name_prefix="verify") as pool:
-        for candidate in _numbers(store, listing, newest, number is None):
+    numbers = _numbers(store, listing, newest, number is None)
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="verify")
+    with pool, progress(_stored(store, listing, numbers)) as tell:
+        walk = _Walk(store, listing, known or {}, tell)
+        for candidate in numbers:
             result.versions.append(walk.step(candidate, pool))
     result.read = walk.read
     return result
 
 
-def stored(store: Store, number: int | None = None) -> int:
-    """Return about how many bytes of diff files a verify will read."""
-    listing = store.listing()
+def _stored(store: Store, listing: chain.Listing, numbers: list[int]) -> int:
+    """Return how many bytes of diff files these versions have."""
     total = 0
-    for n in listing.versions:
-        for suffix in listing.diffs(n) if number is None or n <= number else ():
+    for number in numbers:
+        for suffix in listing.diffs(number):
             with contextlib.suppress(OSError):
-                total += os.path.getsize(store.path(n, suffix))
+                total += os.path.getsize(store.path(number, suffix))
     return total
 
 
@@ -170,6 +173,7 @@ class _Walk:
         sound = not self._broken and (version.full or not self._lost)
         if sound and out.stamp and self._known.get(number) == out.stamp:
             out.before = out.restores = True
+            self._progress(_stored(self._store, self._listing, [number]))
             self._lost = merge.Blocks(version.count)
             return out
         self._prove(version, None if version.full else before, out, pool)

@@ -61,7 +61,7 @@ class Connection(paramiko.Transport):
         channel._handle_request(message)  # type: ignore[attr-defined]
 
     def end(self) -> None:
-        self.packetizer.complete_handshake()  # its timer would keep the program from ending
+        self.packetizer.complete_handshake()  # or its timer stays
         self.close()
 
 

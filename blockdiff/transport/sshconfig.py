@@ -3,6 +3,10 @@
 `ssh -G` is asked where the program is there: it knows Include, Match and all the rest.
 Elsewhere the files are read here, plain Host blocks only; whatever else stands in them
 is named in an error and not passed over, for it could be what keeps a host safe.
+
+What only makes a connection faster or more convenient is left aside: Compression,
+ControlMaster, ForwardAgent, SendEnv, forwardings of ports. What would make it less safe
+is, too: StrictHostKeyChecking, NoHostAuthenticationForLocalhost, passwords.
 """
 
 import re

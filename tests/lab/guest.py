@@ -42,7 +42,9 @@ ListenAddress {ADDRESS}
 
 # Runs its arguments with the lab's keys as ~/.ssh and the guest's name in /etc/hosts. `ip netns exec` has
 # already made a mount namespace that shares nothing back, so this is seen by the one command alone.
-ENTER = 'mount --bind "$0/hosts" /etc/hosts && mount --bind "$0/ssh" "$1" && shift && exec "$@"'
+ENTER = (
+    'mount --bind "$0/hosts" /etc/hosts && mkdir -p -m 700 "$1" && mount --bind "$0/ssh" "$1" && shift && exec "$@"'
+)
 
 
 class GuestFailed(Exception):
@@ -62,7 +64,7 @@ class Guest:
         self._master = None
         self._cut = False
         self._home = pathlib.Path.home() / ".ssh"
-        self._made_home = False
+        self._made_home = not self._home.is_dir()  # where it is missing, it is a mount point for a while
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.keys = self.folder / "keys"
         self.identity = self.keys / "id"
@@ -97,9 +99,6 @@ class Guest:
             (self.folder / name).write_text(text)
         for name, size in DISKS.items():
             subprocess.run(["truncate", "-s", size, str(self.folder / f"{name}.img")], check=True)
-        if not self._home.is_dir():
-            self._home.mkdir(mode=0o700)
-            self._made_home = True
         self._namespace.open()
         self.boot()
 

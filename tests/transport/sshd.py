@@ -237,11 +237,20 @@ def sudo_user():
         yield name
     finally:
         rule.unlink(missing_ok=True)
-        for pid in _owned_by(name):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        subprocess.run(["userdel", name], check=False, stderr=subprocess.DEVNULL)
         shutil.rmtree(home, ignore_errors=True)
+        deadline = time.monotonic() + 10
+        while processes := list(_owned_by(name)):  # userdel refuses as long as there are some
+            for pid in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        # --force: a killed process is still counted until its parent has looked
+        subprocess.run(["userdel", "--force", name], check=False, capture_output=True)
+        with contextlib.suppress(KeyError):
+            pwd.getpwnam(name)
+            raise RuntimeError(f"the user {name} could not be removed")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -293,6 +294,26 @@ def open_in_thread(run, host):
         return outcome[0]
 
     return wait
+
+
+def test_a_packet_that_is_announced_too_long(ssh_lab):
+    """Nothing of it is waited for: the sender sends no more, and does not close. No thread stays."""
+    before = set(threading.enumerate())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ssh_lab.configure("liar", "HostName 127.0.0.1", f"Port {listener.getsockname()[1]}")
+        thread, outcome = in_thread(
+            lambda: paramiko.connect(Destination("liar"), COMMAND, settings=ssh_lab.settings, timeout_s=10 * SOON_S)
+        )
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(b"SSH-2.0-liar\r\n" + (0x7FFFFFFC).to_bytes(4, "big") + bytes(4))
+            thread.join(SOON_S)
+            assert isinstance(outcome[0], HostUnreachable)
+            assert "2147483640 bytes" in str(outcome[0])
+    deadline = time.monotonic() + SOON_S / 4
+    while set(threading.enumerate()) - before:
+        assert time.monotonic() < deadline, threading.enumerate()
+        time.sleep(0.02)
 
 
 def test_something_that_is_not_ssh(run, ssh_lab):

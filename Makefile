@@ -1,0 +1,46 @@
+# Everything a checkout can do; `make help` lists it.  Nothing here needs more than Python 3.11.
+# PYTHON=python3.13 chooses another interpreter, ARGS='-k merge' is handed to pytest or the benchmark.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# A venv knows where it stands; one that was moved or copied here with the checkout is made anew.
+READY := $(VENV)/ready
+ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+  MOVED := moved
+endif
+PYTEST_ARGS ?= -n auto --dist loadgroup
+SCRIPTS := bin/blockdiff .ci/run $(wildcard tests/*.sh tests/lab/*.sh)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv packages demo test lint bench clean moved
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*##  */  make \1\t/p' Makefile
+
+venv: $(READY)  ## .venv with the program, in place, and all that tests and lint need
+
+$(READY): pyproject.toml tests/venv.sh $(MOVED)
+	tests/venv.sh $(VENV)
+
+demo: $(READY)  ## back up, change, back up again, list, verify, restore and compare a real file system
+	tests/demo.sh
+
+packages:  ## as root on Debian: what tests and the lab need of the system; elsewhere nothing
+	tests/packages.sh
+
+test: packages $(READY)  ## the whole suite; the lab where it can run
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(ARGS)
+
+lint: $(READY)  ## ruff, mypy, vermin; mandoc and shellcheck where they are installed
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python tests/floor.py
+	@if command -v mandoc >/dev/null; then set -x; mandoc -T lint -W warning man/*.[0-9]; else echo "mandoc is not installed: man pages not looked at"; fi
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SCRIPTS); else echo "shellcheck is not installed: shell scripts not looked at"; fi
+
+bench: $(READY)  ## measure against other tools; ARGS='--size 4G --json'
+	$(BIN)/python -m tests.bench $(ARGS)
+
+clean:  ## remove what was built here, .venv too
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,156 @@
+"""What sets and versions there are, told from names, sizes, digest file headers and manifests.
+
+Nothing large is read: a thousand versions are listed in well under a second.  Whether a
+version restores is said as far as that tells; blockdiff-verify proves it.
+"""
+
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from blockdiff import chain, trust
+from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet
+from blockdiff.formats import difffile
+from blockdiff.store import Store, Version
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One version."""
+
+    number: int
+    restores: bool
+    why: str = ""  # why it does not restore, or what is odd about it
+    kind: str = ""  # "full" or "incremental"; "" where its files do not tell
+    time: str = ""  # when it was done, UTC, ISO 8601
+    recorded: bool = False  # the time is the manifest's, not only the file's
+    size: int | None = None  # bytes of the volume; None: at most blocks x block_size
+    block_size: int = 0  # bytes
+    blocks: int = 0
+    changed: int | None = None  # blocks that it stores; None: not known without reading it
+    stored: int = 0  # bytes of all its files
+    consistency: str = ""
+
+
+@dataclass
+class Listed:
+    """One set."""
+
+    name: str
+    newest: int = 0
+    versions: list[Entry] = field(default_factory=list)
+    problems: list[BlockdiffError] = field(default_factory=list)
+
+    @property
+    def stored(self) -> int:
+        """Bytes of all its versions' files."""
+        return sum(entry.stored for entry in self.versions)
+
+
+def sets(folder: str) -> list[str]:
+    """Return the NAMEs of the sets in a folder.  Raises NoSuchSet if there is no such folder."""
+    try:
+        return [os.path.join(folder, base) for base in chain.set_names(os.listdir(folder))]
+    except OSError as error:
+        raise NoSuchSet(folder, hint=error.strerror or "") from None
+
+
+def describe(store: Store) -> Listed:
+    """Return what a set holds.  Raises NoSuchSet."""
+    listing = store.listing()
+    if not listing.versions and not listing.has_ver:
+        raise NoSuchSet(store.name)
+    out = Listed(store.name)
+    try:
+        out.newest = store.newest(listing)
+    except ForeignFiles as error:
+        out.problems.append(error)
+    before: Version | None = None
+    broken = ""
+    for number in sorted(listing.versions):
+        stored = _stored(store, number, listing.versions[number])
+        if out.newest and number > out.newest:
+            out.versions.append(Entry(number, False, "not published", stored=stored))
+            continue
+        try:
+            version = trust.version(store, number, listing, deep=False)
+        except BlockdiffError as error:
+            broken = f"version {number} is damaged"
+            before = None
+            out.versions.append(Entry(number, False, str(error), stored=stored))
+            continue
+        broken = _broken(version, before, broken)
+        before = version
+        out.versions.append(_entry(store, version, stored, broken))
+    return out
+
+
+def _broken(version: Version, before: Version | None, broken: str) -> str:
+    """Return why a version does not restore, "" if it does; `broken` is the answer for the one before."""
+    if version.full:
+        return ""
+    if before is None or before.number != version.number - 1:
+        return (broken if before is None else "") or f"version {version.number - 1} is missing"
+    if broken:
+        return broken
+    if before.block_size != version.block_size:
+        return f"block size changes from {before.block_size} to {version.block_size}"
+    if version.manifest is not None and before.manifest is not None:
+        joined = version.manifest.parent_md5_sha256 == before.manifest.files[".md5"].sha256
+        return "" if joined else f"it does not continue version {before.number} as it lies here"
+    return ""
+
+
+def _stored(store: Store, number: int, suffixes: frozenset[str]) -> int:
+    total = 0
+    for suffix in suffixes:
+        try:
+            total += os.path.getsize(store.path(number, suffix))
+        except OSError:
+            continue  # gone since the folder was listed
+    return total
+
+
+def _entry(store: Store, version: Version, stored: int, broken: str) -> Entry:
+    value = version.manifest.value if version.manifest is not None else {}
+    time = value.get("ended")
+    recorded = isinstance(time, str)
+    if not isinstance(time, str):
+        time = _file_time(store.path(version.number, ".md5"))
+    consistency = value.get("consistency")
+    return Entry(
+        number=version.number,
+        restores=not broken,
+        why=broken or "; ".join(version.notes),
+        kind="full" if version.full else "incremental",
+        time=time,
+        recorded=recorded,
+        size=version.size,
+        block_size=version.block_size,
+        blocks=version.count,
+        changed=_changed(store, version, value.get("blocks")),
+        stored=stored,
+        consistency=consistency if isinstance(consistency, str) else "",
+    )
+
+
+def _file_time(path: str) -> str:
+    try:
+        seconds = os.stat(path).st_mtime
+    except OSError:
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _changed(store: Store, version: Version, blocks: object) -> int | None:
+    if version.full:
+        return version.count
+    if isinstance(blocks, dict) and isinstance(blocks.get("changed"), int):
+        return int(blocks["changed"])
+    if version.suffix:
+        return None
+    try:
+        payload = os.path.getsize(store.path(version.number, "")) - difffile.HEADER_SIZE
+    except OSError:
+        return None
+    return -(-payload // (difffile.OFFSET_SIZE + version.block_size))

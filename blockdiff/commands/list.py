@@ -1,0 +1,83 @@
+"""blockdiff-list [NAME|FOLDER]: what sets there are, and what versions they hold."""
+
+import os
+from typing import Any
+
+import click
+
+from blockdiff.commands import text
+
+
+@click.command()
+@click.argument("operands", metavar="[NAME|FOLDER]...", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.pass_context
+def command(context: click.Context, operands: tuple[str, ...], as_json: bool) -> None:
+    """List the versions of set NAME, or of all sets in FOLDER (the current one unless told).
+
+    It reads names, sizes and manifests; blockdiff-verify proves what it says.
+    """
+    from blockdiff import catalogue
+    from blockdiff.store import Store
+
+    names: list[str] = []
+    for operand in operands or (".",):
+        names += catalogue.sets(operand) if os.path.isdir(operand) else [operand]
+    found = [catalogue.describe(Store(name)) for name in names]
+    if as_json:
+        text.put_json({"sets": [_json(listed) for listed in found]})
+    else:
+        click.echo("\n\n".join(_report(listed) for listed in found) or "no sets")
+    problems = [problem for listed in found for problem in listed.problems]
+    for problem in problems:
+        click.echo(f"blockdiff: {problem}", err=True)
+    if problems:
+        context.exit(problems[0].exit_code)
+
+
+def _report(listed: Any) -> str:
+    title = f"{text.name(listed.name)}: {len(listed.versions)} versions, {text.size(listed.stored)}"
+    rows = [("version", "kind", "time", "size", "changed", "stored", "consistency", "restores")]
+    for entry in listed.versions:
+        most = entry.blocks * entry.block_size
+        size = text.size(entry.size) if entry.size is not None else (f"<= {text.size(most)}" if entry.kind else "?")
+        changed = "?" if entry.changed is None else text.size(min(entry.changed * entry.block_size, most))
+        rows.append(
+            (
+                str(entry.number),
+                entry.kind or "?",
+                entry.time or "?",
+                size,
+                changed,
+                text.size(entry.stored),
+                entry.consistency or "-",
+                ("yes" if entry.restores else "NO") + (f": {entry.why}" if entry.why else ""),
+            )
+        )
+    return title + "\n" + text.table(rows, frozenset((0, 3, 4, 5)))
+
+
+def _json(listed: Any) -> dict[str, Any]:
+    return {
+        "set": listed.name,
+        "newest": listed.newest,
+        "stored": listed.stored,
+        "problems": [str(problem) for problem in listed.problems],
+        "versions": [
+            {
+                "version": entry.number,
+                "kind": entry.kind or None,
+                "time": entry.time or None,
+                "time_recorded": entry.recorded,
+                "size": entry.size,
+                "size_at_most": entry.blocks * entry.block_size,
+                "block_size": entry.block_size,
+                "changed_blocks": entry.changed,
+                "stored": entry.stored,
+                "consistency": entry.consistency or None,
+                "restores": entry.restores,
+                "why": entry.why,
+            }
+            for entry in listed.versions
+        ],
+    }

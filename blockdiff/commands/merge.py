@@ -1,0 +1,151 @@
+"""blockdiff-merge NAME TARGET: restore a version.  blockdiff-merge TARGET < DIFF: the original's patch."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from blockdiff.commands import text
+from blockdiff.commands.progress import progress
+
+
+@click.command()
+@click.argument("operands", metavar="[NAME] TARGET", nargs=-1, required=True)
+@click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="Restore version N, not the newest.")
+@click.option("--force", is_flag=True, help="Write over what is there; take a chain whose links do not join.")
+@click.option("--dry-run", is_flag=True, help="Say what would be read and written.")
+@click.option("--digests", metavar="FILE", help="With TARGET alone: the version's .md5, to prove the result.")
+@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads; one for each core unless told.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Name every file that is read.")
+@click.pass_context
+def command(
+    context: click.Context,
+    operands: tuple[str, ...],
+    number: int | None,
+    force: bool,
+    dry_run: bool,
+    digests: str | None,
+    jobs: int | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Restore version N (the newest) of set NAME to TARGET, a file or block device.
+
+    A file that is not there is made, and has its name only when it is whole.  Every block is
+    proved before it counts.  With TARGET alone, a diff file's payload is read from stdin and
+    written over what is there; pipe compressed ones through gunzip -c, zstd -dc or lzop -dc.
+    """
+    jobs = jobs or len(os.sched_getaffinity(0))
+    if len(operands) == 1:
+        if number is not None or dry_run:
+            raise click.UsageError("--to and --dry-run need NAME and TARGET")
+        context.exit(_patch(operands[0], digests, force, jobs, as_json, quiet))
+    if len(operands) > 2:
+        raise click.UsageError("too many operands: give NAME and TARGET, or TARGET alone")
+    if digests is not None:
+        raise click.UsageError("--digests is for TARGET alone; a restore always proves")
+    context.exit(_restore(operands[0], operands[1], number, force, dry_run, jobs, as_json, quiet, verbose))
+
+
+def _patch(path: str, digests: str | None, force: bool, jobs: int, as_json: bool, quiet: bool) -> int:
+    from blockdiff import patch
+
+    if sys.stdin.isatty():
+        raise click.UsageError("with TARGET alone a diff is read from stdin, and stdin is a terminal")
+    done = patch.patch(sys.stdin.buffer.read, path, digests_path=digests, force=force, jobs=jobs)
+    if as_json:
+        text.put_json(
+            {
+                "target": path,
+                "records": done.records,
+                "size": done.size,
+                "proved": done.proved,
+                "notes": done.notes,
+                "warnings": done.warnings,
+            }
+        )
+    for line in done.notes if not quiet else ():
+        click.echo(f"blockdiff: {line}", err=True)
+    for line in done.warnings:
+        text.warn(line)
+    return 3 if done.warnings else 0
+
+
+def _restore(
+    name: str,
+    path: str,
+    number: int | None,
+    force: bool,
+    dry_run: bool,
+    jobs: int,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    from blockdiff import restore
+    from blockdiff.store import Store
+
+    def show(total_bytes: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
+        return progress(total_bytes, "restore", not quiet)
+
+    done = restore.restore(Store(name), number, path, force=force, dry_run=dry_run, jobs=jobs, progress=show)
+    if as_json:
+        text.put_json(_json(done))
+    elif not quiet:
+        if verbose or dry_run:
+            for version, file, size in done.files:
+                click.echo(f"read version {version}: {text.name(file)}, {text.size(size)}")
+        click.echo(_summary(done, path))
+    for line in done.notes if not quiet else ():
+        click.echo(f"blockdiff: {line}", err=True)
+    for line in done.warnings:
+        text.warn(line)
+    if done.failure is not None:
+        where = f"{text.name(done.path)} is not version {done.version}; "
+        if done.right:
+            what = f"{done.right_bytes} bytes of it are right: bytes {text.ranges(done.right, done.right_more)}"
+        else:
+            what = "none of its bytes are known to be right"
+        click.echo(f"blockdiff: {where}{what}", err=True)
+        raise done.failure
+    return done.exit_code
+
+
+def _summary(done: Any, path: str) -> str:
+    size = "at most what its blocks hold" if done.size is None else f"{done.size} bytes"
+    if done.dry_run:
+        return f"write version {done.version}, {size}, to {text.name(path)}: {done.target}"
+    if done.failure is not None:
+        return f"version {done.version} was not restored"
+    return (
+        f"restored version {done.version} of {text.name(done.name)} to {text.name(path)}: {size}"
+        f" ({text.size(done.written)} written, {text.size(done.zeros)} zeros, {text.size(done.read)} read)"
+    )
+
+
+def _json(done: Any) -> dict[str, Any]:
+    failure = done.failure
+    return {
+        "set": done.name,
+        "version": done.version,
+        "target": done.path,
+        "target_was": done.target,
+        "dry_run": done.dry_run,
+        "size": done.size,
+        "files": [{"version": n, "path": path, "size": size} for n, path, size in done.files],
+        "read": done.read,
+        "written": done.written,
+        "zeros": done.zeros,
+        "notes": done.notes,
+        "warnings": done.warnings,
+        "error": None if failure is None else {"message": str(failure), "exit_code": failure.exit_code},
+        "right": None
+        if failure is None
+        else {"bytes": done.right_bytes, "ranges": done.right, "complete": not done.right_more},
+    }

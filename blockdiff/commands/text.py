@@ -1,0 +1,65 @@
+"""How numbers, names and ranges are written for people."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people read it, such as 1.5 GiB."""
+    amount = float(count)
+    for unit in _UNITS:
+        if amount < 1024 or unit == _UNITS[-1]:
+            return f"{count} bytes" if unit == _UNITS[0] else f"{amount:.1f} {unit}"
+        amount /= 1024
+    raise AssertionError
+
+
+def name(path: str) -> str:
+    """Return a file name that can be printed anywhere: what is no text, or controls a terminal, is escaped."""
+    decoded = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in decoded)
+
+
+def numbers(some: Iterable[int]) -> str:
+    """Return numbers with neighbours joined, such as 1-3, 5."""
+    runs: list[list[int]] = []
+    for number in sorted(some):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def ranges(some: Sequence[tuple[int, int]], more: bool, most: int = 10) -> str:
+    """Return ranges of bytes, their ends included, such as 0-4095, 8192-12287."""
+    text = ", ".join(f"{start}-{end - 1}" for start, end in some[:most])
+    return text + (", ..." if more or len(some) > most else "")
+
+
+def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
+    """Return rows in columns; those in `right` are aligned at their right end."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = zip(row, widths, strict=True)
+        aligned = (c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(cells))
+        return "  ".join(aligned).rstrip()
+
+    return "\n".join(map(line, rows))
+
+
+def put_json(value: Any) -> None:
+    """Print one JSON object."""
+    click.echo(json.dumps(value, indent=1, sort_keys=True))
+
+
+def warn(line: str) -> None:
+    """Print a warning on stderr."""
+    click.echo(f"blockdiff: warning: {line}", err=True)

@@ -1,0 +1,129 @@
+"""blockdiff-verify NAME: prove that every version restores, and name what is lost."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from blockdiff.commands import text
+from blockdiff.commands.progress import progress
+
+
+@click.command()
+@click.argument("name")
+@click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="Only what a restore of N reads.")
+@click.option("--new", is_flag=True, help="Read only versions that were not found whole by an earlier verify.")
+@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads; one for each core unless told.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@click.pass_context
+def command(
+    context: click.Context,
+    name: str,
+    number: int | None,
+    new: bool,
+    jobs: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Read everything that a restore of set NAME would need, and prove it.
+
+    The first fault stops nothing: at the end it says which versions still restore and which
+    bytes of the others are lost.  Which versions were found whole is kept in
+    $XDG_STATE_HOME/blockdiff/verified (~/.local/state), for --new.
+    """
+    from blockdiff import stamps, verify
+    from blockdiff.store import Store
+
+    store = Store(name)
+    path = _stamps_path(name)
+    known = stamps.load(path)
+
+    def show(total_bytes: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
+        return progress(total_bytes, "verify", not quiet)
+
+    jobs = jobs or len(os.sched_getaffinity(0))
+    result = verify.verify(store, number, known=known if new else None, jobs=jobs, progress=show)
+    seen = {version.number for version in result.versions}
+    kept = {n: stamp for n, stamp in known.items() if n not in seen and number is not None}
+    try:
+        stamps.save(path, os.path.abspath(name), {**kept, **result.stamps})
+    except OSError as error:
+        if new:
+            result.warnings.append(f"{path}: {error.strerror}; the next --new reads everything again")
+    if as_json:
+        text.put_json(_json(result))
+    elif not quiet:
+        click.echo(_report(result))
+    for version in (None, *result.versions):
+        faults, warnings = (result.faults, result.warnings) if version is None else (version.faults, version.warnings)
+        where = "" if version is None else f"version {version.number}: "
+        for fault in faults:
+            click.echo(f"blockdiff: {where}{fault}", err=True)
+        for line in warnings:
+            text.warn(f"{where}{line}")
+    context.exit(result.exit_code)
+
+
+def _stamps_path(name: str) -> str:
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    key = hashlib.sha256(os.fsencode(os.path.abspath(name))).hexdigest()[:32]
+    return os.path.join(state, "blockdiff", "verified", f"{key}.json")
+
+
+def _state(version: Any) -> str:
+    if version.before:
+        return "restores (proved before)"
+    if version.restores:
+        return "restores, but not all is as it was written" if version.faults or version.warnings else "restores"
+    if version.lost_bytes:
+        return f"LOST: {version.lost_bytes} bytes: {text.ranges(version.lost, version.lost_more, 3)}"
+    return "LOST"
+
+
+def _report(result: Any) -> str:
+    rows = [("version", "kind", "size", "state")]
+    for version in result.versions:
+        kind = {True: "full", False: "incremental", None: "?"}[version.full]
+        size = "?" if version.size is None else str(version.size)
+        rows.append((str(version.number), kind, size, _state(version)))
+    good = [v.number for v in result.versions if v.restores]
+    bad = [v.number for v in result.versions if not v.restores]
+    lines = [text.table(rows, frozenset((0, 2))), ""]
+    lines.append(f"{text.name(result.name)}: read {text.size(result.read)} of {len(result.versions)} versions")
+    lines.append(f"versions that restore: {text.numbers(good) or 'none'}")
+    if bad:
+        lines.append(f"versions that do not: {text.numbers(bad)}")
+    return "\n".join(lines)
+
+
+def _json(result: Any) -> dict[str, Any]:
+    def told(faults: Any) -> list[dict[str, Any]]:
+        return [
+            {"error": type(fault).__name__, "exit_code": fault.exit_code, "message": str(fault)} for fault in faults
+        ]
+
+    return {
+        "set": result.name,
+        "exit_code": result.exit_code,
+        "read": result.read,
+        "restorable": [v.number for v in result.versions if v.restores],
+        "faults": told(result.faults),
+        "warnings": result.warnings,
+        "versions": [
+            {
+                "version": v.number,
+                "kind": {True: "full", False: "incremental", None: None}[v.full],
+                "size": v.size,
+                "restores": v.restores,
+                "proved_before": v.before,
+                "lost": {"bytes": v.lost_bytes, "ranges": v.lost, "complete": not v.lost_more},
+                "faults": told(v.faults),
+                "warnings": v.warnings,
+            }
+            for v in result.versions
+        ],
+    }

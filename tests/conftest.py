@@ -1,0 +1,61 @@
+"""What every test may use; what the report says of the lab; how tests are spread over several workers."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from lab.conftest import missing
+from programs import Program
+
+ROOT = pathlib.Path(__file__).parent.parent
+LAB = ROOT / "tests" / "lab"
+OURS = (  # that our programs look at, and that whoever runs the tests may have set
+    "BLOCKDIFF_RSH", "BLOCKSIZE", "LVCREATE_PREFIX", "MYSQL_PWD", "SNAPSHOT_SIZE", "SSH_BLOCKDIFF_PREFIX", "VERBOSE",
+)  # fmt: skip
+
+
+def pytest_report_header():
+    """Say whether the lab runs, and why not."""
+    reason = missing()
+    if reason is None:
+        return "lab: real LVM, sshd and MariaDB in a guest"
+    required = os.environ.get("BLOCKDIFF_REQUIRE_LAB") == "1"
+    return f"lab: {'REQUIRED, BUT IT CANNOT RUN' if required else 'skipped'}: {reason}"
+
+
+def pytest_collection_modifyitems(config, items):
+    """Mark the lab's tests; give every file to one worker, the lab as a whole to one, and that one first.
+
+    Servers are started once per file, and the guest, which takes longest and mostly waits, once.
+    """
+    for item in items:
+        in_lab = LAB in item.path.parents
+        if in_lab:
+            item.add_marker("lab")
+        if config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group("lab" if in_lab else item.path.stem))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: LAB not in item.path.parents)
+
+
+@pytest.fixture
+def run():
+    """Return a function that runs a program of bin/ to its end, as a person or cron does."""
+
+    def run(program, *arguments, env=None, stdin=subprocess.DEVNULL, input=None, text=True, timeout=120, **options):
+        """Return the CompletedProcess with its output; `env` is added to the environment."""
+        environment = {name: value for name, value in os.environ.items() if name not in OURS}
+        # without a .venv in the checkout, the launchers take python3: then the one that runs the tests
+        environment["PATH"] = os.path.dirname(sys.executable) + os.pathsep + environment["PATH"]
+        environment.update(env or {})
+        if input is not None:
+            stdin = subprocess.PIPE
+        words = [os.fspath(ROOT / "bin" / program), *map(os.fspath, arguments)]
+        pipe = subprocess.PIPE
+        with Program(words, env=environment, stdin=stdin, stdout=pipe, stderr=pipe, text=text, **options) as process:
+            out, err = process.communicate(input, timeout=timeout)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    return run

@@ -1,0 +1,38 @@
+"""Backups in tests: the real engine with the real agent in a process of its own."""
+
+import os
+
+from blockdiff import backup, push, restore
+from blockdiff.store import Store
+from blockdiff.transport.local import LocalTransport
+
+
+def local_agent(python=None):
+    """What starts the agent on this machine."""
+    return lambda: LocalTransport(push.local_command(python))
+
+
+def back_up(name, path, *, connect=None, python=None, cores=2, warn=lambda line: None, **wanted):
+    """Write the next version of a set; returns the Outcome."""
+    request = backup.Wanted(path=os.path.abspath(path), **wanted)
+    return backup.run(Store(str(name)), request, connect or local_agent(python), cores=cores, warn=warn)
+
+
+def restored(name, number, target):
+    """Restore one version into a new file and return its bytes."""
+    target = str(target)
+    if os.path.exists(target):
+        os.unlink(target)
+    done = restore.restore(Store(str(name)), number, target)
+    assert done.failure is None, done
+    with open(target, "rb") as file:
+        data = file.read()
+    os.unlink(target)
+    return data
+
+
+def files_of(folder):
+    """Every file in a folder with its bytes, but for the locks."""
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and not p.name.endswith(".lock")}
+
+

@@ -1,0 +1,329 @@
+"""What holds the house together, looked for in its sources: layers, floors, lists, codes."""
+
+import ast
+import importlib
+import os
+import pathlib
+import pkgutil
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+
+import floor
+import pytest
+
+import blockdiff
+from blockdiff import push
+from blockdiff.commands import programs
+from blockdiff.errors import BlockdiffError, Interrupted
+
+ROOT = pathlib.Path(__file__).parent.parent
+MAN = ROOT / "man"
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+# Imports point down or sideways, never up and never in a ring.
+LAYERS = {
+    "ground": "formats formats.* link",
+    "decisions": "__init__ chain errors index manifest merge transport.base transport.destination",
+    "devices": "child codecs digests draft gate holders intake mysql mysqlaccount olddigests optionfile patch"
+    " pipeline placement proof push quiesce quiet reading readlock records serverfacts session site stamps store target"
+    " transport.* trust",
+    "use-cases": "backup catalogue cronlog dump foreign mysqllock restore verify",
+    "people": "commands.*",
+}
+# What the pure ones must do without: they decide, others act.
+IMPURE = {
+    "fcntl", "os", "pathlib", "random", "select", "shutil", "signal", "socket", "subprocess", "tempfile", "time",
+}  # fmt: skip
+# Each in one place, so that it can be replaced there.
+FOREIGN = {
+    "click": "blockdiff/commands/*.py",
+    "isal": "blockdiff/codecs.py",
+    "paramiko": "blockdiff/transport/paramiko*.py",
+    "pymysql": "blockdiff/mysql.py",
+    "tqdm": "blockdiff/commands/*.py",
+    "xxhash": "blockdiff/intake.py",
+    "zstandard": "blockdiff/codecs.py",
+}
+STANDALONE = {"blockdiff/gate.py"}  # a program of its own, which a lock helper starts by its path
+MOST_LINES = 400
+LONG = {  # and how long at most; a list that should get shorter
+    "blockdiff/codecs.py": 430,
+    "blockdiff/intake.py": 420,
+    "tests/transport/test_sshd.py": 600,
+}
+
+
+def python_files(*folders):
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def shown(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def module_of(path):
+    """Return a file's module: blockdiff.formats for its __init__.py."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in python_files("blockdiff", "agent")}
+
+
+def tree(path, **options):
+    return ast.parse(path.read_text(), str(path), **options)
+
+
+def imported(path, late=True):
+    """Yield every module that a file imports, ours by their full names; `late`: inside functions too."""
+    package = module_of(path) if path.name == "__init__.py" else module_of(path).rpartition(".")[0]
+    nodes = ast.walk(tree(path)) if late else tree(path).body
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join([*package.split(".")[: len(package.split(".")) - node.level + 1], *base.split(".")])
+                base = base.rstrip(".")
+            for alias in node.names:
+                yield f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base
+
+
+def ours(names):
+    return {name for name in names if name in MODULES}
+
+
+def layer_of(module):
+    name = module.removeprefix("blockdiff.") if module != "blockdiff" else "__init__"
+    for number, patterns in enumerate(LAYERS.values()):
+        if name in patterns.split() or (name == "commands" and number == len(LAYERS) - 1):
+            return number
+    for number, patterns in enumerate(LAYERS.values()):
+        if any(pattern.endswith(".*") and f"{name}.".startswith(pattern[:-1]) for pattern in patterns.split()):
+            return number
+    raise AssertionError(f"{module} stands in no layer: give it a place in LAYERS")
+
+
+SERVER = python_files("blockdiff")
+BELOW_PEOPLE = [path for path in SERVER if "commands" not in path.parts and shown(path) not in STANDALONE]
+
+
+@pytest.mark.parametrize("path", SERVER, ids=shown)
+def test_imports_point_down(path):
+    layer = layer_of(module_of(path))
+    up = {name for name in ours(imported(path)) if name != "blockdiff" and layer_of(name) > layer}
+    assert not up
+
+
+def test_layers_name_only_what_there_is():
+    named = {name for patterns in LAYERS.values() for name in patterns.split() if not name.endswith(".*")}
+    named.discard("__init__")
+    assert not named - {module.removeprefix("blockdiff.") for module in MODULES}
+
+
+def test_imports_form_no_ring():
+    left = {name: ours(imported(path)) - {name, "blockdiff"} for name, path in MODULES.items()}
+    while free := {name for name, needs in left.items() if not needs & left.keys()}:
+        left = {name: needs for name, needs in left.items() if name not in free}
+    assert not left
+
+
+@pytest.mark.parametrize("path", [p for p in SERVER if layer_of(module_of(p)) <= 1], ids=shown)
+def test_what_decides_does_nothing_else(path):
+    assert not IMPURE & {name.split(".")[0] for name in imported(path)} - (
+        {"time"} if module_of(path) == "blockdiff.link" else set()  # it is the clock of the wire
+    )
+
+
+@pytest.mark.parametrize("path", SERVER, ids=shown)
+def test_foreign_modules_stay_where_they_belong(path):
+    for name in {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {"blockdiff"}:
+        assert name in FOREIGN, f"{name} is no dependency"
+        assert path.match(FOREIGN[name]), f"{name} belongs into {FOREIGN[name]}"
+
+
+def test_dependencies_are_those_that_are_imported():
+    listed = PYPROJECT["project"]["dependencies"]
+    assert {re.match(r"[a-z]+", line)[0] for line in listed} == FOREIGN.keys()
+
+
+@pytest.mark.parametrize("path", SERVER, ids=shown)
+def test_nobody_uses_asyncio(path):
+    assert "asyncio" not in {name.split(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("path", BELOW_PEOPLE, ids=shown)
+def test_nobody_below_the_commands_prints_reads_the_environment_or_exits(path):
+    names = {"print", "input", "exit", "quit", "breakpoint", "SystemExit"}
+    attributes = {
+        "os": {"environ", "environb", "getenv", "_exit", "abort"},
+        "sys": {"exit", "argv", "stdin", "stdout", "stderr"},
+    }
+    found = []
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Name) and node.id in names:
+            found.append((node.lineno, node.id))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.attr in attributes.get(node.value.id, ()):
+                found.append((node.lineno, f"{node.value.id}.{node.attr}"))
+        elif isinstance(node, ast.ImportFrom):
+            wrong = attributes.get(node.module or "", set()) & {alias.name for alias in node.names}
+            found += [(node.lineno, name) for name in wrong]
+    assert not found
+
+
+# what is pushed
+
+
+@pytest.mark.parametrize("path", floor.files(), ids=shown)
+def test_pushed_code_keeps_the_floor(path):
+    tree(path, feature_version=(3, 6))
+    outside = {name.split(".")[0] for name in imported(path)} - {"agent", "blockdiff"}
+    assert not outside - sys.stdlib_module_names
+
+
+def test_pushed_code_calls_nothing_newer_than_the_floor():
+    done = floor.vermin()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_assembler_needs_nothing_of_ours():
+    assert not ours(imported(ROOT / "agent/assembler.py"))
+
+
+def test_the_agent_is_pushed_whole_and_with_nothing_else():
+    wanted = {module_of(path) for path in (ROOT / "agent").glob("*.py")} - {"agent.assembler"}
+    todo = list(wanted)
+    while todo:
+        name = todo.pop()
+        parents = {name.rpartition(".")[0]} & MODULES.keys()
+        new = (ours(imported(MODULES[name])) | parents) - wanted
+        wanted |= new
+        todo += new
+    assert {name for name, _ in push.PUSHED} == wanted
+    assert len(push.PUSHED) == len(wanted)
+
+
+def test_pushed_modules_come_in_the_order_of_their_need():
+    seen = set()
+    for name, file in push.PUSHED:
+        assert MODULES[name] == ROOT / file
+        parents = {name.rpartition(".")[0]} & MODULES.keys()
+        missing = (ours(imported(ROOT / file, late=False)) | parents) - seen - {name}
+        assert not missing, f"{name} is pushed before {missing}"
+        seen.add(name)
+
+
+# programs, codes, pages
+
+
+def test_every_program_has_a_launcher_an_entry_point_and_a_page():
+    names = {*programs.PROGRAMS, *programs.ORIGINAL}
+    assert {path.name for path in (ROOT / "bin").iterdir()} == names
+    assert all(os.access(path, os.X_OK) for path in (ROOT / "bin").iterdir())
+    assert PYPROJECT["project"]["scripts"] == dict.fromkeys(names, "blockdiff.commands.programs:main")
+    assert not {f"{name}.1" for name in names} - {path.name for path in MAN.iterdir()}
+
+
+def test_every_page_is_in_the_wheel():
+    wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    pages = {f"man/{path.name}": f"share/man/man{path.suffix[1:]}/{path.name}" for path in MAN.iterdir()}
+    assert wheel["shared-data"] == pages
+
+
+@pytest.mark.parametrize("name", [*programs.PROGRAMS, *programs.ORIGINAL])
+def test_every_launcher_runs_its_program(run, name):
+    done = run(name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: {name} ")
+
+
+def test_a_launcher_works_through_links_from_anywhere(run, tmp_path):
+    first = tmp_path / "first"
+    first.symlink_to(ROOT / "bin")
+    link = tmp_path / "blockdiff_backup"
+    link.symlink_to(first / "blockdiff_backup")
+    path = f"{tmp_path}:{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["blockdiff_backup", "--help"], cwd="/", env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("Usage: blockdiff_backup "), done.stderr
+
+
+def test_modules_of_the_current_folder_are_not_taken_for_ours(run, tmp_path):
+    for name in ("blockdiff", "click", "json", "os"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
+    assert run("blockdiff-list", "--help", cwd=tmp_path).returncode == 0
+
+
+def error_classes():
+    """Return every class of the error table and those that modules add to it."""
+    for module in pkgutil.walk_packages(blockdiff.__path__, "blockdiff."):
+        if not module.name.startswith("blockdiff.agent"):
+            importlib.import_module(module.name)
+    found, todo = [], [BlockdiffError]
+    while todo:
+        found.append(todo.pop())
+        todo += found[-1].__subclasses__()
+    return found
+
+
+def test_exit_codes_are_unique_and_no_shell_takes_them_for_something_else():
+    codes = Counter(error.exit_code for error in error_classes())
+    assert {code for code, count in codes.items() if count > 1} == set()
+    assert 0 not in codes and 2 not in codes and 3 not in codes  # success, wrong usage, warnings
+    signals = {128 + number for number in signal.Signals}
+    assert all(code < 126 or code in signals for code in codes)
+    assert {error.exit_code for error in error_classes() if error.exit_code >= 126} == {Interrupted.exit_code}
+
+
+def test_exit_codes_are_in_the_manual():
+    page = (MAN / "blockdiff.7").read_text()
+    section = re.search(r"^\.S[Hh] .*exit (?:status|codes?).*?(?=^\.S[Hh] |\Z)", page, re.M | re.S | re.I)
+    assert section, 'blockdiff.7 has no section "Exit codes"'
+    printed = {int(number) for number in re.findall(r"(?<![\w.-])\d+(?![\w-])", section[0])}
+    assert not {0, 2, 3, 129, 143, *(error.exit_code for error in error_classes())} - printed
+
+
+def test_a_message_fits_its_class():
+    for error in error_classes():
+        text = str(error(*["x"] * (error.__doc__.splitlines()[0].count("{}"))))
+        first = text.split(" (hint: ")[0]
+        assert not first.endswith("."), error
+        assert first[0] == first[0].lower(), error
+
+
+# the house itself
+
+
+def source_files():
+    """Return all text that belongs to the project: what git tracks and what it would."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"], capture_output=True, text=True
+    )
+    if listed.returncode == 0:
+        paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    else:  # unpacked from an archive
+        paths = [p for p in ROOT.rglob("*") if not {".venv", "__pycache__"} & set(p.parts) and "_cache" not in str(p)]
+    return [path for path in paths if path.is_file() and "vectors" not in path.parts]
+
+
+def test_files_are_short():
+    lines = {shown(p): len(p.read_text().splitlines()) for p in python_files("blockdiff", "agent", "tests")}
+    assert not {name: count for name, count in lines.items() if count > LONG.get(name, MOST_LINES)}
+    assert not {name for name in LONG if lines.get(name, 0) <= MOST_LINES}, "not long any more"
+
+
+def test_the_project_speaks_of_itself_alone():
+    """Nothing hangs on the machine, the folder or the index that it was made with."""
+    elsewhere = re.compile(r"/wor[k]/|/hom[e]/\w+/|pythonhoste[d]|pypi\.or[g]|/opt/pyp[i]|file://[/]|/shared/desig[n]")
+    found = []
+    for path in source_files():
+        for number, line in enumerate(path.read_bytes().decode("utf-8", "replace").splitlines(), 1):
+            if elsewhere.search(line):
+                found.append(f"{shown(path)}:{number}: {line.strip()}")
+    assert not found
