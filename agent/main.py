@@ -66,10 +66,14 @@ class _Finish:
 def main():
     """Serve one request on stdin and stdout; exits."""
 
+    asked = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
     def end(number, frame):
+        for other in asked:  # what is under way now is the cleaning up
+            signal.signal(other, signal.SIG_IGN)
         raise _Ended(number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in asked:
         signal.signal(number, end)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     finish = _Finish()
@@ -113,6 +117,8 @@ def _serve(link, finish):
         raise FormatError("expected a request, got frame %d" % kind)
     request = messages.decode_talk(
         payload,
+        ended=(str, type(None)),
+        snapshot=(dict, type(None)),
         path=str,
         block_size=int,
         digest=str,
@@ -125,7 +131,10 @@ def _serve(link, finish):
     )
     link.set_timeout(max(1.0, float(request["timeout_s"])))
     try:
-        _read_volume(link, request)
+        if request["ended"] is not None:
+            _clear(link, request["ended"])
+        else:
+            _read_volume(link, request)
         status = 0
     except AgentError as error:
         link.send(messages.FAILED, messages.encode_talk({"error": error.error, "args": [str(a) for a in error.args]}))
@@ -167,6 +176,56 @@ def _default_jobs():
     return max(1, min(cores if cores <= 2 else cores - 1, 8))
 
 
+def _say(link):
+    """Return what sends a line for the log; a line is never worth an end."""
+
+    def say(line):
+        try:
+            link.send(messages.NOTE, messages.encode_talk({"text": str(line)[:4000]}))
+        except LinkClosed:
+            pass
+
+    return say
+
+
+def _clear(link, ended):
+    from . import image
+
+    image.clear(ended, _say(link))
+    link.send(messages.LEFT, messages.encode_talk({"remains": None}))
+
+
+def _image(link, request):
+    """Return the image to read, standing; a snapshot is made when the server says so."""
+    try:
+        path = request["path"].encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise FormatError("path cannot be a file's: %s" % error) from None
+    wanted = request["snapshot"]
+    if wanted is None:
+        return None, path
+    from . import image  # LVM's part is pushed only where a snapshot may be wanted
+
+    wanted = messages.check(wanted, size=(str, type(None)), set=str, run=str, must=bool)
+    found = image.prepare(path, wanted, float(request["timeout_s"]), link.heard, _say(link))
+    if isinstance(found, image.Live):
+        return None, path
+    try:
+        found.settle()
+        link.send(messages.READY, messages.encode_talk({}))
+        kind, payload = link.receive()
+        if kind != messages.NOW:
+            raise FormatError("expected the moment of the snapshot, got frame %d" % kind)
+        places = messages.decode_talk(payload, places=(dict, type(None)))["places"]
+        if places is not None:
+            places = messages.check(places, pid_file=str, directories=list)
+        found.take(places)
+    except BaseException:
+        found.remove()
+        raise
+    return found, found.path
+
+
 def _read_volume(link, request):
     block_size = check_block_size(request["block_size"])
     digester = native.digester(request["digest"])
@@ -175,28 +234,51 @@ def _read_volume(link, request):
     other = native.digester("xxh128" if digester.name == "md5" else "md5") if request["others"] else None
     if request["old"] is not None and not 0 <= request["old"] < 1 << 56:
         raise FormatError("parent of %d blocks" % request["old"])
-    old = None if request["old"] is None else _OldDigests(link, request["old"])
-    source = volume.Volume(request["path"].encode("utf-8", "surrogateescape"))
+    held, path = _image(link, request)
+    remains = None
     try:
-        link.send(messages.OPENED, messages.encode_talk({"size": source.size, "kind": source.kind}))
+        work = _scan(link, request, held, path, block_size, digester, other)
+        snapshot = held.check() if held is not None else None  # looked at after the last read
+        link.send(
+            messages.END,
+            messages.encode_talk(
+                {
+                    "total": work.total,
+                    "changed": work.changed,
+                    "zero": work.zero,
+                    "read": work.read,
+                    "digests": work.digest_hashes(),
+                    "snapshot": snapshot,
+                }
+            ),
+        )
+    finally:
+        if held is not None:
+            remains = held.remove()
+    link.send(messages.LEFT, messages.encode_talk({"remains": remains}))
+
+
+def _scan(link, request, held, path, block_size, digester, other):
+    """Read the whole image and send what became of it; returns the Scan."""
+    source = volume.Volume(path)
+    try:
+        told = {"size": source.size, "kind": source.kind}
+        if held is not None:
+            told.update(held.facts)
+        link.send(messages.OPENED, messages.encode_talk(told))
+        old = None if request["old"] is None else _OldDigests(link, request["old"])
         jobs = min(64, request["jobs"]) if request["jobs"] > 0 else _default_jobs()
         work = scan.Scan(source, block_size, digester, other, old, request["compress"], jobs)
-        _send(link, work, scan.Pace(max(0, request["bwlimit"])))
+        try:
+            _send(link, work, scan.Pace(max(0, request["bwlimit"])))
+        except AgentError as error:
+            if held is not None and error.error == "ReadFailed":
+                held.check()  # a snapshot that is lost reads as errors
+            raise
         source.check_size()
+        return work
     finally:
         source.close()
-    link.send(
-        messages.END,
-        messages.encode_talk(
-            {
-                "total": work.total,
-                "changed": work.changed,
-                "zero": work.zero,
-                "read": work.read,
-                "digests": work.digest_hashes(),
-            }
-        ),
-    )
 
 
 def _send(link, work, pace):

@@ -76,7 +76,7 @@ class Xxh128:
 
     def __init__(self, library):
         class Hash(ctypes.Structure):
-            _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
+            _fields_ = (("low", ctypes.c_uint64), ("high", ctypes.c_uint64))
 
         self._function = library.XXH3_128bits
         self._function.argtypes = [ctypes.c_void_p, ctypes.c_size_t]

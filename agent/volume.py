@@ -7,6 +7,11 @@ import stat
 from .errors import AgentError
 
 
+# Linux's numbers, where a python (pypy) has no names for them
+_SEEK_DATA = getattr(os, "SEEK_DATA", 3)
+_SEEK_HOLE = getattr(os, "SEEK_HOLE", 4)
+
+
 class Volume:
     """An open volume; its size is what it was when it was opened."""
 
@@ -25,6 +30,8 @@ class Volume:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise AgentError("NoSuchVolume", self._name(), error.strerror) from None
+        except ValueError as error:  # a name that no file can have
+            raise AgentError("NoSuchVolume", self._name(), error) from None
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
         self.kind = "file" if self._regular else "block"
         self.size = os.lseek(self._fd, 0, os.SEEK_END)  # bytes
@@ -70,7 +77,7 @@ class Volume:
             data = place
             if self._regular:
                 try:
-                    data = min(os.lseek(self._fd, place, os.SEEK_DATA), self.size)
+                    data = min(os.lseek(self._fd, place, _SEEK_DATA), self.size)
                 except OSError as error:
                     if error.errno == errno.ENXIO:  # no data up to the end
                         data = self.size
@@ -81,7 +88,7 @@ class Volume:
             end = self.size
             if self._regular:
                 try:
-                    end = min(os.lseek(self._fd, place, os.SEEK_HOLE), self.size)
+                    end = min(os.lseek(self._fd, place, _SEEK_HOLE), self.size)
                 except OSError:
                     pass
             if end <= place:

@@ -1,36 +1,37 @@
-"""Back up a volume: write the next version of a set.
+"""Back up volumes: write the next version of each set.
 
-Everything that can refuse does so before a byte is written: the lock, NAME.ver, what
-stands above it, the parent.  A parent that fails is never built upon.
+The order is what matters.  First everything that can refuse, and nothing is written: the
+set's lock, its state, the parent, the agent's hello, the room for a snapshot.  Then the
+snapshots of all sources at one moment.  Then each is read, and published only when its
+agent's END agrees with what arrived.
 """
 
 import contextlib
 import dataclasses
 import datetime
-from collections.abc import Callable
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from blockdiff import __version__, chain, codecs, intake, manifest, push, trust
+from blockdiff import __version__, codecs, intake, manifest, moment, parent, push, trust
 from blockdiff.draft import Draft
-from blockdiff.errors import (
-    BlockSizeDiffers,
-    ChainBroken,
-    ForeignFiles,
-    NotOurFormat,
-    StoreFailed,
-    TornFile,
-)
+from blockdiff.errors import AgentDied, BlockdiffError, HostSilent, HostUnreachable, ProtocolBroken
 from blockdiff.olddigests import OldDigests
-from blockdiff.session import Session
+from blockdiff.parent import Log
+from blockdiff.session import Opened, Session
 from blockdiff.store import Store, Version
 from blockdiff.transport.base import Transport
 
 DEFAULT_BLOCK_SIZE = 64 * 1024  # bytes
 DEFAULT_TIMEOUT_S = 120.0
+_SWEEP_TIMEOUT_S = 30.0
 
-Log = Callable[[str], None]
-Progress = Callable[[int, int], None]  # (bytes of the volume done, bytes of the volume)
+AUTO, MUST, NONE = "auto", "must", "none"  # whether to snapshot a source
+
+Progress = Callable[[int, int], object]  # (bytes of the volume done now, bytes of the volume)
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,22 @@ class Wanted:
     full: bool = False
     auto_full: bool = True  # make a full where the parent cannot be built upon
     rescan: bool = False  # compute every MD5, whatever XXH3-128 says
+    snapshot: str = AUTO  # AUTO: of a logical volume; MUST: refuse what is none; NONE: read it live
+    snapshot_size: str | None = None  # as lvcreate takes it, or a share as "15%"
     pack_wire: bool = False  # compress what goes over the wire
     jobs: int = 0  # threads on each side; 0: by the cores
     bwlimit: int = 0  # bytes per second; 0: none
     timeout_s: float = DEFAULT_TIMEOUT_S  # silence of the other side
+
+
+@dataclass(frozen=True)
+class Job:
+    """One source of a run, and the set that its next version goes to."""
+
+    store: Store
+    wanted: Wanted
+    connect: Callable[[], Transport]  # starts the agent's command where the volume is
+    progress: Progress = lambda done, size: None
 
 
 @dataclass
@@ -66,6 +79,7 @@ class Outcome:
     payload: int  # bytes
     stored: int  # bytes
     seconds: float
+    consistency: str  # "none", "crash" or "application"
     warnings: list[str] = field(default_factory=list)  # complete, but a person must look
 
     @property
@@ -78,241 +92,262 @@ class Outcome:
         return dataclasses.asdict(self)
 
 
-@dataclass(frozen=True)
-class Parent:
-    """What the next version continues."""
-
-    number: int  # of the next version
-    version: Version | None  # None: the next version is a full
-    block_size: int | None  # bytes: the set's, where it is known
-
-
 def now() -> datetime.datetime:
     """Return the time in UTC."""
     return datetime.datetime.now(datetime.UTC)
 
 
-def settle(store: Store, warn: Log) -> int:
-    """Bring a locked set into the state its last run meant, and return its newest version.
+def stamp(time: datetime.datetime) -> str:
+    """Return a time as manifests have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    A version above NAME.ver that is whole and ours is adopted, the rest of a run that died is
-    cleared away.  Raises ForeignFiles before anything is touched that somebody could need.
+
+def run(job: Job, **options: Any) -> Outcome:
+    """Write the next version of one set, and return what was done; see `run_all`.
+
+    Raises the error that stopped it; then nothing was published.
     """
-    listing = store.listing()
-    if not listing.has_ver and set(listing.versions) == {1}:
-        if trust.is_whole(store, 1, listing):
-            store.publish_ver(1)
-            warn(f"version 1 of {store.name} was complete but not yet published: adopted")
-        else:
-            store.drop_torn_first(listing)
-        listing = store.listing()
-    newest = store.newest(listing)
-    above = listing.above(newest)
-    if above and above[-1] > newest + 1:
-        raise ForeignFiles(
-            f"{store.name} has version {above[-1]}, but {chain.ver_name(store.base)} says {newest}",
-            hint="put the number of the newest good version into it, or move the files above it away",
-        )
-    if above and trust.is_whole(store, newest + 1, listing):
-        newest += 1
-        store.publish_ver(newest)
-        warn(f"version {newest} of {store.name} was complete but not yet published: adopted")
-    store.sweep_parts()
-    return newest
+    (result,) = run_all([job], **options)
+    if isinstance(result, BlockdiffError):
+        raise result
+    return result
 
 
-def find_parent(store: Store, newest: int, wanted: Wanted, warn: Log) -> Parent:
-    """Return what the next version continues; a parent that cannot be proved makes it a full.
-
-    Raises BlockSizeDiffers, or why there is no good parent if wanted.auto_full is off.
-    """
-    number = newest + 1
-    if newest == 0:
-        return Parent(number, None, None)
-    listing = store.listing()
-    block_size: int | None = None
-    try:
-        parent = trust.version(store, newest, listing)
-        block_size = parent.block_size
-        if wanted.full:
-            return Parent(number, None, block_size)
-        trust.chain_of(store, newest, listing, deep=False)
-        trust.check_link(store, parent)
-        if parent.manifest is not None and store.size(newest, parent.suffix) != parent.manifest.files[parent.suffix].size:
-            raise TornFile(store.path(newest, parent.suffix), "it is not of the size that its manifest says")
-    except (TornFile, NotOurFormat, ChainBroken, StoreFailed) as error:
-        if wanted.full:
-            return Parent(number, None, block_size)
-        if not wanted.auto_full:
-            raise
-        warn(f"version {newest} cannot be built upon, making a full: {error}")
-        return Parent(number, None, block_size)
-    for note in parent.notes:
-        warn(note)
-    if wanted.block_size not in (None, block_size):
-        raise BlockSizeDiffers(store.name, block_size, wanted.block_size)
-    return Parent(number, parent, block_size)
-
-
-def describe_link(store: Store, parent: Version | None) -> dict[str, Any]:
-    """Return the manifest's keys that say what a version continues."""
-    if parent is None:
-        return {"kind": "full", "parent": None, "parent_md5_sha256": None}
-    link = store.hash(parent.number, ".md5").sha256
-    return {"kind": "incremental", "parent": parent.number, "parent_md5_sha256": link}
-
-
-def run(
-    store: Store,
-    wanted: Wanted,
-    connect: Callable[[], Transport],
+def run_all(
+    jobs: Sequence[Job],
     *,
     cores: int,
+    quiet: moment.Quiesce | None = None,
     warn: Log = lambda line: None,
-    progress: Progress = lambda done, size: None,
-) -> Outcome:
-    """Write the next version of a set, and return what was done.
+    note: Log = lambda line: None,
+) -> list[Outcome | BlockdiffError]:
+    """Write the next version of each job's set, from snapshots made at one moment.
 
-    `connect` starts the agent's command where the volume is; `cores`: threads that this side
-    may use.  Raises the error that stopped it; then nothing was published.
+    Whatever fails before all snapshots stand stops all jobs and is raised; after that each
+    stands for itself, and its error is its result.  `cores`: threads that this side may use;
+    `quiet` makes the lock around the snapshots; `note` takes lines for the log.
     """
-    with store.locked():
-        warnings: list[str] = []
-
-        def caution(line: str) -> None:
-            warnings.append(line)
-            warn(line)
-
-        newest = settle(store, warn)
-        parent = find_parent(store, newest, wanted, caution)
-        begun = now()
-        with Session(connect(), wanted.timeout_s) as session:
-            outcome = _scan(store, parent, wanted, session, begun, cores, progress)
-            status = session.finish()
-            if status != 0:
-                caution(f"the agent on {session.host} had said everything, but ended with {status}")
-        outcome.warnings = warnings
-        return outcome
-
-
-def _scan(
-    store: Store,
-    parent: Parent,
-    wanted: Wanted,
-    session: Session,
-    begun: datetime.datetime,
-    cores: int,
-    progress: Progress,
-) -> Outcome:
-    block_size = wanted.block_size or parent.block_size or wanted.default_block_size
-    codec = codecs.BY_SUFFIX[wanted.suffix]
     with contextlib.ExitStack() as held:
-        terms, old_md5, old_xxh = _terms(store, parent.version, wanted, session, block_size, held)
-        told = old_md5 if terms["told"] == "md5" else old_xxh
-        size, kind = session.open(
-            {
-                "path": wanted.path.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape"),
-                "block_size": block_size,
-                "digest": terms["told"],
-                "others": terms["others"],
-                "old": told.count if told is not None else None,
-                "compress": wanted.pack_wire,
-                "jobs": wanted.jobs,
-                "bwlimit": wanted.bwlimit,
-                "timeout_s": wanted.timeout_s,
-            },
-            told,
+        runs = [held.enter_context(_Run(job, warn, note)) for job in jobs]
+        facts = moment.snapshots(
+            [run.session for run in runs if run.waits], [run.session for run in runs if not run.waits], quiet
         )
-        agreed = intake.Terms(size=size, block_size=block_size, **terms)
-        draft = Draft(store, parent.number, codec, block_size, agreed.keep_xxh)
-        held.callback(draft.discard)
-        done = 0
+        for each in runs:
+            each.see()
+        results: list[Outcome | BlockdiffError] = []
+        for each in runs:
+            try:
+                results.append(each.scan(facts, cores))
+            except BlockdiffError as error:
+                each.failed(error)
+                results.append(error)
+        return results
 
-        def step(length: int) -> None:
-            nonlocal done
-            done += length
-            progress(done, size)
 
-        work = intake.Intake(session, draft, codec, agreed, old_md5, old_xxh, step)
-        totals = work.run(max(1, wanted.jobs or cores))
-        ended = now()
-        value: dict[str, Any] = {
-            "format": manifest.FORMAT,
-            "blockdiff": __version__,
-            "set": store.base,
-            "version": parent.number,
-            **describe_link(store, parent.version),
-            "begun": stamp(begun),
-            "ended": stamp(ended),
-            "source": {
-                "host": session.host,
-                "path": wanted.path,
-                "kind": kind,
-                "size": size,
-                "lv_uuid": None,
-            },
-            "block_size": block_size,
-            "blocks": {"total": totals.blocks, "changed": totals.changed, "zero": totals.zero},
-            "bytes": {"read": totals.read, "payload": totals.payload, "wire": session.wire},
-            "quiesce": None,
-            "snapshot": None,
-            "consistency": "none",
-            "agent": {
-                "python": session.hello.python,
-                "digest": agreed.told,
-                "codec": session.hello.codec if wanted.pack_wire else "none",
-                "sha256": push.bundle_sha256(),
+class _Run:
+    """One job under way: its set locked, its agent asked."""
+
+    def __init__(self, job: Job, warn: Log, note: Log) -> None:
+        self._job, self._store, self._wanted = job, job.store, job.wanted
+        self._warn, self._note = warn, note
+        self._warnings: list[str] = []
+        self._held = contextlib.ExitStack()
+        self._run_id = uuid.uuid4().hex
+        self.waits = False  # for the moment of its snapshot
+        self.session: Session
+        self._opened: Opened
+
+    def __enter__(self) -> "_Run":
+        try:
+            self._begin()
+        except BaseException as error:
+            self._held.close()
+            self.failed(error)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._held.close()
+        if error is not None:
+            self.failed(error)
+
+    def _caution(self, line: str) -> None:
+        self._warnings.append(line)
+        self._warn(line)
+
+    def _hear(self, line: str) -> None:
+        """Take a line of the agent's; what its sweep could not settle is for a person."""
+        if line.startswith(("cannot ", "looks like")) or " looks like " in line or "left alone" in line:
+            self._caution(line)
+        else:
+            self._note(line)
+
+    def _begin(self) -> None:
+        wanted = self._wanted
+        self._held.enter_context(self._store.locked())
+        newest = parent.settle(self._store, self._warn)
+        self._parent = parent.find(
+            self._store,
+            newest,
+            self._caution,
+            full=wanted.full,
+            auto_full=wanted.auto_full,
+            block_size=wanted.block_size,
+        )
+        self._block_size = wanted.block_size or self._parent.block_size or wanted.default_block_size
+        self._begun = now()
+        snapshots = wanted.snapshot != NONE
+        self.session = Session(self._job.connect(), wanted.timeout_s, snapshots=snapshots, note=self._hear)
+        self._held.enter_context(self.session)
+        self._terms, self._old_md5, self._old_xxh = self._agree(self._parent.version)
+        self._told = self._old_md5 if self._terms["told"] == "md5" else self._old_xxh
+        self.waits = self.session.ask(self._request())
+
+    def _request(self, ended: str | None = None) -> dict[str, Any]:
+        wanted = self._wanted
+        place = os.path.abspath(self._store.name)
+        return {
+            "ended": ended,
+            "path": wanted.path,
+            "block_size": self._block_size,
+            "digest": self._terms["told"],
+            "others": self._terms["others"],
+            "old": self._told.count if self._told is not None else None,
+            "compress": wanted.pack_wire,
+            "jobs": wanted.jobs,
+            "bwlimit": wanted.bwlimit,
+            "timeout_s": wanted.timeout_s,
+            "snapshot": None
+            if wanted.snapshot == NONE
+            else {
+                "size": wanted.snapshot_size,
+                "set": hashlib.sha256(os.fsencode(place)).hexdigest()[:16],
+                "run": self._run_id,
+                "must": wanted.snapshot == MUST,
             },
         }
-        draft.publish(value, totals.payload)
-        return Outcome(
-            store.name,
-            parent.number,
-            value["kind"],
-            size,
-            totals.blocks,
-            totals.changed,
-            totals.zero,
-            totals.read,
-            session.wire,
-            totals.payload,
-            draft.stored,
-            (now() - begun).total_seconds(),
-        )
 
+    def _agree(self, before: Version | None) -> tuple[dict[str, Any], OldDigests | None, OldDigests | None]:
+        """Decide which digests the agent compares and tells; returns that, and the parent's digest files.
 
-def stamp(moment: datetime.datetime) -> str:
-    """Return a time as manifests have it."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _terms(
-    store: Store,
-    parent: Version | None,
-    wanted: Wanted,
-    session: Session,
-    block_size: int,
-    held: contextlib.ExitStack,
-) -> tuple[dict[str, Any], OldDigests | None, OldDigests | None]:
-    """Decide which digests the agent compares and tells; returns that, and the parent's digest files.
-
-    XXH3-128 is many times as fast as MD5 and decides where both sides have it: then only
-    blocks that changed get an MD5, here.  Otherwise MD5 decides.
-    """
-    fast = session.hello.digest == "xxh128"
-    if parent is None:
-        return {"told": session.hello.digest, "others": False, "keep_xxh": True}, None, None
-    old_md5 = held.enter_context(
-        contextlib.closing(OldDigests(store.path(parent.number, ".md5"), parent.count))
-    )
-    old_xxh = None
-    if trust.counts(store, parent, ".xxh128"):
-        old_xxh = held.enter_context(
-            contextlib.closing(OldDigests(store.path(parent.number, ".xxh128"), parent.count))
-        )
-    if fast and old_xxh is not None and not wanted.rescan:
-        return {"told": "xxh128", "others": False, "keep_xxh": True}, old_md5, old_xxh
-    if fast:  # the XXH3-128 of every block comes along, so that the next run can be fast
+        XXH3-128 is many times as fast as MD5 and decides where both sides have it: then only
+        blocks that changed get an MD5, here.  Otherwise MD5 decides.
+        """
+        kind = self.session.hello.digest
+        if before is None:
+            return {"told": kind, "others": False, "keep_xxh": True}, None, None
+        old_md5 = self._open(before, ".md5")
+        old_xxh = self._open(before, ".xxh128") if trust.counts(self._store, before, ".xxh128") else None
+        if kind == "md5":
+            return {"told": "md5", "others": False, "keep_xxh": old_xxh is not None}, old_md5, old_xxh
+        if old_xxh is not None and not self._wanted.rescan:
+            return {"told": "xxh128", "others": False, "keep_xxh": True}, old_md5, old_xxh
+        # the XXH3-128 of every block comes along, so that the next run can be fast
         return {"told": "md5", "others": True, "keep_xxh": True}, old_md5, None
-    return {"told": "md5", "others": False, "keep_xxh": old_xxh is not None}, old_md5, old_xxh
 
+    def _open(self, before: Version, suffix: str) -> OldDigests:
+        old = OldDigests(self._store.path(before.number, suffix), before.count)
+        self._held.callback(old.close)
+        return old
+
+    def see(self) -> None:
+        """Take note of the volume that now stands open."""
+        self._opened = self.session.opened(self._block_size)
+
+    def scan(self, facts: dict[str, Any] | None, cores: int) -> Outcome:
+        """Take what the agent reads, and publish it."""
+        wanted, opened = self._wanted, self._opened
+        before = self._parent.version
+        old_size = before.manifest.size if before is not None and before.manifest is not None else None
+        terms = intake.Terms(size=opened.size, block_size=self._block_size, old_size=old_size, **self._terms)
+        codec = codecs.BY_SUFFIX[wanted.suffix]
+        draft = Draft(self._store, self._parent.number, codec, self._block_size, terms.keep_xxh)
+        self._held.callback(draft.discard)
+        if self._told is not None:
+            self.session.feed(self._told)
+        work = intake.Intake(
+            self.session,
+            draft,
+            codec,
+            terms,
+            self._old_md5,
+            self._old_xxh,
+            lambda length: self._job.progress(length, opened.size),
+        )
+        totals = work.run(max(1, wanted.jobs or cores))
+        value = self._manifest(totals, facts)
+        draft.publish(value, totals.payload)
+        for line in self.session.finish():
+            self._caution(line)
+        return Outcome(
+            name=self._store.name,
+            version=self._parent.number,
+            kind=value["kind"],
+            size=opened.size,
+            blocks=totals.blocks,
+            changed=totals.changed,
+            zero=totals.zero,
+            read=totals.read,
+            wire=self.session.wire,
+            payload=totals.payload,
+            stored=draft.stored,
+            seconds=(now() - self._begun).total_seconds(),
+            consistency=value["consistency"],
+            warnings=self._warnings,
+        )
+
+    def _manifest(self, totals: intake.Totals, facts: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the manifest but for its files."""
+        opened, session = self._opened, self.session
+        consistency, snapshot = "none", None
+        if opened.snapshot is not None:
+            consistency = "application" if facts is not None and opened.holds else "crash"
+            end = totals.snapshot or {"fill": None, "size": None, "extended": None}
+            snapshot = {
+                "name": opened.snapshot["name"],
+                "size": end["size"],
+                "fill_at_begin": opened.snapshot["fill"],
+                "fill_at_end": end["fill"],
+                "extended": end["extended"],
+            }
+        return {
+            "format": manifest.FORMAT,
+            "blockdiff": __version__,
+            "set": self._store.base,
+            "version": self._parent.number,
+            **parent.describe_link(self._store, self._parent.version),
+            "begun": stamp(self._begun),
+            "ended": stamp(now()),
+            "source": {
+                "host": session.host,
+                "path": self._wanted.path,
+                "kind": opened.kind,
+                "size": opened.size,
+                "lv_uuid": opened.lv_uuid,
+            },
+            "block_size": self._block_size,
+            "blocks": {"total": totals.blocks, "changed": totals.changed, "zero": totals.zero},
+            "bytes": {"read": totals.read, "payload": totals.payload, "wire": session.wire},
+            "quiesce": facts,
+            "snapshot": snapshot,
+            "consistency": consistency,
+            "agent": {
+                "python": session.hello.python,
+                "digest": self._terms["told"],
+                "codec": session.hello.codec if self._wanted.pack_wire else "none",
+                "sha256": push.bundle_sha256(self._wanted.snapshot != NONE),
+            },
+        }
+
+    def failed(self, error: BaseException) -> None:
+        """After a lost connection look once whether a snapshot of this run is still there, and remove it."""
+        if not self.waits or not isinstance(error, HostSilent | AgentDied | HostUnreachable | ProtocolBroken):
+            return
+        self.waits = False
+        self.session.close()
+        try:
+            timeout_s = min(self._wanted.timeout_s, _SWEEP_TIMEOUT_S)
+            with Session(self._job.connect(), timeout_s, snapshots=True, note=self._note) as session:
+                session.ask(self._request(ended=self._run_id))
+        except (BlockdiffError, OSError) as again:
+            self._note(f"cannot look for the snapshot of this run: {again}; its own supervisor removes it")

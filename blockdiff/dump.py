@@ -8,16 +8,18 @@ import hashlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Protocol
 
-from blockdiff import codecs, intake
-from blockdiff.backup import Log, Progress, Wanted
+from blockdiff import backup, codecs, intake, moment
+from blockdiff.backup import Wanted
 from blockdiff.errors import BlockSizeDiffers, NotOurFormat, StoreFailed, TornFile
 from blockdiff.formats import FormatError, TornError, digestfile
 from blockdiff.index import Member
 from blockdiff.olddigests import OldDigests
+from blockdiff.parent import Log
 from blockdiff.session import Session
 from blockdiff.transport.base import Transport
 
@@ -123,8 +125,9 @@ def run(
     old: tuple[IO[bytes], str] | None,
     *,
     cores: int,
+    quiet: moment.Quiesce | None = None,
+    note: Log = lambda line: None,
     warn: Log = lambda line: None,
-    progress: Progress = lambda done, size: None,
 ) -> intake.Totals:
     """Dump a volume, and return what was done.
 
@@ -137,10 +140,20 @@ def run(
         if parent is not None and wanted.block_size not in (None, parent.block_size):
             raise BlockSizeDiffers(old[1] if old else "", parent.block_size, wanted.block_size)
         block_size = parent.block_size if parent else wanted.block_size or wanted.default_block_size
-        with Session(connect(), wanted.timeout_s) as session:
+        snapshots = wanted.snapshot != backup.NONE
+        with Session(connect(), wanted.timeout_s, snapshots=snapshots, note=note) as session:
             told = "md5" if parent is not None else session.hello.digest
-            size, _ = session.open(
+            waits = session.ask(
                 {
+                    "ended": None,
+                    "snapshot": {
+                        "size": wanted.snapshot_size,
+                        "set": "dump",
+                        "run": uuid.uuid4().hex,
+                        "must": wanted.snapshot == backup.MUST,
+                    }
+                    if snapshots
+                    else None,
                     "path": wanted.path,
                     "block_size": block_size,
                     "digest": told,
@@ -150,27 +163,22 @@ def run(
                     "jobs": wanted.jobs,
                     "bwlimit": wanted.bwlimit,
                     "timeout_s": wanted.timeout_s,
-                },
-                parent.digests if parent else None,
+                }
             )
+            moment.snapshots([session] if waits else [], [] if waits else [session], quiet)
+            size = session.opened(block_size).size
+            if parent is not None:
+                session.feed(parent.digests)
             codec = codecs.BY_SUFFIX[wanted.suffix]
             writer = _DumpWriter(payload, digests, codec, block_size)
-            done = 0
-
-            def step(length: int) -> None:
-                nonlocal done
-                done += length
-                progress(done, size)
-
             try:
                 terms = intake.Terms(size, block_size, told, others=False, keep_xxh=parent is None)
-                work = intake.Intake(session, writer, codec, terms, parent.digests if parent else None, None, step)
+                work = intake.Intake(session, writer, codec, terms, parent.digests if parent else None)
                 totals = work.run(max(1, wanted.jobs or cores))
                 writer.finish()
             except BaseException:
                 writer.abort()
                 raise
-            status = session.finish()
-            if status != 0:
-                warn(f"the agent on {session.host} had said everything, but ended with {status}")
+            for line in session.finish():
+                warn(line)
             return totals

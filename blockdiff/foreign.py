@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blockdiff import __version__, backup, manifest, records
+from blockdiff import parent as parents
 from blockdiff.digests import Digests, changed
 from blockdiff.errors import CommandFailed, NotOurFormat, ProgramMissing, TornFile
 from blockdiff.formats import FormatError, TornError, digestfile
@@ -43,7 +44,7 @@ def run(
     environment: Mapping[str, str],
     auto_full: bool = True,
     full: bool = False,
-    warn: backup.Log = lambda line: None,
+    warn: parents.Log = lambda line: None,
 ) -> backup.Outcome:
     """Write the next version of a set with a command, and return what was done.
 
@@ -59,8 +60,8 @@ def run(
             warnings.append(line)
             warn(line)
 
-        newest = backup.settle(store, warn)
-        parent = backup.find_parent(store, newest, backup.Wanted(path="", auto_full=auto_full, full=full), caution)
+        newest = parents.settle(store, warn)
+        parent = parents.find(store, newest, caution, full=full, auto_full=auto_full)
         suffix = suffix_of(words)
         begun = backup.now()
         parts = {}
@@ -78,7 +79,7 @@ def run(
             "blockdiff": __version__,
             "set": store.base,
             "version": parent.number,
-            **backup.describe_link(store, parent.version),
+            **parents.describe_link(store, parent.version),
             "begun": backup.stamp(begun),
             "ended": backup.stamp(backup.now()),
             # a command's words may hold a password: only its name is kept
@@ -106,6 +107,7 @@ def run(
             payload=totals["payload"],
             stored=parts[suffix].size,
             seconds=(backup.now() - begun).total_seconds(),
+            consistency="none",
             warnings=warnings,
         )
 
@@ -173,7 +175,7 @@ class _Parts(Store):
         return super().path(number, suffix) + ".part"
 
 
-def _prove(store: Store, parent: backup.Parent, suffix: str) -> tuple[Version, dict[str, Any]]:
+def _prove(store: Store, parent: parents.Parent, suffix: str) -> tuple[Version, dict[str, Any]]:
     """Prove both files against each other and the parent; returns the version, and what is in it."""
     drafts = _Parts(store.name)
     md5_path, diff_path = drafts.path(parent.number, ".md5"), drafts.path(parent.number, suffix)

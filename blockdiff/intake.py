@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from blockdiff import codecs
 from blockdiff.errors import ProtocolBroken
@@ -69,6 +69,7 @@ class Terms:
     told: str  # kind of digest that the agent compares and tells: "md5" or "xxh128"
     others: bool  # it tells the other kind of every block, too
     keep_xxh: bool  # the XXH3-128 digests will be complete
+    old_size: int | None = None  # bytes of the parent's volume, where that is known
 
 
 @dataclass
@@ -82,6 +83,7 @@ class Totals:
     payload: int = 0  # bytes of the diff file before compression
     stored: int = 0  # bytes of the diff file
     last_stored: bool = False  # whether the volume's last block has a record
+    snapshot: dict[str, Any] | None = None  # fill in percent, size in bytes, extended: at the end
 
 
 @dataclass
@@ -128,7 +130,7 @@ class Intake:
         terms: Terms,
         old_md5: Old | None = None,
         old_xxh: Old | None = None,
-        progress: Callable[[int], None] = lambda length: None,
+        progress: Callable[[int], object] = lambda length: None,
     ) -> None:
         """`progress` is told of every so many bytes of the volume that are done."""
         self._session, self._writer, self._codec, self._terms = session, writer, codec, terms
@@ -188,6 +190,8 @@ class Intake:
         if kind == messages.DATA:
             codec, length, body = messages.decode_data(payload)
             _expect(length <= self._owed, "more data than was announced")
+            # small pieces would cost far more memory than the bytes that they are counted by
+            _expect(length == min(messages.MAX_DATA, self._owed), f"a piece of {length} bytes before the last one")
             self._owed -= length
             self._batch.frames.append((codec, length, body))
             return
@@ -205,6 +209,7 @@ class Intake:
             if what == messages.SAME:
                 known = self._old_md5.count if self._old_md5 is not None else 0
                 _expect(first + count <= known, f"block {first} unchanged, but the parent has no such block")
+                _expect(self._as_long(first + count - 1, known), "a block unchanged that is not as long as the parent's")
                 continue
             self.totals.changed += count
             if what == messages.ZERO:
@@ -215,6 +220,13 @@ class Intake:
         batch.blocks += self._next - extent.first
         _expect(self._owed <= self._most_data, f"an extent with {self._owed} bytes of changed blocks")
         self._progress(self._bytes_of(extent.first, self._next - extent.first))
+
+    def _as_long(self, index: int, known: int) -> bool:
+        """Tell whether a block is as long as in the parent, of `known` blocks, as far as that can be known."""
+        if index < known - 1:
+            return self._bytes_of(index, 1) == self._block_size
+        old_size = self._terms.old_size
+        return old_size is None or self._bytes_of(index, 1) == old_size - index * self._block_size
 
     def _bytes_of(self, first: int, count: int) -> int:
         return min((first + count) * self._block_size, self._terms.size) - first * self._block_size
@@ -389,7 +401,13 @@ class Intake:
         self.totals.payload += member.payload
 
     def _check_end(self, payload: memoryview) -> None:
-        said = messages.decode_talk(payload, total=int, changed=int, zero=int, read=int, digests=dict)
+        said = messages.decode_talk(
+            payload, total=int, changed=int, zero=int, read=int, digests=dict, snapshot=(dict, type(None))
+        )
+        if said["snapshot"] is not None:
+            self.totals.snapshot = messages.check(
+                said["snapshot"], fill=(int, float), size=(int, type(None)), extended=int
+            )
         ours = self.totals
         for name, told, found in (
             ("blocks", said["total"], ours.blocks),
@@ -397,6 +415,7 @@ class Intake:
             ("zero blocks", said["zero"], ours.zero),
         ):
             _expect(told == found, f"it counted {told} {name}, here are {found}")
+        _expect(0 <= said["read"] <= self._terms.size, f"it read {said['read']} bytes of {self._terms.size}")
         ours.read = said["read"]
         hashes = self._writer.hashes()
         wanted = {self._terms.told} | ({"md5", "xxh128"} if self._terms.others else set())

@@ -18,9 +18,15 @@ from blockdiff.formats import FormatError, frames, messages
 
 Buffer = Union[bytes, bytearray, memoryview]
 
-WINDOW = 8 * 1024 * 1024  # bytes of metered payload that may be under way in one direction
+WINDOW = 8 * 1024 * 1024  # bytes of metered frames that may be under way in one direction
+FRAME_COST = 512  # bytes that a waiting frame counts beside its payload: what it takes of our memory
+MAX_WAITING = 4 * 1024 * 1024  # bytes of frames that are not metered; more waiting ones are an attack
 _READ_SIZE = 256 * 1024  # bytes
-_MAX_QUEUED = 4096  # frames that are not metered; more waiting ones are an attack
+
+
+def cost(length: int) -> int:
+    """Return what a frame with a payload of length bytes counts, in bytes."""
+    return length + FRAME_COST
 
 
 class LinkClosed(Exception):
@@ -55,7 +61,8 @@ class Link:
         self._write_lock = threading.Lock()
         self._state = threading.Condition()
         self._queue: Deque[Tuple[int, memoryview]] = collections.deque()
-        self._queued = 0  # metered bytes in the queue
+        self._queued = 0  # bytes of metered frames in the queue
+        self._waiting = 0  # bytes of other frames in the queue
         self._credit = window  # bytes that we may still send
         self._owed = 0  # bytes taken off the queue that the other side was not told of
         self._ended: Optional[Exception] = None
@@ -68,6 +75,7 @@ class Link:
         self._threads = [
             threading.Thread(target=self._receive_loop, name="link reader", daemon=True),
             threading.Thread(target=self._watch_loop, name="link watch", daemon=True),
+            threading.Thread(target=self._beat_loop, name="link beat", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
@@ -105,11 +113,13 @@ class Link:
                     raise FormatError("more credit than was ever spent")
             else:
                 if kind in messages.METERED:
-                    self._queued += len(payload)
+                    self._queued += cost(len(payload))
                     if self._queued > self._window:
                         raise FormatError("more was sent than there was credit for")
-                elif len(self._queue) > _MAX_QUEUED:
-                    raise FormatError("more messages than anybody asked for")
+                else:
+                    self._waiting += cost(len(payload))
+                    if self._waiting > MAX_WAITING:
+                        raise FormatError("more messages than anybody asked for")
                 self._queue.append((kind, payload))
             self._state.notify_all()
 
@@ -125,9 +135,10 @@ class Link:
                 self._state.wait()
             kind, payload = self._queue.popleft()
             if kind not in messages.METERED:
+                self._waiting -= cost(len(payload))
                 return kind, payload
-            self._queued -= len(payload)
-            self._owed += len(payload)
+            self._queued -= cost(len(payload))
+            self._owed += cost(len(payload))
             owed = self._owed if self._owed >= self._window // 4 else 0
             self._owed -= owed
         if owed:
@@ -150,11 +161,11 @@ class Link:
         length = sum(len(part) for part in parts)
         header = frames.encode_header(kind, length)
         with self._state:
-            while self._credit < length:
+            while self._credit < cost(length):
                 if self._ended is not None:
                     raise self._ended
                 self._state.wait()
-            self._credit -= length
+            self._credit -= cost(length)
         self._put((header, *parts))
 
     def _put(self, parts: Sequence[Buffer]) -> None:
@@ -176,11 +187,15 @@ class Link:
 
     def _watch_loop(self) -> None:
         while not self._closing.wait(min(self._timeout_s / 4, 1.0)):
-            beat_s = min(self._timeout_s / 4, 15.0)
-            now = time.monotonic()
-            if now - self._heard > self._timeout_s:
+            if time.monotonic() - self._heard > self._timeout_s:
                 self._end(LinkSilent("nothing was heard for %g seconds" % self._timeout_s))
                 return
+
+    def _beat_loop(self) -> None:
+        # not the watch's work: a write may block for ever, and then it is the watch that must notice
+        while not self._closing.wait(min(self._timeout_s / 4, 1.0)):
+            beat_s = min(self._timeout_s / 4, 15.0)
+            now = time.monotonic()
             # a write under way is no silence of ours; never wait for its lock here
             if now - self._sent >= beat_s and self._write_lock.acquire(False):
                 try:
@@ -200,6 +215,10 @@ class Link:
         self._closing.set()
         if not self._closed_here:
             self._on_dead(why)
+
+    def heard(self) -> float:
+        """Return when the other side was heard last, by the monotonic clock."""
+        return self._heard
 
     def set_timeout(self, timeout_s: float) -> None:
         """Let the other side be silent for so many seconds from now on."""

@@ -78,7 +78,7 @@ class Blocks:
         rest = rest >> (place & 7) << (place & 7)
         byte = place >> 3
         if not rest:
-            match = (_NOT_ZERO if held else _NOT_ONES).search(self._bits, byte + 1)
+            match = (_NOT_ZERO if held else _NOT_ONES).search(self._bits, byte + 1, (stop + 7) >> 3)
             if match is None:
                 return stop
             byte = match.start()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, Future, wait
 from typing import Protocol, TypeVar
 
-IN_FLIGHT = 40 * 1024 * 1024  # bytes of jobs that wait or are worked on, and one job more
+IN_FLIGHT = 24 * 1024 * 1024  # bytes of jobs that wait or are worked on, and one job more
 _MOST_JOBS = 512
 
 

@@ -25,9 +25,22 @@ PUSHED = (  # all that leaves this machine, in load order: module, file
     ("agent.scan", "agent/scan.py"),
     ("agent.main", "agent/main.py"),
 )
+SNAPSHOTS = (  # and these, where a snapshot may be wanted
+    ("agent.program", "agent/program.py"),
+    ("agent.holders", "agent/holders.py"),
+    ("agent.owner", "agent/owner.py"),
+    ("agent.lvm", "agent/lvm.py"),
+    ("agent.room", "agent/room.py"),
+    ("agent.snapshot", "agent/snapshot.py"),
+    ("agent.sweep", "agent/sweep.py"),
+    ("agent.supervisor", "agent/supervisor.py"),
+    ("agent.custody", "agent/custody.py"),
+    ("agent.image", "agent/image.py"),
+)
 PYTHONS = ("python3", "/usr/libexec/platform-python", "/usr/bin/python3")  # tried in this order
-# -I: no user's or environment's modules; -S: no site's; -B: no .pyc files written
-FLAGS = ("-I", "-S", "-B")
+# -E -s -S: no modules of the environment's, the user's or the site's; -B: no .pyc files written.
+# (-I is no option of Python 2, which must live to say that it is too old.)
+FLAGS = ("-E", "-s", "-S", "-B")
 NO_PYTHON = frozenset((96, 97, 126, 127))  # exit codes that mean no usable python
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 
@@ -42,10 +55,14 @@ def source(file: str) -> bytes:
 
 
 def stub() -> str:
-    """Return the program for `python3 -c`; any python can read it."""
+    """Return the program for `python3 -c`; any python can read it.
+
+    It looks for no module in the current folder, which -c would else do first.
+    """
     size = len(source("agent/assembler.py"))
     return (
-        "import os,sys;stdin=os.fdopen(0,'rb',closefd=False);"
+        "import sys;sys.version_info<(3,6)and sys.exit(96);sys.path[:]=[p for p in sys.path if p];"
+        "import os;stdin=os.fdopen(0,'rb',closefd=False);"
         f"exec(compile(stdin.read({size}),'<pushed:assembler>','exec'));sys.exit(98)"
     )
 
@@ -70,10 +87,10 @@ def local_command(python: str | None = None, sudo: bool = False, prefix: str = "
 
 
 @functools.cache
-def bundle() -> bytes:
+def bundle(snapshots: bool = False) -> bytes:
     """Return what is sent after the command has started: stage 1, the modules, an empty line."""
     parts = [source("agent/assembler.py")]
-    for name, file in PUSHED:
+    for name, file in PUSHED + (SNAPSHOTS if snapshots else ()):
         text = source(file)
         package = "p" if file.endswith("__init__.py") else "m"
         parts.append(f"{name} {len(text)} {hashlib.sha256(text).hexdigest()} {package}\n".encode())
@@ -82,6 +99,6 @@ def bundle() -> bytes:
     return b"".join(parts)
 
 
-def bundle_sha256() -> str:
+def bundle_sha256(snapshots: bool = False) -> str:
     """Return the SHA-256 of the bundle, in hex: the manifest says what was pushed."""
-    return hashlib.sha256(bundle()).hexdigest()
+    return hashlib.sha256(bundle(snapshots)).hexdigest()

@@ -54,6 +54,23 @@ class Hello:
     codec: str  # what it compresses the wire with
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A volume that stands open at the agent's."""
+
+    size: int  # bytes
+    kind: str  # "file", "block", "lvm-thick" or "lvm-thin"
+    lv_uuid: str | None = None
+    snapshot: dict[str, Any] | None = None  # name, size in bytes or None, fill in percent
+    holds: bool = False  # the application that was locked has all its data on it
+
+
+def _snapshot(said: dict[str, Any]) -> dict[str, Any]:
+    """Check what the agent says of its snapshot.  Raises FormatError."""
+    checked = messages.check(said, name=str, size=(int, type(None)), fill=(int, float))
+    return {"name": printable(checked["name"], 300), "size": checked["size"], "fill": float(checked["fill"])}
+
+
 def printable(text: object, limit: int = 500) -> str:
     """Return text from the other side, safe for a terminal and a log line."""
     return "".join(c if c.isprintable() else "?" for c in str(text)[:limit])
@@ -62,16 +79,27 @@ def printable(text: object, limit: int = 500) -> str:
 class Session:
     """One agent, from its start to its end.  Use as a context manager; leaving it ends the agent."""
 
-    def __init__(self, transport: Transport, timeout_s: float) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        timeout_s: float,
+        *,
+        snapshots: bool = False,
+        note: Callable[[str], None] = lambda line: None,
+    ) -> None:
         """Push the agent and hear its hello.
 
+        `snapshots`: push what it needs for them, too; `note` takes each line that it has for the log.
         Raises HostRefused, HostSilent, NoPython, AgentDied, VersionsDiffer or ProtocolBroken.
         """
         self._transport = transport
         self._timeout_s = timeout_s
+        self._snapshots = snapshots
+        self._note = note
         self._link: link.Link | None = None
         self._feeder: threading.Thread | None = None
         self._feed_failure: Exception | None = None
+        self._first: tuple[int, memoryview] = (0, memoryview(b""))
         try:
             early = self._push()
             self._link = link.Link(self._reader(early), transport.write, timeout_s, self._dead)
@@ -118,7 +146,7 @@ class Session:
 
     def _send_bundle(self) -> None:
         try:
-            self._transport.write(push.bundle())
+            self._transport.write(push.bundle(self._snapshots))
         except (OSError, BlockdiffError):
             # what stopped it may have been said on its side: leave the reader a moment to see that
             self._transport.wait(_LAST_WORDS_S)
@@ -166,22 +194,27 @@ class Session:
         """
         assert self._link is not None
         try:
-            kind, payload = self._link.receive()
-            if kind == messages.FAILED:
-                report = messages.decode_talk(payload, error=str, args=list)
-                raise self._reported(report["error"], report["args"])
+            while True:
+                kind, payload = self._link.receive()
+                if kind == messages.NOTE:
+                    self._note(printable(messages.decode_talk(payload, text=str)["text"], 4000))
+                elif kind == messages.FAILED:
+                    report = messages.decode_talk(payload, error=str, args=list)
+                    raise self._reported(report["error"], report["args"])
+                else:
+                    return kind, payload
         except BlockdiffError:
             raise
         except Exception as error:
             raise self._failed(error) from None
-        return kind, payload
 
     def _reported(self, name: str, args: list[Any]) -> BlockdiffError:
-        wanted = {"AgentDied": 1}.get(name, 2)
-        texts = [printable(arg) for arg in args[:wanted]]
-        if name not in _REPORTS or len(texts) != wanted:
+        texts = [printable(arg) for arg in args]
+        if name not in _REPORTS or len(texts) != 2:
             return ProtocolBroken(self.host, f"it reports {printable(name)}: {printable(args)}")
-        found: BlockdiffError = _REPORTS[name](*([self.host] if name == "AgentDied" else []), *texts)
+        if name == "AgentDied":  # it knows its host by another name than we do
+            texts[0] = self.host
+        found: BlockdiffError = _REPORTS[name](*texts)
         return found
 
     def _hear_hello(self) -> Hello:
@@ -207,32 +240,54 @@ class Session:
             printable(said["codec"], 40),
         )
 
-    def open(self, request: dict[str, Any], old: DigestSource | None) -> tuple[int, str]:
-        """Ask for a volume; returns its size in bytes and its kind once it stands open.
+    def ask(self, request: dict[str, Any]) -> bool:
+        """Ask for a volume; returns whether the agent waits to be told when to make a snapshot."""
+        self._send(messages.REQUEST, request)
+        kind, payload = self.receive()
+        if kind == messages.READY:
+            return True
+        self._first = kind, payload
+        return False
 
-        `old` is a digest file of the parent's, past its header; it is fed to the agent as it
-        asks for more, by a thread of its own.
-        """
+    def now(self, places: dict[str, Any] | None) -> None:
+        """Have the snapshot made; `places`: where the locked application keeps its data."""
+        self._send(messages.NOW, {"places": places})
+        self._first = self.receive()
+
+    def _send(self, kind: int, value: dict[str, Any]) -> None:
         assert self._link is not None
         try:
-            self._link.send(messages.REQUEST, messages.encode_talk(request))
+            self._link.send(kind, messages.encode_talk(value))
         except link.LinkClosed as error:
             raise self._failed(error) from None
-        if old is not None:
-            self._feeder = threading.Thread(target=self._feed, args=(old,), daemon=True)
-            self._feeder.start()
-        kind, payload = self.receive()
+
+    def opened(self, block_size: int) -> Opened:
+        """Return what the agent told of the volume that now stands open; raises ProtocolBroken."""
+        kind, payload = self._first
         try:
             if kind != messages.OPENED:
                 raise FormatError(f"expected an open volume, got frame {kind}")
             said = messages.decode_talk(payload, size=int, kind=str)
             if not 0 <= said["size"] < 1 << 63 or said["kind"] not in ("file", "block", "lvm-thick", "lvm-thin"):
                 raise FormatError(f"a volume of {said['size']} bytes and kind {printable(said['kind'], 40)}")
-            if digestfile.blocks_of(said["size"], request["block_size"]) > 1 << 56:
+            if digestfile.blocks_of(said["size"], block_size) > 1 << 56:
                 raise FormatError("too many blocks")
+            uuid, snapshot = None, None
+            if said["kind"].startswith("lvm"):
+                messages.decode_talk(payload, lv_uuid=str, snapshot=dict, holds=(bool, type(None)))
+                uuid = printable(said["lv_uuid"], 64)
+                snapshot = _snapshot(said["snapshot"])
         except FormatError as error:
             raise ProtocolBroken(self.host, error) from None
-        return said["size"], said["kind"]
+        return Opened(said["size"], said["kind"], uuid, snapshot, said.get("holds") is True)
+
+    def feed(self, old: DigestSource) -> None:
+        """Let the agent have the parent's digests as it asks for more; by a thread of its own.
+
+        `old` is a digest file of the parent's, past its header.
+        """
+        self._feeder = threading.Thread(target=self._feed, args=(old,), daemon=True)
+        self._feeder.start()
 
     def _feed(self, old: DigestSource) -> None:
         assert self._link is not None
@@ -250,10 +305,19 @@ class Session:
             self._feed_failure = error
             self._link.close()
 
-    def finish(self) -> int | None:
-        """Wait for the agent's own end after its END; returns its exit status, None if that is not known."""
+    def finish(self) -> list[str]:
+        """Hear out the agent after its END; returns what a person should know of how it left its host."""
+        try:
+            kind, payload = self.receive()
+            if kind != messages.LEFT:
+                return [f"the agent on {self.host} said something after its end (frame {kind})"]
+            remains = messages.decode_talk(payload, remains=(str, type(None)))["remains"]
+        except (BlockdiffError, FormatError) as error:
+            return [f"everything was read, but then: {error}"]
         self._transport.close_write()
-        return self._transport.wait(_END_WAIT_S)
+        status = self._transport.wait(_END_WAIT_S)
+        told = [printable(remains)] if remains is not None else []
+        return told if status == 0 else [*told, f"the agent on {self.host} had done everything, but ended with {status}"]
 
     def close(self) -> None:
         """End the agent and the connection."""

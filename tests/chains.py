@@ -46,7 +46,15 @@ def changed_of(blocks, digests, before):
 
 
 def write_version(
-    store, volume, block_size=65536, codec=codecs.GZIP, *, full=False, original=False, member=64 * 1024, with_index=True
+    store,
+    volume,
+    block_size=65536,
+    codec=codecs.GZIP,
+    *,
+    full=False,
+    original=False,
+    member=64 * 1024,
+    with_index=True,
 ):
     """Write the next version of a set and return its number."""
     number = store.newest() + 1
@@ -57,7 +65,9 @@ def write_version(
     if original:
         _write_original(store, number, blocks, digests, changed, block_size, codec)
     else:
-        _write_ours(store, number, len(volume), blocks, digests, changed, block_size, codec, before, member, with_index)
+        _write_ours(
+            store, number, len(volume), blocks, digests, changed, block_size, codec, before, member, with_index
+        )
     return number
 
 
@@ -119,7 +129,9 @@ def members_of(blocks, changed, block_size, codec, most):
 
 
 def _write_ours(store, number, size, blocks, digests, changed, block_size, codec, before, most, with_index):
-    suffixes = [codec.suffix, ".md5", ".xxh128"] + ([".idx"] if with_index and codec.suffix in (".gz", ".zst") else [])
+    suffixes = [codec.suffix, ".md5", ".xxh128"] + (
+        [".idx"] if with_index and codec.suffix in (".gz", ".zst") else []
+    )
     parts = {suffix: store.part(number, suffix) for suffix in suffixes}
     place = payload = 0
     entries = []

@@ -15,7 +15,7 @@ def local_agent(python=None):
 def back_up(name, path, *, connect=None, python=None, cores=2, warn=lambda line: None, **wanted):
     """Write the next version of a set; returns the Outcome."""
     request = backup.Wanted(path=os.path.abspath(path), **wanted)
-    return backup.run(Store(str(name)), request, connect or local_agent(python), cores=cores, warn=warn)
+    return backup.run(backup.Job(Store(str(name)), request, connect or local_agent(python)), cores=cores, warn=warn)
 
 
 def restored(name, number, target):

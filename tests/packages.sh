@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 if [ $# = 0 ]; then
     # shellcheck disable=SC2046 # words
-    set -- $(sed 's/#.*//' tests/packages.txt tests/lab/packages.txt)
+    set -- $(sed 's/#.*//' tests/packages.txt tests/lab/packages.txt | sort -u)
 fi
 refuse() {
     echo "installing no packages: $1"

@@ -29,8 +29,8 @@ LAYERS = {
     "ground": "formats formats.* link",
     "decisions": "__init__ chain errors index manifest merge transport.base transport.destination",
     "devices": "child codecs digests draft gate holders intake mysql mysqlaccount olddigests optionfile patch"
-    " pipeline placement proof push quiesce quiet reading readlock records serverfacts session site stamps store target"
-    " transport.* trust",
+    " pipeline placement proof push quiesce quiet reading readlock records serverfacts session site stamps store"
+    " target transport.* trust",
     "use-cases": "backup catalogue cronlog dump foreign mysqllock restore verify",
     "people": "commands.*",
 }

@@ -1,15 +1,17 @@
 """The original's merge, from a stream: what it gives, and everything it must refuse."""
 
 import gzip
+import hashlib
 import io
+import json
 import os
 import pathlib
 import struct
 import subprocess
 
+import chains
 import pytest
 
-import chains
 from blockdiff import codecs
 from blockdiff.errors import BlockdiffError, DigestMismatch, NotOurFormat, StoreFailed, TargetRefused, TornFile
 from blockdiff.formats import digestfile
@@ -55,7 +57,7 @@ def test_hello_becomes_hallo(tmp_path):
 @pytest.mark.parametrize("proved", [False, True])
 def test_golden_chains_merge_one_after_the_other(name, proved, tmp_path):
     """As `for i in 1..N: gunzip -c NAME.i.gz | blockdiff-merge TARGET` does."""
-    expected = __import__("json").loads((GOLDEN / "expected.json").read_text())[name]
+    expected = json.loads((GOLDEN / "expected.json").read_text())[name]
     path = tmp_path / "out"
     for version in expected["versions"]:
         base = GOLDEN / name / f"{name}.{version['version']}"
@@ -65,7 +67,7 @@ def test_golden_chains_merge_one_after_the_other(name, proved, tmp_path):
         assert done.proved == proved
         found = path.read_bytes()
         assert len(found) == version["size"]
-        assert __import__("hashlib").sha256(found).hexdigest() == version["sha256"]
+        assert hashlib.sha256(found).hexdigest() == version["sha256"]
 
 
 def test_digests_let_a_volume_shrink(tmp_path):
@@ -86,9 +88,13 @@ def test_ours_merge_with_nothing_but_a_decompressor(tmp_path):
         volume[100:200] = os.urandom(100)
         number = chains.write_version(store, bytes(volume), 512, codec, member=2000)
         try:
-            payload = subprocess.run([program, "-dc", store.path(number, codec.suffix)], stdout=subprocess.PIPE).stdout
+            payload = subprocess.run(
+                [program, "-dc", store.path(number, codec.suffix)], stdout=subprocess.PIPE
+            ).stdout
         except FileNotFoundError:
-            payload = b"".join(codec.stream(io.BytesIO(pathlib.Path(store.path(number, codec.suffix)).read_bytes()).read))
+            payload = b"".join(
+                codec.stream(io.BytesIO(pathlib.Path(store.path(number, codec.suffix)).read_bytes()).read)
+            )
         merge(payload, path, digests_path=store.path(number, ".md5"))
         assert path.read_bytes() == volume
 

@@ -5,11 +5,11 @@ import functools
 import os
 import struct
 
+import chains
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import chains
 from blockdiff import codecs, index, pipeline, records, trust
 from blockdiff.formats import FormatError, TornError, difffile
 from blockdiff.store import Version

@@ -6,11 +6,11 @@ import pathlib
 import random
 import struct
 
+import chains
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import chains
 from blockdiff import codecs, restore
 from blockdiff.errors import (
     ChainBroken,

@@ -7,9 +7,9 @@ import shutil
 import stat
 import subprocess
 
+import chains
 import pytest
 
-import chains
 from blockdiff import codecs, holders, restore, site
 from blockdiff.errors import TargetFailed, TargetRefused
 from blockdiff.site import DEVICE, FILE, NEW, Look, look

@@ -4,9 +4,9 @@ import os
 import pathlib
 import shutil
 
+import chains
 import pytest
 
-import chains
 from blockdiff import codecs, restore, stamps, verify
 from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, NoSuchVersion
 from blockdiff.store import Store

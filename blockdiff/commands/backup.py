@@ -1,24 +1,33 @@
 """blockdiff-backup [OPTIONS] NAME SOURCE, or NAME COMMAND ARGS... as the original composes it."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
 from blockdiff import backup, foreign
-from blockdiff.commands import dumpline, progress, reaching
+from blockdiff.commands import dumpline, edge, locking, progress, reaching
+from blockdiff.errors import BlockdiffError
 from blockdiff.store import Store
 from blockdiff.transport.destination import Destination, parse_source
 
+# what the original's commands read is what they were given; only ssh-lvm-dump makes a snapshot
+_SNAPSHOTS = {
+    None: backup.AUTO,
+    dumpline.DUMP: backup.NONE,
+    dumpline.SSH_DUMP: backup.NONE,
+    dumpline.LVM_DUMP: backup.MUST,
+}
 _SUFFIXES = {"gzip": ".gz", "zstd": ".zst", "none": ""}
 
 
-def split(args: Sequence[str], with_value: frozenset[str], always_command: bool) -> tuple[list[str], list[str]]:
+def split(args: Sequence[str], values: Mapping[str, int], always_command: bool) -> tuple[list[str], list[str]]:
     """Return (our own words: options, NAME and perhaps SOURCE; the COMMAND's words, if there is one).
 
     Behind NAME, one operand that is no known command is a SOURCE, with options of ours on
@@ -41,7 +50,7 @@ def split(args: Sequence[str], with_value: frozenset[str], always_command: bool)
                 return [*args[: place + 1], *behind[:1]], words
             return list(args), []
         if word.startswith("-") and len(word) > 1:
-            place += 2 if word in with_value else 1
+            place += 1 + values.get(word, 0)
             continue
         operands.append(place)
         if len(operands) == 2 and (always_command or dumpline.known(word)):
@@ -56,14 +65,13 @@ class _Command(click.Command):
     """A command whose words behind NAME may be another command's."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with_value = frozenset(
-            name
+        values = {
+            name: parameter.nargs
             for parameter in self.params
-            if isinstance(parameter, click.Option) and not parameter.is_flag
+            if isinstance(parameter, click.Option) and not parameter.is_flag and not parameter.flag_value
             for name in parameter.opts
-            if parameter.flag_value is None or not parameter.is_flag
-        )
-        own, words = split(args, with_value, always_command=ctx.info_name == "blockdiff_backup")
+        }
+        own, words = split(args, values, always_command=ctx.info_name == "blockdiff_backup")
         ctx.obj = words
         return super().parse_args(ctx, own)
 
@@ -77,6 +85,10 @@ class _Command(click.Command):
               " else BLOCKSIZE, else 64K]")  # fmt: skip
 @click.option("--full", is_flag=True, help="Store every block, whatever the version before holds.")
 @click.option("--no-auto-full", is_flag=True, help="Stop where the version before cannot be built upon.")
+@click.option("--no-snapshot", is_flag=True, help="Read a logical volume as it lives, without a snapshot.")
+@locking.options
+@click.option("--with", "others", nargs=2, multiple=True, metavar="NAME SOURCE",
+              help="Back up this source, too, with all snapshots made at one moment, in one lock; may be repeated.")
 @click.option("--rescan", is_flag=True, help="Compute the MD5 of every block, also where XXH3-128 tells no change.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
@@ -95,6 +107,10 @@ def command(
     full: bool,
     no_auto_full: bool,
     rescan: bool,
+    no_snapshot: bool,
+    snapshot_size: str | None,
+    lock: str | None,
+    others: tuple[tuple[str, str], ...],
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -124,38 +140,64 @@ def command(
             click.echo(line, err=True)
 
     reach = reaching.Reach(**reach_options)
-    store = Store(name)
     program = dumpline.known(words[0]) if words else None
     if words and program is None:
-        given = [o for o in ("compress", "block_size", "rescan") if context.params[o]]
+        taken = ("compress", "block_size", "rescan", "no_snapshot", "snapshot_size", "lock", "others")
+        given = [option for option in taken if context.params[option]]
         if given:
             raise click.UsageError(f"{words[0]} decides for itself: --{given[0].replace('_', '-')} cannot be given")
         say(f"running: {shlex.join(words)}")
-        outcome = foreign.run(
-            store, words, environment=dict(os.environ), auto_full=not no_auto_full, full=full, warn=warn
-        )
-    else:
-        destination, wanted = _wanted(source, program, words, compress, block_size)
-        wanted = dataclasses.replace(
-            wanted,
-            full=full,
-            auto_full=not no_auto_full,
-            rescan=rescan,
-            jobs=reach.jobs,
-            bwlimit=reach.bwlimit,
-            timeout_s=reach.timeout,
-        )
-        say(f"running: {shlex.join(words) if words else source}")
-        with progress.shown(name, enabled=not quiet and sys.stderr.isatty()) as shown:
-            outcome = backup.run(
-                store, wanted, reach.connect(destination, chatter), cores=reaching.cores(), warn=warn, progress=shown
+        results: list[backup.Outcome | BlockdiffError] = [
+            foreign.run(
+                Store(name), words, environment=dict(os.environ), auto_full=not no_auto_full, full=full, warn=warn
             )
-    if as_json:
-        click.echo(json.dumps(outcome.as_json(), sort_keys=True))
-    if verbose or (sys.stderr.isatty() and not quiet):
-        say(_summary(outcome))
-    say("backup completed successfully" if outcome.exit_code == 0 else "backup completed with warnings")
-    context.exit(outcome.exit_code)
+        ]
+    else:
+        common: dict[str, Any] = {
+            "full": full,
+            "auto_full": not no_auto_full,
+            "rescan": rescan,
+            "jobs": reach.jobs,
+            "bwlimit": reach.bwlimit,
+            "timeout_s": reach.timeout,
+            "snapshot_size": locking.snapshot_size(snapshot_size),
+            **({"snapshot": backup.NONE} if no_snapshot else {}),
+        }
+        pairs = [(name, source, program, words), *((more, at, None, []) for more, at in others)]
+        with contextlib.ExitStack() as held:
+            jobs = []
+            for set_name, at, composed, composition in pairs:
+                destination, wanted = _wanted(at, composed, composition, compress, block_size)
+                if no_snapshot and wanted.snapshot == backup.MUST:
+                    raise click.UsageError(f"{composition[0]} makes a snapshot: --no-snapshot cannot be given")
+                shown = held.enter_context(progress.shown(set_name, enabled=not quiet))
+                wanted = dataclasses.replace(wanted, **common)
+                jobs.append(backup.Job(Store(set_name), wanted, reach.connect(destination, chatter), shown))
+                say(f"running: {shlex.join(composition) if composition else at}")
+            # a lock is for snapshots: the original's commands that make none never looked at its prefix
+            locks = program in (None, dumpline.LVM_DUMP)
+            results = backup.run_all(
+                jobs, cores=reaching.cores(), quiet=locking.quiet(lock) if locks else None, warn=warn, note=say
+            )
+    context.exit(_report(results, as_json, verbose or (sys.stderr.isatty() and not quiet), say))
+
+
+def _report(
+    results: Sequence[backup.Outcome | BlockdiffError], as_json: bool, summary: bool, say: Callable[[str], None]
+) -> int:
+    """Print what came of each source; returns the exit code, that of the first error if there is one."""
+    outcomes = [result for result in results if isinstance(result, backup.Outcome)]
+    failures = [edge.report(result) for result in results if isinstance(result, BlockdiffError)]
+    for outcome in outcomes:
+        if as_json:
+            click.echo(json.dumps(outcome.as_json(), sort_keys=True))
+        if summary:
+            say(_summary(outcome))
+    if failures:
+        return failures[0]
+    warned = any(outcome.warnings for outcome in outcomes)
+    say("backup completed with warnings" if warned else "backup completed successfully")
+    return 3 if warned else 0
 
 
 def _wanted(
@@ -184,6 +226,7 @@ def _wanted(
         suffix=suffix,
         block_size=block_size,
         default_block_size=default,
+        snapshot=_SNAPSHOTS[program],
         pack_wire=destination is not None,
     )
     return destination, wanted

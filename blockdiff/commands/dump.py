@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import click
 
-from blockdiff import backup, dump
+from blockdiff import backup, dump, moment
 from blockdiff.commands import dumpline, programs, reaching
 from blockdiff.store import PartFile
 
@@ -58,6 +58,9 @@ def execute(
     digests_in: str | None,
     digests_out: str | None,
     output: str | None,
+    *,
+    quiet: moment.Quiesce | None = None,
+    snapshot_size: str | None = None,
 ) -> int:
     """Run a dump with the streams that options or descriptors give; returns the exit code."""
     if digests_out is None and programs.NEW_DIGESTS not in programs.inherited:
@@ -86,6 +89,8 @@ def execute(
             suffix=line.suffix,
             block_size=line.block_size,
             default_block_size=line.default_block_size,
+            snapshot=backup.MUST if line.program == dumpline.LVM_DUMP else backup.NONE,
+            snapshot_size=snapshot_size,
             pack_wire=line.destination is not None,
             jobs=reach.jobs,
             bwlimit=reach.bwlimit,
@@ -99,6 +104,8 @@ def execute(
             target(digests_out, programs.NEW_DIGESTS, "descriptor 6"),
             old,
             cores=reaching.cores(),
+            quiet=quiet,
+            note=lambda text: click.echo(text, err=True),
             warn=warnings.append,
         )
         for part in parts:

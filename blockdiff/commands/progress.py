@@ -23,3 +23,18 @@ def progress(total_bytes: int | None, label: str, enabled: bool = True) -> Itera
         yield bar.update
     finally:
         bar.close()
+
+
+@contextlib.contextmanager
+def shown(label: str, enabled: bool = True) -> Iterator[Callable[[int, int], object]]:
+    """Give a function to be told of every so many bytes that are done, of how many; its first call begins the bar."""
+    with contextlib.ExitStack() as held:
+        advance: Callable[[int], object] | None = None
+
+        def tell(done_bytes: int, total_bytes: int) -> None:
+            nonlocal advance
+            if advance is None:
+                advance = held.enter_context(progress(total_bytes, label, enabled))
+            advance(done_bytes)
+
+        yield tell

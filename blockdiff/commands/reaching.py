@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -62,7 +63,8 @@ def options(function: F) -> F:
             click.option("--remote-python", metavar="PATH", help="Python to run the agent with.  [default: "
                          + ", ".join(push.PYTHONS) + "]"),
             click.option("--rsh", metavar="COMMAND", help="Reach the host with this ssh program and options"
-                         " instead of paramiko; also BLOCKDIFF_RSH."),
+                         " instead of paramiko; also BLOCKDIFF_RSH. Without it, BLOCKDIFF_SSH_CONFIG names a"
+                         " configuration to use in the place of the user's and the system's, as ssh -F does."),
             click.option("--bwlimit", type=Bytes(0, 1 << 50), default=0, metavar="RATE",
                          help="Let the agent send at most so many bytes a second; 10M is ten MiB."),
             click.option("--jobs", type=click.IntRange(0, 64), default=0, metavar="N",
@@ -98,10 +100,11 @@ class Reach:
             from blockdiff.transport import choose
 
             assert destination is not None
+            config = os.environ.get("BLOCKDIFF_SSH_CONFIG")
             return choose.connect(
                 destination,
                 push.shell_command(self.remote_python, self.sudo, prefix),
-                settings=SshSettings(environment=os.environ),
+                settings=SshSettings(environment=os.environ, config=Path(config) if config else None),
                 timeout_s=self.timeout,
                 rsh=self.rsh or os.environ.get("BLOCKDIFF_RSH") or None,
                 log=log,

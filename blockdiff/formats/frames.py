@@ -48,9 +48,11 @@ class Decoder:
     def _cut(self, size: int) -> memoryview:
         self._length -= size
         first = self._parts[0]
-        if len(first) > size:  # the usual small frame: no byte is copied
+        if len(first) > size:
             self._parts[0] = first[size:]
-            return first[:size]
+            # most of what arrived at once: no byte is copied.  A small part of it is, since
+            # it may wait for long and would keep all of the rest in memory
+            return first[:size] if 2 * size > memoryview(first.obj).nbytes else memoryview(bytes(first[:size]))
         if len(first) == size:
             return self._parts.popleft()
         whole = bytearray()

@@ -26,6 +26,9 @@ FAILED = 8  #          agent   JSON: why there will be no END
 NOTE = 9  #            agent   JSON: a line for the log
 PING = 10  #           both    nothing: I am alive
 CREDIT = 11  #         both    u32: so many bytes of metered frames have been taken off your hands
+READY = 12  #          agent   JSON: all is prepared for a snapshot; say when
+NOW = 13  #            server  JSON: make the snapshot now; where the locked application keeps its data
+LEFT = 14  #           agent   JSON: what remains on the host, after END
 METERED = frozenset((DIGESTS, EXTENT, DATA))  # kinds that are sent on credit only
 
 MAX_TALK = 64 * 1024  # bytes of a JSON message
@@ -66,6 +69,11 @@ def decode_talk(payload: Buffer, **fields: Any) -> Dict[str, Any]:
         raise FormatError("message is not JSON: %s" % error) from None
     if not isinstance(value, dict):
         raise FormatError("message is not a JSON object")
+    return check(value, **fields)
+
+
+def check(value: Dict[str, Any], **fields: Any) -> Dict[str, Any]:
+    """Return a JSON object in which each of `fields` is there and of the type(s) given.  Raises FormatError."""
     for name, types in fields.items():
         found = value.get(name)
         wanted = types if isinstance(types, tuple) else (types,)

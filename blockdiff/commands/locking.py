@@ -1,0 +1,44 @@
+"""The lock and the snapshot, as options and the original's environment have them."""
+
+import os
+import shlex
+
+import click
+
+from blockdiff import moment, quiesce
+from blockdiff.commands.reaching import F
+
+
+def options(function: F) -> F:
+    """Give a command the options about the moment of the snapshot."""
+    for option in reversed(
+        (
+            click.option("--snapshot-size", metavar="SIZE", help="Room for the snapshot of a thick logical volume:"
+                         " 10G, or a share of it, 15%; also SNAPSHOT_SIZE.  [default: 20%, or what is free]"),
+            click.option("--lock", metavar="COMMAND", help="Make the snapshot while this lock command holds its lock:"
+                         " it is run with a command behind it, as in --lock 'mysqllock --host=db00'; also"
+                         " LVCREATE_PREFIX."),
+        )
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def snapshot_size(option: str | None) -> str | None:
+    """Return the size of the snapshot that option or environment give."""
+    return option or os.environ.get("SNAPSHOT_SIZE") or None
+
+
+def quiet(option: str | None) -> moment.Quiesce | None:
+    """Return what makes the lock that option or environment ask for; None where neither does."""
+    prefix = os.environ.get("LVCREATE_PREFIX", "")
+    try:
+        words = shlex.split(option) if option else prefix.split()
+    except ValueError as error:
+        raise click.UsageError(f"--lock: {error}") from None
+    if not words:
+        return None
+    peers: frozenset[int] = frozenset()
+    if os.geteuid() == 0 and os.environ.get("SUDO_UID", "").isdigit():
+        peers = frozenset((int(os.environ["SUDO_UID"]),))
+    return lambda: quiesce.locked(words, peers=peers, log=lambda line: click.echo(line, err=True))

@@ -1,0 +1,139 @@
+"""What is listed, without reading anything large."""
+
+import os
+import pathlib
+
+import chains
+import pytest
+
+from blockdiff import catalogue, codecs
+from blockdiff.errors import ForeignFiles, NoSuchSet
+from blockdiff.store import Store
+
+GOLDEN = pathlib.Path(__file__).parent / "vectors" / "golden"
+BLOCK = 64
+
+
+def test_a_set_of_ours(tmp_path):
+    store = chains.new_set(tmp_path)
+    volume = os.urandom(10 * BLOCK + 3)
+    chains.write_version(store, volume, BLOCK)
+    chains.write_version(store, volume[:-1] + b"!", BLOCK, codecs.ZSTD)
+
+    listed = catalogue.describe(store)
+
+    assert listed.newest == 2 and not listed.problems
+    one, two = listed.versions
+    assert (one.number, one.kind, one.size, one.blocks, one.changed) == (1, "full", 643, 11, 11)
+    assert (two.number, two.kind, two.size, two.blocks, two.changed) == (2, "incremental", 643, 11, 1)
+    assert (one.time, one.recorded, one.consistency) == ("2026-01-02T01:02:03Z", True, "none")
+    assert one.stored == sum(os.path.getsize(store.path(1, s)) for s in store.listing().versions[1])
+    assert listed.stored == one.stored + two.stored
+    assert one.restores and two.restores and not one.why
+
+
+def test_a_set_of_the_originals():
+    listed = catalogue.describe(Store(str(GOLDEN / "raw" / "raw")))
+
+    assert [(v.kind, v.blocks, v.block_size, v.size) for v in listed.versions] == [
+        ("full", 20, 512, None),
+        ("incremental", 20, 512, None),
+        ("incremental", 20, 512, None),
+    ]
+    assert [v.changed for v in listed.versions] == [20, 3, 4]
+    assert all(v.restores and v.time and not v.recorded for v in listed.versions)
+
+
+def test_what_cannot_be_known_is_not_guessed():
+    listed = catalogue.describe(Store(str(GOLDEN / "grow" / "grow")))
+
+    assert [v.changed for v in listed.versions] == [11, None, None, None]
+
+
+def three(folder):
+    store = chains.new_set(folder)
+    for number in range(3):
+        chains.write_version(store, bytes([number]) * 500, BLOCK)
+    return store
+
+
+def restores(store):
+    return {v.number: (v.restores, v.why) for v in catalogue.describe(store).versions}
+
+
+def test_a_missing_version_breaks_those_after_it(tmp_path):
+    store = three(tmp_path)
+    for suffix in store.listing().versions[2]:
+        os.unlink(store.path(2, suffix))
+
+    assert restores(store) == {1: (True, ""), 3: (False, "version 2 is missing")}
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".md5", ".json"])
+def test_damage_that_shows_without_reading(suffix, tmp_path):
+    store = three(tmp_path)
+    path = store.path(2, suffix)
+    if suffix == ".gz":
+        os.unlink(path)
+    else:
+        os.truncate(path, os.path.getsize(path) - 3)
+
+    found = restores(store)
+
+    assert found[1] == (True, "") and not found[2][0] and found[3] == (False, "version 2 is damaged")
+
+
+def test_a_link_that_does_not_join(tmp_path):
+    store = three(tmp_path)
+    other = chains.new_set(tmp_path, "other")
+    chains.write_version(other, b"another", BLOCK)
+    for suffix in other.listing().versions[1]:
+        os.rename(other.path(1, suffix), store.path(1, suffix))
+
+    found = restores(store)
+
+    assert found[1] == (True, "") and not found[2][0] and "does not continue" in found[2][1] and not found[3][0]
+
+
+def test_versions_that_are_not_published(tmp_path):
+    store = three(tmp_path)
+    store.publish_ver(2)
+
+    assert restores(store)[3] == (False, "not published")
+
+
+def test_ver_that_is_of_no_use(tmp_path):
+    store = three(tmp_path)
+    os.unlink(store.name + ".ver")
+
+    listed = catalogue.describe(store)
+
+    assert isinstance(listed.problems[0], ForeignFiles) and len(listed.versions) == 3
+
+
+def test_sets_in_a_folder(tmp_path):
+    for name in ("b", "a", "a.1", "with space", "-dash", "ü"):
+        chains.write_version(chains.new_set(tmp_path, name), b"x", BLOCK)
+    (tmp_path / "notes.txt").write_text("no set")
+
+    assert catalogue.sets(str(tmp_path)) == [
+        str(tmp_path / name) for name in ("-dash", "a", "a.1", "b", "with space", "ü")
+    ]
+    with pytest.raises(NoSuchSet):
+        catalogue.sets(str(tmp_path / "none"))
+    with pytest.raises(NoSuchSet):
+        catalogue.describe(chains.new_set(tmp_path, "none"))
+
+
+def test_a_thousand_versions_are_planned_without_reading_the_diff_files(tmp_path):
+    store = chains.new_set(tmp_path)
+    chains.write_version(store, b"x" * 200, BLOCK, codecs.PLAIN, original=True)
+    for number in range(2, 1001):
+        for suffix in ("", ".md5"):
+            os.link(store.path(1, suffix), store.path(number, suffix))
+    store.publish_ver(1000)
+    os.chmod(store.path(1, ""), 0)
+
+    listed = catalogue.describe(store)
+
+    assert len(listed.versions) == 1000 and all(v.restores for v in listed.versions)
