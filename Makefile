@@ -12,7 +12,7 @@ PYTEST_ARGS ?= -n auto --dist loadgroup
 SCRIPTS := bin/blockdiff .ci/run $(wildcard tests/*.sh tests/lab/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test lint bench clean moved
+.PHONY: help venv packages demo test lint ruff mypy floor pages scripts bench clean moved
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##  */  make \1\t/p' Makefile
@@ -31,12 +31,24 @@ packages:  ## as root on Debian: what tests and the lab need of the system; else
 test: packages $(READY)  ## the whole suite; the lab where it can run
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(ARGS)
 
-lint: $(READY)  ## ruff, mypy, vermin; mandoc and shellcheck where they are installed
+lint: ruff mypy floor pages scripts  ## ruff, mypy, vermin; mandoc and shellcheck where they are installed
+
+ruff: $(READY)
 	$(BIN)/python -m ruff check .
+
+mypy: $(READY)
 	$(BIN)/python -m mypy
+
+floor: $(READY)
 	$(BIN)/python tests/floor.py
-	@if command -v mandoc >/dev/null; then set -x; mandoc -T lint -W warning man/*.[0-9]; else echo "mandoc is not installed: man pages not looked at"; fi
-	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SCRIPTS); else echo "shellcheck is not installed: shell scripts not looked at"; fi
+
+pages:
+	@if command -v mandoc >/dev/null; then set -x; mandoc -T lint -W warning man/*.[0-9]; \
+	else echo "mandoc is not installed: man pages not looked at"; fi
+
+scripts:
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SCRIPTS); \
+	else echo "shellcheck is not installed: shell scripts not looked at"; fi
 
 bench: $(READY)  ## measure against other tools; ARGS='--size 4G --json'
 	$(BIN)/python -m tests.bench $(ARGS)

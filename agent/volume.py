@@ -6,7 +6,6 @@ import stat
 
 from .errors import AgentError
 
-
 # Linux's numbers, where a python (pypy) has no names for them
 _SEEK_DATA = getattr(os, "SEEK_DATA", 3)
 _SEEK_HOLE = getattr(os, "SEEK_HOLE", 4)

@@ -14,6 +14,7 @@ from blockdiff.errors import (
     BlockdiffError,
     ChainBroken,
     ForeignFiles,
+    Interrupted,
     NoSuchSet,
     NoSuchVersion,
     NotOurFormat,
@@ -142,15 +143,16 @@ def _write(work: Placement, sink: Target, outcome: Restored, force: bool, jobs: 
             outcome.notes.append(f"{sink.path} is larger: its last {rest} bytes are left as they were")
     except BlockdiffError as error:
         outcome.failure = error
-        _tell_right(work, sink, outcome)
+        _tell_right(work, sink, outcome, durable=not isinstance(error, Interrupted))
     outcome.read, outcome.written, outcome.zeros = work.read, work.written, work.zeros
     outcome.warnings += work.warnings
 
 
-def _tell_right(work: Placement, sink: Target, outcome: Restored) -> None:
-    """Say which bytes of the target are right, once they are on the disk."""
+def _tell_right(work: Placement, sink: Target, outcome: Restored, durable: bool) -> None:
+    """Say which bytes of the target are right, once they are on the disk if they are to be `durable`."""
     try:
-        sink.sync()
+        if durable:
+            sink.sync()
     except BlockdiffError as error:
         outcome.warnings.append(str(error))
         return

@@ -59,12 +59,16 @@ class Launched(Program):
         for pid in self.processes():
             if kind is not None or pid != self.pid:
                 _kill(pid, signal.SIGKILL)
-        super().__exit__(kind, *more)
+        super().__exit__(None if self.poll() is not None else kind, *more)
 
     def processes(self):
         """Return the living processes that this program started, itself among them."""
         needle = f"{MARK}={self.mark}".encode()
         return [pid for pid in _all() if needle in _read(pid, "environ").split(b"\0")]
+
+    def has(self, name):
+        """Whether one of its processes is this program."""
+        return any(_read(pid, "comm") == f"{name}\n".encode() for pid in self.processes())
 
     def agent(self):
         """Return the agent's process, None as long as there is none."""

@@ -7,9 +7,11 @@ import pathlib
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import termios
+import time
 
 import chains
 import pytest
@@ -204,6 +206,30 @@ def test_merge_of_a_torn_stream(run, tmp_path):
 def test_merge_of_a_compressed_stream(run, tmp_path):
     done = run("merge", tmp_path / "out", stdin=(GOLDEN / "grow" / "grow.1.gz").read_bytes())
     assert done.returncode == 50 and "gunzip -c" in done.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_merge_that_is_interrupted_leaves_no_target(number, tmp_path):
+    process = subprocess.Popen(
+        words("merge", tmp_path / "out"), stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(tmp_path)
+    )
+    part = tmp_path / "out.blockdiff-part"
+    try:
+        blocks = [os.urandom(65536) for _ in range(40)]
+        process.stdin.write(chains.payload_of(blocks, range(40), 65536))
+        process.stdin.flush()
+        for _ in range(600):
+            if part.exists():
+                break
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert process.returncode == 128 + number and err.startswith(b"blockdiff: interrupted by")
+    assert not (tmp_path / "out").exists()
 
 
 # verify

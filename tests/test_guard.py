@@ -28,7 +28,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LAYERS = {
     "ground": "formats formats.* link",
     "decisions": "__init__ chain errors index manifest merge transport.base transport.destination",
-    "devices": "child codecs digests draft gate holders intake mysql mysqlaccount olddigests optionfile patch"
+    "devices": "child codecs digests draft gate holders intake moment mysql mysqlaccount olddigests optionfile parent patch"
     " pipeline placement proof push quiesce quiet reading readlock records serverfacts session site stamps store"
     " target transport.* trust",
     "use-cases": "backup catalogue cronlog dump foreign mysqllock restore verify",
@@ -204,7 +204,7 @@ def test_the_agent_is_pushed_whole_and_with_nothing_else():
         new = (ours(imported(MODULES[name])) | parents) - wanted
         wanted |= new
         todo += new
-    assert {name for name, _ in push.PUSHED} == wanted
+    assert {name for name, _ in push.PUSHED + push.SNAPSHOTS} == wanted
     assert len(push.PUSHED) == len(wanted)
 
 

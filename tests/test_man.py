@@ -27,14 +27,16 @@ ALWAYS = {
     "cronlog": {2, 3, 126, 127},  # others are its command's, 128 + n for a signal, too
 }
 DONE = {0, 2, 3, *INTERRUPTED}
-NO_SET = "it is about no set"
+NO_SET = dict.fromkeys(("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken"), "it is about no set")
+NO_SNAPSHOT = dict.fromkeys(
+    ("SnapshotRefused", "SnapshotOverflowed", "LockUnreachable", "LockNotGranted", "LockLost"), "it makes no snapshot"
+)
 # errors that are made in a module which a command imports, but not on its way; and why
 NEVER = {
     "blockdiff-backup": {"NoSuchVersion": "it builds on the version that NAME.ver names"},
-    **dict.fromkeys(
-        ("blockdiff-dump", "ssh-blockdiff-dump", "ssh-lvm-dump"),
-        dict.fromkeys(("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken"), NO_SET),
-    ),
+    "blockdiff-dump": NO_SET | NO_SNAPSHOT,
+    "ssh-blockdiff-dump": NO_SET | NO_SNAPSHOT,
+    "ssh-lvm-dump": NO_SET,
     "blockdiff-merge": dict.fromkeys(("SetLocked", "NoRoom"), "it does not write to the set"),
     "blockdiff-verify": dict.fromkeys(("SetLocked", "NoRoom", "TargetRefused", "TargetFailed"), "it writes nothing"),
     "blockdiff-list": {

@@ -1,6 +1,7 @@
 """The bookkeeping of blocks, against Python's own sets."""
 
 import hashlib
+import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ def spread(runs):
 
 def neat(runs):
     """Whether runs are in order, not empty and do not touch."""
-    return all(a < b for a, b in runs) and all(x[1] < y[0] for x, y in zip(runs, runs[1:], strict=False))
+    return all(a < b for a, b in runs) and all(x[1] < y[0] for x, y in itertools.pairwise(runs))
 
 
 @given(COUNTS, st.booleans(), st.lists(st.tuples(st.booleans(), RUNS)), RUNS)

@@ -32,16 +32,33 @@ def machine(tmp_path):
     environment = {"PATH": os.pathsep.join(path), "HOME": str(tmp_path), "TZ": "UTC"}
 
     def run(line):
-        moved = re.sub(rf"(?<![\w/.])({'|'.join(PLACES)})(?=/|$|\s)", rf"{tmp_path}\1", line)
-        return subprocess.run(["/bin/sh", "-c", moved], capture_output=True, text=True, env=environment, cwd=tmp_path)
+        words = ["/bin/sh", "-c", moved(line, tmp_path)]
+        return subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path)
 
     return tmp_path, run
 
 
 def cron_line(word):
     """Return the one cron job in which a word stands, without its time."""
-    (found,) = [match[1] for line in INDENTED if (match := CRON.fullmatch(line)) and word in line]
+    (found,) = [match[1] for line in INDENTED if (match := CRON.fullmatch(line)) and word in line.split()]
     return found
+
+
+def moved(line, root):
+    """Return a line with its folders below another root."""
+    return re.sub(rf"(?<![\w/.:])({'|'.join(PLACES)})(?=/|$|\s)", rf"{root}\1", line)
+
+
+def shown_log(word):
+    """Return the log that the README shows of a job with this word."""
+    (found,) = [text for _, text in FENCED if text.startswith("-" * 78) and word in text]
+    return found
+
+
+def timeless(log):
+    """Return the lines of a log without what differs from run to run."""
+    log = log.replace(f"] {socket.gethostname()} starting", "] backup01 starting")
+    return re.sub(r"^\[\w{3} \w{3} [ \d]\d [\d:]{8} \d{4}\]", "[TIME]", log, flags=re.M).splitlines()
 
 
 def script():
@@ -127,7 +144,7 @@ def test_the_script_goes_on_and_fails_at_its_end(machine):
         f"{root}/var/backup/fails {root}/srv/missing.img\n{root}/var/backup/warns {root}/srv/disk.img\n"
         f"{root}/var/backup/last {root}/srv/disk.img"  # no newline at the end
     )
-    done = run(cron_line("back-up-all"))
+    done = run(cron_line("/usr/local/sbin/back-up-all"))
     assert done.returncode == 1
     (line,) = [line for line in done.stdout.splitlines() if "failed, or with warnings:" in line]
     assert line.endswith(f": {root}/var/backup/fails(30) {root}/var/backup/warns(3)")
@@ -137,22 +154,16 @@ def test_the_script_goes_on_and_fails_at_its_end(machine):
     assert (root / "var/backup/last.ver").read_text() == "1\n"
 
     (root / "etc/back-up-all.list").write_text(f"{root}/var/backup/good {root}/srv/disk.img\n")
-    done = run(cron_line("back-up-all"))
+    done = run(cron_line("/usr/local/sbin/back-up-all"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_cron_line_logs_what_is_shown(machine):
     root, run = machine
-    done = run(cron_line("img.lock"))
+    done = run(cron_line("/var/backup/img"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    (shown,) = [text for _, text in FENCED if text.startswith("-" * 78)]
     log = (root / "var/log/backup.log").read_text().replace(str(root), "")
-    log = log.replace(f"] {socket.gethostname()} starting", "] backup01 starting")
-
-    def timeless(text):
-        return re.sub(r"^\[\w{3} \w{3} [ \d]\d [\d:]{8} \d{4}\]", "[TIME]", text, flags=re.M)
-
-    assert timeless(log) == timeless(shown)
+    assert timeless(log) == timeless(shown_log("disk.img"))
 
 
 def test_restoring_as_it_is_told(machine):
@@ -160,7 +171,7 @@ def test_restoring_as_it_is_told(machine):
     images = []
     for _ in range(3):
         images.append((root / "srv/disk.img").read_bytes())
-        assert run(cron_line("img.lock")).returncode == 0
+        assert run(cron_line("/var/backup/img")).returncode == 0
         (root / "srv/disk.img").write_bytes(b"changed" + images[-1][7:] + b"grown")
     restore = README.partition("## When the house has burnt")[2].partition("\n## ")[0]
     lines = re.findall(r"^    (.*)$", restore, re.M)
@@ -176,7 +187,7 @@ def test_restoring_as_it_is_told(machine):
 def test_the_crontab_of_2010_works(machine):
     root, run = machine
     for _ in range(2):
-        assert run(cron_line("blockdiff_backup")).returncode == 0
+        assert run(cron_line("blockdiff_dump")).returncode == 0
     assert sorted(path.name for path in (root / "var/backup").glob("old.*.gz")) == ["old.1.gz", "old.2.gz"]
     assert "command exited with code:0" in (root / "var/log/backup.log").read_text()
 

@@ -75,7 +75,7 @@ def mute(tmp_path):
 def test_the_server_before_the_hello(begun, mute, number):
     old = begun.files()
     with Launched("blockdiff-backup", begun.name, begun.source, env=mute) as run:
-        until(lambda: len(run.processes()) == 2)
+        until(lambda: run.has("sleep"))
         time.sleep(0.1)
         os.kill(run.pid, number)
         code, _, err = run.finish(30)
@@ -111,7 +111,7 @@ def reading(run, begun):
 @pytest.mark.parametrize("number", CODES, ids=named)
 def test_the_server_while_the_agent_reads(begun, number):
     old = begun.files()
-    begun.source.write_bytes(os.urandom(80 * BLOCK))
+    begun.source.write_bytes(os.urandom(40 * BLOCK))
     with Launched("blockdiff-backup", "--block-size", "64K", *SLOW, begun.name, begun.source) as run:
         until(lambda: run.agent() is not None)
         until(lambda: list(begun.folder.glob("*.gz.part")))
@@ -144,18 +144,15 @@ def test_the_agent_while_it_reads(begun, number):
 
 
 def test_silence_while_the_agent_reads(begun):
-    """A stopped agent is a host that hangs; when it wakes up again, it ends."""
+    """A stopped agent is a host that hangs."""
     old = begun.files()
     with Launched("blockdiff-backup", "--timeout", "2", *SLOW, begun.name, begun.source) as run:
         until(lambda: list(begun.folder.glob("*.gz.part")))
-        agent = run.agent()
-        os.kill(agent, signal.SIGSTOP)
+        os.kill(run.agent(), signal.SIGSTOP)
         code, out, err = run.finish(30)
         assert (code, out) == (SILENT, "")
         assert "nothing was heard from localhost for 2 seconds" in err[-1]
         assert begun.files() == old
-        if agent in run.processes():
-            os.kill(agent, signal.SIGCONT)
         settle(begun, run)
 
 
@@ -190,12 +187,19 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize("number", CODES, ids=named)
-@pytest.mark.parametrize("call, count", POINTS, ids=[f"{call}-{count}" for call, count in POINTS])
+@pytest.mark.parametrize(
+    "call, count, number",
+    [
+        pytest.param(call, count, number, id=f"{call}-{count}-{named(number)}")
+        for call, count in POINTS
+        for number in CODES
+        if number in (signal.SIGKILL, signal.SIGTERM) or (call, count) == ("rename", 3)
+    ],
+)
 def test_the_server_while_it_publishes(begun, tmp_path, call, count, number):
     needs("strace")
     trace = tmp_path / "trace"
-    strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", trace, "-e", f"trace={call}"]
+    strace = ["strace", "-qq", "-o", trace, "-e", f"trace={call}"]
     old = begun.files()
     before = [*strace, "-e", f"inject={call}:signal={named(number)}:when={count}"]
     with Launched("blockdiff-backup", begun.name, begun.source, before=before) as run:
@@ -218,7 +222,7 @@ def test_the_agent_when_all_is_said(begun, tmp_path, number):
     """It has sent its END: the version is good, whatever becomes of the agent."""
     needs("strace")
     # the server waits a second before it looks at the agent's end
-    strace = ["strace", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=rename"]
+    strace = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=rename"]
     before = [*strace, "-e", "inject=rename:delay_enter=300000:when=1"]
     with Launched("blockdiff-backup", begun.name, begun.source, before=before) as run:
         until(lambda: list(begun.folder.glob("*.json.part")))
@@ -248,9 +252,11 @@ def test_a_version_at_once_after_every_kind_of_death(begun):
             if victim is not None and run.poll() is None:
                 os.kill(victim, number)
             code, _, err = run.finish(30)
-            # a signal may come before the program can take it: then it ends of it, as any program
-            assert code in (0, 3, AGENT_DIED, CODES[number], -number), (number, err)
-            if number != signal.SIGINT or code != -number:  # python's own words for an early ^C
+            if not any(line.startswith("running: ") for line in err):
+                assert code  # it was still python's start, whose words these are
+                continue
+            assert code in (0, 3, AGENT_DIED, CODES[number]), (number, err)
+            if code != AGENT_DIED:  # else its last words are there, perhaps those of python's start
                 told(code, err)
             if code in (0, 3):
                 assert begun.newest() not in begun.versions

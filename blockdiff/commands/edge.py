@@ -14,9 +14,13 @@ from blockdiff.errors import BlockdiffError, Interrupted
 _ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def _deaf(number: int, frame: FrameType | None) -> None:
+    """Take a signal that has nothing to say any more; SIG_IGN would have Python complain of one under way."""
+
+
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     for other in _ASKED:  # cleaning up is bounded; a second ^C must not cut it short
-        signal.signal(other, signal.SIG_IGN)
+        signal.signal(other, _deaf)
     raise Interrupted(signal.Signals(number).name, 128 + number)
 
 

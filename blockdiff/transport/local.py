@@ -97,16 +97,17 @@ class LocalTransport:
         return self._diagnostics.text()
 
     def close(self) -> None:
-        with self._mutex:
+        with self._mutex:  # to the end: who comes second may be about to exit, and the command must know by then
             if self._closed:
                 return
             self._closed = True
-        os.eventfd_write(self._bell, 1)
-        with self._writing:
-            self._stdin.close()  # the end of its input asks the command to end, too
-        with self._reading:
-            self._stdout.close()
-        self._signal(signal.SIGTERM)
+            os.eventfd_write(self._bell, 1)
+            with self._writing:
+                self._stdin.close()  # the end of its input asks the command to end, too
+            with self._reading:
+                self._stdout.close()
+            self._signal(signal.SIGTERM)
+            self._signal(signal.SIGCONT)  # a stopped one could not take it
         threading.Thread(target=self._bury, name=f"end of {self.host}", daemon=True).start()
 
     def _bury(self) -> None:

@@ -1,0 +1,1 @@
+"""Whole commands measured against other tools, in one run on one machine: `make bench`."""
