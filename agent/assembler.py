@@ -39,6 +39,8 @@ def load(stream):
         exec(compile(source, filename, "exec"), module.__dict__)
 
 
+if sys.version_info < (3, 6):
+    sys.exit(96)
 try:
     load(stdin)  # noqa: F821 (the stub's)
     sys.modules["agent.main"].main()

@@ -8,7 +8,7 @@ room is reckoned and the first sync is done before it.
 import os
 import threading
 
-from . import custody, lvm, room, sweep
+from . import application, custody, lvm, room, sweep
 from .errors import AgentError
 from .program import Runner
 
@@ -67,7 +67,7 @@ class Held:
             "kind": self._volume.kind,
             "lv_uuid": self._volume.uuid,
             "snapshot": {"name": self._snapshot.name, "size": self._begin.size, "fill": self._begin.fill},
-            "holds": None if places is None else _holds(self._volume, places),
+            "holds": None if places is None else application.holds(self._volume.path, places),
         }
 
     def _beat_while(self):
@@ -135,19 +135,3 @@ def clear(ended, say):
     """Remove what a run that is over left here; `say` takes what was done."""
     for note in sweep.sweep(Runner(say), ended=(ended,)):
         say(note)
-
-
-def _holds(volume, places):
-    """Tell whether the application that was locked runs on this host and has all its data on this volume.
-
-    Its pid file must be here and name a process that lives, and every folder must lie on the
-    volume's own file system.
-    """
-    try:
-        with open(places["pid_file"]) as file:
-            os.kill(int(file.read(32)), 0)
-        device = os.stat(volume.path).st_rdev
-        folders = places["directories"]
-        return bool(folders) and all(os.stat(folder).st_dev == device for folder in folders)
-    except (OSError, ValueError):
-        return False

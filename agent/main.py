@@ -55,9 +55,8 @@ class _Finish:
 
     def dead(self, why):
         """Wake the main thread, which may be blocked in a write; if that fails, end without it."""
-        if self.done:
-            return
-        os.kill(os.getpid(), signal.SIGTERM)
+        if not self.done:
+            os.kill(os.getpid(), signal.SIGTERM)
         timer = threading.Timer(20, os._exit, (_EXIT_LOST,))
         timer.daemon = True
         timer.start()
@@ -68,9 +67,12 @@ def main():
 
     asked = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
+    def deaf(number, frame):
+        """Take a signal that has nothing to say any more; SIG_IGN would have Python complain of one under way."""
+
     def end(number, frame):
         for other in asked:  # what is under way now is the cleaning up
-            signal.signal(other, signal.SIG_IGN)
+            signal.signal(other, deaf)
         raise _Ended(number)
 
     for number in asked:
@@ -85,7 +87,8 @@ def main():
         link = Link(lambda size: os.read(wire_in, size), write, _HELLO_TIMEOUT_S, finish.dead)
         status = _serve(link, finish)
     except (_Ended, LinkClosed, LinkSilent, OSError) as error:
-        sys.stderr.write("blockdiff agent: ended early: %s\n" % (error or "signal"))
+        if not finish.done:
+            sys.stderr.write("blockdiff agent: ended early: %s\n" % (error or "signal"))
     except FormatError as error:
         sys.stderr.write("blockdiff agent: the server broke the protocol: %s\n" % error)
     except Exception:
@@ -132,15 +135,20 @@ def _serve(link, finish):
     link.set_timeout(max(1.0, float(request["timeout_s"])))
     try:
         if request["ended"] is not None:
-            _clear(link, request["ended"])
+            _clear(link, request["ended"], finish)
         else:
-            _read_volume(link, request)
+            _read_volume(link, request, finish)
         status = 0
     except AgentError as error:
-        link.send(messages.FAILED, messages.encode_talk({"error": error.error, "args": [str(a) for a in error.args]}))
+        _say_last(link, finish, messages.FAILED, {"error": error.error, "args": [str(a) for a in error.args]})
         status = _EXIT_FAILED
-    finish.done = True
     return status
+
+
+def _say_last(link, finish, kind, value):
+    """Send what nothing follows; the server may end the connection as soon as it has it."""
+    finish.done = True
+    link.send(kind, messages.encode_talk(value))
 
 
 class _OldDigests:
@@ -188,11 +196,11 @@ def _say(link):
     return say
 
 
-def _clear(link, ended):
+def _clear(link, ended, finish):
     from . import image
 
     image.clear(ended, _say(link))
-    link.send(messages.LEFT, messages.encode_talk({"remains": None}))
+    _say_last(link, finish, messages.LEFT, {"remains": None})
 
 
 def _image(link, request):
@@ -218,7 +226,9 @@ def _image(link, request):
             raise FormatError("expected the moment of the snapshot, got frame %d" % kind)
         places = messages.decode_talk(payload, places=(dict, type(None)))["places"]
         if places is not None:
-            places = messages.check(places, pid_file=str, directories=list)
+            places = messages.check(
+                places, pid_file=str, directories=list, hostname=(str, type(None)), client_port=(int, type(None))
+            )
         found.take(places)
     except BaseException:
         found.remove()
@@ -226,7 +236,7 @@ def _image(link, request):
     return found, found.path
 
 
-def _read_volume(link, request):
+def _read_volume(link, request, finish):
     block_size = check_block_size(request["block_size"])
     digester = native.digester(request["digest"])
     if digester is None or request["digest"] not in ("md5", "xxh128"):
@@ -252,10 +262,14 @@ def _read_volume(link, request):
                 }
             ),
         )
-    finally:
-        if held is not None:
-            remains = held.remove()
-    link.send(messages.LEFT, messages.encode_talk({"remains": remains}))
+    except BaseException:
+        remains = held.remove() if held is not None else None
+        if remains is not None:  # what is said last is why nothing came of it
+            _say(link)(remains)
+        raise
+    if held is not None:
+        remains = held.remove()
+    _say_last(link, finish, messages.LEFT, {"remains": remains})
 
 
 def _scan(link, request, held, path, block_size, digester, other):

@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from blockdiff import __version__, codecs, intake, manifest, moment, parent, push, trust
+from blockdiff import __version__, codecs, intake, manifest, moment, parent, push, remains, trust
 from blockdiff.draft import Draft
-from blockdiff.errors import AgentDied, BlockdiffError, HostSilent, HostUnreachable, ProtocolBroken
+from blockdiff.errors import BlockdiffError
 from blockdiff.olddigests import OldDigests
 from blockdiff.parent import Log
 from blockdiff.session import Opened, Session
@@ -27,7 +27,6 @@ from blockdiff.transport.base import Transport
 
 DEFAULT_BLOCK_SIZE = 64 * 1024  # bytes
 DEFAULT_TIMEOUT_S = 120.0
-_SWEEP_TIMEOUT_S = 30.0
 
 AUTO, MUST, NONE = "auto", "must", "none"  # whether to snapshot a source
 
@@ -132,6 +131,8 @@ def run_all(
         facts = moment.snapshots(
             [run.session for run in runs if run.waits], [run.session for run in runs if not run.waits], quiet
         )
+        if facts is not None:
+            note(f"the lock was held for {facts['held_s']} s")
         for each in runs:
             each.see()
         results: list[Outcome | BlockdiffError] = []
@@ -177,7 +178,7 @@ class _Run:
 
     def _hear(self, line: str) -> None:
         """Take a line of the agent's; what its sweep could not settle is for a person."""
-        if line.startswith(("cannot ", "looks like")) or " looks like " in line or "left alone" in line:
+        if remains.concerns(line):
             self._caution(line)
         else:
             self._note(line)
@@ -203,11 +204,11 @@ class _Run:
         self._told = self._old_md5 if self._terms["told"] == "md5" else self._old_xxh
         self.waits = self.session.ask(self._request())
 
-    def _request(self, ended: str | None = None) -> dict[str, Any]:
+    def _request(self) -> dict[str, Any]:
         wanted = self._wanted
         place = os.path.abspath(self._store.name)
         return {
-            "ended": ended,
+            "ended": None,
             "path": wanted.path,
             "block_size": self._block_size,
             "digest": self._terms["told"],
@@ -341,13 +342,8 @@ class _Run:
 
     def failed(self, error: BaseException) -> None:
         """After a lost connection look once whether a snapshot of this run is still there, and remove it."""
-        if not self.waits or not isinstance(error, HostSilent | AgentDied | HostUnreachable | ProtocolBroken):
+        if not self.waits or not isinstance(error, remains.LOST):
             return
         self.waits = False
         self.session.close()
-        try:
-            timeout_s = min(self._wanted.timeout_s, _SWEEP_TIMEOUT_S)
-            with Session(self._job.connect(), timeout_s, snapshots=True, note=self._note) as session:
-                session.ask(self._request(ended=self._run_id))
-        except (BlockdiffError, OSError) as again:
-            self._note(f"cannot look for the snapshot of this run: {again}; its own supervisor removes it")
+        remains.clear(self._job.connect, self._request(), self._run_id, self._wanted.timeout_s, self._note)

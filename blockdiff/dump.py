@@ -11,9 +11,9 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
-from blockdiff import backup, codecs, intake, moment
+from blockdiff import backup, codecs, intake, moment, remains
 from blockdiff.backup import Wanted
 from blockdiff.errors import BlockSizeDiffers, NotOurFormat, StoreFailed, TornFile
 from blockdiff.formats import FormatError, TornError, digestfile
@@ -141,44 +141,60 @@ def run(
             raise BlockSizeDiffers(old[1] if old else "", parent.block_size, wanted.block_size)
         block_size = parent.block_size if parent else wanted.block_size or wanted.default_block_size
         snapshots = wanted.snapshot != backup.NONE
-        with Session(connect(), wanted.timeout_s, snapshots=snapshots, note=note) as session:
-            told = "md5" if parent is not None else session.hello.digest
-            waits = session.ask(
-                {
-                    "ended": None,
-                    "snapshot": {
-                        "size": wanted.snapshot_size,
-                        "set": "dump",
-                        "run": uuid.uuid4().hex,
-                        "must": wanted.snapshot == backup.MUST,
-                    }
-                    if snapshots
-                    else None,
-                    "path": wanted.path,
-                    "block_size": block_size,
-                    "digest": told,
-                    "others": False,
-                    "old": parent.digests.count if parent else None,
-                    "compress": wanted.pack_wire,
-                    "jobs": wanted.jobs,
-                    "bwlimit": wanted.bwlimit,
-                    "timeout_s": wanted.timeout_s,
-                }
-            )
-            moment.snapshots([session] if waits else [], [] if waits else [session], quiet)
-            size = session.opened(block_size).size
-            if parent is not None:
-                session.feed(parent.digests)
-            codec = codecs.BY_SUFFIX[wanted.suffix]
-            writer = _DumpWriter(payload, digests, codec, block_size)
-            try:
-                terms = intake.Terms(size, block_size, told, others=False, keep_xxh=parent is None)
-                work = intake.Intake(session, writer, codec, terms, parent.digests if parent else None)
-                totals = work.run(max(1, wanted.jobs or cores))
-                writer.finish()
-            except BaseException:
-                writer.abort()
-                raise
-            for line in session.finish():
-                warn(line)
-            return totals
+        run_id = uuid.uuid4().hex
+
+        def hear(line: str) -> None:
+            (warn if remains.concerns(line) else note)(line)
+
+        waits = False
+        request: dict[str, Any] = {}
+        try:
+            with Session(connect(), wanted.timeout_s, snapshots=snapshots, note=hear) as session:
+                told = "md5" if parent is not None else session.hello.digest
+                request = _request(wanted, block_size, told, parent.digests.count if parent else None, run_id)
+                waits = session.ask(request)
+                moment.snapshots([session] if waits else [], [] if waits else [session], quiet)
+                size = session.opened(block_size).size
+                if parent is not None:
+                    session.feed(parent.digests)
+                codec = codecs.BY_SUFFIX[wanted.suffix]
+                writer = _DumpWriter(payload, digests, codec, block_size)
+                try:
+                    terms = intake.Terms(size, block_size, told, others=False, keep_xxh=parent is None)
+                    work = intake.Intake(session, writer, codec, terms, parent.digests if parent else None)
+                    totals = work.run(max(1, wanted.jobs or cores))
+                    writer.finish()
+                except BaseException:
+                    writer.abort()
+                    raise
+                for line in session.finish():
+                    warn(line)
+                return totals
+        except remains.LOST:
+            if waits:
+                remains.clear(connect, request, run_id, wanted.timeout_s, note)
+            raise
+
+
+def _request(wanted: Wanted, block_size: int, told: str, old: int | None, run_id: str) -> dict[str, Any]:
+    """Return what is asked of the agent; `old`: how many digests the parent has."""
+    return {
+        "ended": None,
+        "snapshot": None
+        if wanted.snapshot == backup.NONE
+        else {
+            "size": wanted.snapshot_size,
+            "set": "dump",
+            "run": run_id,
+            "must": wanted.snapshot == backup.MUST,
+        },
+        "path": wanted.path,
+        "block_size": block_size,
+        "digest": told,
+        "others": False,
+        "old": old,
+        "compress": wanted.pack_wire,
+        "jobs": wanted.jobs,
+        "bwlimit": wanted.bwlimit,
+        "timeout_s": wanted.timeout_s,
+    }

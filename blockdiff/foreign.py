@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,10 +70,12 @@ def run(
             parts[name] = store.part(parent.number, name)
             held.callback(parts[name].discard)
         _execute(store, parent.version, words, environment, parts[suffix], parts[".md5"])
+        for part in parts.values():
+            part.close()
+            _await_writers(part.path, words[0])
         version, totals = _prove(store, parent, suffix)
         for part in parts.values():
             part.take_over()
-            part.close()
         size = totals["size"]
         value: dict[str, Any] = {
             "format": manifest.FORMAT,
@@ -138,7 +141,10 @@ def _execute(
         else:
             actions.append((os.POSIX_SPAWN_CLOSE, _OLD))
         try:
-            child = os.posix_spawnp(words[0], list(words), dict(environment), file_actions=actions, setpgroup=0)
+            child = os.posix_spawnp(
+                words[0], list(words), dict(environment), file_actions=actions, setpgroup=0,
+                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # python has these ignored; others count on them
+            )  # fmt: skip
         except OSError as error:
             raise CommandFailed(words[0], error.strerror) from None
         try:
@@ -153,10 +159,29 @@ def _execute(
         raise CommandFailed(words[0], f"it exited with code {code}")
 
 
+def _await_writers(path: str, name: str) -> None:
+    """Wait until nobody can write to a file any more: a command may end before all that it started has.
+
+    A read lease is granted only then, fcntl(2); where there are no leases, the command's end must do.
+    Raises CommandFailed if somebody stays.
+    """
+    until = time.monotonic() + _GRACE_S
+    with open(path, "rb") as file:
+        while True:
+            try:
+                fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+                fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+                return
+            except OSError as error:
+                if error.errno != errno.EAGAIN:
+                    return
+            if time.monotonic() > until:
+                raise CommandFailed(name, "it ended, but something that it started still has its output open")
+            time.sleep(0.05)
+
+
 def _end(child: int) -> None:
     """End a command and what it started; it has a group of its own."""
-    import time
-
     for number, wait_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, number)
@@ -201,7 +226,7 @@ def _prove(store: Store, parent: parents.Parent, suffix: str) -> tuple[Version, 
         except (FormatError, OSError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO):
                 raise
-            raise TornFile(diff_path, error) from None
+            raise TornFile("what came on standard output", error) from None
     if totals["size"] is None and parent.version is not None and parent.version.count == count:
         totals["size"] = parent.version.size
     return version, totals

@@ -46,7 +46,13 @@ def _places(facts: dict[str, Any]) -> dict[str, Any] | None:
     pid_file, directories = facts.get("pid_file"), facts.get("directories")
     if not isinstance(pid_file, str) or not isinstance(directories, list) or len(directories) > 64:
         return None
-    return {"pid_file": pid_file, "directories": [str(directory) for directory in directories]}
+    hostname, port = facts.get("hostname"), facts.get("client_port")
+    return {
+        "pid_file": pid_file,
+        "directories": [str(directory) for directory in directories],
+        "hostname": hostname if isinstance(hostname, str) else None,
+        "client_port": port if isinstance(port, int) and 0 < port < 1 << 16 else None,
+    }
 
 
 def _clean(value: Any) -> Any:

@@ -35,13 +35,14 @@ SNAPSHOTS = (  # and these, where a snapshot may be wanted
     ("agent.sweep", "agent/sweep.py"),
     ("agent.supervisor", "agent/supervisor.py"),
     ("agent.custody", "agent/custody.py"),
+    ("agent.application", "agent/application.py"),
     ("agent.image", "agent/image.py"),
 )
 PYTHONS = ("python3", "/usr/libexec/platform-python", "/usr/bin/python3")  # tried in this order
-# -E -s -S: no modules of the environment's, the user's or the site's; -B: no .pyc files written.
-# (-I is no option of Python 2, which must live to say that it is too old.)
-FLAGS = ("-E", "-s", "-S", "-B")
+# -I: no modules of the current folder, the user's or the environment's; -S: no site's; -B: no .pyc files written
+FLAGS = ("-I", "-S", "-B")
 NO_PYTHON = frozenset((96, 97, 126, 127))  # exit codes that mean no usable python
+TOO_OLD = (2, "nknown option: -I")  # exit code and last words of a python that is older than -I, such as 2.7
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 
 
@@ -55,16 +56,17 @@ def source(file: str) -> bytes:
 
 
 def stub() -> str:
-    """Return the program for `python3 -c`; any python can read it.
-
-    It looks for no module in the current folder, which -c would else do first.
-    """
+    """Return the program for `python3 -c`; any python can read it."""
     size = len(source("agent/assembler.py"))
     return (
-        "import sys;sys.version_info<(3,6)and sys.exit(96);sys.path[:]=[p for p in sys.path if p];"
-        "import os;stdin=os.fdopen(0,'rb',closefd=False);"
+        "import os,sys;stdin=os.fdopen(0,'rb',closefd=False);"
         f"exec(compile(stdin.read({size}),'<pushed:assembler>','exec'));sys.exit(98)"
     )
+
+
+def no_python(status: int | None, last_words: str) -> bool:
+    """Tell whether a command that ended so, before there was an agent, found no python that will do."""
+    return status in NO_PYTHON or (status == TOO_OLD[0] and TOO_OLD[1] in last_words)
 
 
 def shell_command(python: str | None = None, sudo: bool = False, prefix: str = "") -> str:

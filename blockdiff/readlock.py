@@ -96,7 +96,7 @@ class ReadLock:
         """Wait for a quiet moment, lock, and return the facts.
 
         Keys: method, waited_s, lock_wait_s (the part of it in which others may have waited),
-        and those of serverfacts. Raises LockUnreachable, LockNotGranted or LockLost.
+        client_port, and those of serverfacts. Raises LockUnreachable, LockNotGranted or LockLost.
         """
         begun = self._clock()
         session = Session(self._account, answer_s=self._answer_s())
@@ -109,6 +109,7 @@ class ReadLock:
                 method = choose(
                     method, version=session.version, mariadb=session.mariadb, release=session.release
                 )
+            port = serverfacts.client_port(session)
             session.set(wait_timeout=IDLE_S)
             self._wait_for_quiet(session)
         except (ServerGone, ServerRefused) as error:
@@ -119,6 +120,7 @@ class ReadLock:
         self._granted = self._clock()
         facts = {
             **facts,
+            "client_port": port,
             "method": method.name,
             "waited_s": round(self._granted - begun, 3),
             "lock_wait_s": round(self._granted - asked, 3),

@@ -77,6 +77,15 @@ def position(session: Session) -> tuple[dict[str, Any], list[str]]:
     return {"binlog": binlog, "gtid": gtid}, warnings
 
 
+def client_port(session: Session) -> int | None:
+    """Return our port of this connection as the server sees it; None through its socket."""
+    for row in session.rows("SHOW PROCESSLIST"):
+        if int(row["id"]) == session.id:
+            port = str(row["host"]).rpartition(":")[2]
+            return int(port) if port.isdecimal() else None
+    return None
+
+
 def uptime_s(session: Session) -> float:
     """Return for how many seconds the server has been running."""
     return float(session.rows("SHOW GLOBAL STATUS LIKE 'Uptime'")[0]["value"])

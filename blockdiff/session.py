@@ -168,7 +168,7 @@ class Session:
         """Return what to say when the agent is gone without a word over the wire."""
         status = self._transport.wait(_END_WAIT_S)
         last = self._transport.diagnostics()
-        if status in push.NO_PYTHON:
+        if push.no_python(status, last):
             return NoPython(self.host, ", ".join(push.PYTHONS), hint=f"it said: {last}" if last else "")
         if last.startswith("sudo:"):
             return HostRefused(self.host, last, hint="let the user run python with sudo and without a password")

@@ -15,7 +15,7 @@ def files():
     sys.path.insert(0, str(ROOT))
     from blockdiff import push
 
-    pushed = {ROOT / file for _, file in push.PUSHED}
+    pushed = {ROOT / file for _, file in push.PUSHED + push.SNAPSHOTS}
     return sorted(pushed | set((ROOT / "agent").glob("*.py")) | set((ROOT / "blockdiff/formats").glob("*.py")))
 
 

@@ -8,9 +8,7 @@ import re
 
 ROOT = pathlib.Path(__file__).parent.parent
 MAN = ROOT / "man"
-_MACROS = frozenset(
-    "Ar Bd Bl Cm Ed El Em Ev Fl It Li Nd Nm No Ns Oc Oo Op Pa Pp Pq Ql Qq Sh Ss Sx Ta Vt Xc Xo Xr Dq Dl".split()
-)
+_MACROS = frozenset(re.findall("..", "ArBdBlCmDlDqEdElEmEvFlItLiNdNmNoNsOcOoOpPaPcPoPpPqQlQqShSsSxTaVtXcXoXr"))
 _PUNCTUATION = frozenset(",.;:()|[]")
 
 
@@ -28,7 +26,8 @@ class Page:
 
     def section(self, title):
         """Return the lines of a section or subsection, up to the next heading of its kind or above."""
-        starts = [n for n, line in enumerate(self.lines) if re.match(r"\.S[sh] ", line) and _title(line) == title.lower()]
+        heading = re.compile(r'\.S[sh] "?' + re.escape(title) + '"?', re.I)
+        starts = [n for n, line in enumerate(self.lines) if heading.fullmatch(line)]
         assert len(starts) == 1, f'{self.name}: "{title}" is there {len(starts)} times'
         begin = starts[0]
         ends = r"\.Sh " if self.lines[begin].startswith(".Sh") else r"\.S[sh] "
@@ -107,7 +106,3 @@ def arguments(line, macro):
         elif current == macro and word not in _PUNCTUATION:
             found.append(word.strip('"'))
     return found
-
-
-def _title(line):
-    return line[4:].strip().strip('"').lower()

@@ -11,6 +11,7 @@ import sys
 import click
 import pytest
 import raising
+from conftest import OURS
 from mdoc import MAN, ROOT, Page, codes, flags, items, plain
 
 from blockdiff.commands import programs
@@ -27,7 +28,9 @@ ALWAYS = {
     "cronlog": {2, 3, 126, 127},  # others are its command's, 128 + n for a signal, too
 }
 DONE = {0, 2, 3, *INTERRUPTED}
-NO_SET = dict.fromkeys(("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken"), "it is about no set")
+NO_SET = dict.fromkeys(
+    ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken"), "it is about no set"
+)
 NO_SNAPSHOT = dict.fromkeys(
     ("SnapshotRefused", "SnapshotOverflowed", "LockUnreachable", "LockNotGranted", "LockLost"), "it makes no snapshot"
 )
@@ -179,10 +182,11 @@ def test_sections_that_the_sources_cite_exist():
 # examples
 
 
-def shell(text, folder, **environment):
+def shell(text, folder):
     """Run lines of a page as a shell does, in a folder."""
-    path = os.pathsep.join((str(ROOT / "bin"), os.path.dirname(sys.executable), os.environ["PATH"]))
-    environment = {**os.environ, "PATH": path, "HOME": str(folder), "XDG_STATE_HOME": str(folder / "state"), **environment}
+    environment = {name: value for name, value in os.environ.items() if name not in OURS}
+    environment["PATH"] = os.pathsep.join((str(ROOT / "bin"), os.path.dirname(sys.executable), os.environ["PATH"]))
+    environment |= {"HOME": str(folder), "XDG_STATE_HOME": str(folder / "state")}
     return subprocess.run(
         ["sh", "-euc", text], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

@@ -37,7 +37,7 @@ def dump(data):
 
 
 def test_the_example_is_what_is_written(run, tmp_path):
-    shown, patch_py, loop = FORMATS.literal_blocks("EXAMPLES")
+    shown = FORMATS.literal_blocks("EXAMPLES")[0]
     make, backup, *rest = re.split(r"^\$ ", shown, flags=re.M)[1:]
     subprocess.run(["sh", "-ec", make], cwd=tmp_path, check=True)
     program, *arguments = backup.split()
@@ -198,7 +198,8 @@ def told_kinds():
     found = {}
     for head, lines in items(PROTOCOL.section("Messages")):
         name, number, _ = re.fullmatch(r"Cm (\w+) Pq (\d+) , (agent|server|both)", head).groups()
-        found[name] = int(number), {w for line in lines for w in re.findall(r"[a-z_]+", line) if line.startswith(".Cm")}
+        keys_told = [line for line in lines if line.startswith(".Cm")]
+        found[name] = int(number), {word for line in keys_told for word in re.findall(r"[a-z_]+", line)}
     return found
 
 
@@ -229,7 +230,7 @@ def test_the_bundle_is_as_told(wire):
 
 def test_what_is_said_has_the_keys_that_are_told(wire):
     _, talk = wire
-    told = {number: marked for number, marked in told_kinds().values()}
+    told = dict(told_kinds().values())
     told[messages.END] = PROTOCOL.marked("END")
     seen = {}
     for kind, payload in talk:

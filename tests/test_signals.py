@@ -37,6 +37,16 @@ def begun(tmp_path):
     return found
 
 
+@pytest.fixture(autouse=True)
+def unprotected():
+    """Whoever started the tests with nohup or in the background has them, and what they start, ignore some."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in ASKED if number != signal.SIGINT}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def settle(begun, run, kept=False):
     """Nothing of the run lives on; the state is the old or the new one; the next run succeeds."""
     assert run.gone()
@@ -102,10 +112,10 @@ def test_silence_before_the_hello(begun, mute):
 # while the volume is read
 
 
-def reading(run, begun):
-    """Whether the agent has sent something of the volume that was stored, and is not done."""
-    parts = [path for path in begun.folder.glob("*.gz.part") if path.stat().st_size > 24]
-    return bool(parts) and run.agent() is not None
+def reading(begun):
+    """Wait until the agent reads, and the files for what it sends are open."""
+    until(lambda: list(begun.folder.glob("*.idx.part")))
+    time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", CODES, ids=named)
@@ -113,8 +123,7 @@ def test_the_server_while_the_agent_reads(begun, number):
     old = begun.files()
     begun.source.write_bytes(os.urandom(40 * BLOCK))
     with Launched("blockdiff-backup", "--block-size", "64K", *SLOW, begun.name, begun.source) as run:
-        until(lambda: run.agent() is not None)
-        until(lambda: list(begun.folder.glob("*.gz.part")))
+        reading(begun)
         agent = run.agent()
         os.kill(run.pid, number)
         code, out, err = run.finish(30)
@@ -133,7 +142,7 @@ def test_the_server_while_the_agent_reads(begun, number):
 def test_the_agent_while_it_reads(begun, number):
     old = begun.files()
     with Launched("blockdiff-backup", *SLOW, begun.name, begun.source) as run:
-        until(lambda: list(begun.folder.glob("*.gz.part")))
+        reading(begun)
         os.kill(run.agent(), number)
         code, out, err = run.finish(30)
         assert (code, out) == (AGENT_DIED, "")
@@ -147,7 +156,7 @@ def test_silence_while_the_agent_reads(begun):
     """A stopped agent is a host that hangs."""
     old = begun.files()
     with Launched("blockdiff-backup", "--timeout", "2", *SLOW, begun.name, begun.source) as run:
-        until(lambda: list(begun.folder.glob("*.gz.part")))
+        reading(begun)
         os.kill(run.agent(), signal.SIGSTOP)
         code, out, err = run.finish(30)
         assert (code, out) == (SILENT, "")
@@ -160,7 +169,7 @@ def test_a_server_that_is_stopped_for_longer_than_the_timeout(begun):
     """The agent gives up on it; when it goes on, it finds that out."""
     old = begun.files()
     with Launched("blockdiff-backup", "--timeout", "2", *SLOW, begun.name, begun.source) as run:
-        until(lambda: list(begun.folder.glob("*.gz.part")))
+        reading(begun)
         agent = run.agent()
         os.kill(run.pid, signal.SIGSTOP)
         # a zombie until the server looks after it
@@ -267,7 +276,7 @@ def test_a_version_at_once_after_every_kind_of_death(begun):
 def test_a_second_signal_does_not_cut_the_cleaning_up_short(begun):
     old = begun.files()
     with Launched("blockdiff-backup", *SLOW, begun.name, begun.source) as run:
-        until(lambda: list(begun.folder.glob("*.gz.part")))
+        reading(begun)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGINT):
             if run.poll() is None:
                 os.kill(run.pid, number)
@@ -281,7 +290,7 @@ def test_a_second_signal_does_not_cut_the_cleaning_up_short(begun):
 def test_a_hangup_that_nohup_keeps_away(begun):
     needs("nohup")
     with Launched("blockdiff-backup", *SLOW, begun.name, begun.source, before=["nohup"]) as run:
-        until(lambda: list(begun.folder.glob("*.gz.part")))
+        reading(begun)
         os.kill(run.pid, signal.SIGHUP)
         assert run.finish(30)[0] == 0
         settle(begun, run)

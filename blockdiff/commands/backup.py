@@ -68,7 +68,7 @@ class _Command(click.Command):
         values = {
             name: parameter.nargs
             for parameter in self.params
-            if isinstance(parameter, click.Option) and not parameter.is_flag and not parameter.flag_value
+            if isinstance(parameter, click.Option) and not parameter.is_flag
             for name in parameter.opts
         }
         own, words = split(args, values, always_command=ctx.info_name == "blockdiff_backup")

@@ -5,6 +5,7 @@ them means plain.  Their default block sizes are the original's, not blockdiff-b
 """
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from blockdiff.transport.destination import Destination, parse_host_argument
 
 DUMP, SSH_DUMP, LVM_DUMP = "blockdiff-dump", "ssh-blockdiff-dump", "ssh-lvm-dump"
 _DEFAULT_BLOCK_SIZES = {DUMP: 16 * 1024, SSH_DUMP: 16 * 1024, LVM_DUMP: 1024 * 1024}  # bytes
+_HOST_WORDS = re.compile(r"-[^-\s]\S*\s")  # none of our short options takes a value
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,18 @@ def options(function: reaching.F) -> reaching.F:
     return function
 
 
+class HostCommand(click.Command):
+    """A command with a host argument, which may begin with options of ssh: "-p 2222 root@db00", in one word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _hide_host_words(args))
+
+
+def _hide_host_words(words: Sequence[str]) -> list[str]:
+    """Put a blank before words that are options of ssh and a host, so that they are no options of ours."""
+    return [f" {word}" if _HOST_WORDS.match(word) else word for word in words]
+
+
 def line(program: str, suffix: str | None, block_size: int | None, operands: Sequence[str]) -> DumpLine:
     """Build it from what was parsed.  Raises click.UsageError."""
     words = list(operands)
@@ -78,6 +92,6 @@ def _composed(**parameters: Any) -> None:
 
 def parse(program: str, words: Sequence[str]) -> DumpLine:
     """Parse the words behind a known command's name.  Raises click.UsageError."""
-    context = _composed.make_context(program, list(words))
+    context = _composed.make_context(program, list(words) if program == DUMP else _hide_host_words(words))
     found = context.params
     return line(program, found["suffix"], found["block_size"], found["operands"])

@@ -7,7 +7,7 @@ import click
 from blockdiff.commands import dump, dumpline, reaching
 
 
-@click.command()
+@click.command(cls=dumpline.HostCommand)
 @dumpline.options
 @dump.stream_options
 @reaching.options

@@ -1,0 +1,96 @@
+"""PostgreSQL from a snapshot that no lock was held for: it recovers, as after a power cut."""
+
+import pathlib
+import re
+
+import pytest
+
+from .conftest import unavailable
+from .copies import MOUNTED, mounted
+from .runs import manifest, run, snapshots
+
+pytestmark = pytest.mark.lab
+HOME = "/var/lib/postgresql"
+SOURCE = "root@db00:/dev/vg0/postgres"
+PROGRAMS = "/usr/lib/postgresql/*/bin"
+OPTIONS = (
+    "-c listen_addresses= -c unix_socket_directories=/tmp -c shared_buffers=16MB -c max_connections=20"
+    " -c max_wal_size=32MB -c min_wal_size=8MB"
+)
+
+
+class Server:
+    """PostgreSQL in the guest, as its own user, without a network."""
+
+    def __init__(self, guest, port=5432):
+        found = sorted(pathlib.Path("/").glob(PROGRAMS[1:]))
+        if not found:
+            unavailable("the lab needs postgresql")
+        self.guest, self.port, self.programs = guest, port, found[-1]
+
+    def program(self, name, arguments, **options):
+        return self.guest.run(
+            f"cd /tmp && PGHOST=/tmp PGPORT={self.port} setpriv --reuid=postgres --regid=postgres --clear-groups"
+            f" {self.programs}/{name} {arguments}",
+            **options,
+        )
+
+    def start(self, datadir):
+        """Serve a data directory as it is; returns when recovery is over; raises GuestFailed."""
+        self.program("pg_ctl", f"-D {datadir} -l {datadir}/log -w -o '{OPTIONS}' start >/dev/null")
+
+    def sql(self, statement):
+        return self.program("psql", "-d postgres -X -A -t -F ' '", input=statement).strip()
+
+
+def committed(server):
+    return int(server.sql("SELECT count(*) FROM pgbench_history"))
+
+
+def test_it_recovers_and_nothing_that_was_committed_is_missing(guest, tmp_path):
+    server = Server(guest)
+    guest.run(
+        f"lvcreate -qq -y -Zn -Wn -L 192M -n postgres vg0 && mkfs.ext4 -q /dev/vg0/postgres && "
+        f"mount /dev/vg0/postgres {HOME} && chown postgres: {HOME}"
+    )
+    server.program(
+        "initdb", f"-D {HOME}/data --no-sync --data-checksums --wal-segsize=4 --auth=trust --no-locale >/dev/null"
+    )
+    server.start(f"{HOME}/data")
+    server.program("pgbench", "-i -q -s 1 postgres 2>&1")
+    server.program("pgbench", "-n -c 2 -T 900 postgres </dev/null >/tmp/pgbench.log 2>&1 &")
+    name = tmp_path / "pg"
+    counts = []
+    for number in (1, 2):
+        while committed(server) < 100 * number:
+            pass
+        counts.append(committed(server))
+        run(guest, "blockdiff-backup", name, SOURCE)
+        assert manifest(name, number)["consistency"] == "crash"
+        assert manifest(name, number)["quiesce"] is None
+    counts.append(committed(server))
+    assert "pgbench" in guest.run("ps -e -o comm")  # it was writing until now
+    guest.run("pkill pgbench")
+    assert snapshots(guest) == []
+
+    restored = Server(guest, port=5433)
+    for number in (1, 2):
+        with mounted(guest, name, number):
+            restored.start(f"{MOUNTED}/data")
+            log = guest.run(f"cat {MOUNTED}/data/log")
+            recovery = log[log.rindex("database system was interrupted") :]
+            assert "not properly shut down; automatic recovery in progress" in recovery
+            assert re.search(r"redo done at|redo is not required", recovery)
+            assert restored.sql("SHOW data_checksums") == "on"
+            # each transaction of the writer changes all four tables, by the same amount
+            sums = restored.sql(
+                "SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers),"
+                " (SELECT sum(bbalance) FROM pgbench_branches), (SELECT sum(delta) FROM pgbench_history)"
+            ).split()
+            assert len(sums) == 4 and len(set(sums)) == 1
+            assert counts[number - 1] <= committed(restored) <= counts[number]
+            # every table, index and page: what is wrong is printed, and is its exit code
+            restored.program("pg_amcheck", "--all --install-missing --heapallindexed --no-strict-names 2>&1")
+            assert restored.sql("SELECT coalesce(sum(checksum_failures), 0) FROM pg_stat_database") == "0"
+            print(number, counts, committed(restored), recovery)
+            restored.program("pg_ctl", f"-D {MOUNTED}/data -m immediate -w stop")
