@@ -108,7 +108,7 @@ def _serve(link, finish):
                 "protocol": messages.PROTOCOL,
                 "program": __version__,
                 "python": platform.python_version(),
-                "host": platform.node(),
+                "host": os.uname().nodename,
                 "cores": os.cpu_count() or 1,
                 "digest": digester.name,
                 "codec": native.compressor().name,

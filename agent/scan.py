@@ -17,14 +17,20 @@ from . import native
 
 EXTENT_SIZE = 1024 * 1024  # bytes read at once, unless one block is larger
 IN_FLIGHT = 24 * 1024 * 1024  # bytes of buffers at most
+BLOCK_COST = 512  # bytes that are spent on a block beside its own, which counts where blocks are tiny
 HOLE_BLOCKS = messages.MAX_RUNS  # blocks of a hole in one extent: each may become a run
 
 Extent = collections.namedtuple("Extent", "first count offset length hole")
 
 
+def blocks_read(block_size):
+    """Return how many blocks are read at once."""
+    return max(1, min(EXTENT_SIZE // block_size, messages.MAX_RUNS))
+
+
 def plan(volume, block_size):
     """Yield the extents of a volume, in block order; holes are those of whole blocks."""
-    per_read = max(1, min(EXTENT_SIZE // block_size, messages.MAX_RUNS))
+    per_read = blocks_read(block_size)
     total = digestfile.blocks_of(volume.size, block_size)
     index = 0
     for start, end, is_hole in volume.regions():
@@ -87,8 +93,8 @@ class Scan:
         self._compress = compress
         self._is_zero = native.ZeroTest(min(block_size, max(volume.size, 1)))
         self._zero_digests = {}  # by length of the block
-        largest = max(block_size, EXTENT_SIZE // block_size * block_size)
-        self._slots = max(1, min(2 * jobs, IN_FLIGHT // largest))
+        largest = blocks_read(block_size) * block_size
+        self._slots = max(1, min(2 * jobs, IN_FLIGHT // max(largest, blocks_read(block_size) * BLOCK_COST)))
         self._jobs = min(jobs, self._slots)
         self._largest = min(largest, max(volume.size, 1))
         self._free = []  # buffers

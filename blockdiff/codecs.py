@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from blockdiff.errors import ProgramMissing
+from blockdiff.errors import CommandFailed, ProgramMissing
 from blockdiff.formats import FormatError, TornError, difffile, messages
 
 Buffer = bytes | bytearray | memoryview
@@ -363,15 +363,15 @@ class LzopWriter:
             self._process.kill()
 
     def write(self, data: Buffer) -> None:
-        """Compress data; raises what the sink raised."""
+        """Compress data; raises what the sink raised, CommandFailed if lzop ended."""
         assert self._process.stdin
         try:
             self._process.stdin.write(data)
         except OSError as error:
-            raise self._failure or FormatError(f"lzop ended early: {error}") from None
+            raise self._failure or CommandFailed("lzop", f"it ended early: {error.strerror}") from None
 
     def close(self) -> None:
-        """Finish the stream; raises what the sink raised, FormatError if lzop failed."""
+        """Finish the stream; raises what the sink raised, CommandFailed if lzop failed."""
         assert self._process.stdin and self._process.stdout
         with contextlib.suppress(OSError):
             self._process.stdin.close()
@@ -381,7 +381,7 @@ class LzopWriter:
         if self._failure:
             raise self._failure
         if status:
-            raise FormatError(f"lzop ended with exit code {status}")
+            raise CommandFailed("lzop", f"it ended with exit code {status}")
 
     def abort(self) -> None:
         """End lzop without finishing."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from blockdiff import codecs, index
-from blockdiff.formats import FormatError, digestfile
+from blockdiff.formats import digestfile
 from blockdiff.store import PartFile, Store
 
 
@@ -74,10 +74,7 @@ class Draft:
         """
         if self._lzop is not None:
             lzop, self._lzop = self._lzop, None
-            try:
-                lzop.close()
-            except FormatError as error:
-                raise OSError(str(error)) from None
+            lzop.close()
         if self._indexed:
             self._parts[".idx"].write(index.encode(index.Member(self._diff.size, payload, 0, 0)))
         for part in self._parts.values():

@@ -15,12 +15,13 @@ from typing import IO, Any, Protocol
 
 from blockdiff import backup, codecs, intake, moment, remains
 from blockdiff.backup import Wanted
-from blockdiff.errors import BlockSizeDiffers, NotOurFormat, StoreFailed, TornFile
+from blockdiff.errors import BlockSizeDiffers, NotOurFormat, TornFile
 from blockdiff.formats import FormatError, TornError, digestfile
 from blockdiff.index import Member
 from blockdiff.olddigests import OldDigests
 from blockdiff.parent import Log
 from blockdiff.session import Session
+from blockdiff.store import write_failed
 from blockdiff.transport.base import Transport
 
 Buffer = bytes | bytearray | memoryview
@@ -40,13 +41,13 @@ class Descriptor:
         self._number, self._name = number, name
 
     def write(self, data: Buffer) -> None:
-        """Write all of data.  Raises StoreFailed."""
+        """Write all of data.  Raises NoRoom or StoreFailed."""
         rest = memoryview(data)
         try:
             while rest:
                 rest = rest[os.write(self._number, rest) :]
         except OSError as error:
-            raise StoreFailed(self._name, error.strerror) from None
+            raise write_failed(error, self._name) from None
 
 
 class _DumpWriter:
@@ -79,10 +80,7 @@ class _DumpWriter:
     def finish(self) -> None:
         """Write what is held back."""
         if self._lzop is not None:
-            try:
-                self._lzop.close()
-            except FormatError as error:
-                raise StoreFailed("the dump", error) from None
+            self._lzop.close()
 
     def abort(self) -> None:
         """End without finishing."""

@@ -203,7 +203,7 @@ class _Parts(Store):
 def _prove(store: Store, parent: parents.Parent, suffix: str) -> tuple[Version, dict[str, Any]]:
     """Prove both files against each other and the parent; returns the version, and what is in it."""
     drafts = _Parts(store.name)
-    md5_path, diff_path = drafts.path(parent.number, ".md5"), drafts.path(parent.number, suffix)
+    md5_path = drafts.path(parent.number, ".md5")
     try:
         with open(md5_path, "rb") as file:
             block_size = digestfile.decode_header(file.read(digestfile.HEADER_SIZE))

@@ -26,6 +26,7 @@ Buffer = bytes | bytearray | memoryview
 Run = tuple[int, int, int]  # (SAME | ZERO | CHANGED, first block, count of blocks)
 
 _IN_FLIGHT = 16 * 1024 * 1024  # bytes of blocks that wait for the pool or are worked on
+_BLOCK_COST = 256  # bytes that a changed block, or a run, counts beside its own
 _MAX_BLOCKS = 65536  # in a batch
 _MAX_RUNS = 16384  # in a batch
 _LONG = 4  # so many zero blocks in a row, or a MiB of them, make members of their own
@@ -95,6 +96,7 @@ class _Batch:
     others: list[bytes] = field(default_factory=list)  # of all blocks, the other kind's
     frames: list[tuple[int, int, Buffer]] = field(default_factory=list)  # (codec, length, body)
     length: int = 0  # bytes of its changed blocks
+    weight: int = 0  # bytes that it counts while it is in flight
     blocks: int = 0
 
 
@@ -167,14 +169,14 @@ class Intake:
                 else:
                     self._take(kind, payload)
                 batch = self._ready(end is not None)
-                room = 0 if end is not None else _IN_FLIGHT - (batch.length if batch else 0)
+                room = 0 if end is not None else _IN_FLIGHT - (batch.weight if batch else 0)
                 while pending and (in_flight > room or len(pending) > 2 * jobs):
-                    length, future = pending.popleft()
+                    weight, future = pending.popleft()
                     self._write(future.result())
-                    in_flight -= length
+                    in_flight -= weight
                 if batch:
-                    pending.append((batch.length, pool.submit(self._work, batch)))
-                    in_flight += batch.length
+                    pending.append((batch.weight, pool.submit(self._work, batch)))
+                    in_flight += batch.weight
             while pending:
                 self._write(pending.popleft()[1].result())
             self._check_end(end)
@@ -217,6 +219,7 @@ class Intake:
             else:
                 self._owed += self._bytes_of(first, count)
         batch.length += self._owed
+        batch.weight += self._owed + (len(extent.digests) // BYTES_OF_DIGEST + len(extent.runs)) * _BLOCK_COST
         batch.blocks += self._next - extent.first
         _expect(self._owed <= self._most_data, f"an extent with {self._owed} bytes of changed blocks")
         self._progress(self._bytes_of(extent.first, self._next - extent.first))

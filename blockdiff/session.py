@@ -24,6 +24,7 @@ from blockdiff.formats import BYTES_OF_DIGEST, FormatError, digestfile, messages
 from blockdiff.transport.base import Transport
 
 _MAX_NOISE = 256 * 1024  # bytes of banners and shell chatter before the agent's mark
+_MAX_NOTES = 5000  # lines for the log in one session
 _READ_SIZE = 64 * 1024  # bytes
 _DIGESTS_SIZE = 256 * 1024  # bytes of digests in a frame
 _LAST_WORDS_S = 2.0  # for the end of a command that does not take what we send
@@ -96,9 +97,11 @@ class Session:
         self._timeout_s = timeout_s
         self._snapshots = snapshots
         self._note = note
+        self._notes = 0
         self._link: link.Link | None = None
         self._feeder: threading.Thread | None = None
         self._feed_failure: Exception | None = None
+        self._refusal: BlockdiffError | None = None  # what the transport said of our sending
         self._first: tuple[int, memoryview] = (0, memoryview(b""))
         try:
             early = self._push()
@@ -139,7 +142,7 @@ class Session:
         except OSError as error:
             if time.monotonic() - began >= self._timeout_s:
                 raise HostSilent(self.host, f"{self._timeout_s:g}") from None
-            raise self._why_ended(error) from None
+            raise self._refusal or self._why_ended(error) from None
         finally:
             timer.cancel()
         return seen.partition(messages.SYNC_MARK)[2]
@@ -147,7 +150,9 @@ class Session:
     def _send_bundle(self) -> None:
         try:
             self._transport.write(push.bundle(self._snapshots))
-        except (OSError, BlockdiffError):
+        except (OSError, BlockdiffError) as error:
+            if isinstance(error, BlockdiffError):
+                self._refusal = error  # the reader may not come to see it itself
             # what stopped it may have been said on its side: leave the reader a moment to see that
             self._transport.wait(_LAST_WORDS_S)
             self._transport.close()
@@ -197,6 +202,9 @@ class Session:
             while True:
                 kind, payload = self._link.receive()
                 if kind == messages.NOTE:
+                    self._notes += 1
+                    if self._notes > _MAX_NOTES:
+                        raise FormatError("more notes than anybody reads")
                     self._note(printable(messages.decode_talk(payload, text=str)["text"], 4000))
                 elif kind == messages.FAILED:
                     report = messages.decode_talk(payload, error=str, args=list)

@@ -25,7 +25,8 @@ _PIECE = 1024 * 1024  # bytes read at a time
 _FILE_MODE = 0o600
 
 
-def _failed(error: OSError, path: str) -> NoRoom | StoreFailed:
+def write_failed(error: OSError, path: str) -> NoRoom | StoreFailed:
+    """Return the error for a write that failed."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoRoom(path)
     return StoreFailed(path, error.strerror or str(error))
@@ -43,7 +44,7 @@ class PartFile:
         try:
             self._fd = os.open(self.path, flags, _FILE_MODE)
         except OSError as error:
-            raise _failed(error, self.path) from None
+            raise write_failed(error, self.path) from None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append data.  Raises NoRoom or StoreFailed."""
@@ -54,7 +55,7 @@ class PartFile:
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError as error:
-            raise _failed(error, self.path) from None
+            raise write_failed(error, self.path) from None
 
     def fileno(self) -> int:
         """Return the descriptor, for a process that is to write the file itself."""
@@ -71,7 +72,7 @@ class PartFile:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise _failed(error, self.path) from None
+            raise write_failed(error, self.path) from None
 
     def take_over(self) -> None:
         """Count and hash what another process has written.  Raises StoreFailed."""
@@ -82,7 +83,7 @@ class PartFile:
                     self._hash.update(piece)
                     self.size += len(piece)
         except OSError as error:
-            raise _failed(error, self.path) from None
+            raise write_failed(error, self.path) from None
 
     def sha256(self) -> str:
         """Return the SHA-256 of what was written, in hex."""
@@ -97,7 +98,7 @@ class PartFile:
         try:
             os.rename(self.path, self.final_path)
         except OSError as error:
-            raise _failed(error, self.final_path) from None
+            raise write_failed(error, self.final_path) from None
 
     def discard(self) -> None:
         """Close and remove what is there; never raises."""
@@ -162,7 +163,7 @@ class Store:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
         except OSError as error:
-            raise _failed(error, path) from None
+            raise write_failed(error, path) from None
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -271,7 +272,7 @@ class Store:
                 try:
                     os.unlink(path)
                 except OSError as error:
-                    raise _failed(error, path) from None
+                    raise write_failed(error, path) from None
 
     def _unlink(self, paths: list[str]) -> bool:
         try:
@@ -320,7 +321,7 @@ class Store:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise _failed(error, self.folder) from None
+            raise write_failed(error, self.folder) from None
 
 
 _MEND = "look with blockdiff-list; if version N is the newest good one, put N and a newline into it"

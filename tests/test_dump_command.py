@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
+import sys
 
 import pytest
 from chains import blocks_of, payload_of
@@ -118,11 +120,12 @@ def test_plain_options(volume, tmp_path):
 
     volume.write_bytes(volume.read_bytes()[: 2 * SIZE] + b"!")
     incremental, digests = dump(volume, old=tmp_path / "1.md5")
-    words = ["--digests-in", tmp_path / "1.md5", "--output", tmp_path / "2", "--digests-out", tmp_path / "2.md5", volume]
+    old = ["--digests-in", tmp_path / "1.md5"]
+    words = [*old, "--output", tmp_path / "2", "--digests-out", tmp_path / "2.md5", volume]
     assert shell('"$0" "$@"', *words) == (0, b"", "")
     assert ((tmp_path / "2").read_bytes(), (tmp_path / "2.md5").read_bytes()) == (incremental, digests)
     # the digests may replace those that were read
-    words = ["--digests-in", tmp_path / "1.md5", "--output", tmp_path / "3", "--digests-out", tmp_path / "1.md5", volume]
+    words = [*old, "--output", tmp_path / "3", "--digests-out", tmp_path / "1.md5", volume]
     assert shell('"$0" "$@"', *words) == (0, b"", "")
     assert ((tmp_path / "3").read_bytes(), (tmp_path / "1.md5").read_bytes()) == (incremental, digests)
 
@@ -224,14 +227,11 @@ def test_other_compressors(volume, option, program):
 
 
 def test_lzop_where_there_is_none(volume, tmp_path):
-    for name in ("sh", "readlink", "python3"):
-        found = subprocess.run(["sh", "-c", f"command -v {name}"], env=environment(), stdout=subprocess.PIPE, text=True)
-        (tmp_path / name).symlink_to(found.stdout.strip())
-    line = 'PATH="$2"; "$0" --lzop "$1" 6>/dev/null'
-    (tmp_path / "python3").unlink()
-    (tmp_path / "python3").write_text(f'#!/bin/sh\nexec {found.stdout.strip()} "$@"\n')
+    for name in ("sh", "readlink"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    (tmp_path / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')  # a link would hide its modules
     (tmp_path / "python3").chmod(0o755)
-    code, out, err = shell(line, volume, tmp_path)
+    code, out, err = shell('PATH="$2"; "$0" --lzop "$1" 6>/dev/null', volume, tmp_path)
     assert (code, out) == (16, b"")
     assert "lzop" in err
 
@@ -322,11 +322,9 @@ def test_the_underscore_name_is_the_same_program(volume, tmp_path):
     assert (code, out) == (0, dump(volume)[0])
 
 
-@pytest.mark.parametrize(
-    "words", [["--no-such"], ["a", "b"], ["--blocksize", "0", "a"], ["--blocksize", "17M", "a"], ["--blocksize", "x", "a"]]
-)
-def test_wrong_usage(words):
-    with Launched("blockdiff-dump", *words) as run:
+@pytest.mark.parametrize("line", ["--no-such", "a b", "--blocksize 0 a", "--blocksize 17M a", "--blocksize x a"])
+def test_wrong_usage(line):
+    with Launched("blockdiff-dump", *line.split()) as run:
         code, out, _ = run.finish()
     assert (code, out) == (USAGE, "")
 

@@ -6,10 +6,9 @@ import signal
 import subprocess
 
 import pytest
+import transport.sshd as lab
 from launched import Launched, Set, bin_path, environment, lacking, needs
 from programs import until
-
-import transport.sshd as lab
 from transport.sshd import USER, free_port, keygen, sudo_user
 
 ssh_lab, sshd = lab.ssh_lab, lab.sshd
@@ -97,7 +96,8 @@ def test_the_wire_is_compressed(back_up, begun, sshd):
     assert told["wire"] < told["payload"] / 3
     assert told["stored"] == told["payload"] > 500_000
     assert manifest(begun, 1)["agent"]["codec"] in ("zstd", "zlib")
-    assert manifest(begun, 1)["bytes"]["wire"] == told["wire"]
+    # the manifest is written before the agent says its last words
+    assert 0 <= told["wire"] - manifest(begun, 1)["bytes"]["wire"] < 100
     begun.check()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from blockdiff import backup, foreign
-from blockdiff.commands import dumpline, edge, locking, progress, reaching
+from blockdiff.commands import dumpline, edge, locking, progress, reaching, text
 from blockdiff.errors import BlockdiffError
 from blockdiff.store import Store
 from blockdiff.transport.destination import Destination, parse_source
@@ -146,7 +146,7 @@ def command(
         given = [option for option in taken if context.params[option]]
         if given:
             raise click.UsageError(f"{words[0]} decides for itself: --{given[0].replace('_', '-')} cannot be given")
-        say(f"running: {shlex.join(words)}")
+        say(f"running: {text.name(shlex.join(words))}")
         results: list[backup.Outcome | BlockdiffError] = [
             foreign.run(
                 Store(name), words, environment=dict(os.environ), auto_full=not no_auto_full, full=full, warn=warn
@@ -173,7 +173,7 @@ def command(
                 shown = held.enter_context(progress.shown(set_name, enabled=not quiet))
                 wanted = dataclasses.replace(wanted, **common)
                 jobs.append(backup.Job(Store(set_name), wanted, reach.connect(destination, chatter), shown))
-                say(f"running: {shlex.join(composition) if composition else at}")
+                say(f"running: {text.name(shlex.join(composition) if composition else str(at))}")
             # a lock is for snapshots: the original's commands that make none never looked at its prefix
             locks = program in (None, dumpline.LVM_DUMP)
             results = backup.run_all(

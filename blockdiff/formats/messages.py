@@ -79,7 +79,7 @@ def check(value: Dict[str, Any], **fields: Any) -> Dict[str, Any]:
         wanted = types if isinstance(types, tuple) else (types,)
         if not isinstance(found, wanted) or (isinstance(found, bool) and bool not in wanted):
             raise FormatError("message has no usable %r" % name)
-        if isinstance(found, int) and not -(1 << 63) <= found < 1 << 64:
+        if isinstance(found, (int, float)) and not -(1 << 63) <= found < 1 << 64:  # NaN is in no range
             raise FormatError("message has a number out of range at %r" % name)
     return value
 

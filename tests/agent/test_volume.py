@@ -251,7 +251,7 @@ def test_a_read_error_of_the_device_ends_the_run(block, tmp_path):
     needs_strace()
     path = tmp_path / "vol"
     path.write_bytes(os.urandom(6 << 20))
-    failing = traced("-o", "/dev/null", "-P", path, "-e", "trace=preadv", "-e", f"inject=preadv:error=EIO:when={block}")
+    failing = traced("-o", "/dev/null", "-P", path, "-e", "trace=preadv,preadv2", "-e", f"inject=preadv,preadv2:error=EIO:when={block}")
     with pytest.raises(ReadFailed, match=r"Input/output error at byte \d+") as error:
         back_up(tmp_path / "set", path, connect=failing, jobs=1)
     assert error.value.exit_code == 33
@@ -264,6 +264,6 @@ def test_interrupted_reads_are_tried_again(tmp_path):
     needs_strace()
     path = tmp_path / "vol"
     path.write_bytes(os.urandom(3 << 20))
-    failing = traced("-o", "/dev/null", "-P", path, "-e", "trace=preadv", "-e", "inject=preadv:error=EINTR:when=1+2")
+    failing = traced("-o", "/dev/null", "-P", path, "-e", "trace=preadv,preadv2", "-e", "inject=preadv,preadv2:error=EINTR:when=1+2")
     back_up(tmp_path / "set", path, connect=failing)
     assert restored(tmp_path / "set", 1, tmp_path / "out") == path.read_bytes()

@@ -14,6 +14,7 @@ import sys
 import time
 
 ROWS = 500  # in each table of rows
+PAUSE_S = 0.005  # after each round: the guest has one processor, and others have to do there, too
 
 
 def main(host, *counters):
@@ -34,6 +35,7 @@ def main(host, *counters):
             begun = time.monotonic()
             cursor.execute(statement)
             longest_s = max(longest_s, time.monotonic() - begun)
+        time.sleep(PAUSE_S)
     print(json.dumps({"rounds": rounds, "longest_s": longest_s}))
 
 
@@ -42,10 +44,10 @@ def tables(engines):
     statements = ["DROP DATABASE IF EXISTS d; CREATE DATABASE d; USE d;"]
     for name, engine in engines.items():
         statements.append(
-            f"CREATE TABLE d.{name} (id INT PRIMARY KEY, c BIGINT) ENGINE={engine};"
-            f"INSERT INTO d.{name} VALUES (1, 0);"
-            f"CREATE TABLE d.rows_{name} (id INT PRIMARY KEY, word VARCHAR(40), n BIGINT, KEY (word)) ENGINE={engine};"
-            f"INSERT INTO d.rows_{name} SELECT seq, 'new', 0 FROM seq_0_to_{ROWS};"
+            f"CREATE TABLE {name} (id INT PRIMARY KEY, c BIGINT) ENGINE={engine};"
+            f"INSERT INTO {name} VALUES (1, 0);"
+            f"CREATE TABLE rows_{name} (id INT PRIMARY KEY, word VARCHAR(40), n BIGINT, KEY (word)) ENGINE={engine};"
+            f"INSERT INTO rows_{name} SELECT seq, 'new', 0 FROM seq_0_to_{ROWS};"
         )
     return "\n".join(statements)
 

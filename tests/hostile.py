@@ -1,0 +1,172 @@
+"""The other side by hand: conversations put together from frames, and transports that play them."""
+
+import hashlib
+import threading
+
+import chains
+import xxhash
+
+from blockdiff import __version__, push
+from blockdiff.formats import digestfile, frames, messages
+from blockdiff.formats.messages import CHANGED, SAME, ZERO
+from blockdiff.transport.local import LocalTransport
+
+
+class Played:
+    """A transport whose other side says what it was given, then ends."""
+
+    host = "localhost"
+
+    def __init__(self, stream, status=0, words="", piece=65536, endless=b""):
+        self._rest = memoryview(stream)
+        self._piece = piece
+        self._status, self._words = status, words
+        self._endless = endless  # is said again and again once the stream is over
+        self._closed = threading.Event()
+        self.written = 0
+
+    def read(self, size):
+        if self._closed.is_set():
+            raise OSError("the transport was closed")
+        data = self._rest[: min(size, self._piece)]
+        self._rest = self._rest[len(data) :]
+        return bytes(data) or self._endless
+
+    def write(self, data):
+        if self._closed.is_set():
+            raise OSError("the transport was closed")
+        self.written += len(data)
+
+    def close_write(self):
+        pass
+
+    def wait(self, timeout_s):
+        return self._status
+
+    def diagnostics(self):
+        return self._words
+
+    def close(self):
+        self._closed.set()
+
+
+class CutTowardsAgent:
+    """A real agent that hears only the first bytes of what the server says; then its input ends."""
+
+    def __init__(self, length):
+        self._inner = LocalTransport(push.local_command())
+        self.host = self._inner.host
+        self._left = length
+        self.sent = 0
+        for name in ("read", "wait", "diagnostics", "close", "close_write"):
+            setattr(self, name, getattr(self._inner, name))
+        if not length:
+            self._inner.close_write()
+
+    def write(self, data):
+        self.sent += len(data)
+        part = memoryview(data)[: self._left]
+        if self._left:
+            self._left -= len(part)
+            self._inner.write(part)
+            if not self._left:
+                self._inner.close_write()
+
+
+class Recorded:
+    """A real agent of which everything is kept that it says."""
+
+    def __init__(self):
+        self._inner = LocalTransport(push.local_command())
+        self.host = self._inner.host
+        self.said = bytearray()
+        for name in ("write", "wait", "diagnostics", "close", "close_write"):
+            setattr(self, name, getattr(self._inner, name))
+
+    def read(self, size):
+        data = self._inner.read(size)
+        self.said += data
+        return data
+
+
+def taken_apart(stream):
+    """The frames of what an agent said, after its mark."""
+    decoder = frames.Decoder()
+    decoder.feed(bytes(stream).partition(messages.SYNC_MARK)[2])
+    found = []
+    while (frame := decoder.next()) is not None:
+        found.append((frame[0], bytes(frame[1])))
+    decoder.close()
+    return found
+
+
+def put_together(spoken):
+    """What an agent says that says these frames."""
+    return messages.SYNC_MARK + b"".join(frame if isinstance(frame, bytes) else raw(*frame) for frame in spoken)
+
+
+def raw(kind, payload=b"", length=None):
+    """A frame whose header may lie about its length."""
+    return bytes([kind & 0xFF]) + (len(payload) if length is None else length).to_bytes(4, "little") + payload
+
+
+def talk(kind, /, **value):
+    return kind, messages.encode_talk(value)
+
+
+def hello(**changes):
+    value = {
+        "protocol": 1, "program": __version__, "python": "3.11.2", "host": "db00", "cores": 2,
+        "digest": "xxh128", "codec": "zstd",
+    }  # fmt: skip
+    return talk(messages.HELLO, **{**value, **changes})
+
+
+def opened(size, **changes):
+    return talk(messages.OPENED, **{"size": size, "kind": "file", **changes})
+
+
+def extent(first, runs, digests=b"", others=b""):
+    return messages.EXTENT, messages.encode_extent(messages.Extent(first, runs, digests, others))
+
+
+def data(body, codec=messages.RAW, length=None):
+    return messages.DATA, messages.encode_data_header(codec, len(body) if length is None else length) + body
+
+
+def end(volume, block_size, *, changed, zero, **changes):
+    blocks = chains.blocks_of(volume, block_size)
+    digests = digestfile.encode_header(block_size) + b"".join(map(xxhash.xxh3_128_digest, blocks))
+    value = {
+        "total": len(blocks), "changed": changed, "zero": zero, "read": len(volume), "snapshot": None,
+        "digests": {"xxh128": hashlib.sha256(digests).hexdigest()},
+    }  # fmt: skip
+    return talk(messages.END, **{**value, **changes})
+
+
+LEFT = talk(messages.LEFT, remains=None)
+
+
+def honest(volume, block_size, before=None, at_once=4):
+    """What an honest agent says of a volume (with XXH3-128, some blocks an extent) whose parent was `before`."""
+    blocks = chains.blocks_of(volume, block_size)
+    old = None if before is None else chains.blocks_of(before, block_size)
+    spoken = [hello(), opened(len(volume))]
+    changed = zero = 0
+    for first in range(0, len(blocks), at_once):
+        runs, digests, body = [], b"", b""
+        for index in range(first, min(first + at_once, len(blocks))):
+            block = blocks[index]
+            if old is not None and index < len(old) and old[index] == block:
+                what = SAME
+            else:
+                what = CHANGED if any(block) else ZERO
+                changed += 1
+                zero += what == ZERO
+            if what == CHANGED:
+                digests += xxhash.xxh3_128_digest(block)
+                body += block
+            runs = [*runs[:-1], (what, runs[-1][1] + 1)] if runs and runs[-1][0] == what else [*runs, (what, 1)]
+        spoken.append(extent(first, runs, digests))
+        spoken += [data(body[place : place + messages.MAX_DATA]) for place in range(0, len(body), messages.MAX_DATA)]
+    return [*spoken, end(volume, block_size, changed=changed, zero=zero), LEFT]

@@ -1,0 +1,78 @@
+"""`blockdiff` is the group of all commands, and every launcher in bin/ is one of them."""
+
+import json
+import os
+
+import pytest
+from conftest import ROOT
+
+LAUNCHERS = sorted(path.name for path in (ROOT / "bin").iterdir())
+GROUPED = {
+    "backup": "blockdiff-backup", "dump": "blockdiff-dump", "ssh-dump": "ssh-blockdiff-dump",
+    "lvm-dump": "ssh-lvm-dump", "merge": "blockdiff-merge", "verify": "blockdiff-verify", "list": "blockdiff-list",
+    "mysqllock": "mysqllock", "cronlog": "cronlog",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("program", LAUNCHERS)
+def test_help(run, program):
+    done = run(program, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: ")
+    assert program in done.stdout
+
+
+@pytest.mark.parametrize("program", LAUNCHERS)
+def test_an_option_that_there_is_not(run, program):
+    done = run(program, "--no-such-option", "word", "word")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--no-such-option" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_group_has_every_launcher():
+    plain = {name.replace("_", "-") for name in LAUNCHERS}
+    assert plain == {"blockdiff", *GROUPED.values()}
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_help_in_the_group(run, name):
+    """The same options and the same words, under another name."""
+    grouped, alone = run("blockdiff", name, "--help"), run(GROUPED[name], "--help")
+    assert grouped.returncode == 0
+    assert grouped.stdout.split("\n\n")[1:] == alone.stdout.split("\n\n")[1:] or (
+        grouped.stdout.split()[3:] == alone.stdout.split()[2:]
+    )
+
+
+def test_the_group_itself(run):
+    assert run("blockdiff").returncode == 2
+    assert run("blockdiff", "no-such").returncode == 2
+    done = run("blockdiff", "--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("blockdiff, version ")
+
+
+def test_a_backup_and_all_that_follows_by_the_group(run, tmp_path):
+    source, target = tmp_path / "volume", tmp_path / "target"
+    source.write_bytes(os.urandom(100_000))
+    done = run("blockdiff", "backup", "--block-size", "4K", tmp_path / "db", source)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.splitlines() == [f"running: {source}", "backup completed successfully"]
+    source.write_bytes(source.read_bytes()[:50_000] + b"changed")
+    done = run("blockdiff-backup", "--json", tmp_path / "db", source)
+    assert json.loads(done.stdout)["version"] == 2
+    # under the group a source is a source, whatever an older name of the program would take it for
+    done = run("blockdiff", "backup", "--json", tmp_path / "db", "blockdiff_dump", "-z", source)
+    assert (json.loads(done.stdout)["version"], json.loads(done.stdout)["changed"]) == (3, 0)
+    assert run("blockdiff", "verify", tmp_path / "db").returncode == 0
+    assert "3 versions" in run("blockdiff", "list", tmp_path).stdout
+    assert run("blockdiff", "merge", tmp_path / "db", target).returncode == 0
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_exit_codes_come_through_the_group(run, tmp_path):
+    assert run("blockdiff", "backup", tmp_path / "db", tmp_path / "missing").returncode == 30
+    assert run("blockdiff", "backup", tmp_path / "no" / "db", tmp_path / "missing").returncode == 10
+    assert run("blockdiff", "merge", tmp_path / "db", tmp_path / "target").returncode == 10
+    assert run("blockdiff", "cronlog", "--", "sh", "-c", "exit 7").returncode == 7
