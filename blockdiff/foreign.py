@@ -18,7 +18,7 @@ from typing import Any
 from blockdiff import __version__, backup, manifest, records
 from blockdiff import parent as parents
 from blockdiff.digests import Digests, changed
-from blockdiff.errors import CommandFailed, NotOurFormat, ProgramMissing, TornFile
+from blockdiff.errors import CommandFailed, DigestMismatch, NotOurFormat, ProgramMissing, StoreFailed, TornFile
 from blockdiff.formats import FormatError, TornError, digestfile
 from blockdiff.proof import Proof
 from blockdiff.store import PartFile, Store, Version
@@ -223,10 +223,10 @@ def _prove(store: Store, parent: parents.Parent, suffix: str) -> tuple[Version, 
         expected = (index for first, stop in changed(before, after) for index in range(first, stop))
         try:
             totals = _prove_records(drafts, version, after, expected)
-        except (FormatError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO):
-                raise
+        except FormatError as error:
             raise TornFile("what came on standard output", error) from None
+        except OSError as error:
+            raise StoreFailed(drafts.path(parent.number, suffix), error.strerror or str(error)) from None
     if totals["size"] is None and parent.version is not None and parent.version.count == count:
         totals["size"] = parent.version.size
     return version, totals
@@ -247,7 +247,8 @@ def _prove_records(store: Store, version: Version, digests: Digests, expected: A
                 if proof.is_zero(payload, start, end, digest):
                     totals["zero"] += 1
                 elif not proof.has(memoryview(payload)[start:end], digest):
-                    raise FormatError(f"block {index} does not have the digest that came on descriptor 6")
+                    why = f"block {index} does not have the digest that came on descriptor 6"
+                    raise DigestMismatch("what came on standard output", why)
                 totals["changed"] += 1
                 if index == version.count - 1:
                     totals["size"] = index * version.block_size + end - start

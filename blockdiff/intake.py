@@ -10,26 +10,24 @@ Format: blockdiff-protocol(5), "EXTENT", "DATA", "END".
 """
 
 import collections
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from blockdiff import codecs
+from blockdiff.batch import Batch, Done, MadeMember, Maker, expect
 from blockdiff.errors import ProtocolBroken
-from blockdiff.formats import BYTES_OF_DIGEST, FormatError, difffile, digestfile, messages
+from blockdiff.formats import BYTES_OF_DIGEST, FormatError, digestfile, messages
 from blockdiff.index import Member
 from blockdiff.session import Session
 
 Buffer = bytes | bytearray | memoryview
-Run = tuple[int, int, int]  # (SAME | ZERO | CHANGED, first block, count of blocks)
 
 _IN_FLIGHT = 16 * 1024 * 1024  # bytes of blocks that wait for the pool or are worked on
 _BLOCK_COST = 256  # bytes that a changed block, or a run, counts beside its own
 _MAX_BLOCKS = 65536  # in a batch
 _MAX_RUNS = 16384  # in a batch
-_LONG = 4  # so many zero blocks in a row, or a MiB of them, make members of their own
 _DIGESTS_AT_ONCE = 65536  # blocks whose digests are copied from the parent's
 
 
@@ -83,42 +81,7 @@ class Totals:
     read: int = 0  # bytes that the agent read
     payload: int = 0  # bytes of the diff file before compression
     stored: int = 0  # bytes of the diff file
-    last_stored: bool = False  # whether the volume's last block has a record
     snapshot: dict[str, Any] | None = None  # fill in percent, size in bytes, extended: at the end
-
-
-@dataclass
-class _Batch:
-    """Neighbouring runs of blocks, with all that came for them."""
-
-    runs: list[Run] = field(default_factory=list)
-    told: list[bytes] = field(default_factory=list)  # digests of the changed blocks
-    others: list[bytes] = field(default_factory=list)  # of all blocks, the other kind's
-    frames: list[tuple[int, int, Buffer]] = field(default_factory=list)  # (codec, length, body)
-    length: int = 0  # bytes of its changed blocks
-    weight: int = 0  # bytes that it counts while it is in flight
-    blocks: int = 0
-
-
-@dataclass
-class _Member:
-    """A member of ordinary records, compressed."""
-
-    data: bytes
-    payload: int
-    first: int
-    last: int
-
-
-@dataclass
-class _Done:
-    """A batch's results."""
-
-    runs: list[Run]
-    md5: bytes  # of the changed blocks
-    xxh: bytes  # of the changed blocks
-    others: bytes
-    members: list[_Member | Run]  # a Run stands for a long run of zero blocks
 
 
 class Intake:
@@ -135,18 +98,16 @@ class Intake:
         progress: Callable[[int], object] = lambda length: None,
     ) -> None:
         """`progress` is told of every so many bytes of the volume that are done."""
-        self._session, self._writer, self._codec, self._terms = session, writer, codec, terms
+        self._session, self._writer, self._terms = session, writer, terms
+        self._maker = Maker(codec, terms.size, terms.block_size, terms.told)
         self._block_size = terms.block_size
         self._old_md5, self._old_xxh = old_md5, old_xxh
         self._progress = progress
         self.totals = Totals(blocks=digestfile.blocks_of(terms.size, terms.block_size))
-        self._step = difffile.OFFSET_SIZE + terms.block_size  # bytes of a record
         self._most_data = max(messages.MAX_DATA, terms.block_size)  # bytes of changed blocks in an extent
         self._next = 0  # block that the next extent begins with
         self._owed = 0  # bytes of DATA that the extent announced and that have not come
-        self._batch = _Batch()
-        self._zeros = memoryview(bytes(min(terms.block_size, max(terms.size, 1))))
-        self._zero_digests: dict[int, tuple[bytes, bytes]] = {}
+        self._batch = Batch()
 
     def run(self, jobs: int) -> Totals:
         """Take everything until the agent's END, work on it in so many threads, and write it.
@@ -154,17 +115,15 @@ class Intake:
         Raises ProtocolBroken if anything does not agree, and whatever ends the session.
         """
         pool = ThreadPoolExecutor(jobs, thread_name_prefix="intake")
-        pending: collections.deque[tuple[int, Future[_Done]]] = collections.deque()
+        pending: collections.deque[tuple[int, Future[Done]]] = collections.deque()
         in_flight = 0
         try:
-            # the block size is a member of its own, so that all others are made alike
-            header = difffile.encode_header(self._block_size)
-            self._write_member(_Member(self._codec.compress([header]), len(header), 0, 0))
+            self._write_member(self._maker.header())
             end: memoryview | None = None
             while end is None:
                 kind, payload = self._session.receive()
                 if kind == messages.END:
-                    _expect(self._owed == 0 and self._next == self.totals.blocks, "it ended before the volume did")
+                    expect(self._owed == 0 and self._next == self.totals.blocks, "it ended before the volume did")
                     end = payload
                 else:
                     self._take(kind, payload)
@@ -175,7 +134,7 @@ class Intake:
                     self._write(future.result())
                     in_flight -= weight
                 if batch:
-                    pending.append((batch.weight, pool.submit(self._work, batch)))
+                    pending.append((batch.weight, pool.submit(self._maker.work, batch)))
                     in_flight += batch.weight
             while pending:
                 self._write(pending.popleft()[1].result())
@@ -191,16 +150,16 @@ class Intake:
     def _take(self, kind: int, payload: memoryview) -> None:
         if kind == messages.DATA:
             codec, length, body = messages.decode_data(payload)
-            _expect(length <= self._owed, "more data than was announced")
+            expect(length <= self._owed, "more data than was announced")
             # small pieces would cost far more memory than the bytes that they are counted by
-            _expect(length == min(messages.MAX_DATA, self._owed), f"a piece of {length} bytes before the last one")
+            expect(length == min(messages.MAX_DATA, self._owed), f"a piece of {length} bytes before the last one")
             self._owed -= length
             self._batch.frames.append((codec, length, body))
             return
-        _expect(kind == messages.EXTENT, f"unexpected frame {kind}")
-        _expect(self._owed == 0, "an extent before the data of the last one")
+        expect(kind == messages.EXTENT, f"unexpected frame {kind}")
+        expect(self._owed == 0, "an extent before the data of the last one")
         extent = messages.decode_extent(payload, self._next, self.totals.blocks)
-        _expect(bool(extent.others) == self._terms.others, "digests that were not asked for, or not those that were")
+        expect(bool(extent.others) == self._terms.others, "digests that were not asked for, or not those that were")
         batch = self._batch
         batch.others.append(extent.others)
         batch.told.append(extent.digests)
@@ -210,31 +169,28 @@ class Intake:
             batch.runs.append((what, first, count))
             if what == messages.SAME:
                 known = self._old_md5.count if self._old_md5 is not None else 0
-                _expect(first + count <= known, f"block {first} unchanged, but the parent has no such block")
-                _expect(self._as_long(first + count - 1, known), "a block unchanged that is not as long as the parent's")
+                expect(first + count <= known, f"block {first} unchanged, but the parent has no such block")
+                expect(self._as_long(first + count - 1, known), "a block unchanged that is not as long as the parent's")
                 continue
             self.totals.changed += count
             if what == messages.ZERO:
                 self.totals.zero += count
             else:
-                self._owed += self._bytes_of(first, count)
+                self._owed += self._maker.bytes_of(first, count)
         batch.length += self._owed
         batch.weight += self._owed + (len(extent.digests) // BYTES_OF_DIGEST + len(extent.runs)) * _BLOCK_COST
         batch.blocks += self._next - extent.first
-        _expect(self._owed <= self._most_data, f"an extent with {self._owed} bytes of changed blocks")
-        self._progress(self._bytes_of(extent.first, self._next - extent.first))
+        expect(self._owed <= self._most_data, f"an extent with {self._owed} bytes of changed blocks")
+        self._progress(self._maker.bytes_of(extent.first, self._next - extent.first))
 
     def _as_long(self, index: int, known: int) -> bool:
         """Tell whether a block is as long as in the parent, of `known` blocks, as far as that can be known."""
         if index < known - 1:
-            return self._bytes_of(index, 1) == self._block_size
+            return self._maker.bytes_of(index, 1) == self._block_size
         old_size = self._terms.old_size
-        return old_size is None or self._bytes_of(index, 1) == old_size - index * self._block_size
+        return old_size is None or self._maker.bytes_of(index, 1) == old_size - index * self._block_size
 
-    def _bytes_of(self, first: int, count: int) -> int:
-        return min((first + count) * self._block_size, self._terms.size) - first * self._block_size
-
-    def _ready(self, ended: bool) -> _Batch | None:
+    def _ready(self, ended: bool) -> Batch | None:
         """Return the batch if it is to be worked on now."""
         batch = self._batch
         full = (
@@ -244,85 +200,12 @@ class Intake:
         )
         if self._owed or not batch.runs or not (full or ended):
             return None
-        self._batch = _Batch()
+        self._batch = Batch()
         return batch
-
-    # in the pool
-
-    def _work(self, batch: _Batch) -> _Done:
-        blocks = self._blocks(batch.frames)
-        told = b"".join(batch.told)
-        batch.frames = []
-        md5, xxh = bytearray(), bytearray()
-        members: list[_Member | Run] = []
-        parts: list[Buffer] = []
-        held: tuple[int, int] | None = None  # first and last block of the parts
-        place = 0
-
-        def flush() -> None:
-            nonlocal parts, held
-            if held is not None:
-                length = sum(len(part) for part in parts)
-                members.append(_Member(self._codec.compress(parts), length, *held))
-                parts, held = [], None
-
-        for what, first, count in batch.runs:
-            if what == messages.SAME:
-                continue
-            if what == messages.ZERO:
-                if count >= _LONG or count * self._block_size >= messages.MAX_DATA:
-                    flush()
-                    members.append((what, first, count))
-                    continue
-                for index in range(first, first + count):
-                    parts += self._zero_record(index)
-            else:
-                for index in range(first, first + count):
-                    block = blocks(self._bytes_of(index, 1))
-                    digest = told[place : place + BYTES_OF_DIGEST]
-                    place += BYTES_OF_DIGEST
-                    self._prove(index, block, digest, md5, xxh)
-                    parts.append(difffile.encode_offset(index * self._block_size))
-                    parts += block
-            held = (first if held is None else held[0], first + count - 1)
-        flush()
-        return _Done(batch.runs, bytes(md5), bytes(xxh), b"".join(batch.others), members)
-
-    def _blocks(self, frames: list[tuple[int, int, Buffer]]) -> Callable[[int], list[memoryview]]:
-        """Return a function that hands out the data of frames, so many bytes at a time, as views."""
-        pieces = collections.deque(memoryview(codecs.unwrap(*frame)) for frame in frames)
-
-        def take(length: int) -> list[memoryview]:
-            out = []
-            while length:
-                piece = pieces[0]
-                if len(piece) > length:
-                    pieces[0] = piece[length:]
-                    piece = piece[:length]
-                else:
-                    pieces.popleft()
-                out.append(piece)
-                length -= len(piece)
-            return out
-
-        return take
-
-    def _prove(self, index: int, block: list[memoryview], told: bytes, md5: bytearray, xxh: bytearray) -> None:
-        """Append both digests of a block; raises FormatError if it is not the block that was told of."""
-        import xxhash
-
-        md5_of, xxh_of = hashlib.md5(usedforsecurity=False), xxhash.xxh3_128()
-        for part in block:
-            md5_of.update(part)
-            xxh_of.update(part)
-        digests = md5_of.digest(), xxh_of.digest()
-        _expect(digests[self._terms.told == "xxh128"] == told, f"block {index} does not have the digest it came with")
-        md5 += digests[0]
-        xxh += digests[1]
 
     # in order
 
-    def _write(self, done: _Done) -> None:
+    def _write(self, done: Done) -> None:
         place = 0
         base = done.runs[0][1]
         for what, first, count in done.runs:
@@ -335,7 +218,7 @@ class Intake:
             for start in range(first, first + count, _DIGESTS_AT_ONCE):
                 some = min(_DIGESTS_AT_ONCE, first + count - start)
                 if what == messages.ZERO:
-                    md5, xxh = self._digests_of_zeros(start, some)
+                    md5, xxh = self._maker.digests_of_zeros(start, some)
                     self._writer.md5(md5)
                 else:
                     assert self._old_md5 is not None
@@ -343,61 +226,23 @@ class Intake:
                     xxh = self._old_xxh.take(start, some) if self._old_xxh is not None else b""
                 self._write_xxh(done, base, start, some, xxh)
         for member in done.members:
-            if isinstance(member, _Member):
+            if isinstance(member, MadeMember):
                 self._write_member(member)
             else:
-                for made in self._zero_members(member[1], member[2]):
+                for made in self._maker.zero_members(member[1], member[2]):
                     self._write_member(made)
-        what, first, count = done.runs[-1]
-        self.totals.last_stored = what != messages.SAME
 
-    def _write_xxh(self, done: _Done, base: int, first: int, count: int, ours: bytes) -> None:
+    def _write_xxh(self, done: Done, base: int, first: int, count: int, ours: bytes) -> None:
         if not self._terms.keep_xxh:
             return
         if done.others:  # told, of all blocks; what was also computed here must agree
             place = (first - base) * BYTES_OF_DIGEST
             told = done.others[place : place + count * BYTES_OF_DIGEST]
-            _expect(not ours or ours == told, f"blocks from {first} on do not have the XXH3-128 that came with them")
+            expect(not ours or ours == told, f"blocks from {first} on do not have the XXH3-128 that came with them")
             ours = told
         self._writer.xxh128(ours)
 
-    def _digests_of_zeros(self, first: int, count: int) -> tuple[bytes, bytes]:
-        """Return the MD5 and the XXH3-128 digests of zero blocks; only the volume's last is shorter."""
-        import xxhash
-
-        out = [b"", b""]
-        tail = self._bytes_of(first + count - 1, 1)
-        for length, times in ((self._block_size, count - 1), (tail, 1)):
-            if times and length not in self._zero_digests:
-                zeros = self._zeros[:length]
-                md5 = hashlib.md5(zeros, usedforsecurity=False).digest()
-                self._zero_digests[length] = (md5, xxhash.xxh3_128_digest(zeros))
-            for kind in (0, 1) if times else ():
-                out[kind] += self._zero_digests[length][kind] * times
-        return out[0], out[1]
-
-    def _zero_members(self, first: int, count: int) -> Iterator[_Member]:
-        """Yield members that hold a long run of zero blocks, made one at a time."""
-        per_member = max(1, codecs.MEMBER_SIZE // self._step)
-        for start in range(first, first + count, per_member):
-            some = min(per_member, first + count - start)
-            length = self._bytes_of(start, some)
-            payload = length + some * difffile.OFFSET_SIZE
-            data = None
-            if length == some * self._block_size:
-                data = self._codec.zeros(b"", start, self._block_size, some)
-            if data is None:
-                parts: list[Buffer] = []
-                for index in range(start, start + some):
-                    parts += self._zero_record(index)
-                data = self._codec.compress(parts)
-            yield _Member(data, payload, start, start + some - 1)
-
-    def _zero_record(self, index: int) -> tuple[Buffer, Buffer]:
-        offset = difffile.encode_offset(index * self._block_size)
-        return offset, self._zeros[: self._bytes_of(index, 1)]
-
-    def _write_member(self, member: _Member) -> None:
+    def _write_member(self, member: MadeMember) -> None:
         self._writer.index(Member(self.totals.stored, self.totals.payload, member.first, member.last))
         self._writer.diff(member.data)
         self.totals.stored += len(member.data)
@@ -417,15 +262,10 @@ class Intake:
             ("changed blocks", said["changed"], ours.changed),
             ("zero blocks", said["zero"], ours.zero),
         ):
-            _expect(told == found, f"it counted {told} {name}, here are {found}")
-        _expect(0 <= said["read"] <= self._terms.size, f"it read {said['read']} bytes of {self._terms.size}")
+            expect(told == found, f"it counted {told} {name}, here are {found}")
+        expect(0 <= said["read"] <= self._terms.size, f"it read {said['read']} bytes of {self._terms.size}")
         ours.read = said["read"]
         hashes = self._writer.hashes()
         wanted = {self._terms.told} | ({"md5", "xxh128"} if self._terms.others else set())
         for kind in wanted:
-            _expect(said["digests"].get(kind) == hashes[kind], f"the {kind} digests differ from those it computed")
-
-
-def _expect(truth: bool, complaint: str) -> None:
-    if not truth:
-        raise FormatError(complaint)
+            expect(said["digests"].get(kind) == hashes[kind], f"the {kind} digests differ from those it computed")

@@ -325,7 +325,9 @@ class Session:
         self._transport.close_write()
         status = self._transport.wait(_END_WAIT_S)
         told = [printable(remains)] if remains is not None else []
-        return told if status == 0 else [*told, f"the agent on {self.host} had done everything, but ended with {status}"]
+        if status != 0:
+            told.append(f"the agent on {self.host} had done everything, but ended with {status}")
+        return told
 
     def close(self) -> None:
         """End the agent and the connection."""

@@ -12,7 +12,8 @@ from programs import Program
 ROOT = pathlib.Path(__file__).parent.parent
 LAB = ROOT / "tests" / "lab"
 OURS = (  # that our programs look at, and that whoever runs the tests may have set
-    "BLOCKDIFF_RSH", "BLOCKSIZE", "LVCREATE_PREFIX", "MYSQL_PWD", "SNAPSHOT_SIZE", "SSH_BLOCKDIFF_PREFIX", "VERBOSE",
+    "BLOCKDIFF_RSH", "BLOCKDIFF_SSH_CONFIG", "BLOCKSIZE", "LVCREATE_PREFIX", "MYSQL_PWD", "SNAPSHOT_SIZE",
+    "SSH_BLOCKDIFF_PREFIX", "VERBOSE",
 )  # fmt: skip
 
 

@@ -188,7 +188,7 @@ FAULTS = {
     "missing": (TORN, "should come next"),
     "extra": (TORN, "block 1"),
     "wrong block": (TORN, "block 2"),
-    "wrong digest": (TORN, "block 2"),
+    "wrong digest": (MISMATCH, "block 2"),
     "torn digests": (TORN, "descriptor 6"),
     "no digests": (TORN, "descriptor 6"),
     "zero size": (NOT_OURS, "descriptor 6"),

@@ -28,7 +28,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LAYERS = {
     "ground": "formats formats.* link",
     "decisions": "__init__ chain errors index manifest merge transport.base transport.destination",
-    "devices": "child codecs digests draft gate holders intake moment mysql mysqlaccount olddigests optionfile parent"
+    "devices": "batch child codecs digests draft gate holders intake moment mysql mysqlaccount olddigests optionfile parent"
     " patch pipeline placement proof push quiesce quiet reading readlock records remains serverfacts session site stamps"
     " store target transport.* trust",
     "use-cases": "backup catalogue cronlog dump foreign mysqllock restore verify",
@@ -45,7 +45,7 @@ FOREIGN = {
     "paramiko": "blockdiff/transport/paramiko*.py",
     "pymysql": "blockdiff/mysql.py",
     "tqdm": "blockdiff/commands/*.py",
-    "xxhash": "blockdiff/intake.py",
+    "xxhash": "blockdiff/batch.py",
     "zstandard": "blockdiff/codecs.py",
 }
 STANDALONE = {"blockdiff/gate.py"}  # a program of its own, which a lock helper starts by its path

@@ -11,7 +11,7 @@ from .guest import CHECKOUT
 BIN = CHECKOUT / "bin"
 OURS = ("BLOCKSIZE", "SNAPSHOT_SIZE", "LVCREATE_PREFIX", "SSH_BLOCKDIFF_PREFIX", "BLOCKDIFF_RSH", "VERBOSE")
 SSH = ("--rsh", "ssh")  # the other transport
-SLOW = ("--bwlimit", "1M")  # of random bytes: a reading that lasts until a test has done its work
+SLOW = ("--bwlimit", "1M")  # of random bytes: eight seconds for a volume as `volume` makes it
 
 
 def _environment(more):
@@ -35,10 +35,10 @@ def run(guest, name, *args, code=0, pass_fds=(), **environment):
 
 
 @contextlib.contextmanager
-def started(guest, *args, **environment):
-    """Yield a running `blockdiff-backup`, which does not outlive the test."""
+def started(guest, *args, program="blockdiff-backup", **environment):
+    """Yield a running program of ours, which does not outlive the test."""
     process = subprocess.Popen(
-        [*guest.netns, BIN / "blockdiff-backup", *args],
+        [*guest.netns, BIN / program, *args],
         env=_environment(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -53,12 +53,38 @@ def started(guest, *args, **environment):
 
 
 @contextlib.contextmanager
-def reading(guest, *args, **environment):
-    """Yield a running `blockdiff-backup` whose snapshot stands."""
-    with started(guest, *args, **environment) as process:
+def reading(guest, *args, **options):
+    """Yield a running program of ours whose snapshot stands and is being read, for as long as SLOW makes it."""
+    with started(guest, *SLOW, *args, **options) as process:
         eventually(lambda: process.poll() is not None or snapshots(guest) != [])
         assert process.poll() is None, process.communicate()
         yield process
+
+
+@contextlib.contextmanager
+def held(guest, *args, **options):
+    """Yield a running `blockdiff-backup` whose snapshot stands and whose agent does not go on before `go`."""
+    # the device's name is there while lvcreate is still at work, so the agent has not begun to read
+    stop = guest.popen(
+        "until ls /dev/mapper/*-blockdiff_* >/dev/null 2>&1; do sleep 0.02; done;"
+        " kill -STOP $(pgrep -o -f '[p]ushed:assembler')"
+    )
+    with started(guest, *args, **options) as process:
+        eventually(lambda: process.poll() is not None or stop.poll() is not None)
+        if process.poll() is not None:
+            stop.kill()
+            raise AssertionError(process.communicate())
+        eventually(lambda: snapshots(guest) != [])
+        try:
+            yield process
+        finally:
+            stop.wait()
+            go(guest)
+
+
+def go(guest):
+    """Let an agent that was held go on."""
+    guest.run("kill -CONT $(pgrep -o -f '[p]ushed:assembler')", check=False)
 
 
 def finished(process, code, timeout_s=60):
