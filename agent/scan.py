@@ -259,5 +259,7 @@ class Pace:
             return
         now = time.monotonic()
         self._due = max(self._due, now - 1.0) + length / self._rate
-        if self._due > now:
-            time.sleep(self._due - now)
+        while now < self._due:
+            # in steps: a signal that comes just before a sleep begins does not cut it short
+            time.sleep(min(self._due - now, 0.25))
+            now = time.monotonic()

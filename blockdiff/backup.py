@@ -18,7 +18,7 @@ from typing import Any
 
 from blockdiff import __version__, codecs, intake, manifest, moment, parent, push, remains, trust
 from blockdiff.draft import Draft
-from blockdiff.errors import BlockdiffError
+from blockdiff.errors import BlockdiffError, Interrupted
 from blockdiff.olddigests import OldDigests
 from blockdiff.parent import Log
 from blockdiff.session import Opened, Session
@@ -139,6 +139,8 @@ def run_all(
         for each in runs:
             try:
                 results.append(each.scan(facts, cores))
+            except Interrupted:
+                raise  # it is for all of them
             except BlockdiffError as error:
                 each.failed(error)
                 results.append(error)
@@ -289,7 +291,7 @@ class _Run:
             changed=totals.changed,
             zero=totals.zero,
             read=totals.read,
-            wire=self.session.wire,
+            wire=value["bytes"]["wire"],
             payload=totals.payload,
             stored=draft.stored,
             seconds=(now() - self._begun).total_seconds(),

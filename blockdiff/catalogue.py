@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from blockdiff import chain, trust
-from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet
+from blockdiff.errors import BlockdiffError, ForeignFiles, Interrupted, NoSuchSet
 from blockdiff.formats import difffile
 from blockdiff.store import Store, Version
 
@@ -74,6 +74,8 @@ def describe(store: Store) -> Listed:
             continue
         try:
             version = trust.version(store, number, listing, deep=False)
+        except Interrupted:
+            raise  # no fault of what was looked at
         except BlockdiffError as error:
             broken = f"version {number} is damaged"
             before = None

@@ -170,7 +170,7 @@ class Intake:
             if what == messages.SAME:
                 known = self._old_md5.count if self._old_md5 is not None else 0
                 expect(first + count <= known, f"block {first} unchanged, but the parent has no such block")
-                expect(self._as_long(first + count - 1, known), "a block unchanged that is not as long as the parent's")
+                expect(self._as_long(first + count - 1, known), "a block unchanged, but not as long as the parent's")
                 continue
             self.totals.changed += count
             if what == messages.ZERO:

@@ -184,6 +184,8 @@ def _links(store: Store, number: int, listing: chain.Listing, force: bool, warni
         for candidate in range(found[0].number - 1, 0, -1):
             try:
                 older = trust.version(store, candidate, listing)
+            except Interrupted:
+                raise  # no fault of what was looked at
             except BlockdiffError:
                 continue
             if older.block_size == found[-1].block_size:

@@ -16,6 +16,7 @@ from blockdiff.errors import (
     BlockdiffError,
     HostRefused,
     HostSilent,
+    Interrupted,
     NoPython,
     ProtocolBroken,
     VersionsDiffer,
@@ -320,6 +321,8 @@ class Session:
             if kind != messages.LEFT:
                 return [f"the agent on {self.host} said something after its end (frame {kind})"]
             remains = messages.decode_talk(payload, remains=(str, type(None)))["remains"]
+        except Interrupted:
+            raise
         except (BlockdiffError, FormatError) as error:
             return [f"everything was read, but then: {error}"]
         self._transport.close_write()

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from blockdiff import chain, digests, merge, restore, stamps, trust
-from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles, NoSuchSet, NoSuchVersion
+from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles, Interrupted, NoSuchSet, NoSuchVersion
 from blockdiff.placement import Progress, silent
 from blockdiff.reading import Reading
 from blockdiff.records import whole_blocks
@@ -135,6 +135,8 @@ def _numbers(store: Store, listing: chain.Listing, newest: int, everything: bool
         try:
             if trust.version(store, candidate, listing, deep=False).full:
                 break
+        except Interrupted:
+            raise  # no fault of what was looked at
         except BlockdiffError:
             break  # the walk will tell
     return chosen[::-1]
@@ -158,6 +160,8 @@ class _Walk:
         before, self._previous = self._previous, None
         try:
             version = trust.version(self._store, number, self._listing)
+        except Interrupted:
+            raise  # no fault of what was looked at
         except BlockdiffError as error:
             out.faults.append(error)
             self._broken = f"version {number} is damaged"
@@ -218,6 +222,8 @@ class _Walk:
                 elif before is not None and before.block_size == version.block_size:
                     with digests.Digests(self._store.path(before.number, ".md5"), before.count) as old:
                         self._settle(reading, digests.changed(old, own), out)
+        except Interrupted:
+            raise  # no fault of what was looked at
         except BlockdiffError as error:
             out.faults.append(error)
             self._broken = f"version {version.number} is damaged"

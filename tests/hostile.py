@@ -13,7 +13,10 @@ from blockdiff.transport.local import LocalTransport
 
 
 class Played:
-    """A transport whose other side says what it was given, then ends."""
+    """A transport whose other side says what it was given, then ends.
+
+    What comes after its hello it says once it was asked, as a real one does, or after a moment.
+    """
 
     host = "localhost"
 
@@ -23,9 +26,16 @@ class Played:
         self._status, self._words = status, words
         self._endless = endless  # is said again and again once the stream is over
         self._closed = threading.Event()
+        self._asked = threading.Event()
+        self._before = len(stream) - _first_frame(bytes(stream))  # bytes that come after the hello
         self.written = 0
 
     def read(self, size):
+        if len(self._rest) <= self._before:
+            self._asked.wait(0.2)
+            self._asked.set()
+        else:
+            size = min(size, len(self._rest) - self._before)
         if self._closed.is_set():
             raise OSError("the transport was closed")
         data = self._rest[: min(size, self._piece)]
@@ -36,6 +46,8 @@ class Played:
         if self._closed.is_set():
             raise OSError("the transport was closed")
         self.written += len(data)
+        if self.written > len(push.bundle(True)):
+            self._asked.set()
 
     def close_write(self):
         pass
@@ -48,6 +60,15 @@ class Played:
 
     def close(self):
         self._closed.set()
+        self._asked.set()
+
+
+def _first_frame(stream):
+    """Where the first frame after the mark ends, in bytes."""
+    start = stream.find(messages.SYNC_MARK) + len(messages.SYNC_MARK)
+    if start < len(messages.SYNC_MARK) or len(stream) < start + frames.HEADER_SIZE:
+        return len(stream)
+    return min(len(stream), start + frames.HEADER_SIZE + int.from_bytes(stream[start + 1 : start + 5], "little"))
 
 
 class CutTowardsAgent:

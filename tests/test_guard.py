@@ -28,9 +28,9 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LAYERS = {
     "ground": "formats formats.* link",
     "decisions": "__init__ chain errors index manifest merge transport.base transport.destination",
-    "devices": "batch child codecs digests draft gate holders intake moment mysql mysqlaccount olddigests optionfile parent"
-    " patch pipeline placement proof push quiesce quiet reading readlock records remains serverfacts session site stamps"
-    " store target transport.* trust",
+    "devices": "batch child codecs digests draft gate holders intake moment mysql mysqlaccount olddigests optionfile"
+    " parent patch pipeline placement proof push quiesce quiet reading readlock records remains"
+    " serverfacts session site stamps store target transport.* trust",
     "use-cases": "backup catalogue cronlog dump foreign mysqllock restore verify",
     "people": "commands.*",
 }
@@ -52,8 +52,8 @@ STANDALONE = {"blockdiff/gate.py"}  # a program of its own, which a lock helper 
 MOST_LINES = 400
 LONG = {  # and how long at most; a list that should get shorter
     "blockdiff/codecs.py": 430,
-    "blockdiff/intake.py": 430,
     "tests/test_codecs.py": 450,
+    "tests/test_hostile.py": 750,
     "tests/test_link.py": 450,
     "tests/transport/test_sshd.py": 600,
 }

@@ -18,7 +18,7 @@ import hostile
 import pytest
 import zstandard
 from engine import back_up, files_of, restored
-from hostile import CutTowardsAgent, Played, Recorded, data, extent, honest, put_together, raw, talk, taken_apart
+from hostile import CutTowardsAgent, Played, Recorded, data, extent, honest, put_together, raw, taken_apart, talk
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from memory import peak_below
@@ -533,7 +533,9 @@ class Agent:
         self._write(push.bundle(True))
         said = b""
         while messages.SYNC_MARK not in said:
-            said += os.read(self.process.stdout.fileno(), 65536)
+            data = os.read(self.process.stdout.fileno(), 65536)
+            assert data, self.process.stderr.read()
+            said += data
 
     def _write(self, data):
         rest = memoryview(data)

@@ -200,13 +200,7 @@ def test_a_version_above_ver_that_is_not_whole_is_replaced(suffix, made):
 
 
 def test_nothing_of_a_set_with_a_longer_name_is_touched(made):
-    others = {
-        name: b"of another set"
-        for name in (
-            "db.11.1.gz", "db.2.1.md5", "db.3.2.gz.part", "db.3x", "db.03.gz", "db.3.gz.bak", "db2.3.gz",
-            "db.ver.1", "db.3.tar.gz", "db.x.part", "db.lock.part", "db.3.md5.1.part", "db.-3.gz", "db.٣.gz",
-        )
-    }  # fmt: skip
+    others = dict.fromkeys(("db.11.1.gz", "db.2.1.md5", "db.3.2.gz.part", "db.3x", "db.03.gz", "db.3.gz.bak", "db2.3.gz", "db.ver.1", "db.3.tar.gz", "db.x.part", "db.lock.part", "db.3.md5.1.part", "db.-3.gz", "db.٣.gz"), b"of another set")  # fmt: skip
     for name, data in others.items():
         (made / name).write_bytes(data)
     (made / "source").write_bytes(VOLUMES[2])

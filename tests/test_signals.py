@@ -296,6 +296,27 @@ def test_a_hangup_that_nohup_keeps_away(begun):
         settle(begun, run)
 
 
+READERS = {"blockdiff-verify": [], "blockdiff-list": [], "blockdiff-merge": ["target"], "blockdiff-backup": ["volume"]}
+
+
+@pytest.mark.parametrize("file", ["db.1.md5", "db.1.json", "db.1.gz", "db.1.idx"])
+@pytest.mark.parametrize("program", READERS)
+def test_a_signal_while_a_file_is_looked_at_is_no_damage_to_it(begun, tmp_path, program, file):
+    """It ends the program, at whatever file of whatever version it is, and nothing is said of the file."""
+    needs("strace")
+    words = [begun.name, *[tmp_path / word for word in READERS[program]]]
+    strace = ["strace", "-qq", "-o", tmp_path / "trace", "-P", begun.folder / file, "-e", "trace=openat"]
+    with Launched(program, *words, before=[*strace, "-e", "inject=openat:signal=SIGTERM:when=1"]) as run:
+        code, _, err = run.finish(30)
+    if "SIGTERM" not in (tmp_path / "trace").read_text():
+        assert code == 0  # it does not look at this one, or not in its main thread
+        return
+    assert code == 143, err
+    told(code, err)
+    assert "damaged" not in "".join(err)
+    assert begun.newest() == 1
+
+
 @pytest.mark.parametrize("number", CODES, ids=named)
 def test_a_dump_that_is_ended(tmp_path, number):
     """Files that were asked for by name are there only when they are whole."""

@@ -55,7 +55,8 @@ class ParamikoTransport:
             data = self._channel.recv(size)
         except (paramiko.SSHException, EOFError) as error:
             raise self._broken() from error
-        if not data and (self._closed or not self._ended()):
+        # what came before our own close is nobody's any more
+        if self._closed or (not data and not self._ended()):
             raise self._broken()
         return data
 

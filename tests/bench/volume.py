@@ -18,11 +18,11 @@ def make(path, size):
     choose = random.Random(2010)
     texts = [_text(choose) for _ in range(24)]
     with open(path, "wb") as file:
-        for place in range(0, size, _MIB):
+        for _ in range(0, size, _MIB):
             draw = choose.random()
             if draw < COMPRESSIBLE:
                 text = bytearray(choose.choice(texts))
-                for _ in range(64):  # no two pieces are the same
+                for _piece in range(64):  # no two pieces are the same
                     at = choose.randrange(_MIB - 64)
                     text[at : at + 64] = choose.randbytes(64)
                 file.write(text)

@@ -1,5 +1,6 @@
 """The wire's envelope: golden frames both ways, however they are cut up, and bounds before memory."""
 
+import itertools
 import struct
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_wire_cut_inside_a_frame_is_noticed(cut):
 def test_the_cuts_do_not_matter(cuts):
     decoder, found = frames.Decoder(), []
     places = [0, *sorted(cuts), len(STREAM)]
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         decoder.feed(STREAM[start:end])
         found += taken(decoder)
     assert found == [frame for frame, _ in VECTORS]

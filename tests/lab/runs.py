@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 
-from .agents import eventually, md5, snapshots
+from .agents import eventually, snapshots
 from .guest import CHECKOUT
 
 BIN = CHECKOUT / "bin"
@@ -131,7 +131,8 @@ def restored(name, target, version=None):
 
 def unpublished(name):
     """Tell whether a set has nothing but its lock file."""
-    return [path.name for path in name.parent.glob(f"*{name.name}*")] in ([], [f"{name.name}.lock"])
+    names = {path.name for path in name.parent.iterdir()}
+    return not {found for found in names if found.startswith((f"{name.name}.", "."))} - {f"{name.name}.lock"}
 
 
 def bare(guest):

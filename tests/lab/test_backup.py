@@ -88,7 +88,7 @@ def test_what_changes_while_it_is_read_is_not_in_it(guest, tmp_path, make, kind,
     path = make(guest)
     before = md5(guest, path)
     name = tmp_path / "set"
-    with held(guest, *reach, name, f"root@db00:{path}") as process:
+    with held(guest, "--snapshot-size", "100%", *reach, name, f"root@db00:{path}") as process:
         (snapshot,) = snapshots(guest)
         fill(guest, path, 2, at=6)
         go(guest)
@@ -106,12 +106,13 @@ def test_what_changes_while_it_is_read_is_not_in_it(guest, tmp_path, make, kind,
     assert told["quiesce"] is None
     assert set(told["snapshot"]) == {"name", "size", "fill_at_begin", "fill_at_end", "extended"}
     assert told["snapshot"]["name"] == snapshot
-    assert told["snapshot"]["extended"] == 0
+    assert told["snapshot"]["extended"] in (0, 1)  # a slow machine writes more beside it
     if kind == "lvm-thin":
         assert told["snapshot"]["size"] is None
     else:
-        assert told["snapshot"]["size"] == 4 * MIB
-        assert 0 <= told["snapshot"]["fill_at_begin"] < 10 < told["snapshot"]["fill_at_end"] < 70
+        assert told["snapshot"]["size"] == 12 * MIB  # every block, and the table of them
+        assert 0 <= told["snapshot"]["fill_at_begin"] <= told["snapshot"]["fill_at_end"]
+        assert told["snapshot"]["fill_at_end"] == pytest.approx(100 * 2 / 12, abs=3)
     assert runs.bare(guest)
 
 
@@ -157,7 +158,8 @@ def test_a_file_system_in_use_is_restored_clean(guest, tmp_path, kind, reach):
     guest.run(
         "i=0; while :; do i=$((i+1)); n=$((i % 40)); head -c $((n * 3000)) /dev/urandom > /mnt/d/f$n;"
         " echo $i > /mnt/d/new; mv /mnt/d/new /mnt/d/counter; rm -f /mnt/d/f$(((i * 7) % 40));"
-        " mkdir /mnt/e$i; rmdir /mnt/e$((i - 9)); [ $n = 5 ] && sync; sleep 0.05; done >/dev/null 2>&1 & echo $! > /tmp/writer"
+        " mkdir /mnt/e$i; rmdir /mnt/e$((i - 9)); [ $n = 5 ] && sync; sleep 0.05;"
+        " done >/dev/null 2>&1 & echo $! > /tmp/writer"
     )
     name = tmp_path / "fs"
     for _ in range(3):

@@ -3,7 +3,7 @@
 import pytest
 
 from . import runs
-from .agents import eventually, snapshots, thin
+from .agents import eventually, md5, snapshots, thin
 from .runs import SSH, fill, finished, go, held, manifest, reading, restored, run, unpublished, volume
 
 pytestmark = pytest.mark.lab
@@ -116,7 +116,7 @@ def test_a_busy_snapshot_is_3_with_the_version_published(guest, tmp_path):
         said = finished(process, 3)
 
     assert f"the snapshot {snapshot} could not be removed: process {pid} (sleep)" in said
-    assert restored(name, tmp_path / "out") == runs.md5(guest, path)
+    assert restored(name, tmp_path / "out") == md5(guest, path)
     guest.run(f"kill {pid}")
     eventually(lambda: runs.bare(guest))  # it was not given up
 

@@ -6,7 +6,7 @@ import pytest
 
 from . import runs
 from .agents import md5
-from .runs import SSH, fill, finished, manifest, restored, run, started, unpublished, volume
+from .runs import SSH, finished, manifest, restored, run, started, unpublished, volume
 
 pytestmark = pytest.mark.lab
 
@@ -100,19 +100,22 @@ def test_a_dump_is_made_under_the_lock_as_well(guest, tmp_path, lock):
 def test_several_volumes_are_taken_at_one_moment_and_stand_for_themselves(guest, tmp_path, lock):
     first, second, bad = volume(guest), volume(guest, "data-base", "vg-two"), guest.bad_volume()
     before = [md5(guest, path) for path in (first, second)]
-    change = "".join(f"head -c 1M /dev/urandom | dd of={path} bs=1M seek=7 oflag=direct conv=notrunc iflag=fullblock status=none;"
-                     for path in (first, second))  # fmt: skip
+    write = "head -c 1M /dev/urandom | dd bs=1M seek=7 oflag=direct conv=notrunc iflag=fullblock status=none of="
+    change = f"{write}{first}; {write}{second}"
     script = lock(LOOKS.replace("echo", f"guest {shlex.quote(change)}\necho"))
     sets = [tmp_path / name for name in ("first", "bad", "second")]
     # the first is read for longer than anybody may be silent; the others wait for their turn meanwhile
     done = run(
         guest, "blockdiff-backup", "--bwlimit", "2M", "--timeout", "3", "--snapshot-size", "4M", "--lock", script,
-        sets[0], f"root@db00:{first}", "--with", sets[1], f"root@db00:{bad}", "--with", sets[2], f"root@db00:{second}",
+        sets[0], f"root@db00:{first}",
+        "--with", sets[1], f"root@db00:{bad}",
+        "--with", sets[2], f"root@db00:{second}",
         code=33,
     )  # fmt: skip
 
     assert "cannot read" in done.stderr
-    assert (number(tmp_path / "before"), number(tmp_path / "within")) == (0, 3)
+    assert number(tmp_path / "before") == 0
+    assert number(tmp_path / "within") in (2, 3)  # the bad one may have failed by then
     assert len((tmp_path / "calls").read_text().splitlines()) == 1
     assert unpublished(sets[1])
     assert [restored(name, tmp_path / "out") for name in (sets[0], sets[2])] == before

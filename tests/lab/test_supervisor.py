@@ -112,7 +112,7 @@ def test_the_source_loses_power(guest, agents):
 def test_a_sweep_touches_only_what_is_provably_ours_and_dead(guest, agent, agents):
     path = thick(guest)
     boot = "00000000-0000-0000-0000-000000000000"
-    host = guest.run("printf %s $(cat /etc/machine-id) | sha256sum").strip()[:16]
+    host = guest.run("printf %s $(cat /etc/machine-id 2>/dev/null || uname -n) | sha256sum").strip()[:16]
     tags = f"blockdiff.set.a blockdiff.run.b blockdiff.boot.{boot} blockdiff.space.1 blockdiff.start.1"
     stands = {
         "blockdiff_untagged": "",
