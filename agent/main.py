@@ -81,6 +81,18 @@ def main():
     finish = _Finish()
     status = _EXIT_LOST
     try:
+        status = _live(finish)
+        sys.stderr.flush()
+        # threads may be blocked in reads that never end; nothing of ours is left to clean up
+        os._exit(status)
+    except _Ended:  # while the last words were said; it is raised only once
+        os._exit(status)
+
+
+def _live(finish):
+    """Serve the request; returns the exit status, and what went wrong stands on stderr."""
+    status = _EXIT_LOST
+    try:
         wire_in, wire_out = claim_wire()
         write = _writer(wire_out)
         write(messages.SYNC_MARK)
@@ -94,9 +106,7 @@ def main():
     except Exception:
         traceback.print_exc()
         status = _EXIT_BUG
-    sys.stderr.flush()
-    # threads may be blocked in reads that never end; nothing of ours is left to clean up
-    os._exit(status)
+    return status
 
 
 def _serve(link, finish):

@@ -1,14 +1,24 @@
 """The other side by hand: conversations put together from frames, and transports that play them."""
 
+import functools
 import hashlib
+import pathlib
+import random
+import shutil
+import tempfile
 import threading
 
 import chains
+import pytest
 import xxhash
+from engine import back_up, files_of, restored
+from hypothesis import strategies as st
 
-from blockdiff import __version__, push
+from blockdiff import __version__, push, verify
+from blockdiff.errors import BlockdiffError
 from blockdiff.formats import digestfile, frames, messages
 from blockdiff.formats.messages import CHANGED, SAME, ZERO
+from blockdiff.store import Store
 from blockdiff.transport.local import LocalTransport
 
 
@@ -191,3 +201,89 @@ def honest(volume, block_size, before=None, at_once=4):
         spoken.append(extent(first, runs, digests))
         spoken += [data(body[place : place + messages.MAX_DATA]) for place in range(0, len(body), messages.MAX_DATA)]
     return [*spoken, end(volume, block_size, changed=changed, zero=zero), LEFT]
+
+
+# a set that such conversations are about
+
+BLOCK = 100
+RNG = random.Random(3)
+# 12 blocks, the last one short: noise, zeros, text
+FIRST = RNG.randbytes(5 * BLOCK) + bytes(3 * BLOCK) + b"text " * 60 + RNG.randbytes(BLOCK // 2)
+# blocks changed, zeroed, grown by two
+SECOND = FIRST[:250] + b"edit" + FIRST[254:400] + bytes(100) + FIRST[500:] + RNG.randbytes(130)
+HONEST = {1: honest(FIRST, BLOCK), 2: honest(SECOND, BLOCK, FIRST)}
+VOLUMES = {1: FIRST, 2: SECOND}
+ODD = st.sampled_from(
+    [0, 1, -1, 2, 12, 13, 1 << 31, 1 << 32, 1 << 56, (1 << 63) - 1, 1 << 63, 1 << 64, -(1 << 63), 1.5, 1e308]
+    + [True, False, None, "", "x", "\x1b[31m", [], {}, [1], {"xxh128": ""}, "0" * 64, float("inf"), float("nan")]
+)  # fmt: skip
+
+
+@functools.cache
+def begun():
+    """The files of a set of one version, made by a real agent."""
+    with tempfile.TemporaryDirectory(prefix="blockdiff-test-") as name:
+        folder = pathlib.Path(name)
+        (folder / "vol").write_bytes(FIRST)
+        back_up(folder / "set", folder / "vol", block_size=BLOCK)
+        (folder / "vol").unlink()
+        return files_of(folder)
+
+
+def printable(text):
+    """Nothing in it steers a terminal."""
+    assert all(character.isprintable() or character == "\n" for character in text), repr(text)
+
+
+class Set:
+    """A set that is to get version `number`, in a folder of its own that is gone afterwards."""
+
+    def __init__(self, number):
+        self.number = number
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="blockdiff-test-"))
+        if number == 2:
+            for name, data in begun().items():
+                (self.folder / name).write_bytes(data)
+        self.before = files_of(self.folder)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        shutil.rmtree(self.folder)
+
+    def back_up(self, stream, **how):
+        played = how.pop("played", {})
+        return back_up(
+            self.folder / "set", "/vol", connect=lambda: Played(stream, **played), timeout_s=5.0,
+            **{"block_size": BLOCK, "warn": how.pop("warn", lambda line: None), **how},
+        )  # fmt: skip
+
+    def refuses(self, stream, **how):
+        """The run ends in a named error that is safe to print, and nothing has happened; returns the error."""
+        with pytest.raises(BlockdiffError) as error:
+            self.back_up(stream, **how)
+        assert 20 <= error.value.exit_code < 60
+        printable(str(error.value))
+        assert files_of(self.folder) == self.before
+        return error.value
+
+    def survives(self, stream, **how):
+        """The run ends in a named error and nothing, or in the whole version; the next one succeeds."""
+        try:
+            outcome = self.back_up(stream, **how)
+        except BlockdiffError as error:
+            assert 20 <= error.exit_code < 60
+            printable(str(error))
+            assert files_of(self.folder) == self.before
+            self.back_up(put_together(HONEST[self.number]))
+        else:
+            for line in outcome.warnings:
+                printable(line)
+        self.is_whole()
+
+    def is_whole(self):
+        for number in range(1, self.number + 1):
+            assert restored(self.folder / "set", number, self.folder / "out") == VOLUMES[number]
+        report = verify.verify(Store(str(self.folder / "set")))
+        assert all(version.restores and not version.faults for version in report.versions)

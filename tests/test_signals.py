@@ -296,7 +296,9 @@ def test_a_hangup_that_nohup_keeps_away(begun):
         settle(begun, run)
 
 
-READERS = {"blockdiff-verify": [], "blockdiff-list": [], "blockdiff-merge": ["target"], "blockdiff-backup": ["volume"]}
+READERS = {  # program -> its words behind the set's name
+    "blockdiff-verify": [], "blockdiff-list": [], "blockdiff-merge": ["target"], "blockdiff-backup": ["volume"],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("file", ["db.1.md5", "db.1.json", "db.1.gz", "db.1.idx"])

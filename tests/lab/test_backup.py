@@ -88,7 +88,7 @@ def test_what_changes_while_it_is_read_is_not_in_it(guest, tmp_path, make, kind,
     path = make(guest)
     before = md5(guest, path)
     name = tmp_path / "set"
-    with held(guest, "--snapshot-size", "100%", *reach, name, f"root@db00:{path}") as process:
+    with held(guest, "--snapshot-size", "12M", *reach, name, f"root@db00:{path}") as process:
         (snapshot,) = snapshots(guest)
         fill(guest, path, 2, at=6)
         go(guest)
