@@ -52,6 +52,7 @@ class _Finish:
 
     def __init__(self):
         self.done = False
+        self.ended = False  # by a signal
 
     def dead(self, why):
         """Wake the main thread, which may be blocked in a write; if that fails, end without it."""
@@ -70,7 +71,10 @@ def main():
     def deaf(number, frame):
         """Take a signal that has nothing to say any more; SIG_IGN would have Python complain of one under way."""
 
+    finish = _Finish()
+
     def end(number, frame):
+        finish.ended = True
         for other in asked:  # what is under way now is the cleaning up
             signal.signal(other, deaf)
         raise _Ended(number)
@@ -78,7 +82,6 @@ def main():
     for number in asked:
         signal.signal(number, end)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    finish = _Finish()
     status = _EXIT_LOST
     try:
         status = _live(finish)
@@ -104,8 +107,11 @@ def _live(finish):
     except FormatError as error:
         sys.stderr.write("blockdiff agent: the server broke the protocol: %s\n" % error)
     except Exception:
-        traceback.print_exc()
-        status = _EXIT_BUG
+        if finish.ended:  # it fell into the midst of python's own work, such as starting a thread
+            sys.stderr.write("blockdiff agent: ended early\n")
+        else:
+            traceback.print_exc()
+            status = _EXIT_BUG
     return status
 
 

@@ -21,7 +21,7 @@ from blockdiff.errors import (
     ProtocolBroken,
     VersionsDiffer,
 )
-from blockdiff.formats import BYTES_OF_DIGEST, FormatError, digestfile, messages
+from blockdiff.formats import BYTES_OF_DIGEST, FormatError, TornError, digestfile, messages
 from blockdiff.transport.base import Transport
 
 _MAX_NOISE = 256 * 1024  # bytes of banners and shell chatter before the agent's mark
@@ -187,7 +187,7 @@ class Session:
             return AgentDied(self.host, self._feed_failure)
         if isinstance(error, link.LinkSilent):
             return HostSilent(self.host, f"{self._timeout_s:g}")
-        if isinstance(error, FormatError):
+        if isinstance(error, FormatError) and not isinstance(error, TornError):  # a torn frame is an end, too
             return ProtocolBroken(self.host, error)
         if isinstance(error, BlockdiffError):
             return error

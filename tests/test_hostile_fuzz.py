@@ -18,12 +18,6 @@ from blockdiff import push
 from blockdiff.errors import BlockdiffError
 from blockdiff.formats import messages
 
-
-def numbers_of(value):
-    """Keys of a JSON object that can be given another value."""
-    return sorted(value)
-
-
 MUTATION = st.one_of(
     st.tuples(st.just("drop"), st.integers(0, 20)),
     st.tuples(st.just("again"), st.integers(0, 20)),
@@ -35,6 +29,7 @@ MUTATION = st.one_of(
     st.tuples(st.just("lie"), st.integers(0, 20), st.integers(0, 1 << 32)),
     st.tuples(st.just("put"), st.integers(0, 20), st.integers(0, 20), st.binary(max_size=60)),
     st.tuples(st.just("field"), st.integers(0, 20), st.integers(0, 12), ODD),
+    st.tuples(st.just("without"), st.integers(0, 20), st.integers(0, 12)),
     st.tuples(st.just("pack"), st.integers(0, 20), st.sampled_from([messages.ZLIB, messages.ZSTD])),
     st.tuples(st.just("stop"), st.integers(0, 20)),
 )
@@ -69,14 +64,17 @@ def mutated(spoken, mutation):
         spoken[place] = raw(kind, payload, min(how[0], 0xFFFFFFFF))
     elif what == "put":
         spoken.insert(place, (how[0], how[1]))
-    elif what == "field" and payload[:1] == b"{":
+    elif what in ("field", "without") and payload[:1] == b"{":
         try:
             value = json.loads(payload)
         except ValueError:
             return spoken
-        keys = numbers_of(value)
-        if keys:
-            value[keys[how[0] % len(keys)]] = how[1]
+        if value:
+            key = sorted(value)[how[0] % len(value)]
+            if what == "field":
+                value[key] = how[1]
+            else:
+                del value[key]
             spoken[place] = kind, json.dumps(value).encode()
     elif what == "pack" and kind == messages.DATA and payload[:1] == b"\0":
         body = payload[5:]
@@ -89,6 +87,7 @@ def mutated(spoken, mutation):
 
 @given(number=st.sampled_from([1, 2]), mutations=st.lists(MUTATION, min_size=1, max_size=3), piece=st.sampled_from([7, 65536]))
 @example(number=2, mutations=[("field", 1, 1, 1 << 62)], piece=65536)
+@example(number=1, mutations=[("without", -1, 0)], piece=65536)
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -40,8 +40,10 @@ NEVER = {
     "blockdiff-dump": NO_SET | NO_SNAPSHOT,
     "ssh-blockdiff-dump": NO_SET | NO_SNAPSHOT,
     "ssh-lvm-dump": NO_SET,
-    "blockdiff-merge": dict.fromkeys(("SetLocked", "NoRoom"), "it does not write to the set"),
-    "blockdiff-verify": dict.fromkeys(("SetLocked", "NoRoom", "TargetRefused", "TargetFailed"), "it writes nothing"),
+    "blockdiff-merge": dict.fromkeys(("SetLocked", "NoRoom", "CommandFailed"), "it does not write to the set"),
+    "blockdiff-verify": dict.fromkeys(
+        ("SetLocked", "NoRoom", "CommandFailed", "TargetRefused", "TargetFailed"), "it writes nothing"
+    ),
     "blockdiff-list": {
         **dict.fromkeys(("SetLocked", "NoRoom"), "it writes nothing"),
         **dict.fromkeys(("NoSuchVersion", "NotOurFormat", "TornFile", "ChainBroken"), "it is told in the list"),

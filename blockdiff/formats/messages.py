@@ -77,7 +77,7 @@ def check(value: Dict[str, Any], **fields: Any) -> Dict[str, Any]:
     for name, types in fields.items():
         found = value.get(name)
         wanted = types if isinstance(types, tuple) else (types,)
-        if not isinstance(found, wanted) or (isinstance(found, bool) and bool not in wanted):
+        if name not in value or not isinstance(found, wanted) or (isinstance(found, bool) and bool not in wanted):
             raise FormatError("message has no usable %r" % name)
         if isinstance(found, (int, float)) and not -(1 << 63) <= found < 1 << 64:  # NaN is in no range
             raise FormatError("message has a number out of range at %r" % name)

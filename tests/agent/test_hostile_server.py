@@ -117,6 +117,10 @@ def ended_well(status, said, words, peak):
 REQUESTS = {
     "no request": [],
     "not a request": [(messages.DIGESTS, bytes(16))],
+    **{
+        f"no {name}": [(messages.REQUEST, json.dumps({k: v for k, v in json.loads(request("{vol}")[1]).items() if k != name}).encode())]
+        for name in ("ended", "snapshot", "path", "old", "jobs", "timeout_s")
+    },
     "noise": [b"\xff" * 1000],
     "4 GiB announced": [raw(2, b"x", 0xFFFFFFFF)],
     "no JSON": [(2, b"{")],

@@ -327,7 +327,7 @@ def test_memory_does_not_grow_with_the_volume(block_size, tmp_path):
     with peak_below(64 * MIB):
         results = work.results()
         for _ in range(200):
-            next(results)
+            next(results, None)
         results.close()
     source.close()
 

@@ -174,6 +174,18 @@ def test_talk_that_cannot_be_is_refused(wire):
         messages.decode_talk(wire, a=int)
 
 
+def test_a_key_that_may_be_null_must_still_be_there():
+    assert messages.decode_talk(b'{"a":null}', a=(int, type(None))) == {"a": None}
+    with pytest.raises(FormatError):
+        messages.decode_talk(b"{}", a=(int, type(None)))
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1e30"])
+def test_a_number_is_one_that_can_be_reckoned_with(number):
+    with pytest.raises(FormatError):
+        messages.decode_talk(b'{"a":%s}' % number.encode(), a=(int, float))
+
+
 @given(st.binary(max_size=80), st.integers(0, 3), st.integers(0, 300))
 @settings(max_examples=300, deadline=None)
 def test_noise_is_a_format_error_or_means_something(data, expected, total):

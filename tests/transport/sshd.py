@@ -209,7 +209,7 @@ class Lab:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self._cleanup.callback(_end, process)
-        while not path.exists():
+        while not _listens(path):
             assert process.poll() is None
             time.sleep(0.01)
         self.environment["SSH_AUTH_SOCK"] = str(path)
@@ -219,6 +219,13 @@ class Lab:
                 stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
         return path
+
+
+def _listens(path):
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(str(path))
+        return True
+    return False
 
 
 @contextlib.contextmanager
