@@ -227,7 +227,7 @@ def test_a_helper_that_calls_the_gate_twice_voids_the_snapshot(folders, script, 
 
 def test_a_helper_that_does_not_wait_for_the_gate_voids_the_snapshot(folders, script):
     # whether the gate or the helper's end is seen first is the machine's choice; either voids it
-    with pytest.raises((LockLost, LockNotGranted), match="too early|without running"), locked(script('"$@" &')):
+    with pytest.raises((LockLost, LockNotGranted), match=r"too early|without running"), locked(script('"$@" &')):
         time.sleep(0.5)
 
 

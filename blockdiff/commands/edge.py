@@ -24,6 +24,12 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise Interrupted(signal.Signals(number).name, 128 + number)
 
 
+def _close_ears() -> None:
+    """Let no signal change the answer any more: python's own end would give it back its power to kill."""
+    for number in _ASKED:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def run(command: click.Command, prog_name: str) -> NoReturn:
     """Run a command as a program and exit."""
     for number in _ASKED:
@@ -32,6 +38,7 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
     code: object = 0
     try:
         code = command.main(prog_name=prog_name, standalone_mode=False)
+        _close_ears()
     except BlockdiffError as error:
         code = report(error)
     except click.ClickException as error:
@@ -43,6 +50,7 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    _close_ears()
     sys.exit(code if isinstance(code, int) else 0)
 
 

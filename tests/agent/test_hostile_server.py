@@ -69,7 +69,7 @@ class Agent:
             assert time.monotonic() < deadline
             peak = max(peak, peak_of(self.process.pid))
             time.sleep(0.002)
-        for thread in threads[1:]:
+        for thread in threads:
             thread.join(10)
         return self.process.returncode, bytes(out), bytes(err), peak
 
