@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blockdiff import __version__, codecs, intake, manifest, moment, parent, push, remains, trust
+from blockdiff.digests import Digests
 from blockdiff.draft import Draft
 from blockdiff.errors import BlockdiffError, Interrupted
-from blockdiff.olddigests import OldDigests
 from blockdiff.parent import Log
 from blockdiff.session import Opened, Session
 from blockdiff.store import Store, Version
@@ -230,7 +230,7 @@ class _Run:
             },
         }
 
-    def _agree(self, before: Version | None) -> tuple[dict[str, Any], OldDigests | None, OldDigests | None]:
+    def _agree(self, before: Version | None) -> tuple[dict[str, Any], Digests | None, Digests | None]:
         """Decide which digests the agent compares and tells; returns that, and the parent's digest files.
 
         XXH3-128 is many times as fast as MD5 and decides where both sides have it: then only
@@ -248,8 +248,8 @@ class _Run:
         # the XXH3-128 of every block comes along, so that the next run can be fast
         return {"told": "md5", "others": True, "keep_xxh": True}, old_md5, None
 
-    def _open(self, before: Version, suffix: str) -> OldDigests:
-        old = OldDigests(self._store.path(before.number, suffix), before.count)
+    def _open(self, before: Version, suffix: str) -> Digests:
+        old = Digests(self._store.path(before.number, suffix), before.count)
         self._held.callback(old.close)
         return old
 

@@ -27,6 +27,7 @@ class Digests:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise StoreFailed(path, error.strerror) from None
+        self._place = digestfile.HEADER_SIZE  # bytes; where `read` goes on
 
     def __enter__(self) -> "Digests":
         return self
@@ -34,7 +35,17 @@ class Digests:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         os.close(self._fd)
+
+    def read(self, size: int) -> bytes:
+        """Return up to size bytes of digests from where the last call ended, b"" at the end; one thread only."""
+        data = os.pread(self._fd, min(size, digestfile.position(self.count) - self._place), self._place)
+        self._place += len(data)
+        return data
 
     def take(self, first: int, count: int) -> bytes:
         """Return the digests of these blocks, joined.  Raises TornFile if the file does not hold them."""

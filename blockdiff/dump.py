@@ -15,10 +15,10 @@ from typing import IO, Any, Protocol
 
 from blockdiff import backup, codecs, intake, moment, remains
 from blockdiff.backup import Wanted
+from blockdiff.digests import Digests
 from blockdiff.errors import BlockSizeDiffers, NotOurFormat, TornFile
 from blockdiff.formats import FormatError, TornError, digestfile
 from blockdiff.index import Member
-from blockdiff.olddigests import OldDigests
 from blockdiff.parent import Log
 from blockdiff.session import Session
 from blockdiff.store import write_failed
@@ -93,7 +93,7 @@ class _OldFile:
     """A digest file that was handed in, checked and at hand by place."""
 
     block_size: int
-    digests: OldDigests
+    digests: Digests
 
 
 def _read_old(stream: IO[bytes], name: str, spool: IO[bytes]) -> _OldFile:
@@ -112,7 +112,7 @@ def _read_old(stream: IO[bytes], name: str, spool: IO[bytes]) -> _OldFile:
         raise TornFile(name, error) from None
     except FormatError as error:
         raise NotOurFormat(name, error) from None
-    return _OldFile(block_size, OldDigests(f"/proc/self/fd/{spool.fileno()}", count))
+    return _OldFile(block_size, Digests(f"/proc/self/fd/{spool.fileno()}", count))
 
 
 def run(
