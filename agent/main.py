@@ -15,7 +15,7 @@ from blockdiff import __version__
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, check_block_size, messages
 from blockdiff.link import Link, LinkClosed, LinkSilent
 
-from . import native, scan, volume
+from . import buffers, native, scan, volume
 from .errors import AgentError
 
 _HELLO_TIMEOUT_S = 120.0  # until the request brings the server's own
@@ -146,6 +146,7 @@ def _serve(link, finish):
         compress=bool,
         jobs=int,
         bwlimit=int,
+        shared=(dict, type(None)),
         timeout_s=(int, float),
     )
     link.set_timeout(max(1.0, float(request["timeout_s"])))
@@ -191,8 +192,12 @@ class _OldDigests:
         return digests
 
 
-def _default_jobs():
-    """Leave a core to the host where it has more than two."""
+def _jobs(request):
+    """Return how many threads shall work: one core is left to the host where it has more than two."""
+    if request["jobs"] > 0:
+        return min(64, request["jobs"])
+    if request["digest"] == "xxh128" and not request["compress"]:
+        return 1  # it is all but waiting for the disk, which reads ahead; more threads only wait for each other
     try:
         cores = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):
@@ -297,8 +302,9 @@ def _scan(link, request, held, path, block_size, digester, other):
             told.update(held.facts)
         link.send(messages.OPENED, messages.encode_talk(told))
         old = None if request["old"] is None else _OldDigests(link, request["old"])
-        jobs = min(64, request["jobs"]) if request["jobs"] > 0 else _default_jobs()
-        work = scan.Scan(source, block_size, digester, other, old, request["compress"], jobs)
+        work = scan.Scan(
+            source, block_size, digester, other, old, request["compress"], _jobs(request), _buffers(link, request)
+        )
         try:
             _send(link, work, scan.Pace(max(0, request["bwlimit"])))
         except AgentError as error:
@@ -309,6 +315,19 @@ def _scan(link, request, held, path, block_size, digester, other):
         return work
     finally:
         source.close()
+
+
+def _buffers(link, request):
+    """Return what makes the memory to read into, by the size of a buffer."""
+
+    def make(size):
+        offer = None if request["compress"] or request["bwlimit"] > 0 else request["shared"]
+        found = buffers.choose(offer, size)
+        if isinstance(found, buffers.Shared):
+            link.aside[messages.FREE] = found.given_back
+        return found
+
+    return make
 
 
 def _send(link, work, pace):

@@ -17,15 +17,19 @@ except ImportError:  # a python built without it
 
 _ZSTD_LEVEL = 1
 _ZLIB_LEVEL = 1
+_QUICK = 128 * 1024  # bytes; XXH3 takes microseconds for so many, and giving up the interpreter's lock takes as many
 _PAIR = struct.Struct(">QQ")
 
 
-def _library(name, *functions):
-    """Load a library by its exact name; asking where it lies would start programs."""
+def _library(name, *functions, quick=False):
+    """Load a library by its exact name; asking where it lies would start programs.
+
+    `quick`: its functions are done before another thread could make use of the interpreter's lock.
+    """
     if ctypes is None:
         return None
     try:
-        library = ctypes.CDLL(name)
+        library = (ctypes.PyDLL if quick else ctypes.CDLL)(name)
         for function in functions:
             getattr(library, function)
     except (OSError, AttributeError):
@@ -43,12 +47,13 @@ def _md5(data=b""):
 class Buffer:
     """Memory to read into, with an address that native code can be given."""
 
-    def __init__(self, size):
-        self._memory = bytearray(size)
-        self.view = memoryview(self._memory)
+    def __init__(self, memory, place, size):
+        """It is `size` bytes of memory (writable) from `place` on."""
+        self.place = place
+        self.view = memoryview(memory)[place : place + size]
         self.address = 0
         if ctypes is not None:
-            self._anchor = (ctypes.c_char * size).from_buffer(self._memory)
+            self._anchor = (ctypes.c_char * size).from_buffer(memory, place)
             self.address = ctypes.addressof(self._anchor)
 
 
@@ -74,13 +79,14 @@ class Xxh128:
 
     name = "xxh128"
 
-    def __init__(self, library):
+    def __init__(self, library, quick):
         class Hash(ctypes.Structure):
             _fields_ = (("low", ctypes.c_uint64), ("high", ctypes.c_uint64))
 
-        self._function = library.XXH3_128bits
-        self._function.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-        self._function.restype = Hash
+        self._function, self._quick = library.XXH3_128bits, quick.XXH3_128bits
+        for function in (self._function, self._quick):
+            function.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+            function.restype = Hash
 
     def digest(self, data):
         """Return the digest of bytes."""
@@ -90,7 +96,8 @@ class Xxh128:
 
     def digests(self, buffer, length, block_size):
         """Return the digests of the blocks in a buffer's first length bytes, joined."""
-        function, address = self._function, buffer.address
+        function = self._quick if block_size <= _QUICK else self._function
+        address = buffer.address
         out = bytearray((length + block_size - 1) // block_size * 16)
         place = 0
         for start in range(0, length, block_size):
@@ -153,7 +160,9 @@ def digester(name):
     if name == "md5":
         return Md5()
     library = _library("libxxhash.so.0", "XXH3_128bits")
-    return Xxh128(library) if library is not None else None
+    if library is None:
+        return None
+    return Xxh128(library, _library("libxxhash.so.0", quick=True))
 
 
 def compressor():

@@ -9,14 +9,17 @@ import collections
 import hashlib
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from blockdiff.formats import BYTES_OF_DIGEST, digestfile, messages
 
 from . import native
+from .buffers import Private
 
 EXTENT_SIZE = 1024 * 1024  # bytes read at once, unless one block is larger
 IN_FLIGHT = 24 * 1024 * 1024  # bytes of buffers at most
+READ_AHEAD = 4 * 1024 * 1024  # bytes that are asked for before they are read
+_MOST_AHEAD = 32  # extents
 BLOCK_COST = 512  # bytes that are spent on a block beside its own, which counts where blocks are tiny
 HOLE_BLOCKS = messages.MAX_RUNS  # blocks of a hole in one extent: each may become a run
 
@@ -62,18 +65,35 @@ def _cut(volume, block_size, first, last, most, hole):
         yield Extent(index, count, offset, min(count * block_size, volume.size - offset), hole)
 
 
+def _ahead(volume, extents):
+    """Yield each extent, and which of its bytes are ours to drop, while those that follow are being fetched."""
+    waiting = collections.deque()
+    held = 0  # bytes
+    for extent in extents:
+        ours = [] if extent.hole else volume.cache.fetch(extent.offset, extent.length)
+        waiting.append((extent, ours))
+        held += extent.length if ours else 0
+        # what is in memory needs no distance, nor do holes
+        while waiting and (not waiting[0][1] or held > READ_AHEAD or len(waiting) > _MOST_AHEAD):
+            first = waiting.popleft()
+            held -= first[0].length if first[1] else 0
+            yield first
+    for first in waiting:
+        yield first
+
+
 class Result:
     """What became of an extent: what is sent of it, and the digests of its blocks."""
 
     __slots__ = ("buffer", "digests", "frames", "length", "others", "runs", "told")
 
-    def __init__(self, runs, digests, told=b"", others=b"", frames=(), buffer=None):
+    def __init__(self, runs, digests, told=b"", others=b""):
         self.runs = runs
         self.digests = digests  # of all blocks
         self.told = told  # digests of the changed blocks
         self.others = others  # of all blocks, of the other kind
-        self.frames = frames  # (codec, length, body) of each DATA frame
-        self.buffer = buffer  # that the frames' bodies lie in
+        self.frames = []  # (codec, length, body) of each DATA frame
+        self.buffer = None  # that the frames' bodies lie in, and that is free once they are sent
         self.length = 0  # bytes read
 
 
@@ -81,10 +101,11 @@ class Scan:
     """One pass over a volume.
 
     `old` gives the parent's digests: old(count) returns those of the next count blocks,
-    fewer where the parent had fewer; None for a full backup.
+    fewer where the parent had fewer; None for a full backup.  `buffers(size)` gives the
+    memory to read into (buffers.py).
     """
 
-    def __init__(self, volume, block_size, digester, other, old, compress, jobs):
+    def __init__(self, volume, block_size, digester, other, old, compress, jobs, buffers=Private):
         self._volume = volume
         self._block_size = block_size
         self._digester = digester
@@ -94,10 +115,9 @@ class Scan:
         self._is_zero = native.ZeroTest(min(block_size, max(volume.size, 1)))
         self._zero_digests = {}  # by length of the block
         largest = blocks_read(block_size) * block_size
-        self._slots = max(1, min(2 * jobs, IN_FLIGHT // max(largest, blocks_read(block_size) * BLOCK_COST)))
+        self._slots = max(1, min(2 * jobs if jobs > 1 else 1, IN_FLIGHT // max(largest, blocks_read(block_size) * BLOCK_COST)))
         self._jobs = min(jobs, self._slots)
-        self._largest = min(largest, max(volume.size, 1))
-        self._free = []  # buffers
+        self._buffers = buffers(min(largest, max(volume.size, 1)))
         self._thread = threading.local()
         self.total = digestfile.blocks_of(volume.size, block_size)
         self.changed = 0  # blocks, zero ones counted
@@ -108,19 +128,19 @@ class Scan:
 
     def results(self):
         """Yield the Result of each extent with its first block, in order; each is whole when the next is asked."""
-        pool = ThreadPoolExecutor(self._jobs)
+        pool = ThreadPoolExecutor(self._jobs) if self._jobs > 1 else _Alone()
         pending = collections.deque()
         try:
-            for extent in plan(self._volume, self._block_size):
+            for extent, ours in _ahead(self._volume, plan(self._volume, self._block_size)):
                 old = None if self._old is None else self._old(extent.count)
-                while len(pending) >= self._slots:
+                # never wait for memory while there is something to send: the server may wait for that
+                while len(pending) >= self._slots or (pending and not self._buffers.ready()):
                     for item in self._finish(*pending.popleft()):
                         yield item
                 if extent.hole:
                     pending.append((extent, pool.submit(self._hole, extent, old)))
                 else:
-                    buffer = self._free.pop() if self._free else native.Buffer(self._largest)
-                    pending.append((extent, pool.submit(self._data, extent, old, buffer)))
+                    pending.append((extent, pool.submit(self._data, extent, ours, old, self._buffers.take())))
             while pending:
                 for item in self._finish(*pending.popleft()):
                     yield item
@@ -137,7 +157,7 @@ class Scan:
             self.zero += count if what == messages.ZERO else 0
         yield extent, result
         if result.buffer is not None:
-            self._free.append(result.buffer)
+            self._buffers.put(result.buffer)
 
     def digest_hashes(self):
         """Return {kind: SHA-256 in hex of the digest file} for each kind that was computed of every block."""
@@ -171,8 +191,9 @@ class Scan:
                 runs.add(messages.SAME if same else messages.ZERO, 1)
         return Result(runs.list, digests, others=others)
 
-    def _data(self, extent, old, buffer):
+    def _data(self, extent, ours, old, buffer):
         self._volume.read_into(buffer.view[: extent.length], extent.offset)
+        self._volume.cache.drop(ours)
         digests = self._digester.digests(buffer, extent.length, self._block_size)
         others = b""
         if self._other is not None:
@@ -200,7 +221,11 @@ class Scan:
                     places[-1][1] = end
                 else:
                     places.append([start, end])
-        result = Result(runs.list, digests, b"".join(told), others, self._pieces(buffer, places), buffer)
+        result = Result(runs.list, digests, b"".join(told), others)
+        if self._buffers.worth(sum(end - start for start, end in places)):
+            result.frames = self._shared_pieces(buffer, places)  # the buffer comes back by itself
+        else:
+            result.frames, result.buffer = self._pieces(buffer, places), buffer
         result.length = extent.length
         return result
 
@@ -221,6 +246,20 @@ class Scan:
             frames.append(self._piece(held, held_length))
         return frames
 
+    def _shared_pieces(self, buffer, places):
+        """Do the same where the other side sees the buffer: what is to be seen is moved together."""
+        length = 0
+        for start, end in places:
+            if start > length:
+                buffer.view[length : length + end - start] = buffer.view[start:end]
+            length += end - start
+        frames = []
+        for start in range(0, length, messages.MAX_DATA):
+            place = messages.encode_places([buffer.place + start])
+            frames.append((messages.SHARED, min(messages.MAX_DATA, length - start), place))
+        self._buffers.lend(buffer, len(frames))
+        return frames
+
     def _piece(self, held, length):
         body = held[0] if len(held) == 1 else bytearray().join(held)
         if self._compress:
@@ -231,6 +270,18 @@ class Scan:
             if packed is not None and len(packed) < length:
                 return compressor.code, length, packed
         return messages.RAW, length, body
+
+
+class _Alone:
+    """A pool of nobody: what is submitted is done at once, and no other thread is woken for it."""
+
+    def submit(self, work, *args):
+        future = Future()
+        future.set_result(work(*args))
+        return future
+
+    def shutdown(self):
+        pass
 
 
 class _Runs:

@@ -5,6 +5,7 @@ import os
 import stat
 
 from .errors import AgentError
+from .pagecache import PageCache
 
 # Linux's numbers, where a python (pypy) has no names for them
 _SEEK_DATA = getattr(os, "SEEK_DATA", 3)
@@ -34,8 +35,7 @@ class Volume:
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
         self.kind = "file" if self._regular else "block"
         self.size = os.lseek(self._fd, 0, os.SEEK_END)  # bytes
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        self.cache = PageCache(self._fd, self.size)
 
     def _name(self):
         return self.path.decode("utf-8", "backslashreplace")

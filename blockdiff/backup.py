@@ -219,6 +219,7 @@ class _Run:
             "compress": wanted.pack_wire,
             "jobs": wanted.jobs,
             "bwlimit": wanted.bwlimit,
+            "shared": self.session.offer,
             "timeout_s": wanted.timeout_s,
             "snapshot": None
             if wanted.snapshot == NONE

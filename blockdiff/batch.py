@@ -5,8 +5,10 @@ Each block is proved against the digest that came with it before anything is mad
 
 import collections
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from blockdiff import codecs
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, difffile, messages
@@ -23,6 +25,15 @@ def expect(truth: bool, complaint: str) -> None:
         raise FormatError(complaint)
 
 
+class Data(NamedTuple):
+    """What a DATA frame carried."""
+
+    codec: int
+    length: int  # bytes once decompressed
+    body: Buffer
+    place: int | None = None  # of the body in shared memory, which is to be given back
+
+
 @dataclass
 class Batch:
     """Neighbouring runs of blocks, with all that came for them."""
@@ -30,7 +41,7 @@ class Batch:
     runs: list[Run] = field(default_factory=list)
     told: list[bytes] = field(default_factory=list)  # digests of the changed blocks
     others: list[bytes] = field(default_factory=list)  # of all blocks, the other kind's
-    frames: list[tuple[int, int, Buffer]] = field(default_factory=list)  # (codec, length, body)
+    frames: list[Data] = field(default_factory=list)
     length: int = 0  # bytes of its changed blocks
     weight: int = 0  # bytes that it counts while it is in flight
     blocks: int = 0
@@ -60,12 +71,19 @@ class Done:
 class Maker:
     """Makes the digests and the members of one version."""
 
-    def __init__(self, codec: codecs.Codec, size: int, block_size: int, told: str) -> None:
-        """`size` is the volume's, in bytes; `told` the kind of digest that comes with each changed block."""
+    def __init__(
+        self, codec: codecs.Codec, size: int, block_size: int, told: str, seen: Callable[[list[int]], object]
+    ) -> None:
+        """`size` is the volume's, in bytes; `told` the kind of digest that comes with each changed block.
+
+        `seen` is called with the places of shared memory that are of no use any more.
+        """
+        self._seen = seen
         self._codec, self._size, self._block_size = codec, size, block_size
         self._told_xxh = told == "xxh128"
         self._step = difffile.OFFSET_SIZE + block_size  # bytes of a record
         self._zeros = memoryview(bytes(min(block_size, max(size, 1))))
+        self._local = threading.local()
         self._zero_digests: dict[int, tuple[bytes, bytes]] = {}
 
     def bytes_of(self, first: int, count: int) -> int:
@@ -75,79 +93,69 @@ class Maker:
     def header(self) -> MadeMember:
         """Return the first member: the block size, alone, so that all others are made alike."""
         header = difffile.encode_header(self._block_size)
-        return MadeMember(self._codec.compress([header]), len(header), 0, 0)
+        return MadeMember(self._codec.compress(header), len(header), 0, 0)
 
     def work(self, batch: Batch) -> Done:
         """Return what becomes of a batch; any thread may ask.  Raises FormatError."""
-        blocks = self._blocks(batch.frames)
+        import xxhash
+
+        md5_of, xxh_of = hashlib.md5, xxhash.xxh3_128_digest
+        take = self._taker(batch.frames)
         told = b"".join(batch.told)
-        batch.frames = []
-        md5, xxh = bytearray(), bytearray()
+        room = self._room(batch)
+        md5, xxh = [], []
+        told_by = xxh if self._told_xxh else md5
         members: list[MadeMember | Run] = []
-        parts: list[Buffer] = []
-        held: tuple[int, int] | None = None  # first and last block of the parts
-        place = 0
+        begin = after = 0  # blocks of the records that wait in the room
+        end = 0  # bytes of them
 
         def flush() -> None:
-            nonlocal parts, held
-            if held is not None:
-                length = sum(len(part) for part in parts)
-                members.append(MadeMember(self._codec.compress(parts), length, *held))
-                parts, held = [], None
+            nonlocal end
+            if end:
+                members.append(MadeMember(self._codec.compress(room[:end], self._step), end, begin, after - 1))
+                end = 0
 
         for what, first, count in batch.runs:
             if what == messages.SAME:
                 continue
-            if what == messages.ZERO:
-                if count >= _LONG or count * self._block_size >= messages.MAX_DATA:
-                    flush()
-                    members.append((what, first, count))
-                    continue
-                for index in range(first, first + count):
-                    parts += self._zero_record(index)
-            else:
-                for index in range(first, first + count):
-                    block = blocks(self.bytes_of(index, 1))
-                    digest = told[place : place + BYTES_OF_DIGEST]
-                    place += BYTES_OF_DIGEST
-                    self._prove(index, block, digest, md5, xxh)
-                    parts.append(difffile.encode_offset(index * self._block_size))
-                    parts += block
-            held = (first if held is None else held[0], first + count - 1)
-        flush()
-        return Done(batch.runs, bytes(md5), bytes(xxh), b"".join(batch.others), members)
-
-    def _blocks(self, frames: list[tuple[int, int, Buffer]]) -> Callable[[int], list[memoryview]]:
-        """Return a function that hands out the data of frames, so many bytes at a time, as views."""
-        pieces = collections.deque(memoryview(codecs.unwrap(*frame)) for frame in frames)
-
-        def take(length: int) -> list[memoryview]:
-            out = []
-            while length:
-                piece = pieces[0]
-                if len(piece) > length:
-                    pieces[0] = piece[length:]
-                    piece = piece[:length]
+            if what == messages.ZERO and self._is_long(count):
+                flush()
+                members.append((what, first, count))
+                continue
+            for index in range(first, first + count):
+                length = self.bytes_of(index, 1)
+                start, stop = end + difffile.OFFSET_SIZE, end + difffile.OFFSET_SIZE + length
+                room[end:start] = difffile.encode_offset(index * self._block_size)
+                block = room[start:stop]
+                if what == messages.ZERO:
+                    block[:] = self._zeros[:length]
                 else:
-                    pieces.popleft()
-                out.append(piece)
-                length -= len(piece)
-            return out
+                    take(block)
+                    place = len(md5) * BYTES_OF_DIGEST
+                    md5.append(md5_of(block, usedforsecurity=False).digest())
+                    xxh.append(xxh_of(block))
+                    right = told_by[-1] == told[place : place + BYTES_OF_DIGEST]
+                    expect(right, f"block {index} does not have the digest it came with")
+                begin = begin if end else index
+                end, after = stop, index + 1
+        flush()
+        batch.frames = []
+        return Done(batch.runs, b"".join(md5), b"".join(xxh), b"".join(batch.others), members)
 
-        return take
+    def _is_long(self, count: int) -> bool:
+        """Tell whether so many zero blocks in a row make members of their own."""
+        return count >= _LONG or count * self._block_size >= messages.MAX_DATA
 
-    def _prove(self, index: int, block: list[memoryview], told: bytes, md5: bytearray, xxh: bytearray) -> None:
-        """Append both digests of a block; raises FormatError if it is not the block that was told of."""
-        import xxhash
-
-        md5_of, xxh_of = hashlib.md5(usedforsecurity=False), xxhash.xxh3_128()
-        for part in block:
-            md5_of.update(part)
-            xxh_of.update(part)
-        digests = md5_of.digest(), xxh_of.digest()
-        expect(digests[self._told_xxh] == told, f"block {index} does not have the digest it came with")
-        md5 += digests[0]
-        xxh += digests[1]
+    def _room(self, batch: Batch) -> memoryview:
+        """Return memory of this thread's for all records of a batch; it is used again and again."""
+        size = 0
+        for what, first, count in batch.runs:
+            if what == messages.CHANGED or (what == messages.ZERO and not self._is_long(count)):
+                size += self.bytes_of(first, count) + count * difffile.OFFSET_SIZE
+        room: bytearray | None = getattr(self._local, "room", None)
+        if room is None or len(room) < size:
+            room = self._local.room = bytearray(size)
+        return memoryview(room)
 
     def digests_of_zeros(self, first: int, count: int) -> tuple[bytes, bytes]:
         """Return the MD5 and the XXH3-128 digests of zero blocks; only the volume's last is shorter."""
@@ -173,14 +181,34 @@ class Maker:
             payload = length + some * difffile.OFFSET_SIZE
             data = None
             if length == some * self._block_size:
-                data = self._codec.zeros(b"", start, self._block_size, some)
+                data = self._codec.zeros(start, self._block_size, some)
             if data is None:
-                parts: list[Buffer] = []
-                for index in range(start, start + some):
-                    parts += self._zero_record(index)
-                data = self._codec.compress(parts)
+                records = (self._zero_record(index) for index in range(start, start + some))
+                data = self._codec.compress(b"".join(records), self._step)
             yield MadeMember(data, payload, start, start + some - 1)
 
-    def _zero_record(self, index: int) -> tuple[Buffer, Buffer]:
-        offset = difffile.encode_offset(index * self._block_size)
-        return offset, self._zeros[: self.bytes_of(index, 1)]
+    def _zero_record(self, index: int) -> bytes:
+        return difffile.encode_offset(index * self._block_size) + self._zeros[: self.bytes_of(index, 1)]
+
+    def _taker(self, frames: list[Data]) -> Callable[[memoryview], None]:
+        """Return a function that fills memory with the next bytes of the frames' data."""
+        waiting = collections.deque(frames)
+        piece = memoryview(b"")
+        seen: list[int] = []
+
+        def take(room: memoryview) -> None:
+            nonlocal piece
+            while room:
+                if not piece:
+                    data = waiting.popleft()
+                    piece = memoryview(codecs.unwrap(data.codec, data.length, data.body))
+                    if data.place is not None:
+                        seen.append(data.place)
+                length = min(len(room), len(piece))
+                room[:length] = piece[:length]
+                room, piece = room[length:], piece[length:]
+            # all at once: a message for each would cost more than the memory is worth
+            if seen and not piece and not waiting:
+                self._seen(seen)
+
+        return take

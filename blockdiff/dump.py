@@ -149,7 +149,8 @@ def run(
         try:
             with Session(connect(), wanted.timeout_s, snapshots=snapshots, note=hear) as session:
                 told = "md5" if parent is not None else session.hello.digest
-                request = _request(wanted, block_size, told, parent.digests.count if parent else None, run_id)
+                count = parent.digests.count if parent else None
+                request = _request(wanted, block_size, told, count, run_id, session.offer)
                 waits = session.ask(request)
                 moment.snapshots([session] if waits else [], [] if waits else [session], quiet)
                 size = session.opened(block_size).size
@@ -174,8 +175,10 @@ def run(
             raise
 
 
-def _request(wanted: Wanted, block_size: int, told: str, old: int | None, run_id: str) -> dict[str, Any]:
-    """Return what is asked of the agent; `old`: how many digests the parent has."""
+def _request(
+    wanted: Wanted, block_size: int, told: str, old: int | None, run_id: str, offer: dict[str, int] | None
+) -> dict[str, Any]:
+    """Return what is asked of the agent; `old`: how many digests the parent has; `offer`: memory to share."""
     return {
         "ended": None,
         "snapshot": None
@@ -194,5 +197,6 @@ def _request(wanted: Wanted, block_size: int, told: str, old: int | None, run_id
         "compress": wanted.pack_wire,
         "jobs": wanted.jobs,
         "bwlimit": wanted.bwlimit,
+        "shared": offer,
         "timeout_s": wanted.timeout_s,
     }

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from blockdiff import codecs
-from blockdiff.batch import Batch, Done, MadeMember, Maker, expect
+from blockdiff.batch import Batch, Data, Done, MadeMember, Maker, expect
 from blockdiff.errors import ProtocolBroken
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, digestfile, messages
 from blockdiff.index import Member
@@ -99,7 +99,7 @@ class Intake:
     ) -> None:
         """`progress` is told of every so many bytes of the volume that are done."""
         self._session, self._writer, self._terms = session, writer, terms
-        self._maker = Maker(codec, terms.size, terms.block_size, terms.told)
+        self._maker = Maker(codec, terms.size, terms.block_size, terms.told, session.seen)
         self._block_size = terms.block_size
         self._old_md5, self._old_xxh = old_md5, old_xxh
         self._progress = progress
@@ -154,7 +154,7 @@ class Intake:
             # small pieces would cost far more memory than the bytes that they are counted by
             expect(length == min(messages.MAX_DATA, self._owed), f"a piece of {length} bytes before the last one")
             self._owed -= length
-            self._batch.frames.append((codec, length, body))
+            self._batch.frames.append(self._lent(length, body) if codec == messages.SHARED else Data(codec, length, body))
             return
         expect(kind == messages.EXTENT, f"unexpected frame {kind}")
         expect(self._owed == 0, "an extent before the data of the last one")
@@ -182,6 +182,13 @@ class Intake:
         batch.blocks += self._next - extent.first
         expect(self._owed <= self._most_data, f"an extent with {self._owed} bytes of changed blocks")
         self._progress(self._maker.bytes_of(extent.first, self._next - extent.first))
+
+    def _lent(self, length: int, body: Buffer) -> Data:
+        """Return the data that lies in shared memory."""
+        shared, (place, *more) = self._session.shared, messages.decode_places(body)
+        if more or shared is None or place + length > len(shared.view):
+            raise FormatError(f"data at {place} of memory that is not shared")
+        return Data(messages.RAW, length, shared.view[place : place + length], place)
 
     def _as_long(self, index: int, known: int) -> bool:
         """Tell whether a block is as long as in the parent, of `known` blocks, as far as that can be known."""

@@ -12,7 +12,7 @@ import collections
 import contextlib
 import threading
 import time
-from typing import Any, Callable, Deque, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Deque, Dict, Optional, Sequence, Tuple, Union
 
 from blockdiff.formats import FormatError, frames, messages
 
@@ -72,6 +72,7 @@ class Link:
         self._closing = threading.Event()
         self._closed_here = False
         self.received = 0  # bytes that came over the wire
+        self.aside: Dict[int, Callable[[memoryview], None]] = {}  # kinds that the reader thread deals with at once
         self._threads = [
             threading.Thread(target=self._receive_loop, name="link reader", daemon=True),
             threading.Thread(target=self._watch_loop, name="link watch", daemon=True),
@@ -105,6 +106,9 @@ class Link:
 
     def _arrived(self, kind: int, payload: memoryview) -> None:
         if kind == messages.PING:
+            return
+        if kind in self.aside:
+            self.aside[kind](payload)
             return
         with self._state:
             if kind == messages.CREDIT:

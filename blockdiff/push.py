@@ -21,7 +21,9 @@ PUSHED = (  # all that leaves this machine, in load order: module, file
     ("agent", "agent/__init__.py"),
     ("agent.errors", "agent/errors.py"),
     ("agent.native", "agent/native.py"),
+    ("agent.pagecache", "agent/pagecache.py"),
     ("agent.volume", "agent/volume.py"),
+    ("agent.buffers", "agent/buffers.py"),
     ("agent.scan", "agent/scan.py"),
     ("agent.main", "agent/main.py"),
 )

@@ -179,14 +179,10 @@ class DiffFile:
         if found != self.version.block_size:
             raise FormatError(f"block size is {found}, the digest file says {self.version.block_size}")
 
-    def _zeros(self, member: bytes, skip: int) -> Run | None:
-        run = self.codec.zero_run(member, skip, self.version.block_size)
+    def _zeros(self, member: bytes) -> Run | None:
+        run = self.codec.zero_run(member, self.version.block_size)
         if run is None or run[0] + run[1] > self.version.count:
             return None
-        if skip:  # are the bytes before the records those that belong there?
-            header = difffile.encode_header(self.version.block_size)
-            if self.codec.zeros(header, run[0], self.version.block_size, run[1]) != member:
-                return None
         first, stop = run[0], run[0] + run[1]
         if stop == self.version.count and (self.version.size or 0) % self.version.block_size:
             return None  # the last block is short, and this says that it is whole
@@ -214,7 +210,7 @@ class DiffFile:
                     self.skipped = True
                 if len(piece.data) < stored and not piece.trouble:
                     piece.trouble = "the file ends inside it" if piece.data else "the file ends before it"
-                piece.zeros = self._zeros(piece.data, piece.skip)
+                piece.zeros = None if piece.skip else self._zeros(piece.data)
                 yield piece
         if wants is None and self._place == end:
             rest = 0
@@ -237,7 +233,7 @@ class DiffFile:
         place = 0
         for frame in codec.frames(self._read):
             piece = Piece(place, frame, 0, True, read=len(frame), skip=0 if place else difffile.HEADER_SIZE)
-            piece.zeros = self._zeros(frame, piece.skip)
+            piece.zeros = None if piece.skip else self._zeros(frame)
             if piece.zeros is None:
                 piece.length = codec.length(frame)
             yield piece

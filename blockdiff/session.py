@@ -4,6 +4,7 @@ Turns whatever goes wrong on the way into an error that says whose fault it is.
 Format: blockdiff-protocol(5), "Life of a connection".
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from blockdiff.errors import (
 )
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, TornError, digestfile, messages
 from blockdiff.transport.base import Transport
+from blockdiff.transport.shared import Shared
 
 _MAX_NOISE = 256 * 1024  # bytes of banners and shell chatter before the agent's mark
 _MAX_NOTES = 5000  # lines for the log in one session
@@ -269,6 +271,22 @@ class Session:
             self._link.send(kind, messages.encode_talk(value))
         except link.LinkClosed as error:
             raise self._failed(error) from None
+
+    @property
+    def shared(self) -> Shared | None:
+        """Memory that the agent may put blocks into."""
+        return self._transport.shared
+
+    @property
+    def offer(self) -> dict[str, int] | None:
+        """How to tell the agent of that memory."""
+        return self._transport.shared.offer if self._transport.shared is not None else None
+
+    def seen(self, places: list[int]) -> None:
+        """Let the agent use these places of the shared memory again; any thread may say so."""
+        assert self._link is not None
+        with contextlib.suppress(link.LinkClosed):  # the receiving side tells why
+            self._link.send(messages.FREE, messages.encode_places(places))
 
     def opened(self, block_size: int) -> Opened:
         """Return what the agent told of the volume that now stands open; raises ProtocolBroken."""

@@ -94,7 +94,7 @@ class Reach:
         prefix = os.environ.get("SSH_BLOCKDIFF_PREFIX", "")
 
         def local() -> Transport:
-            return LocalTransport(push.local_command(self.remote_python, self.sudo, prefix), log=log)
+            return LocalTransport(push.local_command(self.remote_python, self.sudo, prefix), log=log, share=True)
 
         def remote() -> Transport:
             from blockdiff.transport import choose

@@ -7,7 +7,7 @@ over its bound is a FormatError.  Format: blockdiff-protocol(5), "Messages".
 
 import json
 import struct
-from typing import Any, Dict, List, NamedTuple, Tuple, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Tuple, Union
 
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, frames
 
@@ -29,6 +29,7 @@ CREDIT = 11  #         both    u32: so many bytes of metered frames have been ta
 READY = 12  #          agent   JSON: all is prepared for a snapshot; say when
 NOW = 13  #            server  JSON: make the snapshot now; where the locked application keeps its data
 LEFT = 14  #           agent   JSON: what remains on the host, after END
+FREE = 15  #           server  u64s: what lies at these places of the shared memory has been seen
 METERED = frozenset((DIGESTS, EXTENT, DATA))  # kinds that are sent on credit only
 
 MAX_TALK = 64 * 1024  # bytes of a JSON message
@@ -43,8 +44,10 @@ Buffer = Union[bytes, bytearray, memoryview]
 SAME, ZERO, CHANGED = 0, 1, 2  # what became of a run of blocks
 
 RAW, ZLIB, ZSTD = 0, 1, 2  # compression of a DATA frame
+SHARED = 3  # its bytes lie in shared memory
 
 _CREDIT = struct.Struct("<I")
+_PLACE = struct.Struct("<Q")
 _DATA = struct.Struct("<BI")
 _EXTENT = struct.Struct("<QIHB")
 _RUN = struct.Struct("<BI")
@@ -96,6 +99,18 @@ def decode_credit(payload: Buffer) -> int:
     return int(_CREDIT.unpack(payload)[0])
 
 
+def encode_places(places: Iterable[int]) -> bytes:
+    """Return places in shared memory, each in bytes from its begin."""
+    return b"".join(_PLACE.pack(place) for place in places)
+
+
+def decode_places(payload: Buffer) -> List[int]:
+    """Return at least one place in shared memory.  Raises FormatError."""
+    if not payload or len(payload) % _PLACE.size or len(payload) > MAX_TALK:
+        raise FormatError("places of %d bytes" % len(payload))
+    return [place for place, in _PLACE.iter_unpack(payload)]
+
+
 def encode_data_header(codec: int, length: int) -> bytes:
     """Return what precedes the bytes of a DATA frame: its compression, its length without."""
     return _DATA.pack(codec, length)
@@ -109,7 +124,7 @@ def decode_data(payload: Buffer) -> Tuple[int, int, Buffer]:
     if len(payload) < _DATA.size:
         raise FormatError("data frame without a header")
     codec, length = _DATA.unpack_from(payload)
-    if codec not in (RAW, ZLIB, ZSTD):
+    if codec not in (RAW, ZLIB, ZSTD, SHARED):
         raise FormatError("unknown wire compression %d" % codec)
     if not 1 <= length <= MAX_DATA:
         raise FormatError("data of %d bytes is not between 1 and %d" % (length, MAX_DATA))

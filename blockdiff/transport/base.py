@@ -6,11 +6,14 @@ threads; `close` may come from any thread and ends both.
 
 from typing import Protocol
 
+from blockdiff.transport.shared import Shared
+
 
 class Transport(Protocol):
     """A running command on a host."""
 
     host: str  # as people name it in messages; "localhost" for a local one
+    shared: Shared | None  # memory that the command can share with us
 
     def read(self, size: int) -> bytes:
         """Return 1 to size bytes of the command's stdout as soon as some are there, b"" at its end.

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from blockdiff.errors import CommandFailed, ProgramMissing
 from blockdiff.transport.diagnostics import Diagnostics, drain
 from blockdiff.transport.settings import Log
+from blockdiff.transport.shared import Shared
 
 PIPE_SIZE = 1024 * 1024  # bytes; as much as a user without privileges may have
 GRACE_S = 10.0  # between the signal that asks and the one that does not
@@ -35,18 +36,30 @@ class LocalTransport:
         host: str = "localhost",
         environment: Mapping[str, str] | None = None,
         log: Log | None = None,
+        share: bool = False,
     ) -> None:
-        """Start argv; raises ProgramMissing or CommandFailed if it cannot be."""
+        """Start argv, with memory to share with it if it wants.
+
+        Raises ProgramMissing or CommandFailed if it cannot be started.
+        """
         self.host = host
+        self.shared = None
+        if share:
+            with contextlib.suppress(OSError):  # it is only quicker
+                self.shared = Shared()
         try:
             self._process = subprocess.Popen(
                 argv, env=environment, start_new_session=True, bufsize=0,
+                pass_fds=() if self.shared is None else (self.shared.fd,),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )  # fmt: skip
         except FileNotFoundError as error:
             raise ProgramMissing(argv[0]) from error
         except OSError as error:
             raise CommandFailed(argv[0], error.strerror) from error
+        finally:
+            if self.shared is not None:
+                self.shared.close()
         stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
         assert stdin is not None
         assert stdout is not None

@@ -44,7 +44,7 @@ class ParamikoTransport:
     """A command's channel and everything that carries it."""
 
     def __init__(self, host: str, route: "_Route", connection: Connection, channel: paramiko.Channel) -> None:
-        self.host = host
+        self.host, self.shared = host, None
         self._route, self._connection, self._channel = route, connection, channel
         self._closed = False
         self._diagnostics = route.diagnostics

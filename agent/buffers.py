@@ -1,0 +1,108 @@
+"""The memory that extents are read into: our own, or some that the server shares with us.
+
+What lies in shared memory is not sent; the server is told where it is, and says when it
+has seen it.  Format: blockdiff-protocol(5), "Shared memory".
+"""
+
+import mmap
+import os
+import threading
+
+from blockdiff.formats import FormatError, messages
+
+from . import native
+
+_LEAST = 12  # buffers: half of them may wait at the server for a member to be full, others are worked on
+
+
+class Private:
+    """As many buffers as are asked for."""
+
+    def __init__(self, size):
+        self._size = size
+        self._free = []
+
+    def worth(self, length):
+        """Tell whether so many bytes of a buffer are to be seen in place."""
+        return False
+
+    def ready(self):
+        """Tell whether `take` gives one at once."""
+        return True
+
+    def take(self):
+        """Return a buffer."""
+        return self._free.pop() if self._free else native.Buffer(bytearray(self._size), 0, self._size)
+
+    def put(self, buffer):
+        """Take back a buffer."""
+        self._free.append(buffer)
+
+
+class Shared:
+    """Buffers in the server's memory, each lent with its frames until the server gives them back."""
+
+    def __init__(self, memory, size):
+        self._size = size
+        count = len(memory) // size
+        self._buffers = [native.Buffer(memory, number * size, size) for number in range(count)]
+        self._lent = [0] * count  # frames that the server has not given back
+        self._free = list(range(count))
+        self._state = threading.Condition()
+
+    def worth(self, length):
+        """Tell whether so many bytes of a buffer are to be seen in place.
+
+        The server may gather a member's worth before it looks at any of it.  Small pieces
+        would hold all the memory until then, and there would be none for the next extent.
+        """
+        return 2 * length >= self._size
+
+    def ready(self):
+        """Tell whether `take` gives one at once."""
+        return bool(self._free)
+
+    def take(self):
+        """Return a buffer, waiting for one."""
+        with self._state:
+            while not self._free:
+                self._state.wait()
+            return self._buffers[self._free.pop()]
+
+    def lend(self, buffer, frames):
+        """Note that so many frames will tell of this buffer, which is free again when all were given back."""
+        with self._state:
+            self._lent[buffer.place // self._size] = frames
+
+    def put(self, buffer):
+        """Take back a buffer that was not lent."""
+        with self._state:
+            self._free.append(buffer.place // self._size)
+
+    def given_back(self, payload):
+        """Take a FREE frame; raises FormatError."""
+        with self._state:
+            for place in messages.decode_places(payload):
+                number = place // self._size
+                if number >= len(self._lent) or not self._lent[number]:
+                    raise FormatError("memory given back that was not lent")
+                self._lent[number] -= 1
+                if not self._lent[number]:
+                    self._free.append(number)
+            self._state.notify()
+
+
+def choose(offer, size):
+    """Return buffers of this size, in shared memory if it is offered, reaches us and is large enough."""
+    if offer is not None:
+        offer = messages.check(offer, fd=int, device=int, inode=int, size=int)
+        if offer["size"] >= _LEAST * size:
+            try:
+                found = os.fstat(offer["fd"])
+                if (found.st_dev, found.st_ino, found.st_size) == (offer["device"], offer["inode"], offer["size"]):
+                    memory = mmap.mmap(offer["fd"], offer["size"])
+                    os.close(offer["fd"])
+                    return Shared(memory, size)
+            except (OSError, ValueError, OverflowError):
+                pass  # sudo, say, closed it
+    return Private(size)

@@ -1,0 +1,64 @@
+"""The host's page cache: what a backup reads is fetched ahead, and does not stay there.
+
+A backup reads everything once.  Left to itself the kernel would keep it, and throw out
+what production reads again and again.  So of every extent it is first asked which pages
+are in memory; what is there is somebody else's and stays, what we had to fetch is dropped
+behind us.  The kernel's own read-ahead is turned off, or its pages would look like theirs.
+"""
+
+import os
+import re
+
+try:
+    import ctypes
+except ImportError:  # a python built without it
+    ctypes = None
+
+_PAGE = os.sysconf("SC_PAGESIZE")  # bytes
+_STEP = 128 * 1024  # bytes; the kernel may cut a longer wish to as few
+_MISSING = re.compile(b"\0+")
+_MAP_SHARED, _PROT_NONE = 1, 0
+
+
+class PageCache:
+    """What is in memory of one file or device."""
+
+    def __init__(self, fd, size):
+        """`size` in bytes; where the kernel cannot be asked, everything counts as somebody else's."""
+        self._fd = fd
+        self._base = None
+        if not size or ctypes is None or not hasattr(os, "posix_fadvise"):
+            return
+        library = ctypes.CDLL(None, use_errno=True)
+        library.mmap.restype = ctypes.c_void_p
+        library.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+        self._mincore = library.mincore
+        self._mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+        if size >= 1 << (8 * ctypes.sizeof(ctypes.c_long) - 1):
+            return
+        base = library.mmap(None, size, _PROT_NONE, _MAP_SHARED, fd, 0)  # never looked at, only asked about
+        if base is None or base == ctypes.c_void_p(-1).value:
+            return
+        self._base = base
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def fetch(self, offset, length):
+        """Have read ahead what is not in memory of these bytes; returns that, for `drop`: [(offset, length), ...]."""
+        if self._base is None:
+            return []
+        first, last = offset // _PAGE, (offset + length - 1) // _PAGE
+        pages = ctypes.create_string_buffer(last - first + 1)
+        if self._mincore(self._base + first * _PAGE, len(pages) * _PAGE, pages) != 0:
+            return []
+        missing = [
+            ((first + run.start()) * _PAGE, (run.end() - run.start()) * _PAGE) for run in _MISSING.finditer(pages.raw)
+        ]
+        for start, size in missing:
+            for place in range(start, start + size, _STEP):
+                os.posix_fadvise(self._fd, place, min(_STEP, start + size - place), os.POSIX_FADV_WILLNEED)
+        return missing
+
+    def drop(self, missing):
+        """Let go of what `fetch` had to fetch."""
+        for start, size in missing:
+            os.posix_fadvise(self._fd, start, size, os.POSIX_FADV_DONTNEED)

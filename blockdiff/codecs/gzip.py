@@ -1,0 +1,194 @@
+"""NAME.N.gz: a row of gzip members, compressed by isal and decompressed by libdeflate.
+
+Deflate lets a member be put together from pieces that end at a byte: what packs goes
+through isal; what does not is stored, which costs nothing on either side; a long run of
+zero blocks is one piece made once, again and again behind each block's offset.
+Formats: RFC 1952 (gzip), RFC 1951 (deflate).
+"""
+
+import functools
+import struct
+import zlib
+from collections.abc import Iterator
+
+from blockdiff.codecs.base import PIECE, Buffer, Read, said_zeros
+from blockdiff.formats import FormatError, TornError, difffile
+
+_WBITS = 31  # a gzip header and trailer
+_RAW = -15  # neither
+_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\x04\xff"  # no name, no time; fastest algorithm; any system
+_TRAILER = struct.Struct("<II")  # CRC-32 and length of the payload
+_LAST = b"\x03\0"  # an empty block that says that it is the last
+_LENGTHS = struct.Struct("<HH")  # of a stored block: its length, and that with all bits turned
+_MOST_STORED = 0xFFFF  # bytes in a stored block
+_SYNC = b"\0\0\xff\xff"  # the lengths of an empty stored block, with which a piece ends
+_OFFSET_LENGTHS = _LENGTHS.pack(difffile.OFFSET_SIZE, difffile.OFFSET_SIZE ^ 0xFFFF)
+
+_SAMPLED = 8192  # bytes; what is shorter is not worth a look
+_SAMPLE = 1024  # bytes, at one and at three quarters
+_NO_USE = 1.2  # what fixed codes make of bytes of chance is a quarter longer than they are
+
+
+class Gzip:
+    """NAME.N.gz."""
+
+    suffix = ".gz"
+    _LEVEL = 1
+
+    def compress(self, payload: Buffer, step: int = 0) -> bytes:
+        from isal import isal_zlib
+
+        view = memoryview(payload)
+        out: list[Buffer] = [_HEADER]
+        for some, packs in _runs(view, step):
+            if packs:  # a piece looks back on nothing before itself
+                work = isal_zlib.compressobj(self._LEVEL, isal_zlib.DEFLATED, _RAW)
+                out += [work.compress(some), work.flush(isal_zlib.Z_SYNC_FLUSH)]
+            else:
+                out += _stored(some)
+        out += [_LAST, _TRAILER.pack(isal_zlib.crc32(view), len(view) & 0xFFFFFFFF)]
+        return b"".join(out)
+
+    def zeros(self, first: int, block_size: int, count: int) -> bytes | None:
+        if block_size < _SAMPLED:
+            return None
+        zeros = _Zeros.of(block_size)
+        out = [_HEADER, b"\0"]
+        crc = 0
+        for index in range(first, first + count):
+            offset = difffile.encode_offset(index * block_size)
+            # the piece before ended with the header of a stored block, whose lengths these are
+            out += [_OFFSET_LENGTHS, offset, zeros.piece]
+            crc = zeros.crc(zlib.crc32(offset, crc))
+        out += [_SYNC, _LAST, _TRAILER.pack(crc, count * (difffile.OFFSET_SIZE + block_size) & 0xFFFFFFFF)]
+        return b"".join(out)
+
+    def zero_run(self, member: Buffer, block_size: int) -> tuple[int, int] | None:
+        start = len(_HEADER) + 1 + len(_OFFSET_LENGTHS)
+        behind = start + difffile.OFFSET_SIZE
+        if block_size < _SAMPLED or bytes(member[len(_HEADER) + 1 : start]) != _OFFSET_LENGTHS:
+            return None
+        piece = _Zeros.of(block_size).piece
+        if bytes(member[behind : behind + len(piece)]) != piece:
+            return None
+        return said_zeros(self, member, start, _TRAILER.unpack(member[-8:])[1], block_size)
+
+    def decompress(self, member: Buffer, length: int) -> bytes:
+        import deflate
+
+        try:
+            payload: bytes = deflate.gzip_decompress(member, length)
+        except deflate.DeflateError:
+            payload = b""
+        if len(payload) == length and bytes(member[-_TRAILER.size :]) == _trailer(payload):
+            return payload
+        raise _fault(member, length)
+
+    def stream(self, read: Read) -> Iterator[bytes]:
+        from isal import igzip_lib, isal_zlib
+
+        work = isal_zlib.decompressobj(_WBITS)
+        data: bytes = read(PIECE)
+        if not data:
+            raise TornError("gzip file is empty")
+        while True:
+            try:
+                piece = work.decompress(data, PIECE)
+            except igzip_lib.IsalError as error:  # type: ignore[misc]
+                raise FormatError(f"gzip stream is damaged: {error}") from None
+            if piece:
+                yield piece
+            if work.eof:
+                data = work.unused_data or read(PIECE)
+                if not data:
+                    return
+                work = isal_zlib.decompressobj(_WBITS)
+                continue
+            data = work.unconsumed_tail
+            if not data and len(piece) < PIECE:
+                data = read(PIECE)
+                if not data:
+                    raise TornError("gzip stream is cut")
+
+
+def _runs(view: memoryview, step: int) -> Iterator[tuple[memoryview, bool]]:
+    """Yield the records that pack and those that do not, neighbours of a kind as one."""
+    if step < _SAMPLED:
+        yield view, True
+        return
+    begin, kind = 0, True
+    for start in range(0, len(view), step):
+        packs = _packs(view[start : start + step])
+        if packs != kind:
+            if begin < start:
+                yield view[begin:start], kind
+            begin, kind = start, packs
+    yield view[begin:], kind
+
+
+def _packs(part: memoryview) -> bool:
+    """Tell whether compressing is worth its time, by two samples."""
+    from isal import igzip_lib
+
+    quarter = len(part) // 4
+    sample = b"".join(part[start : start + _SAMPLE] for start in (quarter, 3 * quarter))
+    return len(igzip_lib.compress(sample, igzip_lib.ISAL_BEST_SPEED)) < _NO_USE * len(sample)
+
+
+def _stored(view: memoryview) -> Iterator[Buffer]:
+    for start in range(0, len(view), _MOST_STORED):
+        some = view[start : start + _MOST_STORED]
+        yield b"\0" + _LENGTHS.pack(len(some), len(some) ^ 0xFFFF)
+        yield some
+
+
+def _fault(member: Buffer, length: int) -> FormatError:
+    """Return what is wrong with a member that did not give what it should."""
+    from isal import igzip_lib, isal_zlib
+
+    work = isal_zlib.decompressobj(_WBITS)
+    try:
+        payload = work.decompress(member, length + 1)
+    except igzip_lib.IsalError as error:  # type: ignore[misc]
+        return FormatError(f"gzip member is damaged: {error}")
+    if not work.eof:
+        return TornError("gzip member is cut or longer than expected")
+    return FormatError(f"gzip member holds {len(payload)} bytes, expected {length}, or more follows it")
+
+
+def _trailer(payload: bytes) -> bytes:
+    from isal import isal_zlib
+
+    return _TRAILER.pack(isal_zlib.crc32(payload), len(payload) & 0xFFFFFFFF)
+
+
+class _Zeros:
+    """A block of zeros, compressed, and what it does to a CRC-32."""
+
+    def __init__(self, block_size: int) -> None:
+        """`block_size` in bytes."""
+        from isal import isal_zlib
+
+        zeros = bytes(block_size)
+        work = zlib.compressobj(9, zlib.DEFLATED, _RAW)
+        self.piece = (work.compress(zeros) + work.flush(zlib.Z_SYNC_FLUSH)).removesuffix(_SYNC)
+        # CRC-32 is linear but for what it begins and ends with: what each bit becomes tells all
+        self._of_zero = isal_zlib.crc32(zeros, 0)
+        bits = [isal_zlib.crc32(zeros, 1 << bit) ^ self._of_zero for bit in range(32)]
+        self._tables = []
+        for place in range(0, 32, 8):
+            table = [0]
+            for bit in bits[place : place + 8]:
+                table += [entry ^ bit for entry in table]
+            self._tables.append(table)
+
+    @staticmethod
+    @functools.lru_cache(maxsize=4)
+    def of(block_size: int) -> "_Zeros":
+        """Return the one for this block size."""
+        return _Zeros(block_size)
+
+    def crc(self, value: int) -> int:
+        """Return what a CRC-32 becomes when a block of zeros follows."""
+        one, two, three, four = self._tables
+        return self._of_zero ^ one[value & 255] ^ two[value >> 8 & 255] ^ three[value >> 16 & 255] ^ four[value >> 24]
