@@ -12,6 +12,7 @@ from blockdiff.formats import FormatError, messages
 
 from . import native
 
+_WORTH = 256 * 1024  # bytes; smaller buffers are sent as soon
 _LEAST = 12  # buffers: half of them may wait at the server for a member to be full, others are worked on
 
 
@@ -96,7 +97,7 @@ def choose(offer, size):
     """Return buffers of this size, in shared memory if it is offered, reaches us and is large enough."""
     if offer is not None:
         offer = messages.check(offer, fd=int, device=int, inode=int, size=int)
-        if offer["size"] >= _LEAST * size:
+        if size >= _WORTH and offer["size"] >= _LEAST * size:
             try:
                 found = os.fstat(offer["fd"])
                 if (found.st_dev, found.st_ino, found.st_size) == (offer["device"], offer["inode"], offer["size"]):

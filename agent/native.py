@@ -29,7 +29,7 @@ def _library(name, *functions, quick=False):
     if ctypes is None:
         return None
     try:
-        library = (ctypes.PyDLL if quick else ctypes.CDLL)(name)
+        library = (getattr(ctypes, "PyDLL", ctypes.CDLL) if quick else ctypes.CDLL)(name)  # pypy has no such lock
         for function in functions:
             getattr(library, function)
     except (OSError, AttributeError):
@@ -159,10 +159,8 @@ def digester(name):
     """Return the digester of this name; None where this host has not what it needs."""
     if name == "md5":
         return Md5()
-    library = _library("libxxhash.so.0", "XXH3_128bits")
-    if library is None:
-        return None
-    return Xxh128(library, _library("libxxhash.so.0", quick=True))
+    libraries = [_library("libxxhash.so.0", "XXH3_128bits", quick=quick) for quick in (False, True)]
+    return Xxh128(*libraries) if all(libraries) else None
 
 
 def compressor():

@@ -27,6 +27,7 @@ class PageCache:
         """`size` in bytes; where the kernel cannot be asked, everything counts as somebody else's."""
         self._fd = fd
         self._base = None
+        self._border = -1  # page that was fetched for the bytes before, and that the next ones may begin in
         if not size or ctypes is None or not hasattr(os, "posix_fadvise"):
             return
         library = ctypes.CDLL(None, use_errno=True)
@@ -50,9 +51,11 @@ class PageCache:
         pages = ctypes.create_string_buffer(last - first + 1)
         if self._mincore(self._base + first * _PAGE, len(pages) * _PAGE, pages) != 0:
             return []
-        missing = [
-            ((first + run.start()) * _PAGE, (run.end() - run.start()) * _PAGE) for run in _MISSING.finditer(pages.raw)
-        ]
+        there = pages.raw
+        if first == self._border:
+            there = b"\0" + there[1:]
+        self._border = last if there[-1] == 0 else -1
+        missing = [((first + run.start()) * _PAGE, (run.end() - run.start()) * _PAGE) for run in _MISSING.finditer(there)]
         for start, size in missing:
             for place in range(start, start + size, _STEP):
                 os.posix_fadvise(self._fd, place, min(_STEP, start + size - place), os.POSIX_FADV_WILLNEED)

@@ -115,7 +115,8 @@ class Scan:
         self._is_zero = native.ZeroTest(min(block_size, max(volume.size, 1)))
         self._zero_digests = {}  # by length of the block
         largest = blocks_read(block_size) * block_size
-        self._slots = max(1, min(2 * jobs if jobs > 1 else 1, IN_FLIGHT // max(largest, blocks_read(block_size) * BLOCK_COST)))
+        most = IN_FLIGHT // max(largest, blocks_read(block_size) * BLOCK_COST)
+        self._slots = max(1, min(2 * jobs if jobs > 1 else 1, most))
         self._jobs = min(jobs, self._slots)
         self._buffers = buffers(min(largest, max(volume.size, 1)))
         self._thread = threading.local()

@@ -103,7 +103,8 @@ class Maker:
         take = self._taker(batch.frames)
         told = b"".join(batch.told)
         room = self._room(batch)
-        md5, xxh = [], []
+        md5: list[bytes] = []
+        xxh: list[bytes] = []
         told_by = xxh if self._told_xxh else md5
         members: list[MadeMember | Run] = []
         begin = after = 0  # blocks of the records that wait in the room

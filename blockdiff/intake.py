@@ -154,7 +154,8 @@ class Intake:
             # small pieces would cost far more memory than the bytes that they are counted by
             expect(length == min(messages.MAX_DATA, self._owed), f"a piece of {length} bytes before the last one")
             self._owed -= length
-            self._batch.frames.append(self._lent(length, body) if codec == messages.SHARED else Data(codec, length, body))
+            lent = codec == messages.SHARED
+            self._batch.frames.append(self._lent(length, body) if lent else Data(codec, length, body))
             return
         expect(kind == messages.EXTENT, f"unexpected frame {kind}")
         expect(self._owed == 0, "an extent before the data of the last one")

@@ -20,7 +20,7 @@ class Proof:
         self._zeros = bytes(block_size)
         self._zero_digest = hashlib.md5(self._zeros, usedforsecurity=False).digest()
 
-    def is_zero(self, payload: bytes, start: int, end: int, digest: bytes) -> bool:
+    def is_zero(self, payload: bytes | bytearray, start: int, end: int, digest: bytes) -> bool:
         """Tell whether payload[start:end] is a whole block of zeros and the digest says so, too."""
         return digest == self._zero_digest and payload.startswith(self._zeros, start, end)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from blockdiff import codecs, index, trust
+from blockdiff.codecs.base import Payload
 from blockdiff.formats import FormatError, TornError, difffile, digestfile
 from blockdiff.merge import Run
 from blockdiff.store import Store, Version
@@ -71,7 +72,7 @@ class Faults:
         return self.told + ([f"and {rest} more"] if rest else [])
 
 
-def split(payload: bytes, piece: Piece, volume: Version, faults: Faults) -> Iterator[Record]:
+def split(payload: Payload, piece: Piece, volume: Version, faults: Faults) -> Iterator[Record]:
     """Yield the records of a piece's payload that can be; those that cannot go to `faults`.
 
     A record must be of a block that the volume has, of its length, and after the one before.
@@ -163,7 +164,7 @@ class DiffFile:
             return self._frames(self.codec)
         return self._stream()
 
-    def payload(self, piece: Piece) -> bytes:
+    def payload(self, piece: Piece) -> Payload:
         """Return a piece's payload.  Raises FormatError if the member does not hold it; any thread may ask."""
         if piece.trouble:
             raise TornError(piece.trouble)
@@ -171,7 +172,7 @@ class DiffFile:
             raise FormatError(f"member claims {piece.length} bytes, more than any of ours")
         data = self.codec.decompress(piece.data, piece.length) if piece.stored else piece.data
         if piece.skip:
-            self._check_header(data[: piece.skip])
+            self._check_header(bytes(data[: piece.skip]))
         return data
 
     def _check_header(self, header: bytes) -> None:

@@ -23,8 +23,7 @@ from blockdiff.errors import (
     VersionsDiffer,
 )
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, TornError, digestfile, messages
-from blockdiff.transport.base import Transport
-from blockdiff.transport.shared import Shared
+from blockdiff.transport.base import Shared, Transport
 
 _MAX_NOISE = 256 * 1024  # bytes of banners and shell chatter before the agent's mark
 _MAX_NOTES = 5000  # lines for the log in one session

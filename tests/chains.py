@@ -95,13 +95,14 @@ def _write_original(store, number, blocks, digests, changed, block_size, codec):
 
 
 def members_of(blocks, changed, block_size, codec, most):
-    """Yield (bytes, payload length, first block, last block) of each member."""
-    prefix = difffile.encode_header(block_size)
+    """Yield (bytes, payload length, first block, last block) of each member; the first is the header alone."""
+    header = difffile.encode_header(block_size)
+    yield codec.compress(header), len(header), 0, 0
     zero = bytes(block_size)
-    parts, first, last = [prefix], None, None
+    rows, length, first, last = [], 0, 0, 0
 
     def member():
-        return codec.compress(parts), sum(map(len, parts)), first or 0, last or 0
+        return codec.compress(b"".join(rows), 8 + block_size), length, first, last
 
     place = 0
     while place < len(changed):
@@ -109,22 +110,22 @@ def members_of(blocks, changed, block_size, codec, most):
         count = 0
         while place + count < len(changed) and changed[place + count] == i + count and blocks[i + count] == zero:
             count += 1
-        head = parts[0] if len(parts) == 1 and parts[0] is prefix else b""
-        zeros = codec.zeros(head, i, block_size, count) if count >= LONG else None
+        zeros = codec.zeros(i, block_size, count) if count >= LONG else None
         if zeros is not None:
-            if first is not None:
+            if rows:
                 yield member()
-            yield zeros, len(head if first is None else b"") + count * (8 + block_size), i, i + count - 1
-            parts, first, last = [], None, None
+            yield zeros, count * (8 + block_size), i, i + count - 1
+            rows, length = [], 0
             place += count
             continue
-        parts += [difffile.encode_offset(i * block_size), blocks[i]]
-        first, last = (i if first is None else first), i
+        rows.append(difffile.encode_offset(i * block_size) + blocks[i])
+        length += len(rows[-1])
+        first, last = (i if len(rows) == 1 else first), i
         place += 1
-        if sum(map(len, parts)) >= most:
+        if length >= most:
             yield member()
-            parts, first, last = [], None, None
-    if parts:
+            rows, length = [], 0
+    if rows:
         yield member()
 
 

@@ -9,7 +9,7 @@ from blockdiff.transport.local import LocalTransport
 
 def local_agent(python=None):
     """What starts the agent on this machine."""
-    return lambda: LocalTransport(push.local_command(python))
+    return lambda: LocalTransport(push.local_command(python), share=True)
 
 
 def back_up(name, path, *, connect=None, python=None, cores=2, warn=lambda line: None, **wanted):

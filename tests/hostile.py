@@ -29,6 +29,7 @@ class Played:
     """
 
     host = "localhost"
+    shared = None
 
     def __init__(self, stream, status=0, words="", piece=65536, endless=b""):
         self._rest = memoryview(stream)
@@ -86,7 +87,7 @@ class CutTowardsAgent:
 
     def __init__(self, length):
         self._inner = LocalTransport(push.local_command())
-        self.host = self._inner.host
+        self.host, self.shared = self._inner.host, None
         self._left = length
         self.sent = 0
         for name in ("read", "wait", "diagnostics", "close", "close_write"):
@@ -109,7 +110,7 @@ class Recorded:
 
     def __init__(self):
         self._inner = LocalTransport(push.local_command())
-        self.host = self._inner.host
+        self.host, self.shared = self._inner.host, None
         self.said = bytearray()
         for name in ("write", "wait", "diagnostics", "close", "close_write"):
             setattr(self, name, getattr(self._inner, name))

@@ -189,7 +189,7 @@ def test_streams_that_cannot_be(stream, error, tmp_path):
 @pytest.mark.parametrize("codec, word", [(codecs.GZIP, "gunzip -c"), (codecs.ZSTD, "zstd -dc")])
 def test_a_compressed_stream_is_told_how_to_go_on(codec, word, tmp_path):
     with pytest.raises(NotOurFormat, match=word):
-        merge(codec.compress([DIFF]), tmp_path / "out")
+        merge(codec.compress(DIFF), tmp_path / "out")
     with pytest.raises(NotOurFormat, match="lzop -dc"):
         merge(b"\x89LZO\0\r\n\x1a\n" + DIFF, tmp_path / "out")
     assert not (tmp_path / "out").exists()

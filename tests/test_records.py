@@ -170,7 +170,7 @@ def test_a_block_size_that_is_not_the_sets_is_refused(tmp_path):
     for codec in CODECS:
         store = chains.new_set(tmp_path, f"set{codec.suffix}")
         chains.write_version(store, VOLUME, BLOCK, codec, with_index=False)
-        data = bytearray(codec.compress([difffile.encode_header(BLOCK * 2), record(0, VOLUME[:BLOCK])]))
+        data = codec.compress(difffile.encode_header(BLOCK * 2) + record(0, VOLUME[:BLOCK]))
         with open(store.path(1, codec.suffix), "wb") as file:
             file.write(data)
 
@@ -206,9 +206,9 @@ def test_zero_members_are_known_without_decompressing(tmp_path):
     store = chains.new_set(tmp_path)
     block_size, count = 16 * 1024 * 1024, 1000
     header = difffile.encode_header(block_size)
-    data = codecs.ZSTD.zeros(header, 0, block_size, 200)
-    for first in range(200, count, 200):
-        data += codecs.ZSTD.zeros(b"", first, block_size, 200)
+    data = codecs.ZSTD.compress(header)
+    for first in range(0, count, 200):
+        data += codecs.ZSTD.zeros(first, block_size, 200)
     with open(store.path(1, ".zst"), "wb") as file:
         file.write(data)
     with open(store.path(1, ".md5"), "wb") as file:
@@ -216,10 +216,27 @@ def test_zero_members_are_known_without_decompressing(tmp_path):
     version = trust.version(store, 1, store.listing())
 
     with records.DiffFile(store, version) as file:
-        pieces = list(file.pieces())
+        head, *pieces = file.pieces()
+        assert file.payload(head) == header
 
     assert [piece.zeros for piece in pieces] == [(first, first + 200) for first in range(0, count, 200)]
     assert sum(piece.cost for piece in pieces) == 0
+
+
+@pytest.mark.parametrize("codec", [codecs.GZIP, codecs.ZSTD], ids=["gzip", "zstd"])
+def test_zero_members_are_known_by_the_index_too(codec, tmp_path):
+    store = chains.new_set(tmp_path)
+    volume = os.urandom(2 * 8192) + bytes(400 * 8192) + os.urandom(8192) + bytes(50 * 8192)
+    for size, end in ((len(volume), 453), (len(volume) - 1, 452)):  # a short last block is not among them
+        number = chains.write_version(store, volume[:size], 8192, codec, full=True)
+        version = trust.version(store, number, store.listing())
+
+        with records.DiffFile(store, version) as file:
+            pieces = [piece for piece in file.pieces() if piece.zeros]
+
+        assert [piece.zeros for piece in pieces] == [(2, 402), (403, end)]
+        assert sum(piece.cost for piece in pieces) == 0
+        assert found(store, number) == (expected(volume[:size], 8192), [])
 
 
 def test_an_index_is_read_in_bounded_steps():

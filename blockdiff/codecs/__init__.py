@@ -16,7 +16,9 @@ from blockdiff.codecs.plain import Plain
 from blockdiff.codecs.zstd import Zstd
 from blockdiff.formats import FormatError, messages
 
-__all__ = ["BY_SUFFIX", "GZIP", "LZOP", "MEMBER_SIZE", "PLAIN", "ZSTD", "Codec", "LzopWriter", "Plain", "Zstd", "unwrap"]
+__all__ = [
+    "BY_SUFFIX", "GZIP", "LZOP", "MEMBER_SIZE", "PLAIN", "ZSTD", "Codec", "LzopWriter", "Plain", "Zstd", "unwrap",
+]  # fmt: skip
 
 PLAIN, GZIP, ZSTD, LZOP = Plain(), Gzip(), Zstd(), Lzop()
 BY_SUFFIX: dict[str, Codec] = {codec.suffix: codec for codec in (PLAIN, GZIP, ZSTD, LZOP)}

@@ -7,6 +7,7 @@ from typing import Protocol
 from blockdiff.formats import difffile
 
 Buffer = bytes | bytearray | memoryview
+Payload = bytes | bytearray
 Read = Callable[[int], bytes]  # up to so many bytes, b"" at the end
 
 MEMBER_SIZE = 4 * 1024 * 1024  # bytes of payload in a member, unless one record is larger
@@ -30,7 +31,7 @@ class Codec(Protocol):
     def zero_run(self, member: Buffer, block_size: int) -> tuple[int, int] | None:
         """Return (first, count) if member is exactly what `zeros` makes, else None."""
 
-    def decompress(self, member: Buffer, length: int) -> bytes:
+    def decompress(self, member: Buffer, length: int) -> Payload:
         """Return the payload of one member, exactly length bytes.  Raises FormatError."""
 
     def stream(self, read: Read) -> Iterator[bytes]:

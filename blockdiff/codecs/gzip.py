@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from blockdiff.codecs.base import PIECE, Buffer, Read, said_zeros
+from blockdiff.codecs.base import PIECE, Buffer, Payload, Read, said_zeros
 from blockdiff.formats import FormatError, TornError, difffile
 
 _WBITS = 31  # a gzip header and trailer
@@ -73,13 +73,13 @@ class Gzip:
             return None
         return said_zeros(self, member, start, _TRAILER.unpack(member[-8:])[1], block_size)
 
-    def decompress(self, member: Buffer, length: int) -> bytes:
+    def decompress(self, member: Buffer, length: int) -> Payload:
         import deflate
 
         try:
-            payload: bytes = deflate.gzip_decompress(member, length)
+            payload: bytearray = deflate.gzip_decompress(member, length)
         except deflate.DeflateError:
-            payload = b""
+            raise _fault(member, length) from None
         if len(payload) == length and bytes(member[-_TRAILER.size :]) == _trailer(payload):
             return payload
         raise _fault(member, length)
@@ -156,7 +156,7 @@ def _fault(member: Buffer, length: int) -> FormatError:
     return FormatError(f"gzip member holds {len(payload)} bytes, expected {length}, or more follows it")
 
 
-def _trailer(payload: bytes) -> bytes:
+def _trailer(payload: Payload) -> bytes:
     from isal import isal_zlib
 
     return _TRAILER.pack(isal_zlib.crc32(payload), len(payload) & 0xFFFFFFFF)

@@ -6,14 +6,22 @@ threads; `close` may come from any thread and ends both.
 
 from typing import Protocol
 
-from blockdiff.transport.shared import Shared
+
+class Shared(Protocol):
+    """Memory that a command can share with us."""
+
+    offer: dict[str, int]  # what tells the command how to find it
+    view: memoryview  # what it put there
 
 
 class Transport(Protocol):
     """A running command on a host."""
 
     host: str  # as people name it in messages; "localhost" for a local one
-    shared: Shared | None  # memory that the command can share with us
+
+    @property
+    def shared(self) -> Shared | None:
+        """The memory that it can share with us; None where it runs on another machine."""
 
     def read(self, size: int) -> bytes:
         """Return 1 to size bytes of the command's stdout as soon as some are there, b"" at its end.

@@ -43,7 +43,7 @@ class LocalTransport:
         Raises ProgramMissing or CommandFailed if it cannot be started.
         """
         self.host = host
-        self.shared = None
+        self.shared: Shared | None = None
         if share:
             with contextlib.suppress(OSError):  # it is only quicker
                 self.shared = Shared()

@@ -16,6 +16,7 @@ import paramiko
 from blockdiff.errors import BlockdiffError, HostRefused, HostUnreachable
 from blockdiff.transport import tcp
 from blockdiff.transport.arrivals import Arrivals
+from blockdiff.transport.base import Shared
 from blockdiff.transport.destination import Destination, parse_hop
 from blockdiff.transport.diagnostics import Diagnostics, drain, printable
 from blockdiff.transport.knownhosts import KnownHosts
@@ -44,7 +45,8 @@ class ParamikoTransport:
     """A command's channel and everything that carries it."""
 
     def __init__(self, host: str, route: "_Route", connection: Connection, channel: paramiko.Channel) -> None:
-        self.host, self.shared = host, None
+        self.host = host
+        self.shared: Shared | None = None
         self._route, self._connection, self._channel = route, connection, channel
         self._closed = False
         self._diagnostics = route.diagnostics

@@ -91,7 +91,7 @@ def agent():
 def request(path, **changes):
     value = {
         "ended": None, "snapshot": None, "path": str(path), "block_size": BLOCK, "digest": "md5", "others": False,
-        "old": None, "compress": True, "jobs": 0, "bwlimit": 0, "timeout_s": 20,
+        "old": None, "compress": True, "jobs": 0, "bwlimit": 0, "shared": None, "timeout_s": 20,
     }  # fmt: skip
     return messages.REQUEST, json.dumps({**value, **changes}).encode()
 
@@ -119,7 +119,7 @@ REQUESTS = {
     "not a request": [(messages.DIGESTS, bytes(16))],
     **{
         f"no {name}": [(messages.REQUEST, json.dumps({k: v for k, v in json.loads(request("{vol}")[1]).items() if k != name}).encode())]
-        for name in ("ended", "snapshot", "path", "old", "jobs", "timeout_s")
+        for name in ("ended", "snapshot", "path", "old", "jobs", "shared", "timeout_s")
     },
     "noise": [b"\xff" * 1000],
     "4 GiB announced": [raw(2, b"x", 0xFFFFFFFF)],

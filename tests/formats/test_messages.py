@@ -114,7 +114,7 @@ def test_data_goes_both_ways(wire, found):
     [
         *(b"\x00\x03\x00\x00\x00abc"[:cut] for cut in range(8)),
         b"\x00\x03\x00\x00\x00abcd",
-        b"\x03\x03\x00\x00\x00abc",  # no such compression
+        b"\x04\x03\x00\x00\x00abc",  # no such compression
         b"\x00\x00\x00\x00\x00",  # nothing
         b"\x01\x01\x00\x10\x00abc",  # one byte more than 1 MiB
         b"\x02\xff\xff\xff\xffabc",
@@ -128,6 +128,16 @@ def test_data_that_cannot_be_is_refused(wire):
 def test_credit_goes_both_ways():
     assert messages.encode_credit(0x01020304) == b"\x04\x03\x02\x01"
     assert messages.decode_credit(b"\x04\x03\x02\x01") == 0x01020304
+
+
+# "FREE": u64 each
+def test_places():
+    wire = b"\x08\x07\x06\x05\x04\x03\x02\x01" + bytes(8)
+    assert messages.encode_places([0x0102030405060708, 0]) == wire
+    assert messages.decode_places(memoryview(wire)) == [0x0102030405060708, 0]
+    for wrong in (b"", wire[:-1], bytes(messages.MAX_TALK + 8)):
+        with pytest.raises(FormatError):
+            messages.decode_places(wrong)
     for wire in (b"", b"\0", b"\0\0\0", b"\0\0\0\0\0"):
         with pytest.raises(FormatError):
             messages.decode_credit(wire)
