@@ -138,7 +138,8 @@ class MemberContract(CodecContract):
             with pytest.raises(FormatError):
                 self.codec.decompress(member, length)
         end = member[-8:]  # of gzip the checksum and the size; who looks for them at the end alone finds them
-        for wrong in (b"", member[:-1], member[1:], *(member + junk for junk in (b"\0", member, end, b"junk" + end))):
+        follows = (b"\0", b"garbage", member, end, b"junk" + end, b"junk" + end[4:])
+        for wrong in (b"", member[:-1], member[1:], *(member + junk for junk in follows)):
             with pytest.raises(FormatError):
                 self.codec.decompress(wrong, len(payload))
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 
 import pytest
 from engine import back_up, local_agent
@@ -75,7 +76,7 @@ def test_all_names_are_told():
 @pytest.mark.parametrize("block_size", [1, 4096, 128 * 1024, 300_000])
 def test_the_frame_of_zero_blocks_is_as_told(block_size):
     rows = [row.split(" Ta ")[0].split(" ", 1)[1] for row in FORMATS.section("Members") if row.startswith(".It")]
-    magic, size, raw, offset, whole, rest, last = rows
+    magic, size, raw, offset, whole, rest, last = rows[:7]
     assert size == "Vt u32" and offset == "Vt u64"
     full, left = divmod(block_size, 128 * 1024)
     block = bytes.fromhex(whole) * full
@@ -86,7 +87,24 @@ def test_the_frame_of_zero_blocks_is_as_told(block_size):
     for number in (5, 6):
         made += bytes.fromhex(raw) + (number * block_size).to_bytes(8, "little") + block
     made += bytes.fromhex(last)
-    assert codecs.ZSTD.zeros(b"", 5, block_size, 2) == made
+    assert codecs.ZSTD.zeros(5, block_size, 2) == made
+
+
+@pytest.mark.parametrize("block_size", [8192, 64 * 1024, 300_000])
+def test_the_member_of_zero_blocks_is_as_told(block_size):
+    rows = [row.split(" Ta ")[0].split(" ", 1)[1] for row in FORMATS.section("Members") if row.startswith(".It")]
+    header, begin, lengths, offset, block, end, last, crc, size = rows[7:]
+    assert (offset, block, crc, size) == ("Vt u64", "...", "Vt u32", "Vt u32")
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    zeros = packer.compress(bytes(block_size)) + packer.flush(zlib.Z_SYNC_FLUSH)
+    assert zeros.endswith(bytes.fromhex(end))
+    made, payload = bytes.fromhex(header + begin), b""
+    for number in (5, 6):
+        made += bytes.fromhex(lengths) + (number * block_size).to_bytes(8, "little") + zeros[:-4]
+        payload += (number * block_size).to_bytes(8, "little") + bytes(block_size)
+    made += bytes.fromhex(end + last)
+    made += zlib.crc32(payload).to_bytes(4, "little") + len(payload).to_bytes(4, "little")
+    assert codecs.GZIP.zeros(5, block_size, 2) == made
 
 
 def keys(value, inside=""):

@@ -6,6 +6,7 @@ zero blocks is one piece made once, again and again behind each block's offset.
 Formats: RFC 1952 (gzip), RFC 1951 (deflate).
 """
 
+import contextlib
 import functools
 import struct
 import zlib
@@ -76,13 +77,13 @@ class Gzip:
     def decompress(self, member: Buffer, length: int) -> Payload:
         import deflate
 
-        try:
-            payload: bytearray = deflate.gzip_decompress(member, length)
-        except deflate.DeflateError:
-            raise _fault(member, length) from None
-        if len(payload) == length and bytes(member[-_TRAILER.size :]) == _trailer(payload):
-            return payload
-        raise _fault(member, length)
+        if length:  # 0 would mean as much as the member says
+            with contextlib.suppress(deflate.DeflateError, ValueError):
+                payload: bytearray = deflate.gzip_decompress(member, length)
+                # it does not say where the member ended: its trailer must be the last that there is
+                if len(payload) == length and bytes(member[-_TRAILER.size :]) == _trailer(payload):
+                    return payload
+        return _slowly(member, length)
 
     def stream(self, read: Read) -> Iterator[bytes]:
         from isal import igzip_lib, isal_zlib
@@ -142,18 +143,20 @@ def _stored(view: memoryview) -> Iterator[Buffer]:
         yield some
 
 
-def _fault(member: Buffer, length: int) -> FormatError:
-    """Return what is wrong with a member that did not give what it should."""
+def _slowly(member: Buffer, length: int) -> bytes:
+    """Return the payload of one member, or raise what is wrong with it."""
     from isal import igzip_lib, isal_zlib
 
     work = isal_zlib.decompressobj(_WBITS)
     try:
-        payload = work.decompress(member, length + 1)
+        payload: bytes = work.decompress(member, length + 1)
     except igzip_lib.IsalError as error:  # type: ignore[misc]
-        return FormatError(f"gzip member is damaged: {error}")
+        raise FormatError(f"gzip member is damaged: {error}") from None
     if not work.eof:
-        return TornError("gzip member is cut or longer than expected")
-    return FormatError(f"gzip member holds {len(payload)} bytes, expected {length}, or more follows it")
+        raise TornError("gzip member is cut or longer than expected")
+    if len(payload) != length or work.unused_data:
+        raise FormatError(f"gzip member holds {len(payload)} bytes, expected {length}")
+    return payload
 
 
 def _trailer(payload: Payload) -> bytes:

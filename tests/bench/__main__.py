@@ -1,17 +1,20 @@
 """python -m tests.bench [--size 2G] [--turns 3] [--on DIR] [--json]"""
 
 import argparse
+import compileall
 import filecmp
 import json
 import os
 import pathlib
+import platform
+import re
 import shutil
 import statistics
 import sys
 import tempfile
 
 from . import measure, volume
-from .tools import TOOLS
+from .tools import ROOT, TOOLS
 
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -27,6 +30,8 @@ def place(size):
 def bounds(folder, path, sync):
     """What the machine itself needs for reading the volume and for writing it."""
     figures = {"read": measure.run(["cat", path], sync=sync)}
+    if sync is None:
+        measure.settle(folder, os.path.getsize(path))
     figures["copy"] = measure.run(["cp", "--sparse=never", path, folder / "copy"], sync=sync)
     os.unlink(folder / "copy")
     if shutil.which("zstd"):
@@ -38,9 +43,9 @@ def bounds(folder, path, sync):
 
 def one_turn(folder, path, size, sync):
     """Every tool once: full, incremental, restore, verify."""
-    volume.make(path, size)
+    digest = volume.make(path, size)
     tools = [tool(folder, path, sync) for tool in TOOLS if tool.there()]
-    turn = {"limits": bounds(folder, path, sync)}
+    turn = {"volume": digest, "limits": bounds(folder, path, sync)}
     for tool in tools:
         turn[tool.name] = {"full": dict(tool.back_up(), stored=tool.stored())}
     volume.change(path, 1)
@@ -49,6 +54,8 @@ def one_turn(folder, path, size, sync):
         figures = tool.back_up()
         turn[tool.name]["incremental"] = dict(figures, stored=tool.stored() - before)
     for tool in tools:
+        if not tool.restores:
+            continue
         turn[tool.name]["restore"] = tool.restore()
         if not filecmp.cmp(path, tool.out, shallow=False):
             raise RuntimeError(f"{tool.name} restored something else")
@@ -58,6 +65,14 @@ def one_turn(folder, path, size, sync):
             turn[tool.name]["verify"] = verified
         shutil.rmtree(tool.folder)
     return turn
+
+
+def machine():
+    """What this was measured on, in a line."""
+    model = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    name = model[1] if model else platform.machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
+    return f"{os.cpu_count()} cores of {name}, {memory} GiB, Linux {platform.release()}, Python {platform.python_version()}"
 
 
 def median(turns, *keys):
@@ -74,7 +89,8 @@ def median(turns, *keys):
 
 def table(turns):
     """Print medians, and how many times as fast as each other tool ours is."""
-    names = [name for name in turns[0] if name != "limits"]
+    names = [name for name in turns[0] if name not in ("limits", "volume")]
+    print(machine(), f"volume {turns[0]['volume']}", sep="\n")
     works = ("full", "incremental", "restore", "verify")
     for limit in turns[0]["limits"]:
         print(f"{limit:24} {median(turns, 'limits', limit, 'wall'):8.2f} s")
@@ -110,6 +126,7 @@ def main():
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     options = parser.parse_args()
     size = int(options.size[:-1]) * _UNITS[options.size[-1]]
+    compileall.compile_dir(ROOT / "blockdiff", quiet=1)  # as an installed program has it
     parent, memory = (options.on, False) if options.on else place(size)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="blockdiff-bench-", dir=parent))
     try:

@@ -1,10 +1,14 @@
 """The tools that are compared; each knows how to back up, how to restore, and what it stored."""
 
+import atexit
 import json
 import os
 import pathlib
 import shutil
 import sys
+from typing import ClassVar
+
+from tests.transport import sshd
 
 from . import measure
 
@@ -16,6 +20,7 @@ class Tool:
 
     name = ""
     program = ""
+    restores = True
 
     def __init__(self, folder, volume, sync):
         self.folder = pathlib.Path(folder) / self.name.replace(" ", "-")
@@ -34,6 +39,8 @@ class Tool:
         """Prepare an empty store."""
 
     def measured(self, *words, **options):
+        if self.sync is None:
+            measure.settle(self.folder, os.path.getsize(self.volume))
         return measure.run(words, sync=self.sync, folder=self.folder, **options)
 
     def stored(self):
@@ -49,14 +56,14 @@ class Ours(Tool):
     name = "blockdiff"
     program = "python3"
     options = ()
-    source_prefix = ""
+    environment: ClassVar = {}
 
     def back_up(self):
         agent = self.folder / "agent.json"
         prefix = f"{sys.executable} {ROOT / 'tests' / 'bench' / 'measure.py'} {agent}"
         figures = self.measured(
             ROOT / "bin" / "blockdiff-backup", "-q", *self.options, self.folder / "set", self.source(),
-            environment={"SSH_BLOCKDIFF_PREFIX": prefix},
+            environment={"SSH_BLOCKDIFF_PREFIX": prefix, **self.environment},
         )  # fmt: skip
         side = json.loads(agent.read_text())
         agent.unlink()
@@ -78,6 +85,27 @@ class Ours(Tool):
 class OursZstd(Ours):
     name = "blockdiff zstd"
     options = ("--zstd",)
+
+
+class OursSsh(Ours):
+    """Through a real sshd on this machine's loopback."""
+
+    name = "blockdiff ssh"
+    restores = False  # it is the same as without
+
+    @classmethod
+    def there(cls):
+        return sshd.MISSING is None
+
+    def begin(self):
+        self.lab = sshd.Lab()
+        self.lab.__enter__()
+        atexit.register(self.lab.__exit__, None, None, None)
+        self.lab.server()
+        self.environment = {"BLOCKDIFF_SSH_CONFIG": str(self.lab.config), "SSH_AUTH_SOCK": ""}
+
+    def source(self):
+        return f"source:{self.volume}"
 
 
 class Restic(Tool):
@@ -177,4 +205,4 @@ class Original(Tool):
         return self.measured("sh", "-c", loop, environment={"PATH": f"{self.folder_of}:{os.environ['PATH']}"})
 
 
-TOOLS = (Ours, OursZstd, Restic, Borg, Casync, Original)
+TOOLS = (Ours, OursZstd, OursSsh, Restic, Borg, Casync, Original)
