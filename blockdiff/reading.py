@@ -106,7 +106,7 @@ class Reading:
         where = f"{self.path}: {piece.where}"
         if proved.failure is not None:
             start, end = records.whole_blocks(self.version, reach)
-            about = f" (bytes {start} to {end - 1})" if piece.run else ""
+            about = f" (bytes {start} to {end - 1})" if start < end and piece.run else ""
             self._fault(damage(where + about, proved.failure), reach)
         for line in proved.faults.lines():
             self._fault(NotOurFormat(where, line), reach)

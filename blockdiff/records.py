@@ -23,6 +23,7 @@ from blockdiff.store import Store, Version
 MAX_MEMBER = 64 * 1024 * 1024  # bytes of payload that one member may decompress to; we write far less
 _STREAM_PIECE = 2 * 1024 * 1024  # bytes of payload in a piece of a stream, unless one record is larger
 _MOST_FAULTS = 8  # of one piece that are told one by one
+_NO_BLOCKS = (0, 0)  # what our first member holds: the header alone
 _OFFSET = struct.Struct("<Q")
 
 Record = tuple[int, int, int]  # index of the block, where it starts and ends in the payload
@@ -211,6 +212,8 @@ class DiffFile:
                     self.skipped = True
                 if len(piece.data) < stored and not piece.trouble:
                     piece.trouble = "the file ends inside it" if piece.data else "the file ends before it"
+                if length == piece.skip:
+                    piece.run = _NO_BLOCKS
                 piece.zeros = None if piece.skip else self._zeros(piece.data)
                 yield piece
         if wants is None and self._place == end:
@@ -237,6 +240,8 @@ class DiffFile:
             piece.zeros = None if piece.skip else self._zeros(frame)
             if piece.zeros is None:
                 piece.length = codec.length(frame)
+            if piece.length == piece.skip:
+                piece.run = _NO_BLOCKS
             yield piece
             place += len(frame)
         if not place:

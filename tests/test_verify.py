@@ -247,8 +247,8 @@ def test_only_what_one_version_needs_is_read_with_a_number(tmp_path):
     volumes = [os.urandom(4 * BLOCK) for _ in range(5)]
     for number, volume in enumerate(volumes, 1):
         chains.write_version(store, volume, BLOCK, full=number == 3)
-    flip(store.path(1, ".gz"), 20)
-    flip(store.path(5, ".gz"), 20)
+    flip(store.path(1, ".gz"), 80)
+    flip(store.path(5, ".gz"), 80)
 
     found = verify.verify(store, 4)
 

@@ -80,8 +80,9 @@ class Gzip:
         if length:  # 0 would mean as much as the member says
             with contextlib.suppress(deflate.DeflateError, ValueError):
                 payload: bytearray = deflate.gzip_decompress(member, length)
-                # it does not say where the member ended: its trailer must be the last that there is
-                if len(payload) == length and bytes(member[-_TRAILER.size :]) == _trailer(payload):
+                # it has proved the member's trailer, but does not say where that stood, or what follows
+                end = _trailer(payload)
+                if len(payload) == length and bytes(member).find(end) == len(member) - len(end):
                     return payload
         return _slowly(member, length)
 
