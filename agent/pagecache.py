@@ -55,7 +55,8 @@ class PageCache:
         if first == self._border:
             there = b"\0" + there[1:]
         self._border = last if there[-1] == 0 else -1
-        missing = [((first + run.start()) * _PAGE, (run.end() - run.start()) * _PAGE) for run in _MISSING.finditer(there)]
+        runs = ((run.start(), run.end()) for run in _MISSING.finditer(there))
+        missing = [((first + start) * _PAGE, (end - start) * _PAGE) for start, end in runs]
         for start, size in missing:
             for place in range(start, start + size, _STEP):
                 os.posix_fadvise(self._fd, place, min(_STEP, start + size - place), os.POSIX_FADV_WILLNEED)
