@@ -33,6 +33,8 @@ class PageCache:
         library = ctypes.CDLL(None, use_errno=True)
         library.mmap.restype = ctypes.c_void_p
         library.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+        library.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        self._size, self._munmap = size, library.munmap
         self._mincore = library.mincore
         self._mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
         if size >= 1 << (8 * ctypes.sizeof(ctypes.c_long) - 1):
@@ -42,6 +44,12 @@ class PageCache:
             return
         self._base = base
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def close(self):
+        """Let go of the file: while we could ask, it was in use, and no snapshot can be removed that is."""
+        if self._base is not None:
+            self._munmap(self._base, self._size)
+            self._base = None
 
     def fetch(self, offset, length):
         """Have read ahead what is not in memory of these bytes; returns that, for `drop`: [(offset, length), ...]."""

@@ -97,6 +97,7 @@ class Volume:
 
     def close(self):
         """Close the volume."""
+        self.cache.close()
         os.close(self._fd)
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import pathlib
 import random
 import subprocess
 
@@ -107,6 +108,16 @@ def test_a_long_row_of_what_is_in_memory_is_not_gathered(cold, monkeypatch):
     assert next(extents).first * 4096 == 7 * MIB
     ahead.close()
     source.close()
+
+
+def test_a_closed_volume_is_not_in_use(cold):
+    """A snapshot that is could not be removed."""
+    source = volume.Volume(os.fsencode(cold))
+    source.cache.fetch(0, MIB)
+    maps = pathlib.Path("/proc/self/maps")
+    assert str(cold) in maps.read_text()
+    source.close()
+    assert str(cold) not in maps.read_text()
 
 
 def test_where_the_kernel_cannot_be_asked_nothing_is_ours(cold, monkeypatch):
