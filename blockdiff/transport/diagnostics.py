@@ -43,6 +43,10 @@ class Diagnostics:
         if rest:
             self._take(rest)
 
+    def mute(self) -> None:
+        """Log no more: what a command says of its end is no news to whoever ends it."""
+        self._log = None
+
     def text(self) -> str:
         """Return the newest lines, at most 8 KiB of them."""
         with self._mutex:
@@ -58,10 +62,11 @@ class Diagnostics:
             self._size += len(text.encode()) + 1
             while self._size > MAX_TAIL:
                 self._size -= len(self._lines.popleft().encode()) + 1
-        if self._log is not None:
+        log = self._log
+        if log is not None:
             # a log that cannot be written must not stop the draining: the command would hang
             with contextlib.suppress(OSError):
-                self._log(text)
+                log(text)
 
 
 def drain(read: Callable[[int], bytes], diagnostics: Diagnostics, name: str) -> threading.Thread:

@@ -114,6 +114,7 @@ class LocalTransport:
             if self._closed:
                 return
             self._closed = True
+            self._diagnostics.mute()
             os.eventfd_write(self._bell, 1)
             with self._writing:
                 self._stdin.close()  # the end of its input asks the command to end, too
