@@ -75,17 +75,12 @@ class Zstd:
         return payload
 
     def stream(self, read: Read) -> Iterator[bytes]:
-        import zstandard
-
         seen = False
         for frame in self.frames(read):
             seen = True
-            try:
-                length = zstandard.frame_content_size(frame)
-            except zstandard.ZstdError as error:
-                raise FormatError(f"zstd frame is damaged: {error}") from None
-            if not 0 <= length <= _MAX_FRAME:
-                raise FormatError("zstd frame does not say its size, or too large a one")
+            length = self.length(frame)
+            if length > _MAX_FRAME:
+                raise FormatError(f"zstd frame of {length} bytes is larger than any of ours")
             yield self.decompress(frame, length)
         if not seen:
             raise TornError("zstd file is empty")

@@ -9,8 +9,7 @@ import mmap
 import os
 
 SIZE = 16 * 1024 * 1024  # bytes
-_SEALS = 0x0001 | 0x0002 | 0x0004  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW
-_F_ADD_SEALS = 1033
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
 class Shared:
@@ -21,7 +20,7 @@ class Shared:
         self.fd = os.memfd_create("blockdiff", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self.fd, SIZE)
-            fcntl.fcntl(self.fd, _F_ADD_SEALS, _SEALS)
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
             found = os.fstat(self.fd)
             self.offer = {"fd": self.fd, "device": found.st_dev, "inode": found.st_ino, "size": SIZE}
             self.view = memoryview(mmap.mmap(self.fd, SIZE, prot=mmap.PROT_READ))
