@@ -6,7 +6,6 @@ the lock came over the network, the lock's own connection among that process's c
 """
 
 import os
-import platform
 
 _ESTABLISHED = "01"
 
@@ -32,7 +31,7 @@ def holds(device, places):
 def _here(pid, hostname, port):
     """Tell whether the process is the application's; raises OSError if it is not there."""
     os.kill(pid, 0)
-    if hostname is not None and hostname != platform.node():
+    if hostname is not None and hostname != os.uname().nodename:
         return False
     return port is None or bool(_connections(pid, port) & _sockets(pid))
 

@@ -1,50 +1,68 @@
-"""Stage 1: read the agent's modules from stdin into sys.modules, then call its main.
+"""Stage 1: take the agent's modules from stdin, let python import them from memory, call its main.
 
 Runs as plain text under `python3 -c`, with `stdin` already open; so it imports nothing of
-ours and must not need a file.  Format: blockdiff-protocol(5), "Bundle".
+ours and must not need a file.  A module is compiled when it is imported, so that what one
+run does not need costs its host nothing.  Format: blockdiff-protocol(5), "Bundle".
 """
 
-import hashlib
-import linecache
 import sys
-import traceback
-import types
-
-
-def load(stream):
-    """Make each module of the bundle real, in the order in which they come."""
-    while True:
-        words = stream.readline().decode("ascii").split()
-        if not words:
-            return
-        name, length, sha256, is_package = words[0], int(words[1]), words[2], words[3] == "p"
-        source = stream.read(length)
-        if hashlib.sha256(source).hexdigest() != sha256:
-            sys.exit(99)
-        filename = "<pushed:%s>" % name
-        module = types.ModuleType(name)
-        module.__file__ = filename
-        if is_package:
-            module.__path__ = []
-            module.__package__ = name
-        else:
-            module.__package__ = name.rpartition(".")[0]
-        sys.modules[name] = module
-        parent, _, leaf = name.rpartition(".")
-        if parent:
-            setattr(sys.modules[parent], leaf, module)
-        # a traceback from pushed code shows its lines only if they are put here
-        text = source.decode("utf-8")
-        linecache.cache[filename] = (len(text), None, text.splitlines(True), filename)
-        exec(compile(source, filename, "exec"), module.__dict__)
-
 
 if sys.version_info < (3, 6):
     sys.exit(96)
+
+import hashlib
+import importlib
+from importlib.machinery import ModuleSpec
+
+
+class Pushed:
+    """The modules that were sent, as python's import system wants them."""
+
+    def __init__(self):
+        self._sources = {}  # by name: text, whether it is a package
+
+    def take(self, stream):
+        """Read the modules up to the empty line; exits if one is not what it was when it was sent."""
+        while True:
+            words = stream.readline().decode("ascii").split()
+            if not words:
+                return
+            source = stream.read(int(words[1]))
+            if hashlib.sha256(source).hexdigest() != words[2]:
+                sys.exit(99)
+            self._sources[words[0]] = source, words[3] == "p"
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in self._sources:
+            return None
+        return ModuleSpec(name, self, origin="<pushed:%s>" % name, is_package=self._sources[name][1])
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        name = module.__spec__.origin
+        module.__file__ = name
+        exec(compile(self._sources[module.__name__][0], name, "exec"), module.__dict__)
+
+    def show(self):
+        """Let a traceback find the lines of pushed code, which lie in no file."""
+        import linecache
+
+        for name, (source, _) in self._sources.items():
+            text = source.decode("utf-8")
+            linecache.cache["<pushed:%s>" % name] = (len(text), None, text.splitlines(True), name)
+
+
 try:
-    load(stdin)  # noqa: F821 (the stub's)
-    sys.modules["agent.main"].main()
+    pushed = Pushed()
+    pushed.take(stdin)  # noqa: F821 (the stub's)
+    sys.meta_path.insert(0, pushed)
+    importlib.import_module("agent.main").main(pushed.show)
 except Exception:
+    import traceback
+
+    pushed.show()
     traceback.print_exc()
     sys.exit(99)
 sys.exit(0)

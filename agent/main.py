@@ -5,17 +5,15 @@ Whatever ends the other side (end of input, a hangup, silence) ends the agent th
 """
 
 import os
-import platform
 import signal
 import sys
 import threading
-import traceback
 
 from blockdiff import __version__
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, check_block_size, messages
 from blockdiff.link import Link, LinkClosed, LinkSilent
 
-from . import buffers, native, scan, volume
+from . import buffers, native, scan, volume, wire
 from .errors import AgentError
 
 _HELLO_TIMEOUT_S = 120.0  # until the request brings the server's own
@@ -63,8 +61,8 @@ class _Finish:
         timer.start()
 
 
-def main():
-    """Serve one request on stdin and stdout; exits."""
+def main(show):
+    """Serve one request on stdin and stdout; exits.  `show` lets a traceback find our lines."""
 
     asked = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
@@ -84,7 +82,7 @@ def main():
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     status = _EXIT_LOST
     try:
-        status = _live(finish)
+        status = _live(finish, show)
         sys.stderr.flush()
         # threads may be blocked in reads that never end; nothing of ours is left to clean up
         os._exit(status)
@@ -92,7 +90,7 @@ def main():
         os._exit(status)
 
 
-def _live(finish):
+def _live(finish, show):
     """Serve the request; returns the exit status, and what went wrong stands on stderr."""
     status = _EXIT_LOST
     try:
@@ -110,6 +108,9 @@ def _live(finish):
         if finish.ended:  # it fell into the midst of python's own work, such as starting a thread
             sys.stderr.write("blockdiff agent: ended early\n")
         else:
+            import traceback
+
+            show()
             traceback.print_exc()
             status = _EXIT_BUG
     return status
@@ -123,7 +124,7 @@ def _serve(link, finish):
             {
                 "protocol": messages.PROTOCOL,
                 "program": __version__,
-                "python": platform.python_version(),
+                "python": "%d.%d.%d" % sys.version_info[:3],
                 "host": os.uname().nodename,
                 "cores": os.cpu_count() or 1,
                 "digest": digester.name,
@@ -196,7 +197,7 @@ def _jobs(request):
     """Return how many threads shall work: one core is left to the host where it has more than two."""
     if request["jobs"] > 0:
         return min(64, request["jobs"])
-    if request["digest"] == "xxh128" and not request["compress"]:
+    if request["digest"] == "xxh128":
         return 1  # it is all but waiting for the disk, which reads ahead; more threads only wait for each other
     try:
         cores = len(os.sched_getaffinity(0))
@@ -302,11 +303,11 @@ def _scan(link, request, held, path, block_size, digester, other):
             told.update(held.facts)
         link.send(messages.OPENED, messages.encode_talk(told))
         old = None if request["old"] is None else _OldDigests(link, request["old"])
-        work = scan.Scan(
-            source, block_size, digester, other, old, request["compress"], _jobs(request), _buffers(link, request)
-        )
+        way = wire.Wire(link, max(0, request["bwlimit"]))
+        compress = (lambda: way.slow) if request["compress"] else (lambda: False)
+        work = scan.Scan(source, block_size, digester, other, old, compress, _jobs(request), _buffers(link, request))
         try:
-            _send(link, work, scan.Pace(max(0, request["bwlimit"])))
+            _send(way, work)
         except AgentError as error:
             if held is not None and error.error == "ReadFailed":
                 held.check()  # a snapshot that is lost reads as errors
@@ -330,7 +331,7 @@ def _buffers(link, request):
     return make
 
 
-def _send(link, work, pace):
+def _send(way, work):
     """Send every extent, joining neighbours of which nothing is to be told."""
     first = count = 0
     for extent, result in work.results():
@@ -341,20 +342,17 @@ def _send(link, work, pace):
             count += extent.count
             continue
         if count:
-            _send_extent(link, pace, messages.Extent(first, [(messages.SAME, count)], b"", b""))
+            _send_extent(way, messages.Extent(first, [(messages.SAME, count)], b"", b""))
             count = 0
         if quiet:
             first, count = extent.first, extent.count
             continue
-        _send_extent(link, pace, messages.Extent(extent.first, result.runs, result.told, result.others))
+        _send_extent(way, messages.Extent(extent.first, result.runs, result.told, result.others))
         for codec, length, body in result.frames:
-            pace.spend(len(body))
-            link.send_metered(messages.DATA, (messages.encode_data_header(codec, length), body))
+            way.send(messages.DATA, (messages.encode_data_header(codec, length), body))
     if count:
-        _send_extent(link, pace, messages.Extent(first, [(messages.SAME, count)], b"", b""))
+        _send_extent(way, messages.Extent(first, [(messages.SAME, count)], b"", b""))
 
 
-def _send_extent(link, pace, extent):
-    data = messages.encode_extent(extent)
-    pace.spend(len(data))
-    link.send_metered(messages.EXTENT, (data,))
+def _send_extent(way, extent):
+    way.send(messages.EXTENT, (messages.encode_extent(extent),))

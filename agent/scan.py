@@ -8,8 +8,6 @@ grow with the volume.  Holes are not read, and a block's digest decides what is 
 import collections
 import hashlib
 import threading
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
 
 from blockdiff.formats import BYTES_OF_DIGEST, digestfile, messages
 
@@ -101,8 +99,8 @@ class Scan:
     """One pass over a volume.
 
     `old` gives the parent's digests: old(count) returns those of the next count blocks,
-    fewer where the parent had fewer; None for a full backup.  `buffers(size)` gives the
-    memory to read into (buffers.py).
+    fewer where the parent had fewer; None for a full backup.  `compress()` tells whether it
+    pays now; `buffers(size)` gives the memory to read into (buffers.py).
     """
 
     def __init__(self, volume, block_size, digester, other, old, compress, jobs, buffers=Private):
@@ -129,7 +127,7 @@ class Scan:
 
     def results(self):
         """Yield the Result of each extent with its first block, in order; each is whole when the next is asked."""
-        pool = ThreadPoolExecutor(self._jobs) if self._jobs > 1 else _Alone()
+        pool = _pool(self._jobs)
         pending = collections.deque()
         try:
             for extent, ours in _ahead(self._volume, plan(self._volume, self._block_size)):
@@ -263,7 +261,7 @@ class Scan:
 
     def _piece(self, held, length):
         body = held[0] if len(held) == 1 else bytearray().join(held)
-        if self._compress:
+        if self._compress():
             compressor = getattr(self._thread, "compressor", None)
             if compressor is None:
                 compressor = self._thread.compressor = native.compressor()
@@ -273,16 +271,32 @@ class Scan:
         return messages.RAW, length, body
 
 
+def _pool(jobs):
+    """Return what work is submitted to."""
+    if jobs == 1:
+        return _Alone()
+    from concurrent.futures import ThreadPoolExecutor  # takes long to load, and not every run needs it
+
+    return ThreadPoolExecutor(jobs)
+
+
 class _Alone:
     """A pool of nobody: what is submitted is done at once, and no other thread is woken for it."""
 
     def submit(self, work, *args):
-        future = Future()
-        future.set_result(work(*args))
-        return future
+        return _Finished(work(*args))
 
     def shutdown(self):
         pass
+
+
+class _Finished(collections.namedtuple("_Finished", "value")):
+    """What was submitted to nobody."""
+
+    __slots__ = ()
+
+    def result(self):
+        return self.value
 
 
 class _Runs:
@@ -296,22 +310,3 @@ class _Runs:
             self.list[-1] = (what, self.list[-1][1] + count)
         else:
             self.list.append((what, count))
-
-
-class Pace:
-    """Keep to a number of bytes a second."""
-
-    def __init__(self, rate):
-        self._rate = rate  # bytes per second; 0: as fast as it goes
-        self._due = time.monotonic()
-
-    def spend(self, length):
-        """Wait until length more bytes may have been sent."""
-        if not self._rate:
-            return
-        now = time.monotonic()
-        self._due = max(self._due, now - 1.0) + length / self._rate
-        while now < self._due:
-            # in steps: a signal that comes just before a sleep begins does not cut it short
-            time.sleep(min(self._due - now, 0.25))
-            now = time.monotonic()

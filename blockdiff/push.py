@@ -25,6 +25,7 @@ PUSHED = (  # all that leaves this machine, in load order: module, file
     ("agent.volume", "agent/volume.py"),
     ("agent.buffers", "agent/buffers.py"),
     ("agent.scan", "agent/scan.py"),
+    ("agent.wire", "agent/wire.py"),
     ("agent.main", "agent/main.py"),
 )
 SNAPSHOTS = (  # and these, where a snapshot may be wanted

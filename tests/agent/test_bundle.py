@@ -255,7 +255,7 @@ def test_a_traceback_of_pushed_code_shows_its_lines(python, tmp_path):
 def test_a_traceback_while_loading_shows_its_lines(tmp_path):
     (tmp_path / "vol").write_bytes(b"x" * 9)
     with (
-        bundles.changed("agent/scan.py", "class Pace:\n", "nonsense = undefined_name  # here\n\n\nclass Pace:\n"),
+        bundles.changed("agent/wire.py", "class Wire:\n", "nonsense = undefined_name  # here\n\n\nclass Wire:\n"),
         pytest.raises(AgentDied, match="nonsense = undefined_name  # here") as error,
     ):
         back_up(tmp_path / "set", tmp_path / "vol")

@@ -38,6 +38,14 @@ def digests_of(kind, data, block_size):
     return [digest_of(kind, block) for block in blocks_of(data, block_size)]
 
 
+def always():
+    return True
+
+
+def never():
+    return False
+
+
 class Old:
     """The parent's digests as the agent has them: handed out in order, fewer where the parent had fewer."""
 
@@ -58,7 +66,7 @@ def scanned(path, block_size, *, kind="md5", others=False, old=None, compress=Fa
     """
     source = volume.Volume(os.fsencode(path))
     other = native.digester("xxh128" if kind == "md5" else "md5") if others else None
-    work = scan.Scan(source, block_size, native.digester(kind), other, None if old is None else Old(old), compress, jobs)
+    work = scan.Scan(source, block_size, native.digester(kind), other, None if old is None else Old(old), lambda: compress, jobs)
     fates, told, other_digests, expected = [], [], [], 0
     try:
         for extent, result in work.results():
@@ -293,7 +301,7 @@ def test_an_error_at_any_block_ends_the_scan_after_all_that_came_before_it(bad, 
     file.write_bytes(os.urandom(128 * 65536))
     before = threading.active_count()
     source = Scripted(file, [bad], 65536)
-    work = scan.Scan(source, 65536, native.digester("md5"), None, None, False, 4)
+    work = scan.Scan(source, 65536, native.digester("md5"), None, None, never, 4)
     seen = 0
     with pytest.raises(AgentError, match=f"at byte {bad * 65536}"):
         for extent, _ in work.results():
@@ -308,14 +316,14 @@ def test_a_scan_may_be_left_early(file):
     file.write_bytes(os.urandom(8 * MIB))
     before = threading.active_count()
     source = volume.Volume(os.fsencode(file))
-    results = scan.Scan(source, 65536, native.digester("md5"), None, None, True, 4).results()
+    results = scan.Scan(source, 65536, native.digester("md5"), None, None, always, 4).results()
     next(results)
     results.close()
     assert threading.active_count() == before
     source.close()
 
 
-# memory and pace
+# memory
 
 
 @pytest.mark.parametrize("block_size", [512, 65536, 16 * MIB])
@@ -323,7 +331,7 @@ def test_memory_does_not_grow_with_the_volume(block_size, tmp_path):
     """A taker that is slow holds the scan up; what is in flight stays below a constant."""
     sparse(tmp_path / "sparse", 1 << 40, 1 << 39)
     source = volume.Volume(os.fsencode(tmp_path / "sparse"))
-    work = scan.Scan(source, block_size, native.digester("md5"), None, None, True, 8)
+    work = scan.Scan(source, block_size, native.digester("md5"), None, None, always, 8)
     with peak_below(64 * MIB):
         results = work.results()
         for _ in range(200):
@@ -338,7 +346,7 @@ def test_no_more_is_read_ahead_than_is_allowed(file):
     reading = source.read_into
     read = []
     source.read_into = lambda view, offset: (read.append(len(view)), reading(view, offset))
-    results = scan.Scan(source, 65536, native.digester("md5"), None, None, False, 64).results()
+    results = scan.Scan(source, 65536, native.digester("md5"), None, None, never, 64).results()
     for taken in range(1, 20):
         next(results)
         assert sum(read) <= scan.IN_FLIGHT + (taken + 1) * MIB
@@ -358,22 +366,3 @@ def test_the_plan_covers_every_block_once(file):
             index += extent.count
         assert index == digestfile.blocks_of(source.size, block_size)
     source.close()
-
-
-def test_pace_keeps_to_its_rate(monkeypatch):
-    clock = [100.0]
-    monkeypatch.setattr(scan.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(scan.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
-    pace = scan.Pace(1000)
-    for _ in range(50):
-        pace.spend(500)
-    assert 23.5 <= clock[0] - 100 <= 25.5
-    clock[0] += 1000  # a long wait buys no more than a second's worth
-    began = clock[0]
-    for _ in range(10):
-        pace.spend(500)
-    assert 3.0 <= clock[0] - began <= 5.5
-    free = scan.Pace(0)
-    began = clock[0]
-    free.spend(1 << 40)
-    assert clock[0] == began

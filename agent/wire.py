@@ -1,0 +1,50 @@
+"""The way to the server: no faster than was asked for, and measured.
+
+Compressing costs this host far more than all the rest of its work, and the server the time
+to undo it.  It pays where the wire is what everybody waits for, and nowhere else.
+"""
+
+import time
+
+_FAST = 128 * 1024 * 1024  # bytes a second: more than a gigabit network carries
+_LOOK = 4 * 1024 * 1024  # bytes between two looks
+_SWALLOWED = 8 * 1024 * 1024  # bytes that pipes, ssh and sockets take before anything of the wire's own shows
+
+
+class Wire:
+    """Takes frames on credit."""
+
+    def __init__(self, link, rate):
+        """`rate` in bytes per second; 0: as fast as it goes."""
+        self._link, self._rate = link, rate
+        self._due = time.monotonic()
+        self._bytes, self._seconds = -_SWALLOWED, 0.0  # sent, and spent on it, since the last look
+        self.slow = True  # compressing pays
+
+    def send(self, kind, parts):
+        """Send a frame whose payload is the parts joined, when it may go.  Raises as the link does."""
+        length = sum(len(part) for part in parts)
+        self._wait_for(length)
+        began = time.monotonic()
+        self._link.send_metered(kind, parts)
+        self._measure(length, time.monotonic() - began)
+
+    def _wait_for(self, length):
+        if not self._rate:
+            return
+        now = time.monotonic()
+        self._due = max(self._due, now - 1.0) + length / self._rate
+        while now < self._due:
+            # in steps: a signal that comes just before a sleep begins does not cut it short
+            time.sleep(min(self._due - now, 0.25))
+            now = time.monotonic()
+
+    def _measure(self, length, seconds):
+        self._bytes += length
+        if self._bytes <= 0:
+            return
+        self._seconds += seconds
+        if self._bytes >= _LOOK:
+            # what the user holds back is slow, whatever it goes over
+            self.slow = bool(self._rate) or self._bytes < _FAST * self._seconds
+            self._bytes, self._seconds = 0, 0.0

@@ -1,0 +1,109 @@
+"""The agent's way to the server: paced, and measured to know whether compressing pays.  The clock is the test's."""
+
+import threading
+import types
+
+import pytest
+
+from agent import wire
+from blockdiff.formats import messages
+from blockdiff.link import Link
+
+MIB = 1 << 20
+GIGABIT = 117_000_000  # bytes a second that such a network carries
+
+
+class Way:
+    """A real link whose far end takes so many bytes a second, by a clock that only moves when somebody waits."""
+
+    def __init__(self, monkeypatch, takes, swallows=0):
+        self.clock, self.takes, self.swallows = 100.0, takes, swallows
+        monkeypatch.setattr(wire, "time", types.SimpleNamespace(monotonic=lambda: self.clock, sleep=self._sleep))
+        self.ended = threading.Event()
+        self.link = Link(self._read, self._write, 3600, window=1 << 50)
+
+    def _sleep(self, seconds):
+        self.clock += seconds
+
+    def _read(self, size):
+        self.ended.wait()
+        return b""
+
+    def _write(self, data):
+        free = min(self.swallows, len(data))
+        self.swallows -= free
+        self.clock += (len(data) - free) / self.takes
+
+    def send(self, way, length):
+        for _ in range(length // MIB):
+            way.send(messages.DATA, (b"12345", bytes(MIB)))
+
+
+@pytest.fixture
+def make(monkeypatch):
+    ways = []
+
+    def make(takes, **options):
+        ways.append(Way(monkeypatch, takes, **options))
+        return ways[-1]
+
+    yield make
+    for way in ways:
+        way.link.close()
+        way.ended.set()
+
+
+@pytest.mark.parametrize(("takes", "slow"), [(1_000_000, True), (GIGABIT, True), (280_000_000, False), (10**10, False)])
+def test_compressing_pays_on_a_gigabit_and_not_on_what_is_faster(takes, slow, make):
+    far = make(takes)
+    way = wire.Wire(far.link, 0)
+    far.send(way, 64 * MIB)
+    assert way.slow is slow
+
+
+def test_it_is_taken_for_slow_until_it_is_known(make):
+    far = make(10**10)
+    way = wire.Wire(far.link, 0)
+    assert way.slow
+    far.send(way, 8 * MIB)
+    assert way.slow
+
+
+@pytest.mark.parametrize("takes", [1_000_000, GIGABIT])
+def test_what_buffers_take_at_once_is_not_taken_for_the_wire(takes, make):
+    far = make(takes, swallows=8 * MIB)
+    way = wire.Wire(far.link, 0)
+    for _ in range(100):
+        far.send(way, MIB)
+        assert way.slow
+
+
+def test_a_wire_may_become_slow_and_fast_again(make):
+    far = make(10**9)
+    way = wire.Wire(far.link, 0)
+    far.send(way, 32 * MIB)
+    for takes, slow in ((20_000_000, True), (10**9, False), (GIGABIT, True)):
+        far.takes = takes
+        far.send(way, 8 * MIB)
+        assert way.slow is slow
+
+
+def test_what_is_held_back_is_slow(make):
+    far = make(10**10)
+    way = wire.Wire(far.link, 500 * MIB)
+    for _ in range(64):
+        far.send(way, MIB)
+        assert way.slow
+
+
+def test_it_keeps_to_its_rate(make):
+    far = make(10**12)
+    way = wire.Wire(far.link, 1000)
+    for _ in range(50):
+        way.send(messages.DATA, (bytes(500),))
+    assert 23.5 <= far.clock - 100 <= 25.5
+    far.clock += 1000  # a long wait buys no more than a second's worth
+    began = far.clock
+    for _ in range(10):
+        way.send(messages.DATA, (bytes(500),))
+    assert 3.0 <= far.clock - began <= 5.5
