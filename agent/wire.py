@@ -7,8 +7,9 @@ to undo it.  It pays where the wire is what everybody waits for, and nowhere els
 import time
 
 _FAST = 128 * 1024 * 1024  # bytes a second: more than a gigabit network carries
-_LOOK = 4 * 1024 * 1024  # bytes between two looks
+_LOOK = 16 * 1024 * 1024  # bytes between two looks
 _SWALLOWED = 8 * 1024 * 1024  # bytes that pipes, ssh and sockets take before anything of the wire's own shows
+_PATIENCE, _MOST_PATIENCE = 8, 64  # looks until an attempt is made again
 
 
 class Wire:
@@ -19,6 +20,7 @@ class Wire:
         self._link, self._rate = link, rate
         self._due = time.monotonic()
         self._bytes, self._seconds = -_SWALLOWED, 0.0  # sent, and spent on it, since the last look
+        self._patience, self._next_patience = 0, _PATIENCE  # looks
         self.slow = True  # compressing pays
 
     def send(self, kind, parts):
@@ -44,7 +46,17 @@ class Wire:
         if self._bytes <= 0:
             return
         self._seconds += seconds
-        if self._bytes >= _LOOK:
-            # what the user holds back is slow, whatever it goes over
-            self.slow = bool(self._rate) or self._bytes < _FAST * self._seconds
-            self._bytes, self._seconds = 0, 0.0
+        if self._bytes < _LOOK:
+            return
+        keeps_up = self._bytes >= _FAST * self._seconds
+        self._bytes, self._seconds = 0, 0.0
+        if not self.slow:
+            if not keeps_up:
+                self.slow, self._patience = True, self._next_patience
+                self._next_patience = min(2 * self._next_patience, _MOST_PATIENCE)
+            return
+        self._patience -= 1
+        # it may be us who are slow, at compressing: only an attempt without it shows what the wire can do
+        if keeps_up and self._patience < 0 and not self._rate:
+            self.slow = False
+            self._bytes = -_SWALLOWED
