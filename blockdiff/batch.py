@@ -140,7 +140,6 @@ class Maker:
                 begin = begin if end else index
                 end, after = stop, index + 1
         flush()
-        batch.frames = []
         return Done(batch.runs, b"".join(md5), b"".join(xxh), b"".join(batch.others), members)
 
     def _is_long(self, count: int) -> bool:
@@ -194,6 +193,7 @@ class Maker:
     def _taker(self, frames: list[Data]) -> Callable[[memoryview], None]:
         """Return a function that fills memory with the next bytes of the frames' data."""
         waiting = collections.deque(frames)
+        frames.clear()  # each goes as soon as it is taken
         piece = memoryview(b"")
         seen: list[int] = []
 

@@ -16,6 +16,8 @@ OURS = (  # that our programs look at, and that whoever runs the tests may have 
     "SSH_BLOCKDIFF_PREFIX", "VERBOSE",
 )  # fmt: skip
 
+pytest.register_assert_rewrite("contract")  # of the codecs: what fails there shows its values, as in a test
+
 
 def pytest_report_header():
     """Say whether the lab runs, and why not."""

@@ -1,4 +1,4 @@
-"""python -m tests.bench [--size 2G] [--turns 3] [--on DIR] [--json]"""
+"""python -m tests.bench [--size 2G] [--turns 3] [--on DIR] [--growth] [--json]"""
 
 import argparse
 import compileall
@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 
-from . import measure, volume
+from . import growth, measure, volume
 from .tools import ROOT, TOOLS
 
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -33,6 +33,9 @@ def bounds(folder, path, sync):
     if sync is None:
         measure.settle(folder, os.path.getsize(path))
     figures["copy"] = measure.run(["cp", "--sparse=never", path, folder / "copy"], sync=sync)
+    os.unlink(folder / "copy")
+    pool = pathlib.Path(__file__).with_name("pool.py")
+    figures["MD5, isal and SHA-256"] = measure.run([sys.executable, pool, path, folder / "copy"], sync=sync)
     os.unlink(folder / "copy")
     if shutil.which("zstd"):
         figures["zstd -T0 -1"] = measure.run(["zstd", "-q", "-T0", "-1", path, "-o", folder / "copy.zst"], sync=sync)
@@ -123,6 +126,7 @@ def main():
     parser.add_argument("--size", default="2G", help="of the volume: 512M, 2G")
     parser.add_argument("--turns", type=int, default=3, help="how often everything is done; medians are printed")
     parser.add_argument("--on", metavar="DIR", help="measure on this folder's disk; a final sync is counted for everyone")
+    parser.add_argument("--growth", action="store_true", help="measure ours alone, on larger and larger sparse volumes")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     options = parser.parse_args()
     size = int(options.size[:-1]) * _UNITS[options.size[-1]]
@@ -131,6 +135,12 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="blockdiff-bench-", dir=parent))
     try:
         sync = None if memory else str(folder)
+        if options.growth:
+            print(machine())
+            figures = growth.volumes(folder) + growth.versions(folder)
+            if options.json:
+                print(json.dumps(figures))
+            return
         turns = []
         for number in range(options.turns):
             print(f"turn {number + 1} of {options.turns} in {folder}", file=sys.stderr)
