@@ -303,7 +303,7 @@ def _scan(link, request, held, path, block_size, digester, other):
             told.update(held.facts)
         link.send(messages.OPENED, messages.encode_talk(told))
         old = None if request["old"] is None else _OldDigests(link, request["old"])
-        way = wire.Wire(link, max(0, request["bwlimit"]))
+        way = wire.Wire(link, max(0, request["bwlimit"]), native.compressor().pays_below)
         compress = (lambda: way.slow) if request["compress"] else (lambda: False)
         work = scan.Scan(source, block_size, digester, other, old, compress, _jobs(request), _buffers(link, request))
         try:

@@ -112,6 +112,7 @@ class Zstd:
 
     name = "zstd"
     code = messages.ZSTD
+    pays_below = 128 * 1024 * 1024  # bytes a second of the wire's; a gigabit network carries less
 
     def __init__(self, library):
         self._library = library
@@ -149,6 +150,7 @@ class Zlib:
 
     name = "zlib"
     code = messages.ZLIB
+    pays_below = 32 * 1024 * 1024  # bytes a second of the wire's; it takes in no more than 60
 
     def compress(self, data):
         """Return data compressed."""

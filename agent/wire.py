@@ -6,7 +6,6 @@ to undo it.  It pays where the wire is what everybody waits for, and nowhere els
 
 import time
 
-_FAST = 128 * 1024 * 1024  # bytes a second: more than a gigabit network carries
 _LOOK = 16 * 1024 * 1024  # bytes between two looks
 _SWALLOWED = 8 * 1024 * 1024  # bytes that pipes, ssh and sockets take before anything of the wire's own shows
 _PATIENCE, _MOST_PATIENCE = 8, 64  # looks until an attempt is made again
@@ -15,9 +14,9 @@ _PATIENCE, _MOST_PATIENCE = 8, 64  # looks until an attempt is made again
 class Wire:
     """Takes frames on credit."""
 
-    def __init__(self, link, rate):
-        """`rate` in bytes per second; 0: as fast as it goes."""
-        self._link, self._rate = link, rate
+    def __init__(self, link, rate, pays_below):
+        """Keep to `rate` (0: as fast as it goes); on a wire below the other compressing pays.  Bytes per second."""
+        self._link, self._rate, self._pays_below = link, rate, pays_below
         self._due = time.monotonic()
         self._bytes, self._seconds = -_SWALLOWED, 0.0  # sent, and spent on it, since the last look
         self._patience, self._next_patience = 0, _PATIENCE  # looks
@@ -48,7 +47,7 @@ class Wire:
         self._seconds += seconds
         if self._bytes < _LOOK:
             return
-        keeps_up = self._bytes >= _FAST * self._seconds
+        keeps_up = self._bytes >= self._pays_below * self._seconds
         self._bytes, self._seconds = 0, 0.0
         if not self.slow:
             if not keeps_up:

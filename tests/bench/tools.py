@@ -60,7 +60,7 @@ class Ours(Tool):
 
     def back_up(self):
         agent = self.folder / "agent.json"
-        prefix = f"{sys.executable} {ROOT / 'tests' / 'bench' / 'measure.py'} {agent}"
+        prefix = f"{sys.executable} -I -S {ROOT / 'tests' / 'bench' / 'measure.py'} {agent}"
         figures = self.measured(
             ROOT / "bin" / "blockdiff-backup", "-q", *self.options, self.folder / "set", self.source(),
             environment={"SSH_BLOCKDIFF_PREFIX": prefix, **self.environment},
