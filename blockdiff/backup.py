@@ -14,9 +14,9 @@ import os
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from blockdiff import __version__, codecs, intake, manifest, moment, parent, push, remains, trust
+from blockdiff import __version__, codecs, manifest, moment, parent, push, remains, trust
 from blockdiff.digests import Digests
 from blockdiff.draft import Draft
 from blockdiff.errors import BlockdiffError, Interrupted
@@ -24,6 +24,9 @@ from blockdiff.parent import Log
 from blockdiff.session import Opened, Session
 from blockdiff.store import Store, Version
 from blockdiff.transport.base import Transport
+
+if TYPE_CHECKING:
+    from blockdiff import intake
 
 DEFAULT_BLOCK_SIZE = 64 * 1024  # bytes
 DEFAULT_TIMEOUT_S = 120.0
@@ -260,6 +263,10 @@ class _Run:
 
     def scan(self, facts: dict[str, Any] | None, cores: int) -> Outcome:
         """Take what the agent reads, and publish it."""
+        if self._told is not None:
+            self.session.feed(self._told)
+        from blockdiff import intake  # loaded while the agent reads
+
         wanted, opened = self._wanted, self._opened
         before = self._parent.version
         old_size = before.manifest.size if before is not None and before.manifest is not None else None
@@ -267,8 +274,6 @@ class _Run:
         codec = codecs.BY_SUFFIX[wanted.suffix]
         draft = Draft(self._store, self._parent.number, codec, self._block_size, terms.keep_xxh)
         self._held.callback(draft.discard)
-        if self._told is not None:
-            self.session.feed(self._told)
         work = intake.Intake(
             self.session,
             draft,
@@ -300,7 +305,7 @@ class _Run:
             warnings=self._warnings,
         )
 
-    def _manifest(self, totals: intake.Totals, facts: dict[str, Any] | None) -> dict[str, Any]:
+    def _manifest(self, totals: "intake.Totals", facts: dict[str, Any] | None) -> dict[str, Any]:
         """Return the manifest but for its files."""
         opened, session = self._opened, self.session
         consistency, snapshot = "none", None

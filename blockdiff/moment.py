@@ -7,13 +7,15 @@ done before it, and reading begins after it.
 import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from blockdiff import quiesce
 from blockdiff.errors import SnapshotRefused
 from blockdiff.session import Session, printable
 
-Quiesce = Callable[[], AbstractContextManager[quiesce.Lock]]
+if TYPE_CHECKING:
+    from blockdiff import quiesce
+
+Quiesce = Callable[[], AbstractContextManager["quiesce.Lock"]]
 _KEPT = ("method", "held_s", "waited_s", "server", "version", "binlog", "gtid")  # in the manifest
 
 

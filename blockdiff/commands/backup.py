@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from blockdiff import backup, foreign
+from blockdiff import backup
 from blockdiff.commands import dumpline, edge, locking, progress, reaching, text
 from blockdiff.errors import BlockdiffError
 from blockdiff.store import Store
@@ -142,6 +142,8 @@ def command(
     reach = reaching.Reach(**reach_options)
     program = dumpline.known(words[0]) if words else None
     if words and program is None:
+        from blockdiff import foreign
+
         taken = ("compress", "block_size", "rescan", "no_snapshot", "snapshot_size", "lock", "others")
         given = [option for option in taken if context.params[option]]
         if given:

@@ -5,7 +5,7 @@ import shlex
 
 import click
 
-from blockdiff import moment, quiesce
+from blockdiff import moment
 from blockdiff.commands.reaching import F
 
 
@@ -38,6 +38,8 @@ def quiet(option: str | None) -> moment.Quiesce | None:
         raise click.UsageError(f"--lock: {error}") from None
     if not words:
         return None
+    from blockdiff import quiesce  # few backups need it
+
     peers: frozenset[int] = frozenset()
     if os.geteuid() == 0 and os.environ.get("SUDO_UID", "").isdigit():
         peers = frozenset((int(os.environ["SUDO_UID"]),))
