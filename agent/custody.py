@@ -58,13 +58,18 @@ class Custody:
         self._snapshot = None
         self._pid, self._channel = _fork(silence_s)
 
-    def make(self, volume, count, set_hash, run_id):
-        """Return the Snapshot of a volume, of `count` extents (from room.extents); raises AgentError."""
-        self._snapshot = snapshot.Snapshot(*self._ask("make", list(volume), count, set_hash, run_id))
+    def make(self, volume, count, set_hash, run_id, stands=lambda: None):
+        """Return the Snapshot of a volume, of `count` extents (from room.extents); raises AgentError.
+
+        `stands()` is called as soon as it stands; only then LVM is asked what it is like.
+        """
+        self._ask("create", list(volume), count, set_hash, run_id)
+        stands()
+        self._snapshot = snapshot.Snapshot(*self._ask("find"))
         return self._snapshot
 
     def beat(self):
-        """Say that the server was heard; return the State as last seen (None before `make`).
+        """Say that the server was heard; return the State as last seen (None before it was).
 
         Raises AgentError: SnapshotOverflowed if the snapshot is lost, AgentDied if its owner is.
         """
@@ -111,7 +116,7 @@ class Custody:
             self._number += 1
             request = {"number": self._number, "do": do, "arguments": arguments}
             try:
-                self._channel.settimeout(None if do in ("make", "remove") else ANSWER_S)
+                self._channel.settimeout(None if do in ("create", "find", "remove") else ANSWER_S)
                 self._channel.sendall(json.dumps(request).encode("utf-8") + b"\n")
                 reply = self._reply()
             except OSError as error:  # a timeout is one, too

@@ -54,20 +54,23 @@ class Held:
         self._beat_while()
         os.sync()
 
-    def take(self, places):
+    def take(self, places, stands):
         """Make the snapshot.
 
         `places` are the server's: where the locked application keeps its data, None without a lock.
+        `stands()` is called when no lock is needed any more.
         """
+        holds = None if places is None else application.holds(self._volume.path, places)
         os.sync()
-        self._snapshot = self._custody.make(self._volume, self._count, self._request["set"], self._request["run"])
-        self._begin = self._custody.check()
+        request = self._request
+        self._snapshot = self._custody.make(self._volume, self._count, request["set"], request["run"], stands)
+        self._begin = self._custody.beat()
         self.path = os.fsencode(self._snapshot.device)
         self.facts = {
             "kind": self._volume.kind,
             "lv_uuid": self._volume.uuid,
             "snapshot": {"name": self._snapshot.name, "size": self._begin.size, "fill": self._begin.fill},
-            "holds": None if places is None else application.holds(self._volume.path, places),
+            "holds": holds,
         }
 
     def _beat_while(self):
@@ -104,9 +107,10 @@ class Held:
         if self._watcher is not None:
             self._watcher.join(custody.ANSWER_S)
         holder = self._custody.remove()
-        if holder is None or self._snapshot is None:
+        if holder is None:
             return None
-        return "the snapshot %s could not be removed: %s" % (self._snapshot.name, holder)
+        name = self._snapshot.name if self._snapshot is not None else "of %s" % self._volume.name
+        return "the snapshot %s could not be removed: %s" % (name, holder)
 
 
 def prepare(path, request, timeout_s, heard, say):

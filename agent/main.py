@@ -251,7 +251,7 @@ def _image(link, request):
             places = messages.check(
                 places, pid_file=str, directories=list, hostname=(str, type(None)), client_port=(int, type(None))
             )
-        found.take(places)
+        found.take(places, lambda: link.send(messages.TAKEN, messages.encode_talk({})))
     except BaseException:
         found.remove()
         raise

@@ -50,25 +50,35 @@ class Look(typing.NamedTuple):
     lost: typing.Optional[str]  # why what it shows is not the origin any more, or must be given up
 
 
-def make(volume, count, owner, run):
+def create(volume, count, owner, run):
     """Make a read-only snapshot of `count` extents (None: a thin one) that carries its owner's tags.
 
+    Nothing is asked of LVM that can wait: a lock may be held now.  `find` tells what was made.
     Raises AgentError SnapshotRefused; nothing of it is left then.
     """
-    lv = PREFIX + "%s_%s" % (owner.run[:32], hashlib.sha256(volume.uuid.encode("ascii")).hexdigest()[:8])
+    lv = _name(volume, owner)
     arguments = ["--snapshot", "--permission", "r", "--yes", "--name", lv]
     # a thin one is kept from being activated by itself at the next boot, and activated now all the same
     arguments += ["--activate", "y", "--ignoreactivationskip"] if count is None else ["--extents", str(count)]
     for tag in owner.tags():
         arguments += ["--addtag", tag]
-    name = "%s/%s" % (volume.vg, lv)
     try:
         run.say("lvcreate", run("lvcreate", *lvm.QUIET, *arguments, volume.name))
+    except ProgramFailed as error:
+        discard(volume, owner, run)
+        raise AgentError("SnapshotRefused", volume.path, str(error)) from error
+
+
+def find(volume, count, owner, run):
+    """Return the Snapshot that `create` made; raises as it does."""
+    lv = _name(volume, owner)
+    name = "%s/%s" % (volume.vg, lv)
+    try:
         row = lvm.report(run, "lvs", _FIELDS, name)[0]
         device = _device(row)
         size = _length(device, row)
     except (ProgramFailed, OSError) as error:
-        _discard(name, owner, run)
+        discard(volume, owner, run)
         raise AgentError("SnapshotRefused", volume.path, str(error)) from error
     return Snapshot(
         origin=volume.path,
@@ -158,6 +168,10 @@ def tagged(run):
     return lvm.report(run, "lvs", _FIELDS)
 
 
+def _name(volume, owner):
+    return PREFIX + "%s_%s" % (owner.run[:32], hashlib.sha256(volume.uuid.encode("ascii")).hexdigest()[:8])
+
+
 def _device(row):
     """Return a path to the device: the kernel's own name where nobody makes the usual ones."""
     if os.path.exists(row["lv_dm_path"]):
@@ -177,11 +191,11 @@ def _length(device, row):
         os.close(descriptor)
 
 
-def _discard(name, owner, run):
-    """Remove what an lvcreate that failed may have left; the tags say that it is really ours."""
+def discard(volume, owner, run, **options):
+    """Remove what `create` made or left, if the tags say that it is ours; returns as `remove` does."""
     try:
-        for row in lvm.report(run, "lvs", _FIELDS, name):
-            if set(owner.tags()) <= set(row["lv_tags"].split(",")):
-                remove(of(row), run)
+        rows = lvm.report(run, "lvs", _FIELDS, "%s/%s" % (volume.vg, _name(volume, owner)))
     except ProgramFailed:
-        pass  # as it should be: there is no such volume
+        return None  # as it should be: there is no such volume
+    ours = [row for row in rows if set(owner.tags()) <= set(row["lv_tags"].split(","))]
+    return remove(of(ours[0]), run, **options) if ours else None

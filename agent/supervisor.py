@@ -43,6 +43,7 @@ class Supervisor:
         self._sleep = sleep
         self._notes = collections.deque(maxlen=1000)
         self._run = Runner(self._notes.append)
+        self._created = None  # (volume, extents, owner) of a snapshot that stands and was not looked at yet
         self._snapshot = None
         self._told = False  # by SIGTERM
         self._stop = threading.Event()
@@ -105,9 +106,12 @@ class Supervisor:
         reply["notes"] = [self._notes.popleft() for _ in range(len(self._notes))]
         self._channel.sendall(json.dumps(reply).encode("utf-8") + b"\n")
 
-    def _do_make(self, volume, count, set_hash, run_id):
-        made = snapshot.make(lvm.Volume(*volume), count, owner.current(set_hash, run_id), self._run)
-        self._snapshot = made
+    def _do_create(self, volume, count, set_hash, run_id):
+        self._created = lvm.Volume(*volume), count, owner.current(set_hash, run_id)
+        snapshot.create(*self._created, run=self._run)
+
+    def _do_find(self):
+        self._snapshot = made = snapshot.find(*self._created, run=self._run)
         self._look()
         self._watcher = threading.Thread(target=self._watch)
         self._watcher.daemon = True
@@ -229,11 +233,16 @@ class Supervisor:
         self._stop.set()
         if self._watcher is not None:
             self._watcher.join()
-        if self._snapshot is None:
+        waits = {"waits_s": waits_s, "sleep": self._sleep}
+        if self._snapshot is not None:
+            holder = snapshot.remove(self._snapshot, self._run, **waits)
+        elif self._created is not None:
+            volume, _, its_owner = self._created
+            holder = snapshot.discard(volume, its_owner, self._run, **waits)
+        else:
             return None
-        holder = snapshot.remove(self._snapshot, self._run, waits_s=waits_s, sleep=self._sleep)
         if holder is None:
-            self._snapshot = None
+            self._snapshot = self._created = None
         return holder
 
     def _end_reader(self):

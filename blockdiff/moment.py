@@ -27,8 +27,7 @@ def snapshots(waiting: Sequence[Session], still: Sequence[Session], quiet: Quies
     raises, or the lock's own errors: then no snapshot may be used.
     """
     if quiet is None:
-        for session in waiting:
-            session.now(None)
+        _take(waiting, None)
         return None
     for session in still:
         raise SnapshotRefused(
@@ -36,11 +35,17 @@ def snapshots(waiting: Sequence[Session], still: Sequence[Session], quiet: Quies
         )
     with contextlib.ExitStack() as held:
         lock = held.enter_context(quiet())
-        places = _places(lock.facts)
-        for session in waiting:
-            session.now(places)
+        _take(waiting, _places(lock.facts))
         lock.release()
         return {name: _clean(lock.facts.get(name)) for name in _KEPT}
+
+
+def _take(waiting: Sequence[Session], places: dict[str, Any] | None) -> None:
+    """Have all snapshots made, at once where they are on several hosts."""
+    for session in waiting:
+        session.now(places)
+    for session in waiting:
+        session.taken()
 
 
 def _places(facts: dict[str, Any]) -> dict[str, Any] | None:

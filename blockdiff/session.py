@@ -104,7 +104,7 @@ class Session:
         self._feeder: threading.Thread | None = None
         self._feed_failure: Exception | None = None
         self._refusal: BlockdiffError | None = None  # what the transport said of our sending
-        self._first: tuple[int, memoryview] = (0, memoryview(b""))
+        self._first: tuple[int, memoryview] | None = None  # of its frames, where ask() saw it already
         try:
             early = self._push()
             self._link = link.Link(self._reader(early), transport.write, timeout_s, self._dead)
@@ -262,7 +262,12 @@ class Session:
     def now(self, places: dict[str, Any] | None) -> None:
         """Have the snapshot made; `places`: where the locked application keeps its data."""
         self._send(messages.NOW, {"places": places})
-        self._first = self.receive()
+
+    def taken(self) -> None:
+        """Wait until the snapshot stands.  Raises what the agent reports."""
+        kind, _ = self.receive()
+        if kind != messages.TAKEN:
+            raise ProtocolBroken(self.host, f"expected a snapshot, got frame {kind}")
 
     def _send(self, kind: int, value: dict[str, Any]) -> None:
         assert self._link is not None
@@ -288,8 +293,11 @@ class Session:
             self._link.send(messages.FREE, messages.encode_places(places))
 
     def opened(self, block_size: int) -> Opened:
-        """Return what the agent told of the volume that now stands open; raises ProtocolBroken."""
-        kind, payload = self._first
+        """Return what the agent tells of the volume that now stands open.
+
+        Raises ProtocolBroken, and what the agent reports.
+        """
+        kind, payload = self._first or self.receive()
         try:
             if kind != messages.OPENED:
                 raise FormatError(f"expected an open volume, got frame {kind}")

@@ -30,6 +30,7 @@ from hostile import (
 )  # fmt: skip
 from memory import peak_below
 
+from blockdiff.errors import ProtocolBroken
 from blockdiff.formats import frames, messages
 from blockdiff.formats.messages import CHANGED, SAME, ZERO
 from blockdiff.store import Store
@@ -56,6 +57,29 @@ def test_an_honest_conversation_by_hand_is_taken(number):
         assert set(said[kind]) == set(ours[kind])
     if said[messages.HELLO]["digest"] == "xxh128":
         assert said[messages.END]["digests"] == ours[messages.END]["digests"]
+
+
+# the moment of a snapshot; the other side stays, for there is more to be said to it
+
+STAYS = {"played": {"endless": raw(messages.PING)}}
+READY, TAKEN = talk(messages.READY), talk(messages.TAKEN)
+
+
+def test_an_honest_snapshot_by_hand_is_taken():
+    with Set(1) as it:
+        assert it.back_up(put_together([HONEST[1][0], READY, TAKEN, *HONEST[1][1:]]), **STAYS).warnings == []
+        it.is_whole()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [[READY], [TAKEN], [READY, READY], [READY, READY, TAKEN], [READY, TAKEN, TAKEN], [READY, TAKEN, READY]],
+    ids=["never taken", "never ready", "ready twice", "ready twice, then taken", "taken twice", "ready again"],
+)
+def test_a_snapshot_is_ready_then_taken(said):
+    with Set(1) as it:
+        error = it.refuses(put_together([HONEST[1][0], *said, *HONEST[1][1:]]), **STAYS)
+        assert isinstance(error, ProtocolBroken)
 
 
 # one lie at a time
@@ -104,7 +128,6 @@ LIES = {
     "lvm of an unknown fill": with_opened(kind="lvm-thick", lv_uuid="x", snapshot={**SNAPSHOT, "fill": float("nan")}),
     "lvm of an infinite fill": with_opened(kind="lvm-thick", lv_uuid="x", snapshot={**SNAPSHOT, "fill": float("inf")}),
     "lvm whose size is text": with_opened(kind="lvm-thick", lv_uuid="x", snapshot={**SNAPSHOT, "size": "1"}),
-    "ready, where nothing waits": [HONEST[1][0], talk(messages.READY), talk(messages.READY), *HONEST[1][2:]],
     "nothing at all": [],
     "hello and nothing": HONEST[1][:1],
     "opened and nothing": HEAD1,

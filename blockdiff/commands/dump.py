@@ -53,16 +53,24 @@ def _is_block(number: int) -> bool:
 
 
 def execute(
-    line: dumpline.DumpLine,
-    reach: reaching.Reach,
+    program: str,
+    operands: tuple[str, ...],
+    *,
+    suffix: str | None,
+    block_size: int | None,
     digests_in: str | None,
     digests_out: str | None,
     output: str | None,
-    *,
     quiet: moment.Quiesce | None = None,
     snapshot_size: str | None = None,
+    **reach_options: Any,
 ) -> int:
-    """Run a dump with the streams that options or descriptors give; returns the exit code."""
+    """Run a dump program with what its options say and the streams that they or descriptors give.
+
+    Returns the exit code.
+    """
+    line = dumpline.line(program, suffix, block_size, operands)
+    reach = reaching.Reach(**reach_options)
     if digests_out is None and programs.NEW_DIGESTS not in programs.inherited:
         raise click.UsageError("descriptor 6 (new digests) is not open: use 6> FILE or --digests-out FILE")
     if output is None and sys.stdout.isatty():
@@ -123,18 +131,7 @@ def execute(
 @reaching.options
 @click.argument("operands", metavar="[FILE]", nargs=-1)
 @click.pass_context
-def command(
-    context: click.Context,
-    /,
-    suffix: str | None,
-    block_size: int | None,
-    digests_in: str | None,
-    digests_out: str | None,
-    output: str | None,
-    operands: tuple[str, ...],
-    **reach: Any,
-) -> None:
+def command(context: click.Context, /, operands: tuple[str, ...], **options: Any) -> None:
     """Dump FILE (or standard input) block by block: the payload to standard output, the new
     digests to descriptor 6; with the old digests on descriptor 5, only what changed."""
-    line = dumpline.line(dumpline.DUMP, suffix, block_size, operands)
-    context.exit(execute(line, reaching.Reach(**reach), digests_in, digests_out, output))
+    context.exit(execute(dumpline.DUMP, operands, **options))

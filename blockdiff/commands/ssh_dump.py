@@ -13,21 +13,10 @@ from blockdiff.commands import dump, dumpline, reaching
 @reaching.options
 @click.argument("operands", metavar="[USER@]HOST PATH", nargs=-1)
 @click.pass_context
-def command(
-    context: click.Context,
-    /,
-    suffix: str | None,
-    block_size: int | None,
-    digests_in: str | None,
-    digests_out: str | None,
-    output: str | None,
-    operands: tuple[str, ...],
-    **reach: Any,
-) -> None:
+def command(context: click.Context, /, operands: tuple[str, ...], **options: Any) -> None:
     """Dump the file or block device PATH of HOST: the payload to standard output, the new digests
     to descriptor 6; with the old digests on descriptor 5, only what changed.
 
     HOST may be preceded by options of ssh, in one word: "-p 2222 root@db00".
     """
-    line = dumpline.line(dumpline.SSH_DUMP, suffix, block_size, operands)
-    context.exit(dump.execute(line, reaching.Reach(**reach), digests_in, digests_out, output))
+    context.exit(dump.execute(dumpline.SSH_DUMP, operands, **options))

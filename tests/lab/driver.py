@@ -4,6 +4,7 @@ It does what the agent's own loop does with these modules, step by step, so that
 look at the host between any two steps, and can kill what it likes at any of them.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -46,6 +47,15 @@ class Driver:
         volume = lvm.find(path, self.run)
         self.snapshot = self.custody.make(volume, room.extents(volume, wanted), set_hash, run_id)
         return dict(self.snapshot._asdict(), name=self.snapshot.name)
+
+    def create(self, path, wanted, set_hash, run_id):
+        """Have it made, and be interrupted before it is looked at."""
+
+        def interrupted():
+            raise InterruptedError(errno.EINTR, "by the test")
+
+        volume = lvm.find(path, self.run)
+        self.custody.make(volume, room.extents(volume, wanted), set_hash, run_id, interrupted)
 
     def beat(self):
         state = self.custody.beat()

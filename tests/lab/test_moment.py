@@ -66,6 +66,20 @@ def test_the_lock_is_held_while_the_snapshot_is_made_and_no_longer(guest, tmp_pa
     assert runs.bare(guest)
 
 
+def test_the_lock_does_not_wait_for_what_lvm_tells_of_the_snapshot(guest, tmp_path, lock):
+    path = volume(guest)
+    slow_s = 5
+    wrapper = f'#!/bin/sh\n[ ! -e /tmp/locked ] || sleep {slow_s}\nexec /usr/sbin/lvs "$@"\n'
+    guest.run(f"mkdir /tmp/slow && printf %s {shlex.quote(wrapper)} > /tmp/slow/lvs && chmod 755 /tmp/slow/lvs")
+    script = lock('guest "touch /tmp/locked"\n"$@"\ncode=$?\nguest "rm /tmp/locked"\nexit $code')
+    prefix = "env PATH=/tmp/slow:/usr/sbin:/sbin:/usr/bin:/bin"
+    name = tmp_path / "set"
+    run(guest, "blockdiff-backup", "--lock", script, name, f"root@db00:{path}", SSH_BLOCKDIFF_PREFIX=prefix)
+
+    assert manifest(name)["quiesce"]["held_s"] < slow_s
+    assert runs.bare(guest)
+
+
 @pytest.mark.parametrize(
     ("lines", "code", "words"),
     [

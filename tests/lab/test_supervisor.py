@@ -106,6 +106,36 @@ def test_the_source_loses_power(guest, agents):
     assert agents().find(path)["refusal"] is None
 
 
+# -- between its making and the first look at it
+
+
+@pytest.fixture
+def created(guest, agent):
+    """An agent whose snapshot stands, and of which LVM was not asked yet."""
+    path = thick(guest)
+    agent.reader, agent.supervisor = agent.open(60)
+    with pytest.raises(InterruptedError):
+        agent.create(path, None, "0123456789abcdef", agent.run_id)
+    assert len(snapshots(guest)) == 1
+    return agent
+
+
+def test_a_snapshot_that_was_not_looked_at_is_removed(guest, created):
+    assert created.remove() is None
+    assert snapshots(guest) == []
+
+
+def test_a_reader_killed_before_the_first_look_leaves_nothing(guest, created):
+    guest.run(f"kill -KILL {created.reader}")
+    eventually(lambda: snapshots(guest) == [])
+
+
+def test_a_supervisor_killed_before_the_first_look_is_swept_after(guest, created):
+    guest.run(f"kill -KILL {created.supervisor}")
+    assert created.remove() is None
+    assert snapshots(guest) == []
+
+
 # -- what is not ours
 
 
