@@ -41,6 +41,7 @@ class Tool:
     def measured(self, *words, **options):
         if self.sync is None:
             measure.settle(self.folder, os.path.getsize(self.volume))
+            measure.warm([self.volume, *(path for path in self.folder.rglob("*") if path.is_file())])
         return measure.run(words, sync=self.sync, folder=self.folder, **options)
 
     def stored(self):
