@@ -40,8 +40,8 @@ class Tool:
 
     def measured(self, *words, **options):
         if self.sync is None:
-            measure.settle(self.folder, os.path.getsize(self.volume))
             measure.warm([self.volume, *(path for path in self.folder.rglob("*") if path.is_file())])
+            measure.settle(self.folder, os.path.getsize(self.volume))
         return measure.run(words, sync=self.sync, folder=self.folder, **options)
 
     def stored(self):
