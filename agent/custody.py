@@ -69,7 +69,7 @@ class Custody:
         return self._snapshot
 
     def beat(self):
-        """Say that the server was heard; return the State as last seen (None before it was).
+        """Say that the server was heard; return the State as last seen (None before there is one).
 
         Raises AgentError: SnapshotOverflowed if the snapshot is lost, AgentDied if its owner is.
         """

@@ -136,12 +136,28 @@ def remove(snapshot, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
 
     It is known by its UUID: a volume that somebody else gave its name is not touched.
     """
-    reason = ""
+    return _remove("lv_uuid=%s" % snapshot.uuid, (), run, waits_s, sleep)
+
+
+def discard(volume, owner, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
+    """Remove what `create` made or left, if anything; returns as `remove` does.
+
+    Its UUID is not known yet; the tags say that it is ours.
+    """
+    selection = 'vg_name="%s" && lv_name="%s"' % (volume.vg, _name(volume, owner))
+    return _remove(selection, owner.tags(), run, waits_s, sleep)
+
+
+def _remove(selection, tags, run, waits_s, sleep):
+    """Remove the logical volume that LVM selects, if it has these tags."""
+    reason, device = "", None
     for wait_s in (*waits_s, None):
         try:
-            rows = lvm.report(run, "lvs", _FIELDS, "-a", "--select", "lv_uuid=%s" % snapshot.uuid)
+            rows = lvm.report(run, "lvs", _FIELDS, "-a", "--select", selection)
+            rows = [row for row in rows if set(tags) <= set(row["lv_tags"].split(","))]
             if not rows:
                 return None
+            device = _device(rows[0])
             run("lvremove", *lvm.QUIET, "--force", "--yes", "%(vg_name)s/%(lv_name)s" % rows[0])
             return None
         except ProgramFailed as error:
@@ -152,7 +168,7 @@ def remove(snapshot, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
             except ProgramFailed:
                 pass  # a host without udev has nothing that could settle
             sleep(wait_s)
-    return holders.holders(snapshot.device) or reason
+    return (holders.holders(device) if device is not None else None) or reason
 
 
 def of(row):
@@ -189,13 +205,3 @@ def _length(device, row):
         return os.lseek(descriptor, 0, os.SEEK_END)
     finally:
         os.close(descriptor)
-
-
-def discard(volume, owner, run, **options):
-    """Remove what `create` made or left, if the tags say that it is ours; returns as `remove` does."""
-    try:
-        rows = lvm.report(run, "lvs", _FIELDS, "%s/%s" % (volume.vg, _name(volume, owner)))
-    except ProgramFailed:
-        return None  # as it should be: there is no such volume
-    ours = [row for row in rows if set(owner.tags()) <= set(row["lv_tags"].split(","))]
-    return remove(of(ours[0]), run, **options) if ours else None
