@@ -17,11 +17,17 @@ MORE_S = 15  # that the supervisor waits beyond the timeout
 @pytest.mark.parametrize("reach", [(), SSH])
 def test_the_server_is_killed(guest, tmp_path, reach):
     path = volume(guest)
-    with reading(guest, *reach, tmp_path / "no", f"root@db00:{path}") as process:
+    line = (*reach, tmp_path / "set", f"root@db00:{path}")
+    with reading(guest, *line) as process:
         process.kill()
         process.wait()
         eventually(lambda: runs.bare(guest))
-    assert unpublished(tmp_path / "no")
+    left = {file.name for file in tmp_path.iterdir()} - {"set.lock"}
+    assert all(name.endswith(".part") for name in left)  # of which the next run makes an end
+    run(guest, "blockdiff-backup", *line)
+
+    assert not list(tmp_path.glob("*.part"))
+    assert restored(tmp_path / "set", tmp_path / "out") == md5(guest, path)
 
 
 @pytest.mark.parametrize(
