@@ -1,141 +1,40 @@
 """The image that is read: the volume itself as it lives, or a snapshot of a logical volume.
 
-A snapshot is prepared before the moment at which it is made, so that whatever lock is held
-for that moment is held for as short as it can be: old snapshots of dead runs are swept,
-room is reckoned and the first sync is done before it.
+What snapshots need is loaded where there is a logical volume; most of it is LVM's.
 """
 
 import os
-import threading
 
-from . import application, custody, lvm, room, sweep
+from . import lvm
 from .errors import AgentError
 from .program import Runner
 
-SILENCE_MORE_S = 15.0  # the supervisor waits so much longer than the wire before it gives up
-
-
-class Live:
-    """The volume itself, while it is in use."""
-
-    def __init__(self, path):
-        self.path = path
-        self.facts = {}  # what OPENED tells beside size and kind
-
-    def check(self):
-        """Nothing can be lost here; return what END tells of a snapshot."""
-        return
-
-    def remove(self):
-        """Return what remains on the host: nothing."""
-        return
-
-
-class Held:
-    """A logical volume that will be, and then is, a snapshot in a supervisor's custody."""
-
-    def __init__(self, volume, request, timeout_s, heard, say):
-        """`heard()` tells when the server was heard last; raises AgentError SnapshotRefused."""
-        self._volume = volume
-        self._request = request
-        self._heard = heard
-        self._count = room.extents(volume, request["size"])
-        self._custody = custody.Custody(timeout_s + SILENCE_MORE_S, say)
-        self._beat_s = max(0.2, min(timeout_s / 4, 5.0))
-        self._stop = threading.Event()
-        self._watcher = None
-        self._snapshot = None
-        self._begin = None
-        self.failure = None  # AgentError: why reading on is wrong
-        self.path = None
-
-    def settle(self):
-        """Write out what is dirty, so that the same inside the lock is quick."""
-        self._beat_while()
-        os.sync()
-
-    def take(self, places, stands):
-        """Make the snapshot.
-
-        `places` are the server's: where the locked application keeps its data, None without a lock.
-        `stands()` is called when no lock is needed any more.
-        """
-        holds = None if places is None else application.holds(self._volume.path, places)
-        os.sync()
-        request = self._request
-        self._snapshot = self._custody.make(self._volume, self._count, request["set"], request["run"], stands)
-        self._begin = self._custody.beat()
-        self.path = os.fsencode(self._snapshot.device)
-        self.facts = {
-            "kind": self._volume.kind,
-            "lv_uuid": self._volume.uuid,
-            "snapshot": {"name": self._snapshot.name, "size": self._begin.size, "fill": self._begin.fill},
-            "holds": holds,
-        }
-
-    def _beat_while(self):
-        self._watcher = threading.Thread(target=self._watch, name="custody", daemon=True)
-        self._watcher.start()
-
-    def _watch(self):
-        """Tell the supervisor that the server lives, for as long as it is heard."""
-        told = None
-        while not self._stop.wait(self._beat_s):
-            heard = self._heard()
-            if heard == told:
-                continue
-            told = heard
-            try:
-                self._custody.beat()
-            except AgentError as error:
-                self.failure = error
-                return
-
-    def check(self):
-        """Prove that the snapshot is whole, and return what END tells of it.
-
-        Raises AgentError SnapshotOverflowed or AgentDied.
-        """
-        if self.failure is not None:
-            raise self.failure
-        state = self._custody.check()
-        return {"fill": state.fill, "size": state.size, "extended": state.extended}
-
-    def remove(self):
-        """Remove the snapshot; return what remains on the host as text, or None."""
-        self._stop.set()
-        if self._watcher is not None:
-            self._watcher.join(custody.ANSWER_S)
-        holder = self._custody.remove()
-        if holder is None:
-            return None
-        name = self._snapshot.name if self._snapshot is not None else "of %s" % self._volume.name
-        return "the snapshot %s could not be removed: %s" % (name, holder)
-
 
 def prepare(path, request, timeout_s, heard, say):
-    """Return the image to read for a path (bytes): Live, or Held if it is a logical volume.
+    """Return the Held for a path (bytes) that is a logical volume's, else None: it is read as it lives.
 
-    `request` is what the server wants of a snapshot, None for none; `say(line)` takes lines for
-    the log.  Raises AgentError.
+    `request` is what the server wants of a snapshot; `say(line)` takes lines for the log.  Snapshots
+    of dead runs are swept before.  Raises AgentError.
     """
-    if request is None:
-        return Live(path)
     run = Runner(say)
     name = os.fsdecode(path)
     if lvm.find(name, run) is None:
         if request["must"]:
             raise AgentError("NoSuchVolume", name, "it is not a logical volume")
-        return Live(path)
+        return None
+    from . import held, sweep
+
     for note in sweep.sweep(run):
         say(note)
     volume = lvm.find(name, run)
     if volume is None:
         raise AgentError("NoSuchVolume", name, "it is gone")
-    return Held(volume, request, timeout_s, heard, say)
+    return held.Held(volume, request, timeout_s, heard, say)
 
 
 def clear(ended, say):
     """Remove what a run that is over left here; `say` takes what was done."""
+    from . import sweep
+
     for note in sweep.sweep(Runner(say), ended=(ended,)):
         say(note)

@@ -238,7 +238,7 @@ def _image(link, request):
 
     wanted = messages.check(wanted, size=(str, type(None)), set=str, run=str, must=bool)
     found = image.prepare(path, wanted, float(request["timeout_s"]), link.heard, _say(link))
-    if isinstance(found, image.Live):
+    if found is None:
         return None, path
     try:
         found.settle()

@@ -56,8 +56,7 @@ def create(volume, count, owner, run):
     Nothing is asked of LVM that can wait: a lock may be held now.  `find` tells what was made.
     Raises AgentError SnapshotRefused; nothing of it is left then.
     """
-    lv = _name(volume, owner)
-    arguments = ["--snapshot", "--permission", "r", "--yes", "--name", lv]
+    arguments = ["--snapshot", "--permission", "r", "--yes", "--name", _name(volume, owner)]
     # a thin one is kept from being activated by itself at the next boot, and activated now all the same
     arguments += ["--activate", "y", "--ignoreactivationskip"] if count is None else ["--extents", str(count)]
     for tag in owner.tags():

@@ -43,7 +43,7 @@ class Supervisor:
         self._sleep = sleep
         self._notes = collections.deque(maxlen=1000)
         self._run = Runner(self._notes.append)
-        self._created = None  # (volume, extents, owner) of a snapshot that stands and was not looked at yet
+        self._created = None  # (volume, extents, owner) of the snapshot that was asked for
         self._snapshot = None
         self._told = False  # by SIGTERM
         self._stop = threading.Event()

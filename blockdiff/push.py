@@ -39,6 +39,7 @@ SNAPSHOTS = (  # and these, where a snapshot may be wanted
     ("agent.supervisor", "agent/supervisor.py"),
     ("agent.custody", "agent/custody.py"),
     ("agent.application", "agent/application.py"),
+    ("agent.held", "agent/held.py"),
     ("agent.image", "agent/image.py"),
 )
 PYTHONS = ("python3", "/usr/libexec/platform-python", "/usr/bin/python3")  # tried in this order

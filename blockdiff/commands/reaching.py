@@ -68,8 +68,8 @@ def options(function: F) -> F:
             click.option("--bwlimit", type=Bytes(0, 1 << 50), default=0, metavar="RATE",
                          help="Let the agent send at most so many bytes a second; 10M is ten MiB."),
             click.option("--jobs", type=click.IntRange(0, 64), default=0, metavar="N",
-                         help="Threads on each side.  [default: by the cores, one left free where there are"
-                         " more than two]"),
+                         help="Threads on each side.  [default: here one for each core; on the source host one,"
+                         " or by its cores where it has no libxxhash]"),
             click.option("--timeout", type=click.FloatRange(1, 86400), default=backup.DEFAULT_TIMEOUT_S,
                          show_default=True, metavar="SECONDS", help="How long the other side may be silent."),
         )

@@ -332,3 +332,10 @@ def test_a_command_that_ends_at_once_is_told_with_its_last_words(tmp_path):
             tmp_path / "set", tmp_path / "vol",
             connect=lambda: LocalTransport(["sh", "-c", "echo no such luck >&2; exit 5"]),
         )  # fmt: skip
+
+
+def test_what_snapshots_need_is_not_loaded_for_a_file(tmp_path):
+    (tmp_path / "vol").write_bytes(b"x" * 9)
+    with bundles.changed("agent/held.py", "class Held:\n", "nonsense = undefined_name\n\n\nclass Held:\n"):
+        back_up(tmp_path / "set", tmp_path / "vol")
+    assert restored(tmp_path / "set", 1, tmp_path / "out") == b"x" * 9
