@@ -5,19 +5,18 @@ Each block is proved against the digest that came with it before anything is mad
 
 import collections
 import hashlib
+import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from blockdiff import codecs
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, difffile, messages
-from blockdiff.members import MadeMember, ZeroMembers
+from blockdiff.members import MadeMember, ZeroMembers, is_long, most_records
 
 Buffer = bytes | bytearray | memoryview
 Run = tuple[int, int, int]  # (SAME | ZERO | CHANGED, first block, count of blocks)
-
-_LONG = 4  # so many zero blocks in a row, or a MiB of them, make members of their own
 
 
 def expect(truth: bool, complaint: str) -> None:
@@ -43,7 +42,7 @@ class Batch:
     told: list[bytes] = field(default_factory=list)  # digests of the changed blocks
     others: list[bytes] = field(default_factory=list)  # of all blocks, the other kind's
     frames: list[Data] = field(default_factory=list)
-    length: int = 0  # bytes of its changed blocks
+    length: int = 0  # bytes of blocks that its ordinary members will hold
     weight: int = 0  # bytes that it counts while it is in flight
     blocks: int = 0
 
@@ -56,7 +55,17 @@ class Done:
     md5: bytes  # of the changed blocks
     xxh: bytes  # of the changed blocks
     others: bytes
-    members: list[MadeMember | Run]  # a Run stands for a long run of zero blocks
+    members: list[MadeMember | list[Run]]  # Runs: many zero blocks, whose members are made as they are written
+
+
+def stretches(runs: Iterable[Run]) -> Iterator[tuple[int, list[Run]]]:
+    """Yield the runs that make records, neighbours of a kind as one: (ZERO | CHANGED, its runs).
+
+    What is unchanged parts nothing: zero blocks with only such between them are neighbours in the diff file.
+    """
+    records = (run for run in runs if run[0] != messages.SAME)
+    for what, group in itertools.groupby(records, lambda run: run[0]):
+        yield what, list(group)
 
 
 class Maker:
@@ -98,7 +107,7 @@ class Maker:
         md5: list[bytes] = []
         xxh: list[bytes] = []
         told_by = xxh if self._told_xxh else md5
-        members: list[MadeMember | Run] = []
+        members: list[MadeMember | list[Run]] = []
         begin = after = 0  # blocks of the records that wait in the room
         end = 0  # bytes of them
 
@@ -108,15 +117,15 @@ class Maker:
                 members.append(MadeMember(self._codec.compress(room[:end], self._step), end, begin, after - 1))
                 end = 0
 
-        for what, first, count in batch.runs:
-            if what == messages.SAME:
-                continue
-            if what == messages.ZERO and self._is_long(count):
+        for what, runs in stretches(batch.runs):
+            if what == messages.ZERO and self.are_many(runs):
                 flush()
-                members.append((what, first, count))
+                members.append(runs)
                 continue
-            for index in range(first, first + count):
+            for index in (index for _, first, count in runs for index in range(first, first + count)):
                 length = self.bytes_of(index, 1)
+                if end + difffile.OFFSET_SIZE + length > len(room):
+                    flush()
                 start, stop = end + difffile.OFFSET_SIZE, end + difffile.OFFSET_SIZE + length
                 room[end:start] = difffile.encode_offset(index * self._block_size)
                 block = room[start:stop]
@@ -134,20 +143,27 @@ class Maker:
         flush()
         return Done(batch.runs, b"".join(md5), b"".join(xxh), b"".join(batch.others), members)
 
-    def _is_long(self, count: int) -> bool:
-        """Tell whether so many zero blocks in a row make members of their own."""
-        return count >= _LONG or count * self._block_size >= messages.MAX_DATA
+    def zeros_among(self, runs: list[Run]) -> int:
+        """Return how many bytes of zero blocks stand among changed ones in these runs' members."""
+        return sum(
+            self.bytes_of(first, count)
+            for what, group in stretches(runs)
+            if what == messages.ZERO and not self.are_many(group)
+            for _, first, count in group
+        )
+
+    def are_many(self, runs: list[Run]) -> bool:
+        """Tell whether the zero blocks of a stretch make members of their own."""
+        return is_long(sum(count for _, _, count in runs), self._block_size)
 
     def _room(self, batch: Batch) -> memoryview:
-        """Return memory of this thread's for all records of a batch; it is used again and again."""
-        size = 0
-        for what, first, count in batch.runs:
-            if what == messages.CHANGED or (what == messages.ZERO and not self._is_long(count)):
-                size += self.bytes_of(first, count) + count * difffile.OFFSET_SIZE
+        """Return memory of this thread's for the records of a member; it is used again and again."""
+        records = sum(count for what, _, count in batch.runs if what != messages.SAME)
+        size = min(records, most_records(self._block_size)) * self._step
         room: bytearray | None = getattr(self._local, "room", None)
         if room is None or len(room) < size:
             room = self._local.room = bytearray(size)
-        return memoryview(room)
+        return memoryview(room)[:size]
 
     def digests_of_zeros(self, first: int, count: int) -> tuple[bytes, bytes]:
         """Return the MD5 and the XXH3-128 digests of zero blocks; only the volume's last is shorter."""

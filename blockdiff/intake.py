@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from blockdiff import codecs
 from blockdiff.batch import Batch, Data, Done, Maker, expect
+from blockdiff.codecs import base
 from blockdiff.errors import ProtocolBroken
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, digestfile, messages
 from blockdiff.index import Member
@@ -162,7 +163,7 @@ class Intake:
         expect(self._owed == 0, "an extent before the data of the last one")
         extent = messages.decode_extent(payload, self._next, self.totals.blocks)
         expect(bool(extent.others) == self._terms.others, "digests that were not asked for, or not those that were")
-        batch = self._batch
+        batch, runs_before = self._batch, len(self._batch.runs)
         batch.others.append(extent.others)
         batch.told.append(extent.digests)
         for what, count in extent.runs:
@@ -179,8 +180,10 @@ class Intake:
                 self.totals.zero += count
             else:
                 self._owed += self._maker.bytes_of(first, count)
-        batch.length += self._owed
-        batch.weight += self._owed + (len(extent.digests) // BYTES_OF_DIGEST + len(extent.runs)) * _BLOCK_COST
+        length = self._owed + self._maker.zeros_among(batch.runs[runs_before:])
+        batch.length += length
+        batch.weight += length + len(extent.others)
+        batch.weight += (len(extent.digests) // BYTES_OF_DIGEST + len(extent.runs)) * _BLOCK_COST
         batch.blocks += self._next - extent.first
         expect(self._owed <= self._most_data, f"an extent with {self._owed} bytes of changed blocks")
         self._progress(self._maker.bytes_of(extent.first, self._next - extent.first))
@@ -203,7 +206,7 @@ class Intake:
         """Return the batch if it is to be worked on now."""
         batch = self._batch
         full = (
-            batch.length > codecs.MEMBER_SIZE - self._most_data
+            batch.length > base.MEMBER_SIZE - self._most_data
             or batch.blocks >= _MAX_BLOCKS
             or len(batch.runs) >= _MAX_RUNS
         )
@@ -238,7 +241,7 @@ class Intake:
             if isinstance(member, MadeMember):
                 self._write_member(member)
             else:
-                for made in self._maker.zeros.of(member[1], member[2]):
+                for made in self._maker.zeros.of(run[1:] for run in member):
                     self._write_member(made)
 
     def _write_xxh(self, done: Done, base: int, first: int, count: int, ours: bytes) -> None:
@@ -252,6 +255,7 @@ class Intake:
         self._writer.xxh128(ours)
 
     def _write_member(self, member: MadeMember) -> None:
+        member.check()
         self._writer.index(Member(self.totals.stored, self.totals.payload, member.first, member.last))
         self._writer.diff(member.data)
         self.totals.stored += len(member.data)

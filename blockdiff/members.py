@@ -3,13 +3,15 @@
 Format: blockdiff-formats(5), "Members".
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from blockdiff import codecs, index
+from blockdiff.codecs import base
 from blockdiff.codecs.lzop import MOST_PACKED
-from blockdiff.formats import difffile, digestfile
+from blockdiff.formats import difffile, digestfile, messages
 
+_LONG = 4  # so many zero blocks, or a MiB of them, make members of their own
 _MOST_RECORDS = 65536  # of a member, whatever the size of a block
 
 
@@ -22,10 +24,21 @@ class MadeMember:
     first: int  # index of its first block
     last: int
 
+    def check(self) -> None:
+        """Raise OverflowError if no reader would take it: then this program is wrong, and nothing may come of it."""
+        if self.payload > base.MAX_MEMBER or len(self.data) > base.MAX_STORED:
+            sizes = f"{self.payload} bytes of payload and {len(self.data)} stored"
+            raise OverflowError(f"blocks {self.first} to {self.last} make a member of {sizes}, which no reader takes")
+
+
+def is_long(count: int, block_size: int) -> bool:
+    """Tell whether so many zero blocks, neighbours in the diff file, make members of their own."""
+    return count >= _LONG or count * block_size >= messages.MAX_DATA
+
 
 def most_records(block_size: int) -> int:
     """Return how many records a member holds at most."""
-    return max(1, min(codecs.MEMBER_SIZE // block_size, _MOST_RECORDS))
+    return max(1, min(base.MEMBER_SIZE // block_size, _MOST_RECORDS))
 
 
 class ZeroMembers:
@@ -36,27 +49,42 @@ class ZeroMembers:
         self._codec, self._size, self._block_size = codec, size, block_size
         self._zeros = bytes(min(block_size, max(size, 1)))
 
-    def of(self, first: int, count: int) -> Iterator[MadeMember]:
-        """Yield members of so many zero blocks from block `first` on, made one at a time."""
+    def of(self, runs: Iterable[tuple[int, int]]) -> Iterator[MadeMember]:
+        """Yield members of the zero blocks of these runs, each (first, count) and in order, made one at a time."""
         most = most_records(self._block_size)
-        for start in range(first, first + count, most):
-            some = min(most, first + count - start)
-            length = min((start + some) * self._block_size, self._size) - start * self._block_size
-            data = None
-            if length == some * self._block_size:
-                data = self._codec.zeros(start, self._block_size, some)
-            if data is None:
-                data = self.packed(range(start, start + some))
-            yield MadeMember(data, length + some * difffile.OFFSET_SIZE, start, start + some - 1)
+        waiting: list[int] = []  # blocks of short runs
+        for first, count in runs:
+            alone = is_long(count, self._block_size)
+            for start in range(first, first + count, most):
+                some = min(most, first + count - start)
+                if waiting and (alone or len(waiting) + some > most):
+                    yield self.packed(waiting)
+                    waiting = []
+                if alone:
+                    yield self.run(start, some)
+                else:
+                    waiting += range(start, start + some)
+        if waiting:
+            yield self.packed(waiting)
 
-    def packed(self, blocks: Iterable[int]) -> bytes:
-        """Return a member of these blocks' records, compressed as any others are."""
-        return self._codec.compress(b"".join(self._records(blocks)), difffile.OFFSET_SIZE + self._block_size)
+    def run(self, first: int, count: int) -> MadeMember:
+        """Return a member of so many zero blocks in a row; where the codec can, nothing is compressed for it."""
+        data = None
+        if (first + count) * self._block_size <= self._size:
+            data = self._codec.zeros(first, self._block_size, count)
+        if data is None:
+            return self.packed(range(first, first + count))
+        return MadeMember(data, count * (difffile.OFFSET_SIZE + self._block_size), first, first + count - 1)
 
-    def _records(self, blocks: Iterable[int]) -> Iterator[bytes]:
+    def packed(self, blocks: Sequence[int]) -> MadeMember:
+        """Return a member of these zero blocks, compressed as any others are."""
+        rows: list[bytes] = []
         for number in blocks:
-            yield difffile.encode_offset(number * self._block_size)
-            yield self._zeros[: digestfile.length_of(number, self._size, self._block_size)]
+            length = digestfile.length_of(number, self._size, self._block_size)
+            rows += (difffile.encode_offset(number * self._block_size), self._zeros[:length])
+        payload = b"".join(rows)
+        data = self._codec.compress(payload, difffile.OFFSET_SIZE + self._block_size)
+        return MadeMember(data, len(payload), blocks[0], blocks[-1])
 
 
 def least_stored(size: int, block_size: int, codec: codecs.Codec, *, known: int = 0, keep_xxh: bool = True) -> int:
@@ -77,6 +105,6 @@ def least_stored(size: int, block_size: int, codec: codecs.Codec, *, known: int 
         return total + payload // MOST_PACKED
     some = min(new, most_records(block_size))
     zeros = ZeroMembers(codec, some * block_size, block_size)
-    made = min(len(next(zeros.of(0, some)).data), len(zeros.packed(range(some))))
+    made = min(len(member.data) for member in (zeros.run(0, some), zeros.packed(range(some))))
     # offsets further on may pack a little better
     return total + new * made * 9 // (some * 10) + new // some * index.ENTRY_SIZE

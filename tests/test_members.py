@@ -1,13 +1,22 @@
-"""What a version costs at least: never more than a real one, and not much less than one of zeros."""
+"""Members: none that a reader does not take, in bounded memory; and what a version costs at least."""
 
+import hashlib
 import os
+import pathlib
 import shutil
 
 import pytest
-from engine import back_up
+import xxhash
+from engine import back_up, restored
+from hostile import LEFT, Played, extent, hello, opened, put_together, talk
+from memory import peak_below
 
-from blockdiff import codecs
+from blockdiff import codecs, index, verify
+from blockdiff.codecs import base
+from blockdiff.formats import digestfile, messages
+from blockdiff.formats.messages import SAME, ZERO
 from blockdiff.members import least_stored
+from blockdiff.store import Store
 
 KIB, MIB = 1 << 10, 1 << 20
 SUFFIXES = ["", ".gz", ".zst"] + ([".lzop"] if shutil.which("lzop") else [])
@@ -56,3 +65,65 @@ def test_the_least_is_known_at_once_for_any_size():
     for size in ((1 << 63) - 1, 1 << 50):
         for codec in codecs.BY_SUFFIX.values():
             assert least_stored(size, 65536, codec) > size // 65536 * 32
+
+
+# what an agent's few bytes make of the server
+
+
+def zeros_told(block_size, runs):
+    """What an agent says of a volume of zero blocks only: extents of these runs each."""
+    total = sum(count for some in runs for _, count in some)
+    changed = sum(count for some in runs for what, count in some if what == ZERO)
+    digests = digestfile.encode_header(block_size) + xxhash.xxh3_128_digest(bytes(block_size)) * total
+    spoken, first = [hello(), opened(total * block_size)], 0
+    for some in runs:
+        spoken.append(extent(first, some))
+        first += sum(count for _, count in some)
+    end = {"total": total, "changed": changed, "zero": changed, "read": 0, "snapshot": None}
+    end["digests"] = {"xxh128": hashlib.sha256(digests).hexdigest()}
+    return put_together([*spoken, talk(messages.END, **end), LEFT])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("zeros, block_size", [(1, 900 * KIB), (3, 300 * KIB)])
+def test_single_blocks_that_turn_to_zeros_take_no_memory(zeros, block_size, suffix, tmp_path):
+    """Of a few KiB that an agent says, 900 MiB of records are made, and written as they are made."""
+
+    def say(said):
+        return back_up(
+            tmp_path / "set", "/vol", connect=lambda: Played(said), suffix=suffix, block_size=block_size, timeout_s=60.0
+        )
+
+    groups = 1000 if suffix in (".gz", ".zst") else 60
+    say(zeros_told(block_size, [[(ZERO, groups * (zeros + 1))]]))
+    said = zeros_told(block_size, [[(ZERO, zeros), (SAME, 1)] * groups])
+    assert len(said) < 20 * KIB
+    with peak_below(16 * MIB):
+        outcome = say(said)
+
+    assert outcome.payload > groups * 900 * KIB
+    store = Store(str(tmp_path / "set"))
+    if suffix in (".gz", ".zst"):
+        spans = list(index.decode(pathlib.Path(store.path(2, ".idx")).read_bytes(), block_size))
+        assert max(span.length for span in spans) <= base.MEMBER_SIZE + MIB
+        assert len(spans) < outcome.payload // (2 * MIB)  # nor are they small
+    (last,) = verify.verify(store, 2).versions[1:]
+    assert last.restores and not last.faults
+
+
+def test_zero_blocks_beside_changed_ones_are_in_one_member_as_long_as_they_are_few(tmp_path):
+    """Three zero blocks, then a changed one, again and again: no member for each, and none too large."""
+    block_size, source, suffix = 4096, tmp_path / "vol", ".gz"
+    volume = bytearray(os.urandom(16 * MIB))
+    source.write_bytes(volume)
+    back_up(tmp_path / "set", source, suffix=suffix, block_size=block_size)
+    for place in range(0, len(volume), 4 * block_size):
+        volume[place : place + 4 * block_size] = bytes(3 * block_size) + b"x" * block_size
+    source.write_bytes(volume)
+    back_up(tmp_path / "set", source, suffix=suffix)
+
+    store = Store(str(tmp_path / "set"))
+    spans = list(index.decode(pathlib.Path(store.path(2, ".idx")).read_bytes(), block_size))
+    assert max(span.length for span in spans) <= base.MEMBER_SIZE + MIB
+    assert len(spans) < 9
+    assert restored(tmp_path / "set", 2, tmp_path / "out") == volume
