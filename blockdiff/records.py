@@ -5,9 +5,15 @@ works on it, a damaged one spoils no other, and one that nobody wants is not eve
 Without an index the file is read from its start: zstd frames are found by their headers,
 plain records by arithmetic; gzip and lzop must be decompressed one after the other, and
 only what follows is parallel.  The result is the same either way.
+
+No member that is written is too large to be decompressed at once.  But sets exist that have
+such members, made where single blocks of a large volume had turned to zeros, and other
+programs make them.  Those, too, are read as streams, with an index or without.
 Format: blockdiff-formats(5), "Diff file", "Members", "Index".
 """
 
+import functools
+import io
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -15,12 +21,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from blockdiff import codecs, index, trust
-from blockdiff.codecs.base import Payload
+from blockdiff.codecs import base
+from blockdiff.codecs.base import Payload, Read
 from blockdiff.formats import FormatError, TornError, difffile, digestfile
 from blockdiff.merge import Run
 from blockdiff.store import Store, Version
 
-MAX_MEMBER = 64 * 1024 * 1024  # bytes of payload that one member may decompress to; we write far less
 _STREAM_PIECE = 2 * 1024 * 1024  # bytes of payload in a piece of a stream, unless one record is larger
 _MOST_FAULTS = 8  # of one piece that are told one by one
 _NO_BLOCKS = (0, 0)  # what our first member holds: the header alone
@@ -33,7 +39,7 @@ Record = tuple[int, int, int]  # index of the block, where it starts and ends in
 class Piece:
     """Some records, not looked at yet."""
 
-    place: int  # bytes; in the diff file where `stored`, else in the payload
+    place: int  # bytes; in the diff file where `stored` or `part`, else in the payload
     data: bytes
     length: int  # bytes of payload
     stored: bool  # data is a compressed member
@@ -41,7 +47,8 @@ class Piece:
     run: Run | None = None  # all its blocks are among these, where the index tells
     zeros: Run | None = None  # it is these blocks and all are zero; never to be decompressed
     read: int = 0  # bytes of the diff file that it took, about; for progress
-    trouble: str = ""  # why it could not be read
+    part: bool = False  # data is only some of its member's payload
+    trouble: FormatError | None = None  # why it could not be read
 
     @property
     def cost(self) -> int:
@@ -51,7 +58,7 @@ class Piece:
     @property
     def where(self) -> str:
         """Where in the file it is, for a person."""
-        return f"member at byte {self.place}" if self.stored else f"payload at byte {self.place}"
+        return f"member at byte {self.place}" if self.stored or self.part else f"payload at byte {self.place}"
 
 
 @dataclass
@@ -168,9 +175,7 @@ class DiffFile:
     def payload(self, piece: Piece) -> Payload:
         """Return a piece's payload.  Raises FormatError if the member does not hold it; any thread may ask."""
         if piece.trouble:
-            raise TornError(piece.trouble)
-        if piece.stored and piece.length > MAX_MEMBER:
-            raise FormatError(f"member claims {piece.length} bytes, more than any of ours")
+            raise piece.trouble
         data = self.codec.decompress(piece.data, piece.length) if piece.stored else piece.data
         if piece.skip:
             self._check_header(bytes(data[: piece.skip]))
@@ -202,20 +207,22 @@ class DiffFile:
                     continue
                 piece = Piece(member.place, b"", length, True, run=(first, stop), read=stored)
                 piece.skip = 0 if member.place else difffile.HEADER_SIZE
-                if stored > 2 * MAX_MEMBER:
-                    raise FormatError(f"member of {stored} bytes, larger than any of ours")
+                large = length > base.MAX_MEMBER or stored > base.MAX_STORED
                 self._place = member.place
                 try:
-                    piece.data = self._read(stored)
+                    piece.data = self._read(min(stored, _STREAM_PIECE) if large else stored)
                 except OSError as error:
-                    piece.trouble = f"cannot be read: {error.strerror}"
-                    self.skipped = True
-                if len(piece.data) < stored and not piece.trouble:
-                    piece.trouble = "the file ends inside it" if piece.data else "the file ends before it"
+                    piece.trouble = self._unread(error)
+                if len(piece.data) < stored and not piece.trouble and not large:
+                    piece.trouble = TornError("the file ends " + ("inside it" if piece.data else "before it"))
                 if length == piece.skip:
                     piece.run = _NO_BLOCKS
-                piece.zeros = None if piece.skip else self._zeros(piece.data)
-                yield piece
+                if len(piece.data) == stored and not piece.skip:
+                    piece.zeros = self._zeros(piece.data)
+                if large and not piece.zeros and not piece.trouble:
+                    yield from self._parts(piece, _measured(self.codec.stream(self._after(piece.data, end)), length))
+                else:
+                    yield piece
         if wants is None and self._place == end:
             rest = 0
             while data := self._read(_STREAM_PIECE):
@@ -227,59 +234,97 @@ class DiffFile:
         header = self._read(difffile.HEADER_SIZE)
         self._check_header(header)
         step = difffile.OFFSET_SIZE + self.version.block_size
-        group = max(1, codecs.MEMBER_SIZE // step) * step
+        group = max(1, base.MEMBER_SIZE // step) * step
         place = difffile.HEADER_SIZE
         while data := self._read(group):
             yield Piece(place, data, len(data), False, read=len(data))
             place += len(data)
 
     def _frames(self, codec: codecs.Zstd) -> Iterator[Piece]:
-        place = 0
+        seen = False
         for frame in codec.frames(self._read):
-            piece = Piece(place, frame, 0, True, read=len(frame), skip=0 if place else difffile.HEADER_SIZE)
-            piece.zeros = None if piece.skip else self._zeros(frame)
-            if piece.zeros is None:
-                piece.length = codec.length(frame)
-            if piece.length == piece.skip:
+            piece = Piece(frame.place, frame.data, frame.length or 0, True, read=len(frame.data))
+            piece.skip = 0 if seen else difffile.HEADER_SIZE
+            piece.zeros = self._zeros(frame.data) if frame.data and seen else None
+            if frame.length == piece.skip:
                 piece.run = _NO_BLOCKS
-            yield piece
-            place += len(frame)
-        if not place:
+            if frame.small or piece.zeros:
+                yield piece
+            else:
+                yield from self._parts(piece, codec.unpack(frame))
+            seen = True
+        if not seen:
             raise TornError("zstd file is empty")
 
+    def _unread(self, error: OSError) -> FormatError:
+        self.skipped = True
+        return TornError(f"cannot be read: {error.strerror}")
+
+    def _after(self, data: bytes, end: int) -> Read:
+        """Return what reads on up to `end`, a place in the file, beginning with data that was read already."""
+        rest = io.BytesIO(data)
+        return lambda size: rest.read(size) or self._read(min(size, end - self._place))
+
     def _stream(self) -> Iterator[Piece]:
+        place, seen = difffile.HEADER_SIZE, 0  # bytes of payload, and of the file, that are in pieces
+        for payload in self._records(self.codec.stream(self._read), header=True):
+            read, seen = self._place - seen, self._place
+            yield Piece(place, payload, len(payload), False, read=read)
+            place += len(payload)
+
+    def _parts(self, member: Piece, payload: Iterator[bytes]) -> Iterator[Piece]:
+        """Yield a member whose payload comes in pieces; damage is its own and spoils no other."""
+        part = functools.partial(Piece, member.place, stored=False, run=member.run, part=True)
+        seen = member.place
+        try:
+            for records in self._records(payload, header=bool(member.skip)):
+                read, seen = self._place - seen, self._place
+                yield part(data=records, length=len(records), read=read)
+        except FormatError as error:
+            yield part(data=b"", length=0, trouble=error)
+        except OSError as error:
+            yield part(data=b"", length=0, trouble=self._unread(error))
+
+    def _records(self, parts: Iterator[bytes], header: bool) -> Iterator[bytes]:
+        """Yield whole records of a payload that comes in parts, `header`: with the block size before them.
+
+        What came before damage is whole records, and each will be proved: the error comes after them.
+        """
         decoder = difffile.Decoder()
         least = max(_STREAM_PIECE, difffile.OFFSET_SIZE + self.version.block_size + 1)
-        place = difffile.HEADER_SIZE
-        seen = 0  # bytes of the file that are in pieces
-
-        def piece(payload: bytes) -> Piece:
-            nonlocal place, seen
-            read, seen = self._place - seen, self._place
-            place += len(payload)
-            return Piece(place - len(payload), payload, len(payload), False, read=read)
-
+        decoder.block_size = None if header else self.version.block_size
+        checked = not header
         failure: FormatError | OSError | None = None
-        checked = False
         try:
-            for part in self.codec.stream(self._read):
+            for part in parts:
                 decoder.feed(part)
                 payload = decoder.take(least if checked else 1)
                 if not checked and decoder.block_size is not None:
                     self._check_header(difffile.encode_header(decoder.block_size))
                     checked = True
                 if payload:
-                    yield piece(payload)
+                    yield payload
         except (FormatError, OSError) as error:
             failure = error
-        # what came before the damage is whole records, and each will be proved
         payload = (decoder.take() if checked else b"") if failure else decoder.close()
         if not failure and not checked:
             self._check_header(difffile.encode_header(decoder.block_size or 0))
         if payload:
-            yield piece(payload)
+            yield payload
         if failure:
             raise failure
+
+
+def _measured(parts: Iterator[bytes], length: int) -> Iterator[bytes]:
+    """Yield a payload's parts; raises FormatError unless it has so many bytes."""
+    total = 0
+    for part in parts:
+        total += len(part)
+        if total > length:
+            break
+        yield part
+    if total != length:
+        raise FormatError(f"member does not hold the {length} bytes expected")
 
 
 def whole_blocks(version: Version, runs: Run) -> tuple[int, int]:

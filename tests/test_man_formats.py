@@ -13,7 +13,8 @@ import pytest
 from engine import back_up, local_agent
 from mdoc import ROOT, Page, items, plain
 
-from blockdiff import chain, codecs, index, link, manifest, push, records
+from blockdiff import chain, codecs, index, link, manifest, push
+from blockdiff.codecs import base
 from blockdiff.formats import MAX_BLOCK_SIZE, frames, messages
 
 FORMATS, PROTOCOL = Page("blockdiff-formats.5"), Page("blockdiff-protocol.5")
@@ -68,7 +69,7 @@ def test_all_names_are_told():
         assert chain.member_name("NAME", "N", suffix) in told
     assert {chain.ver_name("NAME"), chain.lock_name("NAME"), chain.PART} <= told
     assert f"1 to {MAX_BLOCK_SIZE}" in words(FORMATS, "Block size")
-    assert f"{records.MAX_MEMBER >> 20} MiB" in words(FORMATS, "Members")
+    assert f"{base.MAX_MEMBER >> 20} MiB" in words(FORMATS, "Members")
     assert index.encode_header(1)[:8].decode() in words(FORMATS, "Index")
     assert f"{manifest.MAX_SIZE >> 20} MiB" in words(FORMATS, "Manifest")
 

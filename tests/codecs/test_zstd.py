@@ -1,3 +1,6 @@
+import hashlib
+import io
+import os
 import struct
 
 import pytest
@@ -6,6 +9,7 @@ from contract import MIXED, SHAPES, ZeroContract, dripping, program
 from memory import peak_below
 
 from blockdiff import codecs
+from blockdiff.codecs import base
 from blockdiff.formats import FormatError
 
 
@@ -32,17 +36,54 @@ class TestZstd(ZeroContract):
         framed = zstandard.ZstdCompressor(write_checksum=True).compress(MIXED)
         assert self.streamed(framed + framed, 1) == MIXED * 2
 
+    def frames(self, data, step=100):
+        return list(self.codec.frames(dripping(data, step)))
+
     def test_a_frame_says_its_size(self):
-        member = self.codec.compress(MIXED)
-        assert self.codec.length(member) == len(MIXED)
-        unsaid = zstandard.ZstdCompressor(write_content_size=False).compress(MIXED)
-        for wrong in (unsaid, b"", b"\x28\xb5", b"not a frame"):
+        (frame,) = self.frames(self.codec.compress(MIXED))
+        assert frame.length == len(MIXED) and frame.small
+        for size in (0, 1, 255, 256, 257, 65535, 65536 + 255, 65536 + 256, 300_000):
+            for payload in (bytes(size), os.urandom(size)):
+                (frame,) = self.frames(zstandard.ZstdCompressor().compress(payload))
+                assert frame.length == size
+        for wrong in (b"\x28\xb5", b"not a frame", self.codec.compress(MIXED)[:-1]):
             with pytest.raises(FormatError):
-                self.codec.length(wrong)
+                self.frames(wrong)
+
+    def test_a_frame_that_does_not_say_its_size_is_read_as_a_stream(self):
+        unsaid = zstandard.ZstdCompressor(write_content_size=False).compress(MIXED)
         with pytest.raises(FormatError):
             self.codec.decompress(unsaid, len(MIXED))
-        with pytest.raises(FormatError):
-            self.streamed(unsaid)
+        assert [frame.length for frame in self.frames(unsaid * 2)] == [None, None]
+        for step in (1, 100, 1 << 20):
+            assert self.streamed(unsaid * 2, step) == MIXED * 2
+        for cut in range(1, len(unsaid), 97):
+            with pytest.raises(FormatError):
+                self.streamed(unsaid + unsaid[:cut])
+
+    @pytest.mark.parametrize("payload", [bytes(9 << 20), os.urandom(9 << 20)], ids=["packed", "not packed"])
+    @pytest.mark.parametrize("sized", [True, False], ids=["sized", "not sized"])
+    def test_a_large_frame_is_read_as_a_stream(self, payload, sized, monkeypatch):
+        monkeypatch.setattr(base, "MAX_MEMBER", 1 << 20)
+        frame = zstandard.ZstdCompressor(write_content_size=sized, write_checksum=True).compress(payload)
+        data = self.codec.compress(MIXED) + frame + self.codec.compress(MIXED)
+        with peak_below((9 << 20) - 1):
+            found, place = hashlib.sha256(), 0
+            for piece in self.codec.stream(io.BytesIO(data).read):
+                assert len(piece) <= 1 << 20
+                found.update(piece)
+                place += len(piece)
+        assert found.digest() == hashlib.sha256(MIXED + payload + MIXED).digest()
+        places = []
+        for part in self.codec.frames(dripping(data, 50_000)):
+            places.append(part.place)
+            assert part.data or len(frame) > 4 << 20
+        assert places == [0, len(self.codec.compress(MIXED)), len(data) - len(self.codec.compress(MIXED))]
+        spoilt = bytearray(data)
+        spoilt[places[2] - 2] ^= 1  # the frame's checksum
+        for damaged in (data[: places[2] - 5], bytes(spoilt)):
+            with pytest.raises(FormatError):
+                self.streamed(damaged, 1 << 20)
 
     def lying(self, said, payload):
         """A frame that says it holds `said` bytes and holds payload."""
@@ -62,20 +103,23 @@ class TestZstd(ZeroContract):
             for length in (100, min(said, 1 << 20)):
                 with pytest.raises(FormatError):
                     self.codec.decompress(frame, length)
-            if said > codecs.zstd._MAX_FRAME:
-                with pytest.raises(FormatError):
-                    self.streamed(frame)
+            with pytest.raises(FormatError):
+                self.streamed(frame)
 
     def test_a_frame_of_run_length_blocks_is_no_bomb(self):
-        """2 GiB of zeros in 64 KiB: neither the member nor the stream takes it."""
+        """2 GiB of zeros in 64 KiB: the member is not taken, and the stream gives them a piece at a time."""
         run = ((1 << 17) << 3 | 2).to_bytes(3, "little") + b"\0"
         for said in (1000, 2 << 30):
             bomb = b"\x28\xb5\x2f\xfd\xc0\x38" + struct.pack("<Q", said) + run * (1 << 14) + b"\x01\0\0"
             with peak_below(8 << 20):
                 with pytest.raises(FormatError):
                     self.codec.decompress(bomb, 1000)
-                with pytest.raises(FormatError):
-                    self.streamed(bomb)
+                pieces = self.codec.stream(io.BytesIO(bomb).read)
+                if said == 1000:
+                    with pytest.raises(FormatError):
+                        list(pieces)
+                else:
+                    assert all(len(next(pieces)) <= 1 << 20 for _ in range(100))
 
     def test_a_frame_without_end_is_refused_before_it_fills_the_memory(self):
         head = b"\x28\xb5\x2f\xfd\xc0\x38" + struct.pack("<Q", 1000)
@@ -92,8 +136,9 @@ class TestZstd(ZeroContract):
     @pytest.mark.parametrize("block_size, count", SHAPES)
     def test_zero_frames_are_found_one_by_one(self, block_size, count):
         member = self.codec.zeros(5, block_size, count)
-        assert self.codec.length(member) == count * (8 + block_size)
-        assert list(self.codec.frames(dripping(member * 2, 5))) == [member] * 2
+        frames = self.frames(member * 2, 5)
+        assert [frame.data for frame in frames] == [member] * 2
+        assert {frame.length for frame in frames} == {count * (8 + block_size)}
 
     def test_the_pages_zero_member(self):
         # blockdiff-formats(5), "Members", by hand: block 3 of 128 KiB and 5 bytes a block, two of them
