@@ -13,10 +13,10 @@ SCRIPTS := bin/blockdiff .ci/run $(wildcard tests/*.sh)
 PIECES := $(wildcard tests/lab/*.sh)  # handed to the guest's shell
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test lint ruff mypy floor pages scripts bench clean moved
+.PHONY: help venv packages demo test test-long lint ruff mypy floor pages scripts bench clean moved
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*##  */  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*##  */  make \1\t/p' Makefile
 
 venv: $(READY)  ## .venv with the program, in place, and all that tests and lint need
 
@@ -31,6 +31,9 @@ packages:  ## as root on Debian: what tests and the lab need of the system; else
 
 test: packages $(READY)  ## the whole suite; the lab where it can run
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(ARGS)
+
+test-long: $(READY)  ## the same promises at real sizes, with memory measured: volumes of GiB, an hour
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 lint: ruff mypy floor pages scripts  ## ruff, mypy, vermin; mandoc and shellcheck where they are installed
 

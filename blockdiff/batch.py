@@ -61,11 +61,17 @@ class Done:
 def stretches(runs: Iterable[Run]) -> Iterator[tuple[int, list[Run]]]:
     """Yield the runs that make records, neighbours of a kind as one: (ZERO | CHANGED, its runs).
 
-    What is unchanged parts nothing: zero blocks with only such between them are neighbours in the diff file.
+    What is unchanged parts nothing: zero blocks with only such between them are neighbours in the
+    diff file.  Runs that the agent told one by one are joined.
     """
     records = (run for run in runs if run[0] != messages.SAME)
     for what, group in itertools.groupby(records, lambda run: run[0]):
-        yield what, list(group)
+        joined: list[Run] = []
+        for _, first, count in group:
+            if joined and joined[-1][1] + joined[-1][2] == first:
+                first, count = joined[-1][1], joined.pop()[2] + count
+            joined.append((what, first, count))
+        yield what, joined
 
 
 class Maker:
@@ -103,7 +109,8 @@ class Maker:
         md5_of, xxh_of = hashlib.md5, xxhash.xxh3_128_digest
         take = self._taker(batch.frames)
         told = b"".join(batch.told)
-        room = self._room(batch)
+        parts = [(what, runs, what == messages.ZERO and self.are_many(runs)) for what, runs in stretches(batch.runs)]
+        room = self._room(sum(count for _, runs, many in parts if not many for _, _, count in runs))
         md5: list[bytes] = []
         xxh: list[bytes] = []
         told_by = xxh if self._told_xxh else md5
@@ -117,8 +124,8 @@ class Maker:
                 members.append(MadeMember(self._codec.compress(room[:end], self._step), end, begin, after - 1))
                 end = 0
 
-        for what, runs in stretches(batch.runs):
-            if what == messages.ZERO and self.are_many(runs):
+        for what, runs, many in parts:
+            if many:
                 flush()
                 members.append(runs)
                 continue
@@ -156,9 +163,8 @@ class Maker:
         """Tell whether the zero blocks of a stretch make members of their own."""
         return is_long(sum(count for _, _, count in runs), self._block_size)
 
-    def _room(self, batch: Batch) -> memoryview:
-        """Return memory of this thread's for the records of a member; it is used again and again."""
-        records = sum(count for what, _, count in batch.runs if what != messages.SAME)
+    def _room(self, records: int) -> memoryview:
+        """Return memory of this thread's for so many records, but a member's at most; it is used again and again."""
         size = min(records, most_records(self._block_size)) * self._step
         room: bytearray | None = getattr(self._local, "room", None)
         if room is None or len(room) < size:

@@ -51,19 +51,19 @@ class Link:
         write: Callable[[Buffer], None],
         timeout_s: float,
         on_dead: Callable[[Exception], None] = lambda why: None,
-        window: int = WINDOW,
+        window: Optional[int] = None,
     ) -> None:
         self._read = read
         self._write = write
         self._timeout_s = timeout_s
         self._on_dead = on_dead
-        self._window = window
+        self._window = WINDOW if window is None else window
         self._write_lock = threading.Lock()
         self._state = threading.Condition()
         self._queue: Deque[Tuple[int, memoryview]] = collections.deque()
         self._queued = 0  # bytes of metered frames in the queue
         self._waiting = 0  # bytes of other frames in the queue
-        self._credit = window  # bytes that we may still send
+        self._credit = self._window  # bytes that we may still send
         self._owed = 0  # bytes taken off the queue that the other side was not told of
         self._ended: Optional[Exception] = None
         now = time.monotonic()

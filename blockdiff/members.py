@@ -12,7 +12,7 @@ from blockdiff.codecs.lzop import MOST_PACKED
 from blockdiff.formats import difffile, digestfile, messages
 
 _LONG = 4  # so many zero blocks, or a MiB of them, make members of their own
-_MOST_RECORDS = 65536  # of a member, whatever the size of a block
+_MOST_RECORDS = 128 * 1024  # of a member, however small blocks are
 
 
 @dataclass

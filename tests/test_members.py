@@ -13,9 +13,9 @@ from memory import peak_below
 
 from blockdiff import codecs, index, verify
 from blockdiff.codecs import base
-from blockdiff.formats import digestfile, messages
+from blockdiff.formats import MAX_BLOCK_SIZE, digestfile, messages
 from blockdiff.formats.messages import SAME, ZERO
-from blockdiff.members import least_stored
+from blockdiff.members import least_stored, most_records
 from blockdiff.store import Store
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -47,6 +47,11 @@ def test_no_version_of_zeros_is_smaller_than_the_least_and_it_is_near(block_size
 
     least, found = least_stored(2 * size, block_size, codec, known=size // block_size), on_disk(tmp_path / "to", 2)
     assert found // 2 - 500 < least <= found
+
+
+def test_no_member_can_be_too_large_whatever_the_size_of_a_block():
+    for block_size in [*range(1, 5000), 65536, MIB - 1, MIB, MAX_BLOCK_SIZE - 1, MAX_BLOCK_SIZE]:
+        assert most_records(block_size) * (8 + block_size) <= base.MAX_MEMBER // 2  # far from it
 
 
 def test_blocks_that_the_parent_has_cost_their_digests_only():
@@ -98,7 +103,7 @@ def test_single_blocks_that_turn_to_zeros_take_no_memory(zeros, block_size, suff
     say(zeros_told(block_size, [[(ZERO, groups * (zeros + 1))]]))
     said = zeros_told(block_size, [[(ZERO, zeros), (SAME, 1)] * groups])
     assert len(said) < 20 * KIB
-    with peak_below(16 * MIB):
+    with peak_below(20 * MIB):
         outcome = say(said)
 
     assert outcome.payload > groups * 900 * KIB
