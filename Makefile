@@ -33,7 +33,7 @@ test: packages $(READY)  ## the whole suite; the lab where it can run
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(ARGS)
 
 test-long: $(READY)  ## the same promises at real sizes, with memory measured: volumes of GiB, an hour
-	$(BIN)/python -m pytest -m long $(ARGS)
+	$(BIN)/python -m pytest -m long -o faulthandler_timeout=0 $(ARGS)
 
 lint: ruff mypy floor pages scripts  ## ruff, mypy, vermin; mandoc and shellcheck where they are installed
 

@@ -3,64 +3,17 @@
 The bounds are the documented ones: 64 MiB for the agent, 128 MiB for the backup server.
 """
 
-import json
 import os
 import pathlib
-import subprocess
-import sys
-import time
 
 import pytest
 from engine import restored
-from memory import peak_of
-from programs import Program
+from memory import engine, measured, within_bounds
 
 from blockdiff.store import Store
 
 MIB, TIB = 1 << 20, 1 << 40
-AGENT, SERVER = 64 * MIB, 128 * MIB
 ROOT = pathlib.Path(__file__).parent.parent
-HERE = pathlib.Path(__file__).parent
-# a run as over a network: compressed on the wire
-DRIVER = """
-import json, sys
-sys.path[:0] = json.loads(sys.argv[1])
-from engine import back_up
-back_up(sys.argv[2], sys.argv[3], **json.loads(sys.argv[4]))
-"""
-
-
-def children_of(pid):
-    try:
-        return [
-            int(child)
-            for task in os.listdir(f"/proc/{pid}/task")
-            for child in pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split()
-        ]
-    except OSError:
-        return []
-
-
-def measured(*words):
-    """Run a program to its end; returns the peaks of the server and of its agent, in bytes."""
-    agents = {}
-    server = 0
-    # without a .venv in the checkout, the launchers take python3: then the one that runs the tests
-    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
-    environment = dict(os.environ, PATH=path)
-    with Program([str(word) for word in words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        deadline = time.monotonic() + 200
-        while process.poll() is None:
-            assert time.monotonic() < deadline
-            server = max(server, peak_of(process.pid))
-            for child in children_of(process.pid):
-                agents[child] = max(agents.get(child, 0), peak_of(child))
-            time.sleep(0.005)
-        output = process.stdout.read()
-    assert process.returncode == 0, output
-    agent = max(agents.values())
-    assert agent > 4 * MIB and server > 8 * MIB  # it was looked at
-    return server, agent
 
 
 def backup(name, source, *options):
@@ -69,16 +22,8 @@ def backup(name, source, *options):
 
 
 def packed(name, source, **wanted):
-    """The same engine, with the wire compressed."""
-    paths = json.dumps([str(ROOT), str(HERE)])
-    return measured(sys.executable, "-c", DRIVER, paths, name, source, json.dumps(dict(wanted, pack_wire=True)))
-
-
-def within_bounds(peaks):
-    server, agent = peaks
-    print(f"the server had {server / MIB:.1f} MiB, the agent {agent / MIB:.1f} MiB")
-    assert agent < AGENT, f"the agent had {agent / MIB:.1f} MiB"
-    assert server < SERVER, f"the server had {server / MIB:.1f} MiB"
+    """As over a network: compressed on the wire."""
+    return engine(name, source, pack_wire=True, **wanted)
 
 
 def large_file(path):
