@@ -7,7 +7,7 @@ import limits
 import pytest
 from engine import back_up, restored
 
-from blockdiff import verify
+from blockdiff import push, verify
 from blockdiff.codecs import base
 from blockdiff.store import Store
 
@@ -110,9 +110,20 @@ def history(seed, suffix, block_size, folder, monkeypatch):
         whole = [(True, [], [])] * len(versions)
         assert [(v.restores, v.faults, v.warnings) for v in verify.verify(Store(str(name))).versions] == whole
         # and what is larger than a reader takes at once
-        monkeypatch.setattr(base, "MAX_MEMBER", 50)
-        assert restored(name, len(versions), folder / "out") == versions[-1]
+        with monkeypatch.context() as patch:
+            patch.setattr(base, "MAX_MEMBER", 50)
+            assert restored(name, len(versions), folder / "out") == versions[-1]
     if suffix not in (".gz", ".zst"):
         for border in ("a piece of an index", "a part of a member that is too large"):
             del crossed[border]
     return crossed
+
+
+def test_the_limits_are_the_real_ones_afterwards(monkeypatch):
+    before = {(module, name): getattr(module, name) for module, names in limits.SERVER.items() for name in names}
+    pushed = push.bundle()
+    with limits.small(monkeypatch):
+        assert push.bundle() != pushed
+        assert all(getattr(module, name) == value for module, names in limits.SERVER.items() for name, value in names.items())
+    assert push.bundle() == pushed
+    assert all(getattr(module, name) == value for (module, name), value in before.items())
