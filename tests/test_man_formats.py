@@ -253,7 +253,7 @@ def test_what_is_said_has_the_keys_that_are_told(wire):
     told[messages.END] = PROTOCOL.marked("END")
     seen = {}
     for kind, payload in talk:
-        if payload.startswith(b"{"):
+        if kind not in messages.METERED and payload.startswith(b"{"):  # digests may begin so, too
             seen.setdefault(kind, set()).update(json.loads(payload))
     assert {messages.HELLO, messages.REQUEST, messages.OPENED, messages.END} <= set(seen)
     for kind, found in seen.items():
