@@ -19,7 +19,7 @@ THEIRS = [codecs.GZIP, codecs.PLAIN] + ([codecs.LZOP] if HAS_LZOP else [])
 
 # one change of a volume, its numbers relative to what there is: (what, where, how much, seed)
 EDIT = st.tuples(
-    st.sampled_from(["write", "zero", "grow", "grow_zero", "shrink", "empty", "nothing", "block_border"]),
+    st.sampled_from(["write", "zero", "grow", "grow_zero", "shrink", "empty", "nothing", "block_border", "alternate"]),
     st.floats(0, 1, exclude_max=True),
     st.floats(0, 1),
     st.integers(1, 255),
@@ -45,6 +45,9 @@ def edited(volume, edit, block_size):
         del volume[place:]
     elif what == "empty":
         volume.clear()
+    elif what == "alternate":  # single blocks of zeros, as many as 40
+        for start in range(place // block_size * block_size, len(volume), 2 * block_size)[:40]:
+            volume[start : start + block_size] = bytes(min(block_size, len(volume) - start))
     elif what == "block_border":
         del volume[len(volume) // block_size * block_size :]
     return volume
