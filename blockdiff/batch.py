@@ -6,12 +6,13 @@ Each block is proved against the digest that came with it before anything is mad
 import collections
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from blockdiff import codecs
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, difffile, messages
+from blockdiff.members import MadeMember, ZeroMembers
 
 Buffer = bytes | bytearray | memoryview
 Run = tuple[int, int, int]  # (SAME | ZERO | CHANGED, first block, count of blocks)
@@ -48,16 +49,6 @@ class Batch:
 
 
 @dataclass
-class MadeMember:
-    """A member of ordinary records, compressed."""
-
-    data: bytes
-    payload: int
-    first: int
-    last: int
-
-
-@dataclass
 class Done:
     """A batch's results."""
 
@@ -79,6 +70,7 @@ class Maker:
         `seen` is called with the places of shared memory that are of no use any more.
         """
         self._seen = seen
+        self.zeros = ZeroMembers(codec, size, block_size)
         self._codec, self._size, self._block_size = codec, size, block_size
         self._told_xxh = told == "xxh128"
         self._step = difffile.OFFSET_SIZE + block_size  # bytes of a record
@@ -171,24 +163,6 @@ class Maker:
             for kind in (0, 1) if times else ():
                 out[kind] += self._zero_digests[length][kind] * times
         return out[0], out[1]
-
-    def zero_members(self, first: int, count: int) -> Iterator[MadeMember]:
-        """Yield members that hold a long run of zero blocks, made one at a time."""
-        per_member = max(1, codecs.MEMBER_SIZE // self._step)
-        for start in range(first, first + count, per_member):
-            some = min(per_member, first + count - start)
-            length = self.bytes_of(start, some)
-            payload = length + some * difffile.OFFSET_SIZE
-            data = None
-            if length == some * self._block_size:
-                data = self._codec.zeros(start, self._block_size, some)
-            if data is None:
-                records = (self._zero_record(index) for index in range(start, start + some))
-                data = self._codec.compress(b"".join(records), self._step)
-            yield MadeMember(data, payload, start, start + some - 1)
-
-    def _zero_record(self, index: int) -> bytes:
-        return difffile.encode_offset(index * self._block_size) + self._zeros[: self.bytes_of(index, 1)]
 
     def _taker(self, frames: list[Data]) -> Callable[[memoryview], None]:
         """Return a function that fills memory with the next bytes of the frames' data."""

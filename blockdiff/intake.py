@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from blockdiff import codecs
-from blockdiff.batch import Batch, Data, Done, MadeMember, Maker, expect
+from blockdiff.batch import Batch, Data, Done, Maker, expect
 from blockdiff.errors import ProtocolBroken
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, digestfile, messages
 from blockdiff.index import Member
+from blockdiff.members import MadeMember
 from blockdiff.session import Session
 
 Buffer = bytes | bytearray | memoryview
@@ -237,7 +238,7 @@ class Intake:
             if isinstance(member, MadeMember):
                 self._write_member(member)
             else:
-                for made in self._maker.zero_members(member[1], member[2]):
+                for made in self._maker.zeros.of(member[1], member[2]):
                     self._write_member(made)
 
     def _write_xxh(self, done: Done, base: int, first: int, count: int, ours: bytes) -> None:

@@ -9,7 +9,7 @@ Format: blockdiff-formats(5), "Members".
 
 import zlib
 
-from blockdiff.codecs.base import MEMBER_SIZE, Buffer, Codec
+from blockdiff.codecs.base import MAX_MEMBER, MAX_STORED, MEMBER_SIZE, Buffer, Codec
 from blockdiff.codecs.gzip import Gzip
 from blockdiff.codecs.lzop import Lzop, LzopWriter
 from blockdiff.codecs.plain import Plain
@@ -17,7 +17,8 @@ from blockdiff.codecs.zstd import Zstd
 from blockdiff.formats import FormatError, messages
 
 __all__ = [
-    "BY_SUFFIX", "GZIP", "LZOP", "MEMBER_SIZE", "PLAIN", "ZSTD", "Codec", "LzopWriter", "Plain", "Zstd", "unwrap",
+    "BY_SUFFIX", "GZIP", "LZOP", "MAX_MEMBER", "MAX_STORED", "MEMBER_SIZE", "PLAIN", "ZSTD", "Codec", "LzopWriter",
+    "Plain", "Zstd", "unwrap",
 ]  # fmt: skip
 
 PLAIN, GZIP, ZSTD, LZOP = Plain(), Gzip(), Zstd(), Lzop()

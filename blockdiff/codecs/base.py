@@ -10,7 +10,10 @@ Buffer = bytes | bytearray | memoryview
 Payload = bytes | bytearray
 Read = Callable[[int], bytes]  # up to so many bytes, b"" at the end
 
-MEMBER_SIZE = 4 * 1024 * 1024  # bytes of payload in a member, unless one record is larger
+MEMBER_SIZE = 4 * 1024 * 1024  # bytes of blocks at which a member is full, unless one block is larger
+# What one member may hold.  No larger one is ever written; a reader decompresses no more at once.
+MAX_MEMBER = 64 * 1024 * 1024  # bytes of payload
+MAX_STORED = 2 * MAX_MEMBER  # bytes of the diff file
 PIECE = 1024 * 1024  # bytes that a stream reads at a time, and of payload that it yields at most
 
 

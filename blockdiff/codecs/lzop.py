@@ -9,6 +9,8 @@ from blockdiff.codecs.base import PIECE, Buffer, Read
 from blockdiff.errors import CommandFailed, ProgramMissing
 from blockdiff.formats import FormatError, TornError
 
+MOST_PACKED = 220  # bytes that it makes one of, at most: zeros in its blocks of 256 KiB
+
 
 class Lzop:
     """NAME.N.lzop, through Debian's lzop program; one stream, never members."""
