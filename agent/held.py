@@ -23,6 +23,7 @@ class Held:
         self._request = request
         self._heard = heard
         self._count = room.extents(volume, request["size"])
+        self.plan = room.plan(volume, self._count)
         self._custody = custody.Custody(timeout_s + SILENCE_MORE_S, say)
         self._beat_s = max(0.2, min(timeout_s / 4, 5.0))
         self._stop = threading.Event()

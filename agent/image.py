@@ -32,6 +32,22 @@ def prepare(path, request, timeout_s, heard, say):
     return held.Held(volume, request, timeout_s, heard, say)
 
 
+def look(path, request, say):
+    """Return what a snapshot of a path would be (room.plan), None if it is no logical volume's; makes nothing.
+
+    Raises AgentError.
+    """
+    name = os.fsdecode(path)
+    volume = lvm.find(name, Runner(say))
+    if volume is None:
+        if request["must"]:
+            raise AgentError("NoSuchVolume", name, "it is not a logical volume")
+        return None
+    from . import room
+
+    return room.plan(volume, room.extents(volume, request["size"]))
+
+
 def clear(ended, say):
     """Remove what a run that is over left here; `say` takes what was done."""
     from . import sweep

@@ -13,7 +13,7 @@ from blockdiff import __version__
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, check_block_size, messages
 from blockdiff.link import Link, LinkClosed, LinkSilent
 
-from . import buffers, native, scan, volume, wire
+from . import buffers, native, scan, users, volume, wire
 from .errors import AgentError
 
 _HELLO_TIMEOUT_S = 120.0  # until the request brings the server's own
@@ -138,6 +138,9 @@ def _serve(link, finish):
     request = messages.decode_talk(
         payload,
         ended=(str, type(None)),
+        look=bool,
+        known=(str, type(None)),
+        users=bool,
         snapshot=(dict, type(None)),
         path=str,
         block_size=int,
@@ -154,6 +157,8 @@ def _serve(link, finish):
     try:
         if request["ended"] is not None:
             _clear(link, request["ended"], finish)
+        elif request["look"]:
+            _look(link, request, finish)
         else:
             _read_volume(link, request, finish)
         status = 0
@@ -225,24 +230,59 @@ def _clear(link, ended, finish):
     _say_last(link, finish, messages.LEFT, {"remains": None})
 
 
-def _image(link, request):
-    """Return the image to read, standing; a snapshot is made when the server says so."""
+def _path(request, name):
     try:
-        path = request["path"].encode("utf-8", "surrogateescape")
+        return request[name].encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise FormatError("path cannot be a file's: %s" % error) from None
-    wanted = request["snapshot"]
-    if wanted is None:
+
+
+def _same(request):
+    """Tell whether the path that the set knows leads to the volume, too."""
+    return request["known"] is not None and volume.same(_path(request, "path"), _path(request, "known"))
+
+
+def _wanted(request):
+    return messages.check(request["snapshot"], size=(str, type(None)), set=str, run=str, must=bool)
+
+
+def _look(link, request, finish):
+    """Say what would be read, and touch nothing."""
+    path, plan = _path(request, "path"), None
+    if request["snapshot"] is not None:
+        from . import image
+
+        plan = image.look(path, _wanted(request), _say(link))
+    if plan is not None:
+        link.send(messages.READY, messages.encode_talk(dict(plan, same=_same(request))))
+    else:
+        source = volume.Volume(path)
+        try:
+            link.send(messages.OPENED, messages.encode_talk(_facts(request, source)))
+        finally:
+            source.close()
+    _say_last(link, finish, messages.LEFT, {"remains": None})
+
+
+def _facts(request, source):
+    """Return what OPENED tells of a volume that is read as it lives."""
+    writers = users.of(source.path) if request["users"] else None
+    return {"size": source.size, "kind": source.kind, "same": _same(request), "users": writers}
+
+
+def _image(link, request):
+    """Return the image to read, standing; a snapshot is made when the server says so."""
+    path = _path(request, "path")
+    if request["snapshot"] is None:
         return None, path
     from . import image  # LVM's part is pushed only where a snapshot may be wanted
 
-    wanted = messages.check(wanted, size=(str, type(None)), set=str, run=str, must=bool)
-    found = image.prepare(path, wanted, float(request["timeout_s"]), link.heard, _say(link))
+    found = image.prepare(path, _wanted(request), float(request["timeout_s"]), link.heard, _say(link))
     if found is None:
         return None, path
     try:
         found.settle()
-        link.send(messages.READY, messages.encode_talk({}))
+        link.send(messages.READY, messages.encode_talk(dict(found.plan, same=_same(request))))
         kind, payload = link.receive()
         if kind != messages.NOW:
             raise FormatError("expected the moment of the snapshot, got frame %d" % kind)
@@ -298,9 +338,10 @@ def _scan(link, request, held, path, block_size, digester, other):
     """Read the whole image and send what became of it; returns the Scan."""
     source = volume.Volume(path)
     try:
-        told = {"size": source.size, "kind": source.kind}
-        if held is not None:
-            told.update(held.facts)
+        if held is None:
+            told = _facts(request, source)
+        else:
+            told = dict(held.facts, size=source.size, same=_same(request), users=None)
         link.send(messages.OPENED, messages.encode_talk(told))
         old = None if request["old"] is None else _OldDigests(link, request["old"])
         way = wire.Wire(link, max(0, request["bwlimit"]), native.compressor().pays_below)

@@ -54,6 +54,12 @@ def extents(volume, wanted=None):
     return count
 
 
+def plan(volume, count):
+    """Return what READY tells of a volume and the room (bytes) of its snapshot of `count` extents."""
+    size = None if count is None else count * volume.extent_size
+    return {"size": volume.size, "kind": volume.kind, "lv_uuid": volume.uuid, "room": size}
+
+
 def largest(volume):
     """Return how many extents a snapshot can use at most, when every chunk of the origin changes."""
     chunks = _up(volume.size, CHUNK)

@@ -7,21 +7,21 @@ agent's END agrees with what arrived.
 """
 
 import contextlib
-import dataclasses
 import datetime
 import hashlib
 import os
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blockdiff import __version__, codecs, manifest, moment, parent, push, remains, trust
+from blockdiff import __version__, codecs, identity, manifest, members, moment, parent, push, remains, trust
 from blockdiff.digests import Digests
 from blockdiff.draft import Draft
 from blockdiff.errors import BlockdiffError, Interrupted
+from blockdiff.outcome import Outcome as Outcome
 from blockdiff.parent import Log
-from blockdiff.session import Opened, Session
+from blockdiff.session import Opened, Prepared, Session
 from blockdiff.store import Store, Version
 from blockdiff.transport.base import Transport
 
@@ -48,6 +48,8 @@ class Wanted:
     auto_full: bool = True  # make a full where the parent cannot be built upon
     rescan: bool = False  # compute every MD5, whatever XXH3-128 says
     snapshot: str = AUTO  # AUTO: of a logical volume; MUST: refuse what is none; NONE: read it live
+    live: bool = False  # reading it live is what is wanted: do not tell who may write to it meanwhile
+    new_source: bool = False  # the set goes on with this source, whatever it was of
     snapshot_size: str | None = None  # as lvcreate takes it, or a share as "15%"
     pack_wire: bool = False  # compress what goes over the wire
     jobs: int = 0  # threads on each side; 0: by the cores
@@ -63,35 +65,8 @@ class Job:
     wanted: Wanted
     connect: Callable[[], Transport]  # starts the agent's command where the volume is
     progress: Progress = lambda done, size: None
-
-
-@dataclass
-class Outcome:
-    """What a backup run did."""
-
-    name: str
-    version: int
-    kind: str  # "full" or "incremental"
-    size: int | None  # bytes of the volume
-    blocks: int
-    changed: int
-    zero: int
-    read: int | None  # bytes
-    wire: int | None  # bytes
-    payload: int  # bytes
-    stored: int  # bytes
-    seconds: float
-    consistency: str  # "none", "crash" or "application"
-    warnings: list[str] = field(default_factory=list)  # complete, but a person must look
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 3 if there are warnings."""
-        return 3 if self.warnings else 0
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it for --json."""
-        return dataclasses.asdict(self)
+    host: str = identity.LOCAL  # of the volume, as its transport will name it
+    label: str = ""  # stands before its warnings and errors
 
 
 def now() -> datetime.datetime:
@@ -102,6 +77,30 @@ def now() -> datetime.datetime:
 def stamp(time: datetime.datetime) -> str:
     """Return a time as manifests have it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def request(wanted: Wanted, store: Store, run_id: str, **more: Any) -> dict[str, Any]:
+    """Return what is asked of the agent; `more` is what was agreed upon, and comes on top."""
+    place = os.path.abspath(store.name)
+    return {
+        "ended": None,
+        "look": False,
+        "path": wanted.path,
+        "users": not wanted.live,
+        "compress": wanted.pack_wire,
+        "jobs": wanted.jobs,
+        "bwlimit": wanted.bwlimit,
+        "timeout_s": wanted.timeout_s,
+        "snapshot": None
+        if wanted.snapshot == NONE
+        else {
+            "size": wanted.snapshot_size,
+            "set": hashlib.sha256(os.fsencode(place)).hexdigest()[:16],
+            "run": run_id,
+            "must": wanted.snapshot == MUST,
+        },
+        **more,
+    }
 
 
 def run(job: Job, **options: Any) -> Outcome:
@@ -146,8 +145,22 @@ def run_all(
                 raise  # it is for all of them
             except BlockdiffError as error:
                 each.failed(error)
+                error.about = error.about or each.label
                 results.append(error)
         return results
+
+
+class _Session(Session):
+    """A session whose errors say what they are about."""
+
+    label = ""
+
+    def receive(self) -> tuple[int, memoryview]:
+        try:
+            return super().receive()
+        except BlockdiffError as error:
+            error.about = error.about or self.label
+            raise
 
 
 class _Run:
@@ -155,12 +168,15 @@ class _Run:
 
     def __init__(self, job: Job, warn: Log, note: Log) -> None:
         self._job, self._store, self._wanted = job, job.store, job.wanted
-        self._warn, self._note = warn, note
+        before = f"{job.label}: " if job.label else ""
+        self._warn: Log = lambda line: warn(before + line)
+        self._note = note
         self._warnings: list[str] = []
         self._held = contextlib.ExitStack()
+        self.label = job.label
         self._run_id = uuid.uuid4().hex
         self.waits = False  # for the moment of its snapshot
-        self.session: Session
+        self.session: _Session
         self._opened: Opened
 
     def __enter__(self) -> "_Run":
@@ -169,6 +185,8 @@ class _Run:
         except BaseException as error:
             self._held.close()
             self.failed(error)
+            if isinstance(error, BlockdiffError):
+                error.about = error.about or self.label
             raise
         return self
 
@@ -201,38 +219,48 @@ class _Run:
             block_size=wanted.block_size,
         )
         self._block_size = wanted.block_size or self._parent.block_size or wanted.default_block_size
+        self._source = identity.Check(self._store, newest, self._job.host, wanted.path, wanted.new_source)
+        self._source.before_connecting(uuid_comes=wanted.snapshot != NONE)
+        if self._source.unknown:
+            self._note(f"{self._store.name} did not name its source until now: it is of {self._source.spelt}")
         self._begun = now()
         snapshots = wanted.snapshot != NONE
-        self.session = Session(self._job.connect(), wanted.timeout_s, snapshots=snapshots, note=self._hear)
+        self.session = _Session(self._job.connect(), wanted.timeout_s, snapshots=snapshots, note=self._hear)
+        self.session.label = self.label
         self._held.enter_context(self.session)
         self._terms, self._old_md5, self._old_xxh = self._agree(self._parent.version)
         self._told = self._old_md5 if self._terms["told"] == "md5" else self._old_xxh
         self.waits = self.session.ask(self._request())
+        if self.session.prepared is not None:  # before anything is locked or made
+            self._check(self.session.prepared)
+        else:
+            self._take_opened()
+
+    def _check(self, source: Prepared | Opened) -> None:
+        """Refuse another source than the set's, and one that has no room."""
+        self._source.see(source.size, source.lv_uuid, source.same)
+        codec, before = codecs.BY_SUFFIX[self._wanted.suffix], self._parent.version
+        least = members.least_stored(
+            source.size,
+            self._block_size,
+            codec,
+            known=before.count if before is not None else 0,
+            keep_xxh=self._terms["keep_xxh"],
+        )
+        self._source.see_room(source.size, least)
 
     def _request(self) -> dict[str, Any]:
-        wanted = self._wanted
-        place = os.path.abspath(self._store.name)
-        return {
-            "ended": None,
-            "path": wanted.path,
-            "block_size": self._block_size,
-            "digest": self._terms["told"],
-            "others": self._terms["others"],
-            "old": self._told.count if self._told is not None else None,
-            "compress": wanted.pack_wire,
-            "jobs": wanted.jobs,
-            "bwlimit": wanted.bwlimit,
-            "shared": self.session.offer,
-            "timeout_s": wanted.timeout_s,
-            "snapshot": None
-            if wanted.snapshot == NONE
-            else {
-                "size": wanted.snapshot_size,
-                "set": hashlib.sha256(os.fsencode(place)).hexdigest()[:16],
-                "run": self._run_id,
-                "must": wanted.snapshot == MUST,
-            },
-        }
+        return request(
+            self._wanted,
+            self._store,
+            self._run_id,
+            block_size=self._block_size,
+            known=self._source.known,
+            digest=self._terms["told"],
+            others=self._terms["others"],
+            old=self._told.count if self._told is not None else None,
+            shared=self.session.offer,
+        )
 
     def _agree(self, before: Version | None) -> tuple[dict[str, Any], Digests | None, Digests | None]:
         """Decide which digests the agent compares and tells; returns that, and the parent's digest files.
@@ -258,8 +286,16 @@ class _Run:
         return old
 
     def see(self) -> None:
-        """Take note of the volume that now stands open."""
-        self._opened = self.session.opened(self._block_size)
+        """Take note of the snapshot that now stands open."""
+        if self.waits:
+            self._take_opened()
+
+    def _take_opened(self) -> None:
+        self._opened = opened = self.session.opened(self._block_size)
+        self._check(opened)
+        if opened.users is not None:
+            # the original's commands read it so as well, and say nothing
+            (self._caution if self._wanted.snapshot == AUTO else self._note)(self._source.in_use(opened.users))
 
     def scan(self, facts: dict[str, Any] | None, cores: int) -> Outcome:
         """Take what the agent reads, and publish it."""

@@ -181,6 +181,9 @@ def _request(
     """Return what is asked of the agent; `old`: how many digests the parent has; `offer`: memory to share."""
     return {
         "ended": None,
+        "look": False,
+        "known": None,
+        "users": False,
         "snapshot": None
         if wanted.snapshot == backup.NONE
         else {

@@ -12,6 +12,7 @@ class BlockdiffError(Exception):
 
     exit_code = 1
     hint = ""
+    about = ""  # which of several things it happened to, where that has to be said
 
     def __init__(self, *args: object, hint: str = "") -> None:
         super().__init__(*args)
@@ -174,6 +175,20 @@ class TargetFailed(BlockdiffError):
     """writing to {} failed: {}"""
 
     exit_code = 36
+
+
+class SourceChanged(BlockdiffError):
+    """the source of {} has changed: {}"""
+
+    exit_code = 37
+    hint = "if the set is to go on with it, give --new-source once"
+
+
+class NoPermission(BlockdiffError):
+    """no permission to read {}: {}"""
+
+    exit_code = 38
+    hint = "--sudo runs the agent as root; what that needs is in blockdiff-backup(1)"
 
 
 # 40-49: the application's lock around the snapshot

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blockdiff import __version__, backup, manifest, records
+from blockdiff import __version__, backup, identity, manifest, records
 from blockdiff import parent as parents
 from blockdiff.digests import Digests, changed
 from blockdiff.errors import CommandFailed, DigestMismatch, NotOurFormat, ProgramMissing, StoreFailed, TornFile
@@ -45,6 +45,7 @@ def run(
     environment: Mapping[str, str],
     auto_full: bool = True,
     full: bool = False,
+    new_source: bool = False,
     warn: parents.Log = lambda line: None,
 ) -> backup.Outcome:
     """Write the next version of a set with a command, and return what was done.
@@ -53,7 +54,8 @@ def run(
     NotOurFormat or DigestMismatch; then nothing was published.
     """
     if shutil.which(words[0], path=environment.get("PATH")) is None:
-        raise ProgramMissing(words[0])
+        hint = "two words or more behind NAME are a command; --with backs up several sources"
+        raise ProgramMissing(words[0], hint=hint if len(words) > 1 else "")
     with store.locked(), contextlib.ExitStack() as held:
         warnings: list[str] = []
 
@@ -77,6 +79,8 @@ def run(
         for part in parts.values():
             part.take_over()
         size = totals["size"]
+        if size is not None:  # of what it is, only the command knows
+            identity.Check(store, newest, identity.LOCAL, "", new_source).see_size(size)
         value: dict[str, Any] = {
             "format": manifest.FORMAT,
             "blockdiff": __version__,

@@ -35,7 +35,7 @@ _END_WAIT_S = 10.0  # for an exit status, once everything has been said
 # what an agent may report, by the name of its class
 _REPORTS = {
     name: getattr(errors, name)
-    for name in ("NoSuchVolume", "SnapshotRefused", "SnapshotOverflowed", "ReadFailed", "AgentDied")
+    for name in ("NoSuchVolume", "NoPermission", "SnapshotRefused", "SnapshotOverflowed", "ReadFailed", "AgentDied")
 }
 
 
@@ -66,6 +66,19 @@ class Opened:
     lv_uuid: str | None = None
     snapshot: dict[str, Any] | None = None  # name, size in bytes or None, fill in percent
     holds: bool = False  # the application that was locked has all its data on it
+    same: bool = False  # the path that was asked about as known leads to it
+    users: str | None = None  # what may write to it while it is read
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A logical volume that can be snapshotted."""
+
+    size: int  # bytes
+    kind: str  # "lvm-thick" or "lvm-thin"
+    lv_uuid: str
+    same: bool  # as in Opened
+    room: int | None  # bytes for the snapshot; None for a thin one
 
 
 def _snapshot(said: dict[str, Any]) -> dict[str, Any]:
@@ -104,6 +117,7 @@ class Session:
         self._feeder: threading.Thread | None = None
         self._feed_failure: Exception | None = None
         self._refusal: BlockdiffError | None = None  # what the transport said of our sending
+        self.prepared: Prepared | None = None  # while a snapshot waits for its moment
         self._first: tuple[int, memoryview] | None = None  # of its frames, where ask() saw it already
         try:
             early = self._push()
@@ -255,9 +269,21 @@ class Session:
         self._send(messages.REQUEST, request)
         kind, payload = self.receive()
         if kind == messages.READY:
+            self.prepared = self._prepared(payload)
             return True
         self._first = kind, payload
         return False
+
+    def _prepared(self, payload: memoryview) -> Prepared:
+        try:
+            said = messages.decode_talk(
+                payload, size=int, kind=str, lv_uuid=str, same=bool, room=(int, type(None))
+            )  # fmt: skip
+            if said["size"] < 0 or (said["room"] or 0) < 0 or said["kind"] not in ("lvm-thick", "lvm-thin"):
+                raise FormatError(f"a volume of {said['size']} bytes and kind {printable(said['kind'], 40)}")
+        except FormatError as error:
+            raise ProtocolBroken(self.host, error) from None
+        return Prepared(said["size"], said["kind"], printable(said["lv_uuid"], 64), said["same"], said["room"])
 
     def now(self, places: dict[str, Any] | None) -> None:
         """Have the snapshot made; `places`: where the locked application keeps its data."""
@@ -301,7 +327,7 @@ class Session:
         try:
             if kind != messages.OPENED:
                 raise FormatError(f"expected an open volume, got frame {kind}")
-            said = messages.decode_talk(payload, size=int, kind=str)
+            said = messages.decode_talk(payload, size=int, kind=str, same=bool, users=(str, type(None)))
             if not 0 <= said["size"] < 1 << 63 or said["kind"] not in ("file", "block", "lvm-thick", "lvm-thin"):
                 raise FormatError(f"a volume of {said['size']} bytes and kind {printable(said['kind'], 40)}")
             if digestfile.blocks_of(said["size"], block_size) > 1 << 56:
@@ -313,7 +339,8 @@ class Session:
                 snapshot = _snapshot(said["snapshot"])
         except FormatError as error:
             raise ProtocolBroken(self.host, error) from None
-        return Opened(said["size"], said["kind"], uuid, snapshot, said.get("holds") is True)
+        users = printable(said["users"], 500) if said["users"] else None
+        return Opened(said["size"], said["kind"], uuid, snapshot, said.get("holds") is True, said["same"], users)
 
     def feed(self, old: DigestSource) -> None:
         """Let the agent have the parent's digests as it asks for more; by a thread of its own.

@@ -283,7 +283,8 @@ def test_warnings_in_json(call, begun):
     (begun.folder / "db.1.md5").write_bytes(b"")
     code, out, err = call("--quiet", "--json", begun.name, begun.source)
     assert code == WARNINGS
-    assert [f"blockdiff: warning: {line}" for line in json.loads(out)["warnings"]] == err
+    about = f"{begun.name} from {begun.source}"
+    assert [f"blockdiff: warning: {about}: {line}" for line in json.loads(out)["warnings"]] == err
 
 
 def test_a_ver_that_lies(call, begun):
@@ -370,7 +371,7 @@ def test_small_volumes_that_grow_and_shrink(call, begun):
     for size in (0, 1, 4096, 4097, 10000, 9000, 3, 0, 5):
         begun.source.write_bytes(b"%d" % size * size)
         begun.source.write_bytes(begun.source.read_bytes()[:size])
-        code, _, err = call("--block-size", "4096", begun.name, begun.source)
+        code, _, err = call("--new-source", "--block-size", "4096", begun.name, begun.source)
         assert code == 0, err
         assert manifest(begun, begun.newest())["source"]["size"] == size
     begun.check()

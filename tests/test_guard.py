@@ -28,10 +28,10 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LAYERS = {
     "ground": "formats formats.* link",
     "decisions": "__init__ chain errors index manifest merge transport.base transport.destination",
-    "devices": "batch child codecs codecs.* digests draft gate holders intake members moment mysql mysqlaccount"
-    " optionfile parent patch pipeline placement proof push quiesce quiet reading readlock records remains"
+    "devices": "batch child codecs codecs.* digests draft gate holders identity intake members moment mysql mysqlaccount"
+    " optionfile outcome parent patch pipeline placement proof push quiesce quiet reading readlock records remains"
     " serverfacts session site stamps store target transport.* trust",
-    "use-cases": "backup catalogue cronlog dump foreign mysqllock restore verify",
+    "use-cases": "backup catalogue cronlog dryrun dump foreign mysqllock restore verify",
     "people": "commands.*",
 }
 # What the pure ones must do without: they decide, others act.

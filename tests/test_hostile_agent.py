@@ -62,7 +62,8 @@ def test_an_honest_conversation_by_hand_is_taken(number):
 # the moment of a snapshot; the other side stays, for there is more to be said to it
 
 STAYS = {"played": {"endless": raw(messages.PING)}}
-READY, TAKEN = talk(messages.READY), talk(messages.TAKEN)
+READY = talk(messages.READY, size=len(FIRST), kind="lvm-thick", lv_uuid="x", same=True, room=None)
+TAKEN = talk(messages.TAKEN)
 
 
 def test_an_honest_snapshot_by_hand_is_taken():
@@ -104,7 +105,7 @@ LIES = {
     "no hello": HONEST[1][1:],
     "hello twice": [HONEST[1][0], *HONEST[1]],
     "hello without fields": [talk(messages.HELLO, protocol=1), *HONEST[1][1:]],
-    "hello of another protocol": [hello(protocol=2), *HONEST[1][1:]],
+    "hello of another protocol": [hello(protocol=messages.PROTOCOL + 1), *HONEST[1][1:]],
     "hello of another program": [hello(program="0.0.1\x1b[31m"), *HONEST[1][1:]],
     "hello of an unknown digest": [hello(digest="sha1"), *HONEST[1][1:]],
     "hello that is no JSON": [(messages.HELLO, b"\xff{"), *HONEST[1][1:]],
@@ -114,7 +115,7 @@ LIES = {
     "opened twice": [*HEAD1, HONEST[1][1], *HONEST[1][2:]],
     "size negative": with_opened(size=-1),
     "size 2**63": with_opened(size=1 << 63),
-    "size 2**64": [HONEST[1][0], (messages.OPENED, b'{"kind":"file","size":18446744073709551616}'), *HONEST[1][2:]],
+    "size 2**64": [HONEST[1][0], (messages.OPENED, b'{"kind":"file","same":true,"size":18446744073709551616,"users":null}'), *HONEST[1][2:]],
     "size 2**63-1": with_opened(size=(1 << 63) - 1),
     "size 2**40": with_opened(size=1 << 40),
     "size is text": with_opened(size="1200"),

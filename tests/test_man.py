@@ -29,7 +29,7 @@ ALWAYS = {
 }
 DONE = {0, 2, 3, *INTERRUPTED}
 NO_SET = dict.fromkeys(
-    ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken"), "it is about no set"
+    ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken", "SourceChanged"), "it is about no set"
 )
 NO_SNAPSHOT = dict.fromkeys(
     ("SnapshotRefused", "SnapshotOverflowed", "LockUnreachable", "LockNotGranted", "LockLost"), "it makes no snapshot"
@@ -283,6 +283,8 @@ def test_json_has_the_keys_that_the_pages_tell(volume):
 
     assert run("blockdiff-backup --json db00 vol") == 0
     change(volume, 0)
+    assert run("blockdiff-backup --json --dry-run db00 vol") == 0
+    assert run("blockdiff-backup --json --new-source db00 missing") == 30
     assert run("blockdiff-backup --json --compress none db00 vol") == 0
     assert run("blockdiff-list --json db00") == 0
     assert run("blockdiff-merge --json db00 copy") == 0

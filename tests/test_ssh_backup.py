@@ -74,7 +74,7 @@ def test_full_incremental_and_merge(back_up, begun, sshd, tmp_path):
     assert back_up() == WELL
     begun.source.write_bytes(begun.data[: 3 * BLOCK] + os.urandom(2 * BLOCK) + begun.data[5 * BLOCK :] + b"grown")
     assert back_up("--json")[0] == 0
-    begun.source.write_bytes(begun.data[: 2 * BLOCK])
+    begun.source.write_bytes(begun.data[: 6 * BLOCK])
     assert back_up() == WELL
     begun.check()
 
@@ -191,7 +191,7 @@ def test_sudo(back_up, begun, ssh_lab, sshd):
     needs("sudo")
     begun.source.chmod(0o600)
     with sudo_user() as name:
-        refused(begun, back_up(host=f"{name}@source"), 30, "Permission denied")
+        refused(begun, back_up(host=f"{name}@source"), 38, "no permission to read", "Permission denied", "--sudo")
         assert back_up("--sudo", host=f"{name}@source") == WELL
         begun.check()
 

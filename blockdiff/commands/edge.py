@@ -59,7 +59,7 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
 
 def report(error: BlockdiffError) -> int:
     """Print an error and return its exit code."""
-    click.echo(f"blockdiff: {error}", err=True)
+    click.echo(f"blockdiff: {error.about}: {error}" if error.about else f"blockdiff: {error}", err=True)
     return error.exit_code
 
 

@@ -78,11 +78,11 @@ def json_owed() -> bool:
     return _json_owed
 
 
-def put_json(value: Any) -> None:
-    """Print one JSON object."""
+def put_json(value: Any, *, line: bool = False) -> None:
+    """Print one JSON object, in one line if there may be several."""
     global _json_owed
     _json_owed = False
-    click.echo(json.dumps(value, indent=1, sort_keys=True))
+    click.echo(json.dumps(value, indent=None if line else 1, sort_keys=True))
 
 
 def warn(line: str) -> None:
