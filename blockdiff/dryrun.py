@@ -102,7 +102,7 @@ def _look(job: backup.Job, locks: bool, warn: Log, note: Log) -> Plan:
             caution(line)
     source.see(told["size"], told["lv_uuid"], same)
     codec, known = codecs.BY_SUFFIX[wanted.suffix], before.version.count if before.version is not None else 0
-    least = members.least_stored(told["size"], block_size, codec, known=known, keep_xxh=False)
+    least = members.least_stored(told["size"], block_size, codec, known=known, keep_xxh=before.version is None)
     source.see_room(told["size"], least)
     if users is not None:
         (caution if wanted.snapshot == backup.AUTO else note)(source.in_use(users))
