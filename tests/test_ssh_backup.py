@@ -2,11 +2,14 @@
 
 import json
 import os
+import pathlib
+import re
 import signal
 import subprocess
 
 import pytest
 import transport.sshd as lab
+from conftest import ROOT
 from launched import Launched, Set, bin_path, environment, lacking, needs
 from programs import until
 from transport.sshd import USER, free_port, keygen, sudo_user
@@ -190,7 +193,10 @@ def test_sudo(back_up, begun, ssh_lab, sshd):
         lacking("makes a user")
     needs("sudo")
     begun.source.chmod(0o600)
+    page = (ROOT / "man" / "blockdiff-backup.1").read_text()
+    (rule,) = re.findall(r"^backup (ALL=.*)$", page, re.M)
     with sudo_user() as name:
+        pathlib.Path(f"/etc/sudoers.d/{name}").write_text(f"{name} {rule}\n")  # and no more than the page says
         refused(begun, back_up(host=f"{name}@source"), 38, "no permission to read", "Permission denied", "--sudo")
         assert back_up("--sudo", host=f"{name}@source") == WELL
         begun.check()
