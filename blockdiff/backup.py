@@ -145,7 +145,7 @@ def run_all(
                 raise  # it is for all of them
             except BlockdiffError as error:
                 each.failed(error)
-                error.about = error.about or each.label
+                error.concern(each.label)
                 results.append(error)
         return results
 
@@ -159,7 +159,7 @@ class _Session(Session):
         try:
             return super().receive()
         except BlockdiffError as error:
-            error.about = error.about or self.label
+            error.concern(self.label)
             raise
 
 
@@ -186,7 +186,7 @@ class _Run:
             self._held.close()
             self.failed(error)
             if isinstance(error, BlockdiffError):
-                error.about = error.about or self.label
+                error.concern(self.label)
             raise
         return self
 

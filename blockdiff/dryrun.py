@@ -51,7 +51,7 @@ def plan_all(jobs: Sequence[backup.Job], *, locks: bool, warn: Log, note: Log) -
         try:
             plans.append(_look(job, locks, warn, note))
         except BlockdiffError as error:
-            error.about = error.about or job.label
+            error.concern(job.label)
             raise
     return plans
 

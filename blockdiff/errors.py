@@ -19,6 +19,10 @@ class BlockdiffError(Exception):
         if hint:
             self.hint = hint
 
+    def concern(self, what: str) -> None:
+        """Say what it happened to, unless that is known."""
+        self.about = self.about or what
+
     @property
     def message(self) -> str:
         """What went wrong, without the next step."""
@@ -247,3 +251,6 @@ class Interrupted(BlockdiffError):
     def __init__(self, name: str, exit_code: int = 130) -> None:
         super().__init__(name)
         self.exit_code = exit_code  # 128 + the signal's number: 129, 130 or 143
+
+    def concern(self, what: str) -> None:
+        """It is about everything."""

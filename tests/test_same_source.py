@@ -154,6 +154,8 @@ def test_a_volume_of_lvm_is_known_by_its_uuid(begun):
     # where the host may not be reached by its name any more, its UUID is asked for before that counts
     assert back_up_from(begun, "other", snapshot=backup.NONE) == "refused before"
     assert back_up_from(begun, "other") == "asked"
+    with_source(begun, path=str(begun.source))
+    assert back_up_from(begun, "other") == "asked"  # it turns out to be a file, and another host's
 
 
 # another size

@@ -122,7 +122,8 @@ def reading(begun):
 def test_the_server_while_the_agent_reads(begun, number):
     old = begun.files()
     begun.source.write_bytes(os.urandom(40 * BLOCK))
-    with Launched("blockdiff-backup", "--block-size", "64K", *SLOW, begun.name, begun.source) as run:
+    words = ["--new-source", "--block-size", "64K", *SLOW, begun.name, begun.source]
+    with Launched("blockdiff-backup", *words) as run:
         reading(begun)
         agent = run.agent()
         os.kill(run.pid, number)

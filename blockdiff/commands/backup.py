@@ -12,7 +12,7 @@ import click
 
 from blockdiff import backup, identity
 from blockdiff.commands import dumpline, edge, locking, operands, progress, reaching, text
-from blockdiff.errors import BlockdiffError, Interrupted
+from blockdiff.errors import BlockdiffError
 from blockdiff.transport.destination import Destination, parse_source
 
 # what the original's commands read is what they were given; only ssh-lvm-dump makes a snapshot
@@ -214,10 +214,8 @@ def _about(label: str) -> Iterator[None]:
     """Have an error say what it is about, unless it does."""
     try:
         yield
-    except Interrupted:
-        raise
     except BlockdiffError as error:
-        error.about = error.about or label
+        error.concern(label)
         raise
 
 
