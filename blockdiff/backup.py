@@ -150,19 +150,6 @@ def run_all(
         return results
 
 
-class _Session(Session):
-    """A session whose errors say what they are about."""
-
-    label = ""
-
-    def receive(self) -> tuple[int, memoryview]:
-        try:
-            return super().receive()
-        except BlockdiffError as error:
-            error.concern(self.label)
-            raise
-
-
 class _Run:
     """One job under way: its set locked, its agent asked."""
 
@@ -176,7 +163,7 @@ class _Run:
         self.label = job.label
         self._run_id = uuid.uuid4().hex
         self.waits = False  # for the moment of its snapshot
-        self.session: _Session
+        self.session: Session
         self._opened: Opened
 
     def __enter__(self) -> "_Run":
@@ -225,8 +212,8 @@ class _Run:
             self._note(f"{self._store.name} did not name its source until now: it is of {self._source.spelt}")
         self._begun = now()
         snapshots = wanted.snapshot != NONE
-        self.session = _Session(self._job.connect(), wanted.timeout_s, snapshots=snapshots, note=self._hear)
-        self.session.label = self.label
+        self.session = Session(self._job.connect(), wanted.timeout_s, snapshots=snapshots, note=self._hear)
+        self.session.about = self.label
         self._held.enter_context(self.session)
         self._terms, self._old_md5, self._old_xxh = self._agree(self._parent.version)
         self._told = self._old_md5 if self._terms["told"] == "md5" else self._old_xxh

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blockdiff import backup, codecs, identity, members, moment, parent, trust
-from blockdiff.errors import BlockdiffError, SnapshotRefused
+from blockdiff.errors import BlockdiffError
 from blockdiff.parent import Log
 from blockdiff.session import Session
 from blockdiff.store import Store
@@ -44,12 +44,12 @@ class Plan:
         return {**dataclasses.asdict(self), "dry_run": True}
 
 
-def plan_all(jobs: Sequence[backup.Job], *, locks: bool, warn: Log, note: Log) -> list[Plan]:
-    """Return what a run of these jobs would do; `locks`: inside a lock.  Raises what stops a run."""
+def plan_all(jobs: Sequence[backup.Job], *, quiet: moment.Quiesce | None, warn: Log, note: Log) -> list[Plan]:
+    """Return what a run of these jobs would do, inside a lock if there is `quiet`.  Raises what stops a run."""
     plans = []
     for job in jobs:
         try:
-            plans.append(_look(job, locks, warn, note))
+            plans.append(_look(job, quiet, warn, note))
         except BlockdiffError as error:
             error.concern(job.label)
             raise
@@ -68,7 +68,7 @@ def _newest(store: Store, warn: Log) -> int:
     return newest
 
 
-def _look(job: backup.Job, locks: bool, warn: Log, note: Log) -> Plan:
+def _look(job: backup.Job, quiet: moment.Quiesce | None, warn: Log, note: Log) -> Plan:
     wanted, store, warnings = job.wanted, job.store, list[str]()
 
     def caution(line: str) -> None:
@@ -91,8 +91,7 @@ def _look(job: backup.Job, locks: bool, warn: Log, note: Log) -> Plan:
         found = session.prepared
         if found is None:
             opened = session.opened(block_size)
-            if locks:
-                raise SnapshotRefused(session.host, moment.NOT_SNAPSHOTTED)
+            moment.snapshots([], [session], quiet)  # which it refuses if there is a lock
             told: dict[str, Any] = {"kind": opened.kind, "size": opened.size, "lv_uuid": None}
             same, users = opened.same, opened.users
         else:
@@ -115,7 +114,7 @@ def _look(job: backup.Job, locks: bool, warn: Log, note: Log) -> Plan:
         block_size=block_size,
         source={"host": job.host, "path": wanted.path, **told},
         snapshot=None if found is None else {"size": found.room},
-        lock=locks,
+        lock=quiet is not None,
         least=least,
         new_source=wanted.new_source,
         warnings=warnings,

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from blockdiff import quiesce
 
 Quiesce = Callable[[], AbstractContextManager["quiesce.Lock"]]
-NOT_SNAPSHOTTED = "a lock is asked for, but this source is not a logical volume that is snapshotted"
 _KEPT = ("method", "held_s", "waited_s", "server", "version", "binlog", "gtid")  # in the manifest
 
 
@@ -31,7 +30,9 @@ def snapshots(waiting: Sequence[Session], still: Sequence[Session], quiet: Quies
         _take(waiting, None)
         return None
     for session in still:
-        raise SnapshotRefused(session.host, NOT_SNAPSHOTTED)
+        raise SnapshotRefused(
+            session.host, "a lock is asked for, but this source is not a logical volume that is snapshotted"
+        )
     with contextlib.ExitStack() as held:
         lock = held.enter_context(quiet())
         _take(waiting, _places(lock.facts))

@@ -112,6 +112,7 @@ class Session:
         self._timeout_s = timeout_s
         self._snapshots = snapshots
         self._note = note
+        self.about = ""  # what its errors are about, where several are at work
         self._notes = 0
         self._link: link.Link | None = None
         self._feeder: threading.Thread | None = None
@@ -227,10 +228,13 @@ class Session:
                     raise self._reported(report["error"], report["args"])
                 else:
                     return kind, payload
-        except BlockdiffError:
+        except BlockdiffError as error:
+            error.concern(self.about)
             raise
         except Exception as error:
-            raise self._failed(error) from None
+            failed = self._failed(error)
+            failed.concern(self.about)
+            raise failed from None
 
     def _reported(self, name: str, args: list[Any]) -> BlockdiffError:
         texts = [printable(arg) for arg in args]

@@ -1,6 +1,7 @@
 """A set goes on with its own volume: another one is refused, and so is one that cannot have room."""
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -8,10 +9,12 @@ import sys
 import chains
 import pytest
 from engine import back_up, local_agent
+from hostile import Played, hello, put_together, raw, talk
 from launched import Set, loop_device, needs
 
 from blockdiff import backup, codecs, identity, manifest
-from blockdiff.errors import NoRoom, SourceChanged
+from blockdiff.errors import NoRoom, SnapshotRefused, SourceChanged
+from blockdiff.formats import messages
 from blockdiff.store import Store
 
 KIB = 1024
@@ -300,6 +303,20 @@ def test_errors_name_the_set_and_the_source(begun, call, tmp_path):
     )  # fmt: skip
     code, err = call("-q", begun.name, "/nowhere/prog", "x")
     assert (code, err[0].split(": ")[1]) == (NO_PROGRAM, f"{begun.name} from /nowhere/prog")
+
+
+def test_a_snapshot_that_fails_among_others_names_its_source(tmp_path):
+    ready = talk(messages.READY, size=100, kind="lvm-thick", lv_uuid="x", same=True, room=None)
+    refuses = talk(messages.FAILED, error="SnapshotRefused", args=["/dev/vg/b", "no"])
+    jobs = []
+    for label, answer in (("a", talk(messages.TAKEN)), ("b", refuses)):
+        stream = put_together([hello(), ready, answer])
+        connect = functools.partial(Played, stream, endless=raw(messages.PING))
+        wanted = backup.Wanted(path=f"/dev/vg/{label}", timeout_s=5.0)
+        jobs.append(backup.Job(Store(str(tmp_path / label)), wanted, connect, label=label))
+    with pytest.raises(SnapshotRefused) as error:
+        backup.run_all(jobs, cores=1)
+    assert error.value.about == "b"
 
 
 def test_json_of_a_run_that_fails(begun, run, tmp_path):

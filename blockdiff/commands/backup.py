@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from blockdiff import backup, identity
+from blockdiff import backup, identity, moment
 from blockdiff.commands import dumpline, edge, locking, operands, progress, reaching, text
 from blockdiff.errors import BlockdiffError
 from blockdiff.transport.destination import Destination, parse_source
@@ -203,7 +203,7 @@ def command(
             operands.refuse_twins(jobs)
             with _about(", ".join(job.label for job in jobs)):
                 if dry_run:
-                    context.exit(_plan(jobs, lock_wanted is not None, as_json, warn, say))
+                    context.exit(_plan(jobs, lock_wanted, as_json, warn, say))
                 results = backup.run_all(jobs, cores=reaching.cores(), quiet=lock_wanted, warn=warn, note=say)
     names = [name, *(more for more, _ in others)]
     context.exit(_report(names, results, as_json, verbose or (sys.stderr.isatty() and not quiet), say))
@@ -220,12 +220,16 @@ def _about(label: str) -> Iterator[None]:
 
 
 def _plan(
-    jobs: Sequence[backup.Job], locks: bool, as_json: bool, warn: Callable[[str], None], say: Callable[[str], None]
+    jobs: Sequence[backup.Job],
+    quiet: moment.Quiesce | None,
+    as_json: bool,
+    warn: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> int:
     """Print what a run would do; returns the exit code."""
     from blockdiff import dryrun
 
-    plans = dryrun.plan_all(jobs, locks=locks, warn=warn, note=say)
+    plans = dryrun.plan_all(jobs, quiet=quiet, warn=warn, note=say)
     for plan in plans:
         if as_json:
             text.put_json(plan.as_json(), line=True)
