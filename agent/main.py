@@ -13,7 +13,7 @@ from blockdiff import __version__
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, check_block_size, messages
 from blockdiff.link import Link, LinkClosed, LinkSilent
 
-from . import buffers, native, scan, users, volume, wire
+from . import buffers, look, native, scan, volume, wire
 from .errors import AgentError
 
 _HELLO_TIMEOUT_S = 120.0  # until the request brings the server's own
@@ -158,7 +158,8 @@ def _serve(link, finish):
         if request["ended"] is not None:
             _clear(link, request["ended"], finish)
         elif request["look"]:
-            _look(link, request, finish)
+            link.send(*look.answer(request, _say(link)))
+            _say_last(link, finish, messages.LEFT, {"remains": None})
         else:
             _read_volume(link, request, finish)
         status = 0
@@ -230,59 +231,19 @@ def _clear(link, ended, finish):
     _say_last(link, finish, messages.LEFT, {"remains": None})
 
 
-def _path(request, name):
-    try:
-        return request[name].encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise FormatError("path cannot be a file's: %s" % error) from None
-
-
-def _same(request):
-    """Tell whether the path that the set knows leads to the volume, too."""
-    return request["known"] is not None and volume.same(_path(request, "path"), _path(request, "known"))
-
-
-def _wanted(request):
-    return messages.check(request["snapshot"], size=(str, type(None)), set=str, run=str, must=bool)
-
-
-def _look(link, request, finish):
-    """Say what would be read, and touch nothing."""
-    path, plan = _path(request, "path"), None
-    if request["snapshot"] is not None:
-        from . import image
-
-        plan = image.look(path, _wanted(request), _say(link))
-    if plan is not None:
-        link.send(messages.READY, messages.encode_talk(dict(plan, same=_same(request))))
-    else:
-        source = volume.Volume(path)
-        try:
-            link.send(messages.OPENED, messages.encode_talk(_facts(request, source)))
-        finally:
-            source.close()
-    _say_last(link, finish, messages.LEFT, {"remains": None})
-
-
-def _facts(request, source):
-    """Return what OPENED tells of a volume that is read as it lives."""
-    writers = users.of(source.path) if request["users"] else None
-    return {"size": source.size, "kind": source.kind, "same": _same(request), "users": writers}
-
-
 def _image(link, request):
     """Return the image to read, standing; a snapshot is made when the server says so."""
-    path = _path(request, "path")
+    path = look.path(request, "path")
     if request["snapshot"] is None:
         return None, path
     from . import image  # LVM's part is pushed only where a snapshot may be wanted
 
-    found = image.prepare(path, _wanted(request), float(request["timeout_s"]), link.heard, _say(link))
+    found = image.prepare(path, look.wanted(request), float(request["timeout_s"]), link.heard, _say(link))
     if found is None:
         return None, path
     try:
         found.settle()
-        link.send(messages.READY, messages.encode_talk(dict(found.plan, same=_same(request))))
+        link.send(messages.READY, messages.encode_talk(dict(found.plan, same=look.same(request))))
         kind, payload = link.receive()
         if kind != messages.NOW:
             raise FormatError("expected the moment of the snapshot, got frame %d" % kind)
@@ -339,9 +300,9 @@ def _scan(link, request, held, path, block_size, digester, other):
     source = volume.Volume(path)
     try:
         if held is None:
-            told = _facts(request, source)
+            told = look.facts(request, source)
         else:
-            told = dict(held.facts, size=source.size, same=_same(request), users=None)
+            told = dict(held.facts, size=source.size, same=look.same(request), users=None)
         link.send(messages.OPENED, messages.encode_talk(told))
         old = None if request["old"] is None else _OldDigests(link, request["old"])
         way = wire.Wire(link, max(0, request["bwlimit"]), native.compressor().pays_below)

@@ -21,7 +21,8 @@ from blockdiff.draft import Draft
 from blockdiff.errors import BlockdiffError, Interrupted
 from blockdiff.outcome import Outcome as Outcome
 from blockdiff.parent import Log
-from blockdiff.session import Opened, Prepared, Session
+from blockdiff.prepared import Prepared
+from blockdiff.session import Opened, Session
 from blockdiff.store import Store, Version
 from blockdiff.transport.base import Transport
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from blockdiff import __version__, errors, link, push
+from blockdiff import __version__, errors, link, prepared, push
 from blockdiff.errors import (
     AgentDied,
     BlockdiffError,
@@ -70,17 +70,6 @@ class Opened:
     users: str | None = None  # what may write to it while it is read
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A logical volume that can be snapshotted."""
-
-    size: int  # bytes
-    kind: str  # "lvm-thick" or "lvm-thin"
-    lv_uuid: str
-    same: bool  # as in Opened
-    room: int | None  # bytes for the snapshot; None for a thin one
-
-
 def _snapshot(said: dict[str, Any]) -> dict[str, Any]:
     """Check what the agent says of its snapshot.  Raises FormatError."""
     checked = messages.check(said, name=str, size=(int, type(None)), fill=(int, float))
@@ -118,7 +107,7 @@ class Session:
         self._feeder: threading.Thread | None = None
         self._feed_failure: Exception | None = None
         self._refusal: BlockdiffError | None = None  # what the transport said of our sending
-        self.prepared: Prepared | None = None  # while a snapshot waits for its moment
+        self.prepared: prepared.Prepared | None = None  # while a snapshot waits for its moment
         self._first: tuple[int, memoryview] | None = None  # of its frames, where ask() saw it already
         try:
             early = self._push()
@@ -273,21 +262,13 @@ class Session:
         self._send(messages.REQUEST, request)
         kind, payload = self.receive()
         if kind == messages.READY:
-            self.prepared = self._prepared(payload)
+            try:
+                self.prepared = prepared.decode(payload)
+            except FormatError as error:
+                raise ProtocolBroken(self.host, error) from None
             return True
         self._first = kind, payload
         return False
-
-    def _prepared(self, payload: memoryview) -> Prepared:
-        try:
-            said = messages.decode_talk(
-                payload, size=int, kind=str, lv_uuid=str, same=bool, room=(int, type(None))
-            )  # fmt: skip
-            if said["size"] < 0 or (said["room"] or 0) < 0 or said["kind"] not in ("lvm-thick", "lvm-thin"):
-                raise FormatError(f"a volume of {said['size']} bytes and kind {printable(said['kind'], 40)}")
-        except FormatError as error:
-            raise ProtocolBroken(self.host, error) from None
-        return Prepared(said["size"], said["kind"], printable(said["lv_uuid"], 64), said["same"], said["room"])
 
     def now(self, places: dict[str, Any] | None) -> None:
         """Have the snapshot made; `places`: where the locked application keeps its data."""

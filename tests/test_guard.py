@@ -29,7 +29,7 @@ LAYERS = {
     "ground": "formats formats.* link",
     "decisions": "__init__ chain errors index manifest merge transport.base transport.destination",
     "devices": "batch child codecs codecs.* digests draft gate holders identity intake members moment mysql mysqlaccount"
-    " optionfile outcome parent patch pipeline placement proof push quiesce quiet reading readlock records remains"
+    " optionfile outcome parent patch pipeline placement prepared proof push quiesce quiet reading readlock records remains"
     " serverfacts session site stamps store target transport.* trust",
     "use-cases": "backup catalogue cronlog dryrun dump foreign mysqllock restore verify",
     "people": "commands.*",
