@@ -72,6 +72,18 @@ def test_an_honest_snapshot_by_hand_is_taken():
         it.is_whole()
 
 
+@pytest.mark.parametrize("changes", [
+    {}, {"size": -1}, {"size": 1.5}, {"kind": "file"}, {"room": "1"}, {"room": -1}, {"same": None},
+    {"lv_uuid": "\x1b[31m"}, {"lv_uuid": "x" * 65},
+])  # fmt: skip
+def test_what_waits_for_its_snapshot_is_told_as_it_must_be(changes):
+    value = {"size": len(FIRST), "kind": "lvm-thick", "lv_uuid": "x", "same": True, "room": None, **changes}
+    ready = talk(messages.READY, **value) if changes else talk(messages.READY)
+    with Set(1) as it:
+        error = it.refuses(put_together([HONEST[1][0], ready, TAKEN, *HONEST[1][1:]]), **STAYS)
+        assert isinstance(error, ProtocolBroken)
+
+
 @pytest.mark.parametrize(
     "said",
     [[READY], [TAKEN], [READY, READY], [READY, READY, TAKEN], [READY, TAKEN, TAKEN], [READY, TAKEN, READY]],
@@ -101,6 +113,8 @@ def with_opened(**changes):
 
 
 SNAPSHOT = {"name": "snap", "size": 1, "fill": 1.0}
+
+
 LIES = {
     "no hello": HONEST[1][1:],
     "hello twice": [HONEST[1][0], *HONEST[1]],
@@ -129,6 +143,8 @@ LIES = {
     "lvm of an unknown fill": with_opened(kind="lvm-thick", lv_uuid="x", snapshot={**SNAPSHOT, "fill": float("nan")}),
     "lvm of an infinite fill": with_opened(kind="lvm-thick", lv_uuid="x", snapshot={**SNAPSHOT, "fill": float("inf")}),
     "lvm whose size is text": with_opened(kind="lvm-thick", lv_uuid="x", snapshot={**SNAPSHOT, "size": "1"}),
+    "opened without users": [HONEST[1][0], (messages.OPENED, b'{"kind":"file","same":true,"size":1150}')],
+    "opened of users that are a list": with_opened(users=["x"]),
     "nothing at all": [],
     "hello and nothing": HONEST[1][:1],
     "opened and nothing": HEAD1,
