@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from blockdiff import __version__, codecs, manifest, moment, parent, push, remains, trust
+from blockdiff import __version__, codecs, manifest, moment, parent, push, remains
 from blockdiff.digests import Digests
 from blockdiff.draft import Draft
-from blockdiff.errors import BlockdiffError, Interrupted
+from blockdiff.errors import BlockdiffError, Interrupted, StoreUnreadable, TornFile
 from blockdiff.parent import Log
 from blockdiff.session import Opened, Session
 from blockdiff.store import Store, Version
@@ -191,15 +191,17 @@ class _Run:
     def _begin(self) -> None:
         wanted = self._wanted
         self._held.enter_context(self._store.locked())
-        newest = parent.settle(self._store, self._warn)
+        newest = parent.settle(self._store, self._note)
         self._parent = parent.find(
             self._store,
             newest,
             self._caution,
+            self._note,
             full=wanted.full,
             auto_full=wanted.auto_full,
             block_size=wanted.block_size,
         )
+        self._held.callback(self._parent.close)
         self._block_size = wanted.block_size or self._parent.block_size or wanted.default_block_size
         self._begun = now()
         snapshots = wanted.snapshot != NONE
@@ -243,8 +245,7 @@ class _Run:
         kind = self.session.hello.digest
         if before is None:
             return {"told": kind, "others": False, "keep_xxh": True}, None, None
-        old_md5 = self._open(before, ".md5")
-        old_xxh = self._open(before, ".xxh128") if trust.counts(self._store, before, ".xxh128") else None
+        old_md5, old_xxh = self._parent.md5, self._old_xxh128(before)
         if kind == "md5":
             return {"told": "md5", "others": False, "keep_xxh": old_xxh is not None}, old_md5, old_xxh
         if old_xxh is not None and not self._wanted.rescan:
@@ -252,10 +253,16 @@ class _Run:
         # the XXH3-128 of every block comes along, so that the next run can be fast
         return {"told": "md5", "others": True, "keep_xxh": True}, old_md5, None
 
-    def _open(self, before: Version, suffix: str) -> Digests:
-        old = Digests(self._store.path(before.number, suffix), before.count)
-        self._held.callback(old.close)
-        return old
+    def _old_xxh128(self, before: Version) -> Digests | None:
+        """Return the parent's XXH3-128 digests, if they are those that its manifest vouches for."""
+        if before.manifest is None or ".xxh128" not in before.manifest.files:
+            return None
+        try:
+            old = Digests(self._store.path(before.number, ".xxh128"), before.count)
+            self._held.callback(old.close)
+            return old if old.seal() == before.manifest.files[".xxh128"].sha256 else None
+        except (TornFile, StoreUnreadable):
+            return None
 
     def see(self) -> None:
         """Take note of the volume that now stands open."""
@@ -285,7 +292,7 @@ class _Run:
         )
         totals = work.run(max(1, wanted.jobs or cores))
         value = self._manifest(totals, facts)
-        draft.publish(value, totals.payload)
+        draft.publish(value, totals.payload, lambda: self._parent.check(self._store))
         for line in self.session.finish():
             self._caution(line)
         return Outcome(
@@ -324,7 +331,7 @@ class _Run:
             "blockdiff": __version__,
             "set": self._store.base,
             "version": self._parent.number,
-            **parent.describe_link(self._store, self._parent.version),
+            **self._parent.link_keys(),
             "begun": stamp(self._begun),
             "ended": stamp(now()),
             "source": {

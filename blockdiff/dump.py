@@ -20,8 +20,8 @@ from blockdiff.errors import BlockSizeDiffers, NotOurFormat, TornFile
 from blockdiff.formats import FormatError, TornError, digestfile
 from blockdiff.index import Member
 from blockdiff.parent import Log
+from blockdiff.partfile import write_failed
 from blockdiff.session import Session
-from blockdiff.store import write_failed
 from blockdiff.transport.base import Transport
 
 Buffer = bytes | bytearray | memoryview

@@ -72,6 +72,12 @@ class ProgramMissing(BlockdiffError):
     exit_code = 16
 
 
+class StoreUnreadable(BlockdiffError):
+    """cannot read {}: {}"""
+
+    exit_code = 17
+
+
 # 20-29: the source host
 
 
@@ -203,9 +209,13 @@ class NotOurFormat(BlockdiffError):
 
 
 class TornFile(BlockdiffError):
-    """{} is torn: {}"""
+    """{} is damaged: {}"""
 
     exit_code = 51
+
+
+class MissingFile(TornFile):
+    """{} is missing"""
 
 
 class ChainBroken(BlockdiffError):

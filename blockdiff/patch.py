@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from blockdiff import digests, pipeline, site
-from blockdiff.errors import DigestMismatch, NotOurFormat, StoreFailed, TornFile
+from blockdiff.errors import DigestMismatch, NotOurFormat, StoreUnreadable, TornFile
 from blockdiff.formats import FormatError, TornError, difffile, digestfile
 from blockdiff.proof import Proof
 from blockdiff.target import Target
@@ -53,7 +53,7 @@ def patch(
     """Write the records of a diff file's plain payload to the target, which is made if it is not there.
 
     `read` gives up to so many bytes of the payload, b"" at its end.  Raises TornFile,
-    NotOurFormat, DigestMismatch, StoreFailed, TargetRefused or TargetFailed; what was
+    NotOurFormat, DigestMismatch, StoreUnreadable, TargetRefused or TargetFailed; what was
     written until then stands.
     """
     seen = look(target_path, [digests_path] if digests_path else [])
@@ -116,7 +116,7 @@ def _digests(path: str, block_size: int) -> digests.Digests:
     except FormatError as error:
         raise NotOurFormat(path, error) from None
     except OSError as error:
-        raise StoreFailed(path, error.strerror) from None
+        raise StoreUnreadable(path, error.strerror) from None
     if found != block_size:
         raise NotOurFormat(path, f"its blocks have {found} bytes, those of the diff {block_size}")
     return digests.Digests(path, count)

@@ -86,7 +86,7 @@ def unpublished(store: Store, newest: int, listing: chain.Listing) -> list[str]:
         return []
     return [
         f"{store.name}.ver says that version {newest} is the newest, but files of version {above[-1]} stand; "
-        "a run died before its end, or that file is damaged"
+        "a run is just publishing it or died before its end, or that file is damaged"
     ]
 
 
@@ -109,7 +109,7 @@ def restore(
     the same.  A failure after the first write is in the result, which tells what is right.
     Raises BlockdiffError for everything before.
     """
-    listing = store.listing()
+    listing = store.settled_listing()
     number, warnings = choose(store, number, listing, force)
     links = _links(store, number, listing, force, warnings)
     wanted = links[-1]

@@ -13,7 +13,7 @@ import chains
 import pytest
 
 from blockdiff import codecs
-from blockdiff.errors import BlockdiffError, DigestMismatch, NotOurFormat, StoreFailed, TargetRefused, TornFile
+from blockdiff.errors import BlockdiffError, DigestMismatch, NotOurFormat, StoreUnreadable, TargetRefused, TornFile
 from blockdiff.formats import digestfile
 from blockdiff.patch import patch
 
@@ -204,7 +204,7 @@ def test_the_block_size_that_gzip_begins_with_is_one_like_any_other(tmp_path):
 def test_digests_of_another_block_size_or_none_at_all(tmp_path):
     with pytest.raises(NotOurFormat, match="32 bytes"):
         merge(DIFF, tmp_path / "out", digests_path=digests(tmp_path, VOLUME, 32))
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StoreUnreadable):
         merge(DIFF, tmp_path / "out", digests_path=str(tmp_path / "none"))
     (tmp_path / "torn").write_bytes(b"\1\0\0\0abc")
     with pytest.raises(TornFile):

@@ -19,7 +19,7 @@ from blockdiff.errors import ForeignFiles, NoRoom, SetLocked, StoreFailed
 from blockdiff.store import Store
 
 VOLUMES = [bytes([65 + n]) * 1000 + bytes(3000) + os.urandom(5000) for n in range(4)]
-CALLS = ("write", "fsync", "rename", "unlink", "open")
+CALLS = ("write", "fsync", "link", "rename", "unlink", "open")
 
 
 def child_with_fault(work, n, fault, folder):
@@ -178,7 +178,7 @@ def test_a_whole_version_above_ver_is_adopted(made):
     (made / "db.ver").write_bytes(b"1\n")
     said = []
 
-    outcome = back_up(made / "db", made / "source", warn=said.append)
+    outcome = back_up(made / "db", made / "source", note=said.append)
 
     assert outcome.version == 3
     assert any("adopted" in line for line in said)

@@ -238,7 +238,7 @@ def test_a_connection_that_is_killed(back_up, begun, sshd, end):
     old = begun.files()
     begun.source.write_bytes(os.urandom(40 * BLOCK))
     with back_up.launch("--bwlimit", "1M", "--jobs", "1", "--timeout", "5") as run:
-        until(lambda: list(begun.folder.glob("db.2.gz.part")))
+        until(lambda: list(begun.folder.glob("db.2.gz.*.part")))
         getattr(sshd, end)()
         code, out, err = run.finish(30)
     assert code in (UNREACHABLE, AGENT_DIED, SILENT)
@@ -256,7 +256,7 @@ def test_a_server_that_is_killed_leaves_no_agent(back_up, begun, sshd):
     """The far side sees the end of its input, and ends."""
     begun.source.write_bytes(os.urandom(40 * BLOCK))
     with back_up.launch("--bwlimit", "1M") as run:
-        until(lambda: list(begun.folder.glob("db.1.gz.part")))
+        until(lambda: list(begun.folder.glob("db.1.gz.*.part")))
         until(lambda: agents(sshd))
         for pid in run.processes():  # its ssh, too: that is another process of this machine
             os.kill(pid, signal.SIGKILL)

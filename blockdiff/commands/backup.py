@@ -151,7 +151,13 @@ def command(
         say(f"running: {text.name(shlex.join(words))}")
         results: list[backup.Outcome | BlockdiffError] = [
             foreign.run(
-                Store(name), words, environment=dict(os.environ), auto_full=not no_auto_full, full=full, warn=warn
+                Store(name),
+                words,
+                environment=dict(os.environ),
+                auto_full=not no_auto_full,
+                full=full,
+                warn=warn,
+                note=say,
             )
         ]
     else:

@@ -10,7 +10,7 @@ import click
 
 from blockdiff import backup, dump, moment
 from blockdiff.commands import dumpline, programs, reaching
-from blockdiff.store import PartFile
+from blockdiff.partfile import PartFile
 
 _STDIN = 0
 
@@ -119,7 +119,7 @@ def execute(
         for part in parts:
             part.close()
         for part in parts:
-            part.publish()
+            part.replace()
         for text in warnings:
             click.echo(f"blockdiff: warning: {text}", err=True)
         return 3 if warnings else 0
