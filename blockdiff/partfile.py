@@ -1,7 +1,7 @@
 """A file that is being written under a temporary name: counted, hashed, and ours until it has its own name.
 
-The temporary name is made for this run alone, with O_EXCL and mode 0600, so nobody can have
-opened it before.  Its writer holds a shared lock on it, flock(2), until the version is
+The file is made under a name of this run, with O_EXCL and mode 0600, so nobody can have opened
+it before.  Its writer holds a shared lock on it, flock(2), until the version is
 published: whoever clears away temporary files, or files of a version that is not published,
 takes an exclusive one first, and so never removes what belongs to a run that lives.
 A version's file gets its name by link(2), which never replaces a file.
@@ -19,6 +19,7 @@ from blockdiff.errors import ForeignFiles, NoRoom, StoreFailed, StoreUnreadable
 
 PIECE = 1024 * 1024  # bytes read at a time
 FILE_MODE = 0o600
+_NAME_MAX = 255  # bytes of a file name, on whatever file system
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # how a file system says so
 
 
@@ -95,12 +96,14 @@ class PartFile:
     """A file that is being written under its temporary name."""
 
     def __init__(self, folder: str, name: str, run: str | None = None) -> None:
-        """`run` as of chain.run_name; None for a name that every run would take.
+        """`run` as of chain.run_name; without it, or where it makes too long a name, every run takes the same.
 
         Raises NoRoom or StoreFailed.
         """
         self.final_path = os.path.join(folder, name)
-        self.path = os.path.join(folder, name + chain.PART if run is None else chain.part_name(name, run))
+        self.path = self.final_path + chain.PART
+        if run is not None and len(os.fsencode(longer := chain.part_name(name, run))) <= _NAME_MAX:
+            self.path = os.path.join(folder, longer)
         self.size = 0  # bytes
         self._hash = hashlib.sha256()
         self._fd = self._held = -1  # what is written to; what keeps lock and inode until it is published

@@ -36,7 +36,7 @@ from blockdiff.partfile import (
     write_failed,
 )
 
-_TRIES = 10  # to look at what another run changes meanwhile
+_TRIES = 10  # to take a lock file that somebody replaces
 _PATIENCE_S = 0.5  # for a run that is just publishing
 _PAUSE_S = 0.05
 
@@ -87,15 +87,11 @@ class Store:
 
         NAME.ver is read first: what it names is in the folder already.
         """
-        for _ in range(_TRIES):
-            ver = self._ver()
-            try:
-                found = chain.list_set(self.base, os.listdir(self.folder))
-            except OSError as error:
-                raise read_failed(error, self.folder) from None
-            number = chain.decode_ver(ver or b"")
-            if found.has_ver == (ver is not None) and (number is None or number in found.versions):
-                break
+        ver = self._ver()
+        try:
+            found = chain.list_set(self.base, os.listdir(self.folder))
+        except OSError as error:
+            raise read_failed(error, self.folder) from None
         return replace(found, ver=ver, has_ver=ver is not None)
 
     def settled_listing(self, above: bool = True) -> chain.Listing:
