@@ -83,7 +83,10 @@ class Digests:
         return data
 
     def take(self, first: int, count: int) -> bytes:
-        """Return the digests of these blocks, joined.  Raises TornFile if the file does not hold them."""
+        """Return the digests of these blocks, joined.
+
+        Raises TornFile if the file does not hold them, or StoreUnreadable.
+        """
         size = count * BYTES_OF_DIGEST
         place = digestfile.position(first)
         try:
@@ -94,7 +97,7 @@ class Digests:
                     raise TornFile(self.path, f"it ends before the digest of block {first + count - 1}")
                 data += more
         except OSError as error:
-            raise TornFile(self.path, error.strerror) from None
+            raise StoreUnreadable(self.path, error.strerror) from None
         return data
 
     def window(self) -> "Window":

@@ -8,6 +8,8 @@ Order of a backup, and what a crash leaves at each step:
 The lock keeps two runs apart.  Where it does not (it was removed, or a file system of a network
 does not keep it), names that are never replaced do: of two runs that write the same version one
 has the digest file's name, and the other ends and removes what it made itself and nothing else.
+Where not even the locks on a run's own files are kept, one moment remains: between the last look at
+NAME.ver and the removal of what seems to be left by a dead run another run may have made these files.
 Format: blockdiff-formats(5), "Publishing".
 """
 
@@ -148,7 +150,9 @@ class Store:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
         except OSError as error:
             raise write_failed(error, path) from None
-        if stat.S_IMODE(os.fstat(fd).st_mode) != FILE_MODE:
+        found = os.fstat(fd)
+        empty = stat.S_ISREG(found.st_mode) and found.st_size == 0 and found.st_nlink == 1  # so it is nothing else
+        if empty and stat.S_IMODE(found.st_mode) != FILE_MODE:
             with contextlib.suppress(OSError):  # it is another user's, or there are no modes here
                 os.fchmod(fd, FILE_MODE)
         return fd
