@@ -90,12 +90,14 @@ def settle(store: Store, note: Log) -> int:
             hint="put the number of the newest good version into it, or move the files above it away",
         )
     if above:
-        with store.holding(newest + 1):
+        with store.holding(newest + 1) as found:
             if trust.is_whole(store, newest + 1, listing):
                 newest += 1
                 store.publish_ver(newest, after=newest - 1)
                 note(f"version {newest} of {store.name} was complete but not yet published: adopted")
-    store.sweep_parts()
+            else:
+                store.drop_torn(newest + 1, found)
+    store.sweep_parts()  # after that: a temporary manifest tells what is ours
     return newest
 
 

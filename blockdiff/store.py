@@ -8,8 +8,8 @@ Order of a backup, and what a crash leaves at each step:
 The lock keeps two runs apart.  Where it does not (it was removed, or a file system of a network
 does not keep it), names that are never replaced do: of two runs that write the same version one
 has the digest file's name, and the other ends and removes what it made itself and nothing else.
-Where not even the locks on a run's own files are kept, one moment remains: between the last look at
-NAME.ver and the removal of what seems to be left by a dead run another run may have made these files.
+Where not even the locks on a run's own files are kept, one moment remains: a run that begins may take
+for a dead one's what another has just named and not yet published, and remove it.
 Format: blockdiff-formats(5), "Publishing".
 """
 
@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shlex
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -253,7 +254,7 @@ class Store:
             sheet.write(data)
             sheet.close()
             last_look()
-            self._clear(number)
+            self._refuse_taken(number)
             for part in files:
                 part.publish()
             self._sync_folder()
@@ -280,16 +281,12 @@ class Store:
     def _encoded(self, newest: int) -> bytes | None:
         return chain.encode_ver(newest) if newest else None
 
-    def _clear(self, number: int) -> None:
-        """Remove what a dead run left at this number.  Raises SetLocked if a run that lives made it."""
-        with self.holding(number) as suffixes:
-            self._expect(number - 1)
-            for suffix in suffixes:
-                path = self.path(number, suffix)
-                try:
-                    os.unlink(path)
-                except OSError as error:
-                    raise write_failed(error, path) from None
+    def _refuse_taken(self, number: int) -> None:
+        """Raise ForeignFiles if another run has published, or files of this number have come, since the run began."""
+        self._expect(number - 1)
+        names = [self.path(number, suffix) for suffix in sorted(self.listing().versions.get(number, ()))]
+        if names:
+            raise ForeignFiles(f"{' and '.join(names)} came while version {number} was being made", hint=_FOREIGN)
 
     def _expect(self, newest: int) -> None:
         """Make sure that NAME.ver says what it said when this run began.  Raises ForeignFiles."""
@@ -314,16 +311,48 @@ class Store:
         Such a run left the manifest under its temporary name, and every file of version 1 is
         one that it names with the SHA-256 it has.  Anything else is not touched.
         """
-        begin = chain.member_name(self.base, 1, ".json") + "."
-        for name in listing.parts:
-            if name.startswith(begin) and self._tells_of_first(os.path.join(self.folder, name), listing):
-                for suffix in listing.versions[1]:
-                    path = self.path(1, suffix)
-                    try:
-                        os.unlink(path)
-                    except OSError as error:
-                        raise write_failed(error, path) from None
+        for path in self._temporary_sheets(1):
+            if self._tells_of_first(path, listing):
+                self._remove(1, sorted(listing.versions[1]))
                 return
+
+    def drop_torn(self, number: int, found: list[str]) -> None:
+        """Remove what a run of ours left at the number after NAME.ver's; these suffixes are held.
+
+        Those are the files that its manifest names, be it under its own name or still under its
+        temporary one.  Raises ForeignFiles if there are others; nothing was touched then.
+        """
+        named = self._named(number)
+        others = [self.path(number, suffix) for suffix in found if suffix not in named]
+        if others:
+            what = f"{' and '.join(others)}: above the newest version, and no manifest of ours names it"
+            raise ForeignFiles(what, hint=f"{_FOREIGN}, or remove it with: rm -- {shlex.join(others)}")
+        self._expect(number - 1)
+        self._remove(number, sorted(found, key=".json".__eq__))  # the manifest last: what is left is known by it
+
+    def _remove(self, number: int, suffixes: list[str]) -> None:
+        for suffix in suffixes:
+            path = self.path(number, suffix)
+            try:
+                os.unlink(path)
+            except OSError as error:
+                raise write_failed(error, path) from None
+
+    def _temporary_sheets(self, number: int) -> list[str]:
+        """Return the paths of a version's manifests that have not got their names yet."""
+        begin = chain.member_name(self.base, number, ".json") + "."
+        return [os.path.join(self.folder, name) for name in self.listing().parts if name.startswith(begin)]
+
+    def _named(self, number: int) -> set[str]:
+        """Return the suffixes of the files that manifests of ours at this number name."""
+        named: set[str] = set()
+        with contextlib.suppress(FormatError, OSError):
+            named |= {".json", *self.read_manifest(number).files}
+        for path in self._temporary_sheets(number):
+            with contextlib.suppress(FormatError, OSError), open(path, "rb") as file:
+                sheet = manifest.decode(file.read(manifest.MAX_SIZE + 1))
+                named |= set(sheet.files) if sheet.version == number else set()
+        return named
 
     def _tells_of_first(self, path: str, listing: chain.Listing) -> bool:
         try:
@@ -360,6 +389,7 @@ class Store:
             raise write_failed(error, self.folder) from None
 
 
+_FOREIGN = "another run, or another tool's that died, may have left it; move it away"
 _MEND = "look with blockdiff-list; if version N is the newest good one, put N and a newline into it"
 
 
