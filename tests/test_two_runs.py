@@ -105,6 +105,47 @@ def test_two_backups_after_the_lock_was_removed(tmp_path):
     assert restored(tmp_path / "db", 1, tmp_path / "out") == THEIRS
 
 
+def changed_at(call, folder, number, monkeypatch, when=lambda *args: True):
+    """Have NAME.ver say another number at a call of a module's function: somebody, or a tool without locks."""
+    module, name = call
+    real = getattr(module, name)
+
+    def called(*args):
+        if when(*args):
+            (folder / "db.ver").write_bytes(b"%d\n" % number)
+        return real(*args)
+
+    monkeypatch.setattr(module, name, called)
+
+
+def test_ver_that_is_changed_at_the_last_moment(tmp_path, monkeypatch):
+    write(tmp_path, FIRST)
+    write(tmp_path, OURS)
+    before = files_of(tmp_path)
+    changed_at((os, "link"), tmp_path, 1, monkeypatch, lambda source, target: target.endswith(".json"))
+
+    with pytest.raises(ForeignFiles, match=r"db\.ver was changed by another run"):
+        write(tmp_path, THEIRS)
+
+    assert files_of(tmp_path) == before | {"db.ver": b"1\n"}
+
+
+def test_ver_that_is_changed_while_a_run_begins(tmp_path, monkeypatch):
+    """What was a dead run's a moment ago is published now, whatever is wrong with it."""
+    write(tmp_path, FIRST)
+    write(tmp_path, OURS)
+    (tmp_path / "db.ver").write_bytes(b"1\n")
+    os.truncate(tmp_path / "db.2.gz", 50)
+    before = files_of(tmp_path)
+    gz = os.stat(tmp_path / "db.2.gz").st_ino
+    changed_at((fcntl, "flock"), tmp_path, 2, monkeypatch, lambda fd, operation: os.fstat(fd).st_ino == gz)
+
+    with pytest.raises(ForeignFiles, match=r"db\.ver was changed by another run"):
+        write(tmp_path, THEIRS)
+
+    assert files_of(tmp_path) == before | {"db.ver": b"2\n"}
+
+
 def test_temporary_files_of_a_run_that_lives_are_not_swept(tmp_path):
     store = Store(str(tmp_path / "db"))
     part = store.part(1, ".gz")
