@@ -4,6 +4,7 @@ A lock file that was removed does that here, as a file system of a network witho
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -266,3 +267,24 @@ def test_two_that_publish_at_the_very_same_time(tmp_path, monkeypatch):
     (winner,) = [volume for result, volume in results if result == 1]
     assert restored(tmp_path / "db", 1, tmp_path / "out") == winner
     assert verify.verify(stores[0]).exit_code == 0
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP], ids=lambda n: errno.errorcode[n])
+def test_a_file_system_without_links(number, tmp_path, monkeypatch):
+    """As vfat and some of a network: names are given by rename, and still not over what somebody has made."""
+
+    def link(source, target):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    write(tmp_path, FIRST)
+    assert write(tmp_path, OURS) == 2
+    assert restored(tmp_path / "db", 2, tmp_path / "out") == OURS
+    before = files_of(tmp_path)
+
+    part = Store(str(tmp_path / "db")).part(2, ".gz")
+    part.close()
+    with pytest.raises(ForeignFiles, match=r"db\.2\.gz was made by another run"):
+        part.publish()
+    part.discard()
+    assert files_of(tmp_path) == before
