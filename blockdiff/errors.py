@@ -18,9 +18,13 @@ class BlockdiffError(Exception):
         if hint:
             self.hint = hint
 
+    @property
+    def message(self) -> str:
+        """What went wrong, without the next step."""
+        return (type(self).__doc__ or "").splitlines()[0].format(*self.args)
+
     def __str__(self) -> str:
-        text = (type(self).__doc__ or "").splitlines()[0].format(*self.args)
-        return f"{text} (hint: {self.hint})" if self.hint else text
+        return f"{self.message} (hint: {self.hint})" if self.hint else self.message
 
 
 # 10-19: the set and the folder it lies in

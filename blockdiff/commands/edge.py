@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
+from blockdiff.commands import text
 from blockdiff.errors import BlockdiffError, Interrupted
 
 _ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -41,9 +42,11 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
         _close_ears()
     except BlockdiffError as error:
         code = report(error)
+        _put_owed(describe(error))
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        name, code = type(error).__name__, error.exit_code
+        _put_owed({"class": name, "message": error.format_message(), "hint": "", "exit_code": code})
     except click.Abort:
         code = 130
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -58,3 +61,19 @@ def report(error: BlockdiffError) -> int:
     """Print an error and return its exit code."""
     click.echo(f"blockdiff: {error}", err=True)
     return error.exit_code
+
+
+def describe(error: BlockdiffError) -> dict[str, Any]:
+    """Return an error as the JSON of every command has it."""
+    return {
+        "class": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+
+
+def _put_owed(error: dict[str, Any]) -> None:
+    """Print the error as JSON if --json was given and no result has been printed."""
+    if text.json_owed():
+        text.put_json({"error": error})

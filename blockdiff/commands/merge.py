@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import text
+from blockdiff.commands import edge, text
 from blockdiff.commands.progress import progress
 
 
@@ -19,7 +19,7 @@ from blockdiff.commands.progress import progress
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written.")
 @click.option("--digests", metavar="FILE", help="With TARGET alone: the version's .md5, to prove the result.")
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads; one for each core unless told.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every file that is read.")
 @click.pass_context
@@ -144,7 +144,7 @@ def _json(done: Any) -> dict[str, Any]:
         "zeros": done.zeros,
         "notes": done.notes,
         "warnings": done.warnings,
-        "error": None if failure is None else {"message": str(failure), "exit_code": failure.exit_code},
+        "error": None if failure is None else edge.describe(failure),
         "right": None
         if failure is None
         else {"bytes": done.right_bytes, "ranges": done.right, "complete": not done.right_more},
