@@ -100,6 +100,16 @@ def set_names(names: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
+def owner(name: str, bases: Iterable[str]) -> str | None:
+    """Return which of these sets a file of this name belongs to, also as a temporary file; None if to no one."""
+    for base in bases:
+        if name in (ver_name(base), lock_name(base), ver_name(base) + PART):
+            return base
+        if name.startswith(base) and _MEMBER.fullmatch(name, len(base)):
+            return base
+    return None
+
+
 class MissingLink(LookupError):
     """The chain of a version has a hole; `number` is the first version that is not there."""
 

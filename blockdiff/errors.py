@@ -52,7 +52,7 @@ class SetLocked(BlockdiffError):
 
 
 class NoRoom(BlockdiffError):
-    """no room left while writing {}"""
+    """no room to write {}"""
 
     exit_code = 13
     hint = "nothing was published; free space in that file system and run again"

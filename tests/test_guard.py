@@ -30,7 +30,7 @@ LAYERS = {
     "decisions": "__init__ chain errors index manifest merge transport.base transport.destination",
     "devices": "batch child codecs codecs.* digests draft gate holders intake moment mysql mysqlaccount optionfile"
     " parent patch pipeline placement proof push quiesce quiet reading readlock records remains"
-    " serverfacts session site stamps store target transport.* trust",
+    " serverfacts session signatures site stamps store target transport.* trust",
     "use-cases": "backup catalogue cronlog dump foreign mysqllock restore verify",
     "people": "commands.*",
 }

@@ -40,7 +40,7 @@ NEVER = {
     "blockdiff-dump": NO_SET | NO_SNAPSHOT,
     "ssh-blockdiff-dump": NO_SET | NO_SNAPSHOT,
     "ssh-lvm-dump": NO_SET,
-    "blockdiff-merge": dict.fromkeys(("SetLocked", "NoRoom", "CommandFailed"), "it does not write to the set"),
+    "blockdiff-merge": dict.fromkeys(("SetLocked", "CommandFailed"), "it does not write to the set"),
     "blockdiff-verify": dict.fromkeys(
         ("SetLocked", "NoRoom", "CommandFailed", "TargetRefused", "TargetFailed"), "it writes nothing"
     ),
