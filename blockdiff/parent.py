@@ -56,7 +56,9 @@ def settle(store: Store, warn: Log) -> int:
         newest += 1
         store.publish_ver(newest)
         warn(f"version {newest} of {store.name} was complete but not yet published: adopted")
-    store.sweep_parts()
+    elif above:
+        store.drop_torn(newest + 1, listing)
+    store.sweep_parts()  # after that: a temporary manifest tells what is ours
     return newest
 
 

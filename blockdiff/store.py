@@ -13,6 +13,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -250,7 +251,7 @@ class Store:
         try:
             sheet.write(data)
             sheet.close()
-            self._clear(number, keep=parts.keys())
+            self._refuse_taken(number)
             for part in parts.values():
                 moved.append(part.final_path)
                 part.publish()
@@ -264,15 +265,11 @@ class Store:
         self._sync_folder()
         self.publish_ver(number)
 
-    def _clear(self, number: int, keep: Any) -> None:
-        """Remove what an unfinished run left at this number and the new version will not replace."""
-        for suffix in self.listing().versions.get(number, ()):
-            if suffix not in keep:
-                path = self.path(number, suffix)
-                try:
-                    os.unlink(path)
-                except OSError as error:
-                    raise write_failed(error, path) from None
+    def _refuse_taken(self, number: int) -> None:
+        """Raise ForeignFiles if files of this number have come since the run began."""
+        names = [self.path(number, suffix) for suffix in sorted(self.listing().versions.get(number, ()))]
+        if names:
+            raise ForeignFiles(f"{' and '.join(names)} came while version {number} was being made", hint=_FOREIGN)
 
     def _unlink(self, paths: list[str]) -> bool:
         try:
@@ -301,6 +298,34 @@ class Store:
             return False
         return self._unlink([self.path(1, suffix) for suffix in listing.versions[1]])
 
+    def drop_torn(self, number: int, listing: chain.Listing) -> None:
+        """Remove what a run of ours left at the number after NAME.ver's; the lock is held.
+
+        Those are the files that its manifest names, be it under its own name or still under its
+        temporary one.  Raises ForeignFiles if there are others; nothing was touched then.
+        """
+        found = listing.versions.get(number, frozenset())
+        others = [self.path(number, suffix) for suffix in sorted(found - self._named(number))]
+        if others:
+            words = " ".join(map(shlex.quote, others))
+            what = f"{' and '.join(others)}: above the newest version, and no manifest of ours names it"
+            raise ForeignFiles(what, hint=f"{_FOREIGN}, or remove it with: rm -- {words}")
+        for suffix in sorted(found, key=".json".__eq__):  # the manifest last: what is left is known by it
+            try:
+                os.unlink(self.path(number, suffix))
+            except OSError as error:
+                raise write_failed(error, self.path(number, suffix)) from None
+
+    def _named(self, number: int) -> set[str]:
+        """Return the suffixes of the files that manifests of ours at this number name."""
+        named: set[str] = set()
+        with contextlib.suppress(FormatError, OSError):
+            named |= {".json", *self.read_manifest(number).files}
+        with contextlib.suppress(FormatError, OSError), open(self.path(number, ".json") + chain.PART, "rb") as file:
+            sheet = manifest.decode(file.read(manifest.MAX_SIZE + 1))
+            named |= set(sheet.files) if sheet.version == number else set()
+        return named
+
     def publish_ver(self, number: int) -> None:
         """Let NAME.ver name this version: from here on it exists.  Raises NoRoom or StoreFailed."""
         part = PartFile(self.folder, chain.ver_name(self.base))
@@ -324,6 +349,7 @@ class Store:
             raise write_failed(error, self.folder) from None
 
 
+_FOREIGN = "another tool's run that died may have left it; move it away"
 _MEND = "look with blockdiff-list; if version N is the newest good one, put N and a newline into it"
 
 
