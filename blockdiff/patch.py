@@ -8,13 +8,14 @@ Format: blockdiff-formats(5), "Diff file".
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from blockdiff import digests, pipeline, site
-from blockdiff.errors import BlockdiffError, DigestMismatch, NotOurFormat, StoreFailed, TargetRefused, TornFile
+from blockdiff.errors import BlockdiffError, DigestMismatch, NotOurFormat, ReadFailed, TargetRefused, TornFile
 from blockdiff.formats import FormatError, TornError, difffile, digestfile
 from blockdiff.proof import Proof
 from blockdiff.target import Target
@@ -51,9 +52,10 @@ def patch(
     """Write the records of a diff file's plain payload to the target, which is made if it is not there.
 
     `read` gives up to so many bytes of the payload, b"" at its end.  Raises TornFile,
-    NotOurFormat, DigestMismatch, StoreFailed, TargetRefused or TargetFailed; what was
+    NotOurFormat, DigestMismatch, ReadFailed, TargetRefused or TargetFailed; what was
     written until then stands.
     """
+    read = functools.partial(_read, read)
     seen = look(target_path)
     both = seen.kind == site.FILE and digests_path and os.path.exists(digests_path)
     if both and os.path.samefile(target_path, digests_path or ""):
@@ -83,6 +85,13 @@ def patch(
                 error.hint = "; ".join(filter(None, (error.hint, sink.left())))
             raise
     return work.done
+
+
+def _read(read: Callable[[int], bytes], size: int) -> bytes:
+    try:
+        return read(size)
+    except OSError as error:
+        raise ReadFailed(STREAM, error.strerror) from None
 
 
 def _take_all(work: "_Patch", read: Callable[[int], bytes], first: bytes) -> None:
@@ -126,7 +135,7 @@ def _digests(path: str, block_size: int) -> digests.Digests:
     except FormatError as error:
         raise NotOurFormat(path, error) from None
     except OSError as error:
-        raise StoreFailed(path, error.strerror) from None
+        raise ReadFailed(path, error.strerror) from None
     if found != block_size:
         raise NotOurFormat(path, f"its blocks have {found} bytes, those of the diff {block_size}")
     return digests.Digests(path, count)

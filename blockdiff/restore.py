@@ -19,6 +19,7 @@ from blockdiff.errors import (
     NoSuchSet,
     NoSuchVersion,
     NotOurFormat,
+    ReadFailed,
     TornFile,
 )
 from blockdiff.placement import Placement, Progress, silent
@@ -187,7 +188,7 @@ def _size(store: Store, version: Version) -> int:
     try:
         return os.path.getsize(store.path(version.number, version.suffix))
     except OSError as error:
-        raise TornFile(store.path(version.number, version.suffix), error.strerror) from None
+        raise ReadFailed(store.path(version.number, version.suffix), error.strerror) from None
 
 
 def _links(store: Store, number: int, listing: chain.Listing, force: bool, warnings: list[str]) -> list[Version]:

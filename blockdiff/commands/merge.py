@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -56,9 +56,11 @@ def command(
 def _patch(path: str, digests: str | None, jobs: int, as_json: bool, quiet: bool) -> int:
     from blockdiff import patch
 
-    if sys.stdin.isatty():
-        raise click.UsageError("with TARGET alone a diff is read from stdin, and stdin is a terminal")
-    done = patch.patch(sys.stdin.buffer.read, path, digests_path=digests, jobs=jobs)
+    stdin: TextIO | None = sys.stdin
+    if stdin is None or stdin.isatty():
+        what = "closed" if stdin is None else "a terminal"
+        raise click.UsageError(f"with TARGET alone a diff is read from stdin, and stdin is {what}")
+    done = patch.patch(stdin.buffer.read, path, digests_path=digests, jobs=jobs)
     if as_json:
         text.put_json(
             {
