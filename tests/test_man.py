@@ -1,6 +1,5 @@
 """The manual pages against the program: every option, every exit code, every section that a docstring cites."""
 
-import importlib
 import json
 import os
 import re
@@ -53,13 +52,13 @@ NEVER = {
 
 
 def command_of(name):
-    return importlib.import_module(f"blockdiff.commands.{programs.PROGRAMS[name]}").command
+    return programs.load(programs.PROGRAMS[name])
 
 
 def options_of(name):
     """Return every way to write an option of a program."""
     parameters = [p for p in command_of(name).params if isinstance(p, click.Option) and not p.hidden]
-    return {"--help"} | {word for p in parameters for word in (*p.opts, *p.secondary_opts)}
+    return {"-h", "--help"} | {word for p in parameters for word in (*p.opts, *p.secondary_opts)}
 
 
 THEIRS = {"--all"}  # options of other programs, in examples

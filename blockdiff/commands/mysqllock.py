@@ -18,7 +18,16 @@ OPTION_FILES = ("/etc/my.cnf", "/etc/mysql/my.cnf", "~/.my.cnf")
 _LIMITS = readlock.Limits()
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+class _Command(click.Command):
+    """A command whose -h is no host, as it is with the database's own clients."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] == ["-h"] and len(args) > 1:
+            raise click.UsageError("-h alone is for help; the host is given as --host=NAME", ctx)
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Command, context_settings={"allow_interspersed_args": False})
 @click.option("--user", metavar="NAME", help="Account at the server.  [default: USER, else root]")
 @click.option(
     "--password",

@@ -7,7 +7,10 @@ Modules are imported only for the program that runs.
 import importlib
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import click
 
 # name -> module in blockdiff.commands; the command is its `command`
 PROGRAMS = {
@@ -42,6 +45,19 @@ def _open_descriptors() -> frozenset[int]:
     return frozenset(found)
 
 
+def load(module: str) -> "click.Command":
+    """Return the command of a module, with the options that all commands have: -h, --help and --version."""
+    import click
+
+    from blockdiff import __version__
+
+    command: click.Command = importlib.import_module(f"blockdiff.commands.{module}").command
+    command.context_settings.setdefault("help_option_names", ["-h", "--help"])
+    if not any("--version" in parameter.opts for parameter in command.params):
+        click.version_option(__version__)(command)
+    return command
+
+
 def main() -> NoReturn:
     """Run the program that sys.argv[0] names."""
     global inherited
@@ -52,4 +68,4 @@ def main() -> NoReturn:
         sys.exit(f"blockdiff: no program of the name {name}; there are {', '.join(PROGRAMS)}")
     from blockdiff.commands import edge
 
-    edge.run(importlib.import_module(f"blockdiff.commands.{module}").command, name)
+    edge.run(load(module), name)
