@@ -18,6 +18,11 @@ from test_readme import INDENTED, script
 from blockdiff.commands import programs
 
 ROOT = pathlib.Path(__file__).parent.parent
+SHARE = {
+    "bash": "share/bash-completion/completions",
+    "zsh": "share/zsh/site-functions",
+    "fish": "share/fish/vendor_completions.d",
+}
 
 
 def call(*words, **options):
@@ -55,14 +60,16 @@ def install(dist, folder):
     pathlib.Path(site, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
 
-def test_the_wheel_holds_the_agent_and_the_pages(dist):
+def test_the_wheel_holds_the_agent_the_pages_and_the_completion(dist):
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     agent = {f"blockdiff/agent/{path.name}" for path in (ROOT / "agent").glob("*.py")}
     assert {name for name in names if name.startswith("blockdiff/agent/")} == agent
     pages = {f"share/man/man{path.suffix[1:]}/{path.name}" for path in (ROOT / "man").iterdir()}
-    assert {name.partition(".data/data/")[2] for name in names if ".data/" in name} == pages
+    scripts = {f"{SHARE[path.parent.name]}/{path.name}" for path in (ROOT / "blockdiff/completion").glob("*/*")}
+    assert {name.partition(".data/data/")[2] for name in names if ".data/" in name} == pages | scripts
+    assert not {name for name in names if name.startswith("blockdiff/completion")}
     assert not {name for name in names if name.startswith(("agent/", "tests/", "bin/"))}
 
 
@@ -82,6 +89,9 @@ def test_every_program_is_installed(installed):
     assert not {*programs.PROGRAMS, *programs.ORIGINAL} - names
     for path in (ROOT / "man").iterdir():
         assert (installed / f"share/man/man{path.suffix[1:]}/{path.name}").is_file()
+    for name in (*programs.PROGRAMS, *programs.ORIGINAL):
+        assert (installed / SHARE["bash"] / name).is_file()
+        assert (installed / SHARE["fish"] / f"{name}.fish").is_file()
 
 
 def test_installed_programs_back_up_and_restore(installed, tmp_path):

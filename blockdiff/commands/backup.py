@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from blockdiff import backup
-from blockdiff.commands import dumpline, edge, locking, progress, reaching, text
+from blockdiff.commands import completing, dumpline, edge, locking, progress, reaching, text
 from blockdiff.errors import BlockdiffError
 from blockdiff.store import Store
 from blockdiff.transport.destination import Destination, parse_source
@@ -94,8 +94,8 @@ class _Command(click.Command):
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more, also what the agent says.")
 @reaching.options
-@click.argument("name", metavar="NAME")
-@click.argument("source", metavar="SOURCE | COMMAND [ARGS]...", required=False)
+@click.argument("name", metavar="NAME", shell_complete=completing.sets)
+@click.argument("source", metavar="SOURCE | COMMAND [ARGS]...", required=False, shell_complete=completing.files)
 @click.pass_context
 def command(
     context: click.Context,

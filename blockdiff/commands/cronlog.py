@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from blockdiff import cronlog
+from blockdiff.commands import completing
 
 DONE_WITH_WARNINGS = 3
 _NAMES = ("help", "logfile", "print-always", "timestamp", "version")  # no two begin alike
@@ -86,7 +87,14 @@ class _Command(click.Command):
 @click.option("-l", "--logfile", type=click.Path(dir_okay=False), help="Append the output to this file.")
 @click.option("-t", "--timestamp", is_flag=True, help="Begin every line with the time.")
 @click.option("-p", "--print-always", is_flag=True, help="Print the output also if COMMAND succeeded.")
-@click.argument("words", metavar="[--] COMMAND [ARGS]...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument(
+    "words",
+    metavar="[--] COMMAND [ARGS]...",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    shell_complete=completing.files,
+)
 @click.pass_context
 def command(
     context: click.Context, logfile: str | None, timestamp: bool, print_always: bool, words: tuple[str, ...]

@@ -9,7 +9,7 @@ from typing import IO, Any
 import click
 
 from blockdiff import backup, dump, moment
-from blockdiff.commands import dumpline, programs, reaching
+from blockdiff.commands import completing, dumpline, programs, reaching
 from blockdiff.store import PartFile
 
 _STDIN = 0
@@ -129,7 +129,7 @@ def execute(
 @dumpline.options
 @stream_options
 @reaching.options
-@click.argument("operands", metavar="[FILE]", nargs=-1)
+@click.argument("operands", metavar="[FILE]", nargs=-1, shell_complete=completing.files)
 @click.pass_context
 def command(context: click.Context, /, operands: tuple[str, ...], **options: Any) -> None:
     """Dump FILE (or standard input) block by block: the payload to standard output, the new

@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import text
+from blockdiff.commands import completing, text
 
 
 @click.command()
-@click.argument("operands", metavar="[NAME|FOLDER]...", nargs=-1)
+@click.argument("operands", metavar="[NAME|FOLDER]...", nargs=-1, shell_complete=completing.sets)
 @text.json_option
 @click.pass_context
 def command(context: click.Context, operands: tuple[str, ...], as_json: bool) -> None:

@@ -8,16 +8,23 @@ from typing import Any, TextIO
 
 import click
 
-from blockdiff.commands import edge, text
+from blockdiff.commands import completing, edge, text
 from blockdiff.commands.progress import progress
 
 
 @click.command()
-@click.argument("operands", metavar="[NAME] TARGET", nargs=-1, required=True)
+@click.argument(
+    "operands", metavar="[NAME] TARGET", nargs=-1, required=True, shell_complete=completing.set_then_files
+)
 @click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="Restore version N, not the newest.")
 @click.option("--force", is_flag=True, help="Write over what lies there; take a chain whose links do not join.")
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written.")
-@click.option("--digests", metavar="FILE", help="With TARGET alone: the version's .md5, to prove the result.")
+@click.option(
+    "--digests",
+    metavar="FILE",
+    shell_complete=completing.files,
+    help="With TARGET alone: the version's .md5, to prove the result.",
+)
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads; one for each core unless told.")
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")

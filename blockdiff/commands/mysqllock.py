@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from blockdiff import mysqlaccount, mysqllock, optionfile, readlock
+from blockdiff.commands import completing
 from blockdiff.errors import LockUnreachable, ProgramMissing
 from blockdiff.mysqlaccount import Account
 
@@ -38,7 +39,7 @@ class _Command(click.Command):
 @click.option("--password-fd", type=int, hidden=True)
 @click.option("--host", metavar="NAME", help="The server; localhost means its socket.  [default: localhost]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Its TCP port.  [default: 3306]")
-@click.option("--socket", metavar="PATH", help="Its unix socket.")
+@click.option("--socket", metavar="PATH", shell_complete=completing.files, help="Its unix socket.")
 @click.option("--db", metavar="NAME", help="Database to use.  [default: mysql, where it may be used]")
 @click.option(
     "--defaults-file",
@@ -46,9 +47,14 @@ class _Command(click.Command):
     help="Read only this option file.  [default: " + ", ".join(OPTION_FILES) + "]",
 )
 @click.option("--ssl", is_flag=True, help="Refuse a connection that is not encrypted.")
-@click.option("--ssl-ca", metavar="FILE", help="Authorities to trust; the server must prove itself.")
-@click.option("--ssl-cert", metavar="FILE", help="Our certificate.")
-@click.option("--ssl-key", metavar="FILE", help="Its key.")
+@click.option(
+    "--ssl-ca",
+    metavar="FILE",
+    shell_complete=completing.files,
+    help="Authorities to trust; the server must prove itself.",
+)
+@click.option("--ssl-cert", metavar="FILE", shell_complete=completing.files, help="Our certificate.")
+@click.option("--ssl-key", metavar="FILE", shell_complete=completing.files, help="Its key.")
 @click.option("--ssl-verify-server-cert", is_flag=True, help="Check that its certificate names the host.")
 @click.option(
     "--method",
@@ -92,7 +98,14 @@ class _Command(click.Command):
     help="Release the lock after so long even if the command still runs; then exit with 42.",
 )
 @click.option("--kill-long-queries", is_flag=True, help="Kill what is still in the way after --wait-timeout.")
-@click.argument("words", metavar="COMMAND [ARGS]...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument(
+    "words",
+    metavar="COMMAND [ARGS]...",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    shell_complete=completing.files,
+)
 @click.pass_context
 def command(context: click.Context, /, words: tuple[str, ...], **options: Any) -> None:
     """Run COMMAND while all tables of a MySQL or MariaDB server are locked for reading.
