@@ -36,7 +36,7 @@ def test_version(run, program):
 def test_a_mistyped_command_is_suggested(run, typed, meant):
     done = run("blockdiff", typed, "name")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith(f"No such command '{typed}'. Did you mean {meant}?\n")
+    assert done.stderr.endswith(f"No such command '{typed}'. Did you mean '{meant}'?\n")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ click asks these functions when a shell's script of blockdiff/completion calls a
 _PROGRAM_COMPLETE in its environment.  A type other than `plain` is completed by the shell itself.
 """
 
+from __future__ import annotations  # CompletionItem is generic for mypy only, before click 8.5
+
 import os
 
 import click

@@ -1,7 +1,5 @@
 """blockdiff COMMAND ...: all commands under one name; `blockdiff backup` is `blockdiff-backup`."""
 
-import difflib
-
 import click
 
 from blockdiff.commands import programs
@@ -33,9 +31,7 @@ class _Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
-            close = difflib.get_close_matches(args[0], _COMMANDS)
-            hint = f" Did you mean {' or '.join(close)}?" if close else ""
-            raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
+            raise click.NoSuchCommand(args[0], possibilities=_COMMANDS, ctx=ctx)
         return super().resolve_command(ctx, args)
 
 
