@@ -130,14 +130,14 @@ def command(
 
     def say(line: str) -> None:
         if not quiet:
-            click.echo(line, err=True)
+            progress.line(line)
 
     def warn(line: str) -> None:
-        click.echo(f"blockdiff: warning: {line}", err=True)
+        progress.line(f"blockdiff: warning: {line}")
 
     def chatter(line: str) -> None:
         if verbose:
-            click.echo(line, err=True)
+            progress.line(line)
 
     reach = reaching.Reach(**reach_options)
     program = dumpline.known(words[0]) if words else None
@@ -167,14 +167,15 @@ def command(
         }
         pairs = [(name, source, program, words), *((more, at, None, []) for more, at in others)]
         with contextlib.ExitStack() as held:
+            label = text.name(os.path.basename(name)) if not others else f"{len(pairs)} sets"
+            shown = held.enter_context(progress.shared(label, enabled=not quiet))
             jobs = []
             for set_name, at, composed, composition in pairs:
                 destination, wanted = _wanted(at, composed, composition, compress, block_size)
                 if no_snapshot and wanted.snapshot == backup.MUST:
                     raise click.UsageError(f"{composition[0]} makes a snapshot: --no-snapshot cannot be given")
-                shown = held.enter_context(progress.shown(set_name, enabled=not quiet))
                 wanted = dataclasses.replace(wanted, **common)
-                jobs.append(backup.Job(Store(set_name), wanted, reach.connect(destination, chatter), shown))
+                jobs.append(backup.Job(Store(set_name), wanted, reach.connect(destination, chatter), shown()))
                 say(f"running: {text.name(shlex.join(composition) if composition else str(at))}")
             # a lock is for snapshots: the original's commands that make none never looked at its prefix
             locks = program in (None, dumpline.LVM_DUMP)
