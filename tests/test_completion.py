@@ -28,13 +28,10 @@ CASES = [
     ("blockdiff verify sub/w", "blockdiff verify sub/web"),
     ("blockdiff-list su", "blockdiff-list sub/"),  # no set is called so, a folder is
     ("blockdiff-merge img fi", "blockdiff-merge img file.raw"),
-    ("blockdiff-backup --full img fi", "blockdiff-backup --full img file.raw"),
     ("cronlog -t -- fi", "cronlog -t -- file.raw"),
-    ("cronlog -l fi", "cronlog -l file.raw"),
     ("ssh-lvm-dump --digests-i", "ssh-lvm-dump --digests-in"),
     ("blockdiff ver", "blockdiff verify"),
     ("blockdiff-backup --compress zs", "blockdiff-backup --compress zstd"),
-    ("mysqllock --met", "mysqllock --method"),
 ]
 
 
@@ -127,9 +124,9 @@ def test_fish(folder):
     assert offered[: len(CASES)] == [after.split()[-1] for _, after in CASES]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "blockdiff/completion").glob("*/*")))
-def test_every_program_is_completed(path):
-    assert {*programs.PROGRAMS, *programs.ORIGINAL} <= set(re.findall(r"[\w-]+", path.read_text()))
+def test_every_program_is_completed():
+    for path in (ROOT / "blockdiff/completion").glob("*/*"):
+        assert {*programs.PROGRAMS, *programs.ORIGINAL} <= set(re.findall(r"[\w-]+", path.read_text())), path
 
 
 def test_a_name_with_a_blank_is_quoted(folder):
