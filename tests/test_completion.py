@@ -116,12 +116,13 @@ def test_zsh(folder):
 def test_fish(folder):
     if shutil.which("fish") is None:
         unavailable("fish is not installed")
-    asked = "".join(f"complete -C '{line}' | string join '|'\necho\n" for line, _ in CASES)
-    script = f"{switched_on('fish')}\n{asked}"
+    asked = "".join(f"complete -C '{line}'\necho\n" for line, _ in CASES)
+    script = f"{switched_on('fish')}\n{asked}complete cronlog"
     done = subprocess.run(["fish", "-c", script], cwd=folder, env=environment(folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    offered = [answer.strip().partition("\t")[0] for answer in done.stdout.split("\n\n")]
-    assert offered[: len(CASES)] == [after.split()[-1] for _, after in CASES]
+    *answers, loaded = done.stdout.split("\n\n")
+    assert [answer.strip().partition("\t")[0] for answer in answers] == [after.split()[-1] for _, after in CASES]
+    assert len(loaded.splitlines()) == 1  # each command has its own file, whichever of them are loaded
 
 
 def test_every_program_is_completed():

@@ -1,6 +1,8 @@
 # fish completion for all programs of blockdiff; each of their names here is a link to this file.
 # The program itself knows what fits: it is asked, with what was typed so far.
 
+functions --query __blockdiff_complete; and return # another of the links came first: nothing twice
+
 function __blockdiff_complete --argument-names program
     set -l variable (string upper -- _(string replace --all -- - _ $program)_COMPLETE)
     set -l word (commandline --current-token --cut-at-cursor)
