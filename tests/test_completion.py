@@ -29,6 +29,7 @@ CASES = [
     ("blockdiff-list su", "blockdiff-list sub/"),  # no set is called so, a folder is
     ("blockdiff-merge img fi", "blockdiff-merge img file.raw"),
     ("cronlog -t -- fi", "cronlog -t -- file.raw"),
+    ("blockdiff-backup --with img fi", "blockdiff-backup --with img file.raw"),
     ("ssh-lvm-dump --digests-i", "ssh-lvm-dump --digests-in"),
     ("blockdiff ver", "blockdiff verify"),
     ("blockdiff-backup --compress zs", "blockdiff-backup --compress zstd"),

@@ -87,7 +87,7 @@ class _Command(click.Command):
 @click.option("--no-auto-full", is_flag=True, help="Stop where the version before cannot be built upon.")
 @click.option("--no-snapshot", is_flag=True, help="Read a logical volume as it lives, without a snapshot.")
 @locking.options
-@click.option("--with", "others", nargs=2, multiple=True, metavar="NAME SOURCE",
+@click.option("--with", "others", nargs=2, multiple=True, metavar="NAME SOURCE", shell_complete=completing.sets,
               help="Back up this source, too, with all snapshots made at one moment, in one lock; may be repeated.")
 @click.option("--rescan", is_flag=True, help="Compute the MD5 of every block, also where XXH3-128 tells no change.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")
