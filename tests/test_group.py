@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 
 import pytest
 from conftest import ROOT
@@ -111,3 +112,30 @@ def test_exit_codes_come_through_the_group(run, tmp_path):
     assert run("blockdiff", "backup", tmp_path / "no" / "db", tmp_path / "missing").returncode == 10
     assert run("blockdiff", "merge", tmp_path / "db", tmp_path / "target").returncode == 10
     assert run("blockdiff", "cronlog", "--", "sh", "-c", "exit 7").returncode == 7
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_descriptors(run, tmp_path, closed):
+    """What is said goes nowhere then, and not into a file that got such a number."""
+    (tmp_path / "volume").write_bytes(os.urandom(100_000))
+
+    def call(*words):
+        script = f'exec "$@" {closed}'
+        return subprocess.run(["sh", "-c", script, "sh", ROOT / "bin" / words[0], *words[1:]], cwd=tmp_path).returncode
+
+    assert call("blockdiff-backup", "--verbose", "set", "volume") == 0
+    assert call("blockdiff-backup", "set", "missing") == 30
+    assert call("blockdiff-verify", "set") == 0
+    assert call("blockdiff-merge", "--verbose", "set", "target") == 0
+    assert (tmp_path / "target").read_bytes() == (tmp_path / "volume").read_bytes()
+    assert call("cronlog", "-l", "log", "--", "sh", "-c", "echo one; exit 7") == 7
+    assert "one" in (tmp_path / "log").read_text()
+
+
+def test_a_dump_to_a_closed_standard_output(tmp_path):
+    (tmp_path / "volume").write_bytes(os.urandom(100_000))
+    words = [ROOT / "bin/blockdiff-dump", "--digests-out", "digests", "volume"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "standard output is closed" in done.stderr
+    assert not (tmp_path / "digests").exists()

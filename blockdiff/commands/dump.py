@@ -73,6 +73,8 @@ def execute(
     reach = reaching.Reach(**reach_options)
     if digests_out is None and programs.NEW_DIGESTS not in programs.inherited:
         raise click.UsageError("descriptor 6 (new digests) is not open: use 6> FILE or --digests-out FILE")
+    if output is None and programs.STDOUT not in programs.inherited:
+        raise click.UsageError("standard output is closed: use > FILE or --output FILE")
     if output is None and sys.stdout.isatty():
         raise click.UsageError("the dump would go to the terminal: use > FILE or --output FILE")
     with contextlib.ExitStack() as held:
