@@ -45,6 +45,7 @@ FOREIGN = {
     "isal": "blockdiff/codecs/gzip.py",
     "paramiko": "blockdiff/transport/paramiko*.py",
     "pymysql": "blockdiff/mysql.py",
+    "tqdm": "blockdiff/commands/*.py",
     "xxhash": "blockdiff/batch.py",
     "zstandard": "blockdiff/codecs/zstd.py",
 }

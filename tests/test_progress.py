@@ -80,7 +80,7 @@ def volumes(tmp_path):
 def test_a_terminal_that_shrinks_under_two_sources(on, volumes):
     one, two = (volumes / "a", volumes / "one"), (volumes / "b", volumes / "two")
     screen = on(["blockdiff-backup", "--bwlimit", "4M", "--with", *two, *one], 100)
-    shown = screen.until(r"\r2 sets: \d+ %, [\d.]+ MiB of 6.0 MiB")
+    shown = screen.until(r"\r2 sets: +\d+%[^\r]* [\d.]+M/6\.00M \[[^\r]*B/s")
     assert all(len(line) < 100 for line in re.split(r"[\r\n]+", shown))
     screen.resize(24)
     screen.until(r"\r[^\r]*\r")  # what was being written may still be as wide as before
@@ -92,17 +92,13 @@ def test_a_terminal_that_shrinks_under_two_sources(on, volumes):
     assert screen.shown.endswith("backup completed successfully\r\n")
 
 
-@pytest.mark.parametrize("columns", [0, 1, 2, 7, 40])
-def test_every_width(monkeypatch, columns):
-    monkeypatch.setattr(progress, "_columns", lambda: columns)
-    bar = progress._Bar("home", 1000)
-    for done in (0, 500, 500, 500):  # a volume may grow
-        bar._done += done
-        assert len(bar._text(columns)) <= columns
-    assert bar._text(40).startswith("home: 100 %")
-    assert bar._text(7) == "100 %"
-    assert bar._text(2) == ""
-    assert progress._Bar("home", 0)._text(40) == "home: 0 bytes of 0 bytes"
+@pytest.mark.parametrize("columns", [2, 7, 40])
+def test_every_width(on, volumes, columns):
+    screen = on(["blockdiff-backup", volumes / "a", volumes / "one"], columns)
+    assert screen.end() == 0
+    bars, _, _ = screen.shown.partition("version 1 of")
+    assert all(len(line) <= columns for line in re.split(r"[\r\n]+", bars.partition("\n")[2]))
+    assert "\x1b" not in screen.shown
 
 
 @pytest.mark.parametrize(
@@ -112,7 +108,7 @@ def test_no_escape_codes_and_nothing_at_all_on_a_dumb_terminal(on, volumes, envi
     screen = on(["blockdiff-backup", volumes / "a", volumes / "one"], 80, **environment)
     assert screen.end() == 0
     assert "\x1b" not in screen.shown
-    assert bool(re.search(r"\ra: \d+ %", screen.shown)) == shown
+    assert bool(re.search(r"\ra: +\d+%", screen.shown)) == shown
     assert shown or "\r" not in screen.shown.replace("\r\n", "")
 
 
@@ -133,5 +129,4 @@ def test_a_line_of_text_makes_its_own_line(capsys, monkeypatch):
         progress.line("a warning")
         tell(500)
     shown = capsys.readouterr().err
-    first = "home: 50 %, 500 bytes of 1000 bytes"
-    assert shown.startswith(f"\r{first}\r{' ' * len(first)}\ra warning\n")
+    assert re.match(r"\rhome: [^\n]*\r +\ra warning\n", shown)
