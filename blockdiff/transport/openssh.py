@@ -6,14 +6,17 @@ write here, not from the beginning of the transport. A host that takes the conne
 and then is silent makes ssh wait for ever: whoever reads must have a limit for that.
 """
 
+import contextlib
 import errno
 import re
 import shlex
+from pathlib import PurePath
 
 from blockdiff.errors import BlockdiffError, HostRefused, HostUnreachable
 from blockdiff.transport.destination import Destination
 from blockdiff.transport.local import LocalTransport
 from blockdiff.transport.settings import Log, SshSettings
+from blockdiff.transport.sshconfig import Options, effective
 
 KEEPALIVE_S = 15
 OWN_STATUS = 255  # ssh's, where it has failed itself
@@ -51,30 +54,59 @@ _HOST_KEY = (
 )
 
 
+# whatever a configuration says: nothing is asked, learnt, forwarded, shared or run but our command
+_ALWAYS = {
+    "BatchMode": "yes",
+    "StrictHostKeyChecking": "yes",
+    "NoHostAuthenticationForLocalhost": "no",
+    "VerifyHostKeyDNS": "no",  # known_hosts decides, not a name server
+    "UpdateHostKeys": "no",  # a server cannot add keys to known_hosts
+    "CheckHostIP": "no",  # it adds addresses to known_hosts, also with strict checking
+    "AddKeysToAgent": "no",
+    "ForwardAgent": "no",
+    "ForwardX11": "no",
+    "ClearAllForwardings": "yes",
+    "Tunnel": "no",
+    "ControlMaster": "no",  # a shared connection was made by other rules, and ends with somebody else's session
+    "ControlPath": "none",
+    "RemoteCommand": "none",
+    "PermitLocalCommand": "no",
+    "EscapeChar": "none",
+    "LogLevel": "INFO",  # QUIET would hide the reason
+}
+# the same for what OpenSSH knows since 8.7; an older one would refuse our command line
+_NEWER = {"SessionType": "default", "StdinNull": "no", "ForkAfterAuthentication": "no"}
+# the flags stand above options, wherever these are: no agent, no X11, no Kerberos ticket, no terminal
+_FLAGS = ("-a", "-x", "-k", "-T")
+
+
 def arguments(
     destination: Destination, command: str, *, rsh: str | None, settings: SshSettings, timeout_s: float
 ) -> list[str]:
-    """Return the command line. ssh takes the first value of an option: those in rsh win over ours."""
-    silence = max(3, round(timeout_s / KEEPALIVE_S))
-    ours = {
-        "BatchMode": "yes",  # never ask
-        "StrictHostKeyChecking": "yes",  # never learn a key by itself
-        "NoHostAuthenticationForLocalhost": "no",
-        "ConnectTimeout": max(1, round(timeout_s)),
-        "ServerAliveInterval": KEEPALIVE_S,
-        "ServerAliveCountMax": silence,
-        "ClearAllForwardings": "yes",
-        "RemoteCommand": "none",
-        "PermitLocalCommand": "no",
-        "LogLevel": "INFO",  # QUIET would hide the reason
-    }
+    """Return the command line. ssh takes the first value of an option: those in rsh win over ours.
+
+    Raises HostRefused if ssh finds the configuration faulty.
+    """
     if rsh is not None:
         words = shlex.split(rsh)
     else:
         words = ["ssh", *(["-F", str(settings.config)] if settings.config else [])]
-    options = [word for name, value in ours.items() for word in ("-o", f"{name}={value}")]
     # after "--" nothing is an option any more, whatever the host is called
-    return [*words, "-T", *options, *destination.options, "--", str(destination), command]
+    end = [*destination.options, *_FLAGS, "--", str(destination)]
+    known: Options = {}
+    if PurePath(words[0]).name == "ssh":  # another program may not know -G
+        with contextlib.suppress(OSError):
+            known = effective([*words, *end], destination.host, settings)
+    wish = known.get("connecttimeout", [""])[0]
+    ours = {
+        **_ALWAYS,
+        **{name: value for name, value in _NEWER.items() if name.lower() in known},
+        "ConnectTimeout": max(1, round(min(timeout_s, int(wish) if wish.isdigit() else timeout_s))),
+        "ServerAliveInterval": KEEPALIVE_S,
+        "ServerAliveCountMax": max(3, round(timeout_s / KEEPALIVE_S)),
+    }
+    options = [word for name, value in ours.items() for word in ("-o", f"{name}={value}")]
+    return [*words, *options, *end, command]
 
 
 class OpenSshTransport(LocalTransport):

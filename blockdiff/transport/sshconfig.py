@@ -6,7 +6,8 @@ is named in an error and not passed over, for it could be what keeps a host safe
 
 What only makes a connection faster or more convenient is left aside: Compression,
 ControlMaster, ForwardAgent, SendEnv, forwardings of ports. What would make it less safe
-is, too: StrictHostKeyChecking, NoHostAuthenticationForLocalhost, passwords.
+is, too: StrictHostKeyChecking, NoHostAuthenticationForLocalhost, VerifyHostKeyDNS, passwords;
+and CheckHostIP, which adds addresses to known_hosts.
 """
 
 import re
@@ -14,7 +15,7 @@ import shlex
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,12 +38,10 @@ _OFF = frozenset(("none", "no", "false", "0", "default", "internal", ""))
 _BEYOND = {
     "bindinterface": "BindInterface",
     "certificatefile": "CertificateFile",
-    "checkhostip": "CheckHostIP",
     "knownhostscommand": "KnownHostsCommand",
     "pkcs11provider": "PKCS11Provider",
     "proxyusefdpass": "ProxyUseFdpass",
     "revokedhostkeys": "RevokedHostKeys",
-    "verifyhostkeydns": "VerifyHostKeyDNS",
 }
 
 
@@ -101,13 +100,22 @@ def parse_options(text: str) -> Options:
 
 
 def _ask(program: str, name: str, settings: SshSettings, user: str | None, port: int | None, run: Run) -> Options:
-    command = [program, "-G", "-T"]
+    command = [program, "-T"]
     command += ["-F", str(settings.config)] if settings.config else []
     command += ["-l", user] if user else []
     command += ["-p", str(port)] if port else []
+    return effective([*command, "--", name], name, settings, run)
+
+
+def effective(command: Sequence[str], name: str, settings: SshSettings, run: Run = subprocess.run) -> Options:
+    """Return what an ssh command line comes to, by the program itself; name is the host's, for messages.
+
+    Raises HostRefused if it finds the configuration faulty, OSError if it cannot be started.
+    """
+    program, *words = command
     try:
         done = run(
-            [*command, "--", name], env=dict(settings.environment), timeout=RESOLVE_S,
+            [program, "-G", *words], env=dict(settings.environment), timeout=RESOLVE_S,
             capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:

@@ -123,9 +123,6 @@ def test_defaults(ask):
         ("PKCS11Provider /lib/x.so", "PKCS11Provider"),
         ("KnownHostsCommand /bin/true", "KnownHostsCommand"),
         ("RevokedHostKeys /etc/revoked", "RevokedHostKeys"),
-        ("CheckHostIP yes", "CheckHostIP"),
-        ("VerifyHostKeyDNS yes", "VerifyHostKeyDNS"),
-        ("VerifyHostKeyDNS ask", "VerifyHostKeyDNS"),
         ("ProxyUseFdpass yes", "ProxyUseFdpass"),
         ("BindInterface eth0", "BindInterface"),
         ("CertificateFile /x", "CertificateFile"),
@@ -137,6 +134,11 @@ def test_defaults(ask):
 )
 def test_what_only_the_program_can_do_is_named(ask, line, name):
     assert ask("db00", text=line).beyond == (name,)
+
+
+@pytest.mark.parametrize("line", ["CheckHostIP yes", "VerifyHostKeyDNS yes", "StrictHostKeyChecking no"])
+def test_what_nobody_may_choose_is_passed_over(ask, line):
+    assert ask("db00", text=line).beyond == ()
 
 
 def test_tokens_that_only_the_program_knows_are_named(ask):
