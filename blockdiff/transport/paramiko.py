@@ -184,7 +184,9 @@ class _Route:
             connection.start_client(timeout=self._timeout_s)
             key = connection.get_remote_server_key()
         except paramiko.ssh_exception.IncompatiblePeer as error:
-            raise HostRefused(config.name, printable(str(error))) from error
+            # "Incompatible ssh server (no acceptable ciphers)"
+            reason = printable(str(error)).partition("(")[2].rstrip(")")
+            raise NotHonoured(f"what {config.name} offers: {reason}") from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             reason = printable(str(error)) or "it closed the connection"
             raise HostUnreachable(config.name, reason + self._words_of_proxy()) from error

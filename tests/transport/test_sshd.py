@@ -568,3 +568,32 @@ def test_a_user_with_sudo(run, ssh_lab):
     with sudo_user() as name:
         output, status, _ = run("id -un; sudo -n id -un", user=name)
         assert (output.decode().split(), status) == ([name, "root"], 0)
+
+
+@pytest.mark.parametrize(
+    "line, name",
+    [
+        ("Ciphers chacha20-poly1305@openssh.com", "ciphers"),
+        ("KexAlgorithms sntrup761x25519-sha512@openssh.com", "kex algorithm"),
+        ("MACs umac-128-etm@openssh.com", "macs"),
+    ],
+)
+def test_a_server_that_offers_what_paramiko_lacks_goes_to_ssh(ssh_lab, line, name):
+    ssh_lab.server(options=[line])
+    assert chosen(ssh_lab) is OpenSshTransport
+    without_ssh(ssh_lab)
+    with pytest.raises(ProgramMissing, match=f"what source offers: no acceptable {name}"):
+        chosen(ssh_lab)
+
+
+def test_a_jump_host_that_offers_what_paramiko_lacks_goes_to_ssh(ssh_lab):
+    ssh_lab.server("jump", options=["Ciphers chacha20-poly1305@openssh.com"])
+    ssh_lab.server("source", extra=["ProxyJump jump"])
+    assert chosen(ssh_lab) is OpenSshTransport
+
+
+def test_a_server_that_offers_what_nobody_here_may_use(ssh_lab):
+    """Then the ssh program says so, too."""
+    ssh_lab.server(options=["Ciphers chacha20-poly1305@openssh.com"], extra=["Ciphers aes256-ctr"])
+    with pytest.raises(HostRefused, match="no matching cipher"):
+        chosen(ssh_lab)
