@@ -21,7 +21,7 @@ from blockdiff.transport.destination import Destination, parse_hop
 from blockdiff.transport.diagnostics import Diagnostics, drain, printable
 from blockdiff.transport.knownhosts import KnownHosts
 from blockdiff.transport.paramikoconnection import PACKET, WINDOW, Connection, restrict
-from blockdiff.transport.paramikokeys import has_ticket, keys
+from blockdiff.transport.paramikokeys import ACCEPTED, has_ticket, keys, signatures
 from blockdiff.transport.proxycommand import ProxyCommand
 from blockdiff.transport.settings import Log, SshSettings
 from blockdiff.transport.sshconfig import HostConfig, NotHonoured, resolve
@@ -237,6 +237,7 @@ class _Route:
         wanted: list[str] = []  # what it wants after a key that it took
         for key, name in keys(config, self._timeout_s, skipped, more):
             tried.append(name)
+            connection.sign_by([each for each in signatures(key) if config.permits(ACCEPTED, each)])
             try:
                 wanted = connection.auth_publickey(config.user, key)
                 if not wanted:

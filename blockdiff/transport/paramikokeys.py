@@ -14,6 +14,8 @@ from blockdiff.transport.diagnostics import printable
 from blockdiff.transport.settings import SshSettings
 from blockdiff.transport.sshconfig import HostConfig
 
+ACCEPTED = "pubkeyacceptedalgorithms"
+
 
 class _Agent(AgentSSH):
     """An ssh-agent behind a socket of our choice."""
@@ -33,6 +35,17 @@ class _Agent(AgentSSH):
         self._close()  # type: ignore[attr-defined]
 
 
+def signatures(key: Any) -> tuple[str, ...]:
+    """Return the algorithms by which a key may log in, as PubkeyAcceptedAlgorithms calls them."""
+    blob = getattr(key, "public_blob", None)
+    kind = key.get_name() if blob is None else blob.key_type
+    name, _, certificate = kind.partition("-cert-")
+    if name != "ssh-rsa":
+        return (kind,)
+    end = f"-cert-{certificate}" if certificate else ""
+    return f"rsa-sha2-512{end}", f"rsa-sha2-256{end}"
+
+
 def keys(
     config: HostConfig, timeout_s: float, skipped: list[str], more: list[str]
 ) -> Iterator[tuple[paramiko.PKey, str]]:
@@ -40,6 +53,18 @@ def keys(
 
     Adds to skipped what could not be used, and to more what only the `ssh` program could.
     """
+
+    def accepted(key: Any, name: str) -> bool:
+        *_, last = names = signatures(key)
+        if any(config.permits(ACCEPTED, each) for each in names):
+            return True
+        old = last.replace("rsa-sha2-256", "ssh-rsa")
+        if old != last and config.permits(ACCEPTED, old):
+            more.append(f"{old} with {name}")  # with SHA-1
+        else:
+            skipped.append(f"{name} (PubkeyAcceptedAlgorithms has no {old})")
+        return False
+
     with contextlib.ExitStack() as opened:
         held: dict[bytes, Any] = {}
         if config.agent_socket is not None:
@@ -50,7 +75,10 @@ def keys(
             except (OSError, EOFError, paramiko.SSHException) as error:
                 skipped.append(f"the agent at {config.agent_socket} ({printable(str(error))})")
         for blob, key in tuple(held.items()):
-            if key.get_name().startswith("sk-"):
+            name = f"agent key {printable(key.comment)}"
+            if not accepted(key, name):
+                del held[blob]
+            elif key.get_name().startswith("sk-"):
                 del held[blob]
                 more.append(f"the security key {printable(key.comment)}")
         publics = {path: _public(path) for path in config.identity_files}
@@ -62,11 +90,15 @@ def keys(
             if publics[path] in held or not path.exists():
                 continue
             key = _load(path, skipped, more)
-            if key is not None:
+            if key is None:
+                continue
+            certificate, key.public_blob = key.public_blob, None
+            if accepted(key, str(path)):
                 yield key, str(path)
-                if key.public_blob is not None:  # that was with its certificate
-                    key.public_blob = None
-                    yield key, f"{path} without certificate"
+            if certificate is not None:
+                key.public_blob = certificate
+                if accepted(key, f"{path}-cert.pub"):
+                    yield key, f"{path} with its certificate"
 
 
 def _public(path: Path) -> bytes:

@@ -32,6 +32,7 @@ DEFAULT_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_s
 RESOLVE_S = 60.0  # for `ssh -G`, which may run commands of the user's (Match exec) and look up names
 _MANY = frozenset(("identityfile", "setenv"))  # whose lines add up
 _ALGORITHMS = ("ciphers", "macs", "kexalgorithms", "hostkeyalgorithms", "pubkeyacceptedalgorithms")
+_ALIASES = {"pubkeyacceptedkeytypes": "pubkeyacceptedalgorithms", "identityfile2": "identityfile"}
 _OFF = frozenset(("none", "no", "false", "0", "default", "internal", ""))
 
 # what decides whom is trusted or how the host is reached, and only the program can do:
@@ -68,9 +69,18 @@ class HostConfig:
     bind_address: str | None
     keepalive_s: int
     environment: tuple[tuple[str, str], ...]  # to set on the host
-    algorithms: Mapping[str, tuple[str, ...]]  # keyword -> what is allowed; no entry = anything
+    algorithms: Mapping[str, str]  # keyword -> a list of ssh_config(5); no entry = anything
     beyond: tuple[str, ...]  # keywords that only the `ssh` program can honour
     gssapi: bool
+
+    def permits(self, keyword: str, name: str) -> bool:
+        """Return whether an algorithm may be used, by the list of that keyword."""
+        rule = self.algorithms.get(keyword, "*")
+        if rule.startswith(("+", "^")):  # besides all that is used without a list
+            return True
+        if rule.startswith("-"):
+            return not matches(name, rule[1:].split(","))
+        return matches(name, rule.split(","))
 
 
 def resolve(
@@ -95,8 +105,13 @@ def parse_options(text: str) -> Options:
     options: dict[str, list[str]] = {}
     for line in text.splitlines():
         keyword, _, value = line.partition(" ")
-        options.setdefault(keyword.lower(), []).append(value)
+        options.setdefault(_name(keyword), []).append(value)
     return options
+
+
+def _name(keyword: str) -> str:
+    """Return a keyword in lower case, by the name that it has today."""
+    return _ALIASES.get(keyword.lower(), keyword.lower())
 
 
 def _ask(program: str, name: str, settings: SshSettings, user: str | None, port: int | None, run: Run) -> Options:
@@ -151,8 +166,6 @@ def read_without_program(name: str, settings: SshSettings) -> Options:
                 raise NotHonoured(f"Include in {file}")
             elif keyword in ("match", "canonicalizehostname") and value.lower() not in _OFF:
                 raise NotHonoured(f"{keyword.capitalize()} in {file}")
-            elif keyword in _ALGORITHMS and value.startswith(("+", "-", "^")):
-                raise NotHonoured(f"{keyword} with {value[0]} in {file}")
             elif applies and (keyword in _MANY or keyword not in options):
                 if keyword == "hostname":
                     value = value.replace("%h", name).replace("%%", "%")
@@ -264,7 +277,7 @@ def _interpret(name: str, options: Options, settings: SshSettings, user: str | N
         environment=tuple(
             (word.partition("=")[0], word.partition("=")[2].strip('"')) for word in options.get("setenv", ())
         ),
-        algorithms={keyword: tuple(options[keyword][0].split(",")) for keyword in _ALGORITHMS if keyword in options},
+        algorithms={keyword: options[keyword][0] for keyword in _ALGORITHMS if keyword in options},
         beyond=tuple(beyond),
         gssapi=yes("gssapiauthentication"),
     )

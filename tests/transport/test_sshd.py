@@ -1,6 +1,7 @@
 """Both ways to a host against a real sshd: who is let in, who is believed, how it ends."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
@@ -136,6 +137,73 @@ def test_a_wrong_key_is_refused(run, ssh_lab, sshd):
     if run.name == "paramiko":
         assert str(ssh_lab.key) in str(caught.value)
         assert "authorized_keys" in caught.value.hint
+
+
+LISTS = {  # PubkeyAcceptedAlgorithms -> the key of three that the server gets to see first, as real ssh shows it
+    "ssh-ed25519": "ED25519",
+    "ssh-rsa,ecdsa*": "ECDSA",
+    "-rsa*": "ED25519",
+    "-ssh-ed25519,rsa*": "ED25519-CERT",
+    "+ssh-rsa": "RSA",
+    "^ssh-ed25519": "RSA",
+    "rsa-sha2-256": "RSA",
+    "ssh-ed25519-cert-v01@openssh.com": "ED25519-CERT",
+    "sk-*": None,
+}
+
+
+def test_only_accepted_kinds_of_keys_are_shown(ssh_lab):
+    """By real ssh, by us with its help, and by us without it."""
+    keys = [keygen(ssh_lab.folder / kind, "-t", kind) for kind in ("rsa", "ed25519", "ecdsa")]
+    subprocess.run(
+        ["ssh-keygen", "-q", "-s", ssh_lab.key, "-I", "test", "-n", USER, f"{keys[1]}.pub"],
+        check=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    ssh_lab.authorized_keys.write_text("".join(f"{public(key)}\n" for key in keys))
+    server = ssh_lab.server(options=[f"TrustedUserCAKeys {ssh_lab.key}.pub"])
+    hosts = [f"list{number}" for number in range(len(LISTS))]
+    for host, line in zip(hosts, LISTS, strict=True):
+        lines = (f"IdentityFile {key}" for key in keys)
+        ssh_lab.configure(
+            host, "HostName 127.0.0.1", f"Port {server.port}", "IdentitiesOnly yes",
+            f"PubkeyAcceptedAlgorithms {line}", *lines,
+        )  # fmt: skip
+
+    def shown(host):
+        """Return the kind of the key with which paramiko gets in."""
+        before = len(server.log.read_text())
+        with contextlib.suppress(HostRefused):
+            paramiko.connect(Destination(host), "true", settings=ssh_lab.settings, timeout_s=SOON_S).close()
+        return accepted(server.log.read_text()[before:])
+
+    def accepted(log):
+        words = log.partition("Accepted publickey")[2].partition("ssh2: ")[2].split()
+        return words[0] if words else None
+
+    before = len(server.log.read_text())
+    for host in hosts:
+        command = ["ssh", "-F", ssh_lab.config, "-o", "BatchMode=yes", host, "true"]
+        subprocess.run(command, env=ssh_lab.environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = server.log.read_text()[before:]
+    wanted = [kind for kind in LISTS.values() if kind]
+    assert [accepted("Accepted publickey" + part) for part in log.split("Accepted publickey")[1:]] == wanted
+    assert dict(zip(LISTS, map(shown, hosts), strict=True)) == LISTS
+    without_ssh(ssh_lab)
+    assert dict(zip(LISTS, map(shown, hosts), strict=True)) == LISTS
+
+
+def test_a_key_that_is_not_accepted_is_said_so(ssh_lab):
+    ssh_lab.server(extra=["PubkeyAcceptedAlgorithms ecdsa*"])
+    with pytest.raises(HostRefused, match="PubkeyAcceptedAlgorithms has no ssh-ed25519"):
+        paramiko.connect(Destination("source"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
+
+
+def test_a_signature_that_only_ssh_can_make(ssh_lab):
+    key = keygen(ssh_lab.folder / "rsa", "-t", "rsa")
+    ssh_lab.authorized_keys.write_text(public(key))
+    ssh_lab.key = key
+    ssh_lab.server(extra=["PubkeyAcceptedAlgorithms ssh-rsa"], options=["PubkeyAcceptedAlgorithms +ssh-rsa"])
+    assert chosen(ssh_lab) is OpenSshTransport
 
 
 def test_too_many_keys_in_the_agent(run, ssh_lab, sshd):
