@@ -97,11 +97,11 @@ def arguments(
     if PurePath(words[0]).name == "ssh":  # another program may not know -G
         with contextlib.suppress(OSError):
             known = effective([*words, *end], destination.host, settings)
-    wish = known.get("connecttimeout", [""])[0]
+    wish = known.get("connecttimeout", ["none"])[0]  # or 0, which is none, too
     ours = {
         **_ALWAYS,
         **{name: value for name, value in _NEWER.items() if name.lower() in known},
-        "ConnectTimeout": max(1, round(min(timeout_s, int(wish) if wish.isdigit() else timeout_s))),
+        "ConnectTimeout": max(1, round(min(timeout_s, int(wish) if wish.isdigit() and int(wish) else timeout_s))),
         "ServerAliveInterval": KEEPALIVE_S,
         "ServerAliveCountMax": max(3, round(timeout_s / KEEPALIVE_S)),
     }

@@ -178,10 +178,11 @@ class _Route:
         authority = known.authority(*place)
         if authority is not None:
             raise NotHonoured(f"@cert-authority in {authority.place}")
-        connection = self._keep(Connection(self._way(config, through, depth), self._timeout_s))
+        limit_s = self._limit_s(config)
+        connection = self._keep(Connection(self._way(config, through, depth), limit_s))
         restrict(connection, config, known.key_types(*place))
         try:
-            connection.start_client(timeout=self._timeout_s)
+            connection.start_client(timeout=limit_s)
             key = connection.get_remote_server_key()
         except paramiko.ssh_exception.IncompatiblePeer as error:
             # "Incompatible ssh server (no acceptable ciphers)"
@@ -198,6 +199,10 @@ class _Route:
         connection.set_keepalive(config.keepalive_s or KEEPALIVE_S)
         return connection
 
+    def _limit_s(self, config: HostConfig) -> float:
+        """Return how long a connection and its handshake may take each."""
+        return min(self._timeout_s, config.connect_timeout_s or self._timeout_s)
+
     def _keep(self, opened: _Closable) -> _Closable:
         with self._mutex:
             self._opened.callback(opened.end if isinstance(opened, Connection) else opened.close)
@@ -212,11 +217,12 @@ class _Route:
                 except ValueError as error:
                     raise HostRefused(config.name, f"its ProxyJump is {error}") from error
                 through = self.reach(resolve(host, self._settings, user=user, port=port), through, depth + 1)
+        limit_s = self._limit_s(config)
         if through is not None:
             try:
                 return self._keep(
                     through.open_channel(
-                        "direct-tcpip", (config.hostname, config.port), ("127.0.0.1", 0), timeout=self._timeout_s
+                        "direct-tcpip", (config.hostname, config.port), ("127.0.0.1", 0), timeout=limit_s
                     )
                 )
             except (paramiko.SSHException, EOFError, OSError) as error:
@@ -224,7 +230,7 @@ class _Route:
         if config.proxy_command is not None:
             self._proxy = ProxyCommand(config.proxy_command, self._settings.environment, self._log)
             return self._keep(self._proxy).socket
-        return self._keep(tcp.connect(config, self._timeout_s))
+        return self._keep(tcp.connect(config, limit_s))
 
     def _words_of_proxy(self) -> str:
         lines = self._proxy.last_words().splitlines() if self._proxy else []

@@ -11,7 +11,6 @@ and CheckHostIP, which adds addresses to known_hosts.
 """
 
 import re
-import shlex
 import shutil
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockdiff.errors import HostRefused
+from blockdiff.transport import configlines
 from blockdiff.transport.diagnostics import printable
 from blockdiff.transport.knownhosts import matches
 from blockdiff.transport.settings import SshSettings
@@ -30,9 +30,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 DEFAULT_PORT = 22
 DEFAULT_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 RESOLVE_S = 60.0  # for `ssh -G`, which may run commands of the user's (Match exec) and look up names
-_MANY = frozenset(("identityfile", "setenv"))  # whose lines add up
 _ALGORITHMS = ("ciphers", "macs", "kexalgorithms", "hostkeyalgorithms", "pubkeyacceptedalgorithms")
-_ALIASES = {"pubkeyacceptedkeytypes": "pubkeyacceptedalgorithms", "identityfile2": "identityfile"}
 _OFF = frozenset(("none", "no", "false", "0", "default", "internal", ""))
 
 # what decides whom is trusted or how the host is reached, and only the program can do:
@@ -68,6 +66,7 @@ class HostConfig:
     address_family: str  # any, inet, inet6
     bind_address: str | None
     keepalive_s: int
+    connect_timeout_s: int | None  # for the connection and the handshake
     environment: tuple[tuple[str, str], ...]  # to set on the host
     algorithms: Mapping[str, str]  # keyword -> a list of ssh_config(5); no entry = anything
     beyond: tuple[str, ...]  # keywords that only the `ssh` program can honour
@@ -105,13 +104,8 @@ def parse_options(text: str) -> Options:
     options: dict[str, list[str]] = {}
     for line in text.splitlines():
         keyword, _, value = line.partition(" ")
-        options.setdefault(_name(keyword), []).append(value)
+        options.setdefault(configlines.keyword(keyword), []).append(value)
     return options
-
-
-def _name(keyword: str) -> str:
-    """Return a keyword in lower case, by the name that it has today."""
-    return _ALIASES.get(keyword.lower(), keyword.lower())
 
 
 def _ask(program: str, name: str, settings: SshSettings, user: str | None, port: int | None, run: Run) -> Options:
@@ -156,33 +150,30 @@ def read_without_program(name: str, settings: SshSettings) -> Options:
             continue
         except OSError as error:
             raise HostRefused(name, f"cannot read {file}: {error.strerror}") from error
-        for line in text.splitlines():
-            if not line.strip() or line.strip().startswith("#"):
+        for number, line in enumerate(text.split("\n"), 1):
+            try:
+                parsed = configlines.parse(line)
+            except ValueError as error:
+                raise HostRefused(name, f"{file} line {number}: {error}", hint="see ssh_config(5)") from error
+            if parsed is None:
                 continue
-            keyword, value = _split(line)
+            keyword, values = parsed
             if keyword == "host":
-                applies = matches(name, value.split())
-            elif keyword == "include" and not _includes_nothing(value, file, settings):
+                applies = matches(name, values)
+            elif keyword == "include" and not _includes_nothing(values, file, settings):
                 raise NotHonoured(f"Include in {file}")
-            elif keyword in ("match", "canonicalizehostname") and value.lower() not in _OFF:
+            elif keyword in ("match", "canonicalizehostname") and values[0].lower() not in _OFF:
                 raise NotHonoured(f"{keyword.capitalize()} in {file}")
-            elif applies and (keyword in _MANY or keyword not in options):
+            elif applies and (keyword == "identityfile" or keyword not in options):
                 if keyword == "hostname":
-                    value = value.replace("%h", name).replace("%%", "%")
-                options.setdefault(keyword, []).extend(shlex.split(value) if keyword == "setenv" else [value])
+                    values = [values[0].replace("%h", name).replace("%%", "%")]
+                options.setdefault(keyword, []).extend(values if keyword == "setenv" else [" ".join(values)])
     return options
 
 
-def _split(line: str) -> tuple[str, str]:
-    keyword, value = [*re.split(r"\s*=\s*|\s+", line.strip(), maxsplit=1), ""][:2]
-    if len(value) > 1 and value[0] == value[-1] == '"' and '"' not in value[1:-1]:
-        value = value[1:-1]
-    return keyword.lower(), value
-
-
-def _includes_nothing(value: str, file: Path, settings: SshSettings) -> bool:
+def _includes_nothing(patterns: list[str], file: Path, settings: SshSettings) -> bool:
     base = Path("/etc/ssh") if file == settings.system_config else settings.home / ".ssh"
-    for pattern in value.split():
+    for pattern in patterns:
         path = base / pattern.replace("~", str(settings.home), 1)
         if any(Path("/").glob(str(path).lstrip("/"))):
             return False
@@ -199,6 +190,9 @@ def _interpret(name: str, options: Options, settings: SshSettings, user: str | N
 
     def yes(keyword: str) -> bool:
         return one(keyword).lower() in ("yes", "true")
+
+    def seconds(keyword: str) -> int | None:
+        return int(one(keyword)) or None if one(keyword).isdigit() else None
 
     hostname = one("hostname", name)
     user = user or one("user", settings.user)
@@ -273,10 +267,9 @@ def _interpret(name: str, options: Options, settings: SshSettings, user: str | N
         key_alias=alias,
         address_family=one("addressfamily", "any"),
         bind_address=chosen("bindaddress"),
-        keepalive_s=int(one("serveraliveinterval", "0")) if one("serveraliveinterval", "0").isdigit() else 0,
-        environment=tuple(
-            (word.partition("=")[0], word.partition("=")[2].strip('"')) for word in options.get("setenv", ())
-        ),
+        keepalive_s=seconds("serveraliveinterval") or 0,
+        connect_timeout_s=seconds("connecttimeout"),
+        environment=tuple((word.partition("=")[0], word.partition("=")[2]) for word in options.get("setenv", ())),
         algorithms={keyword: options[keyword][0] for keyword in _ALGORITHMS if keyword in options},
         beyond=tuple(beyond),
         gssapi=yes("gssapiauthentication"),

@@ -151,7 +151,9 @@ def test_what_a_user_may_choose_stays(lab):
         assert found[keyword] == wanted[keyword], keyword
 
 
-@pytest.mark.parametrize("text, seconds", [("", 30), ("ConnectTimeout 7", 7), ("ConnectTimeout 1h", 30)])
+@pytest.mark.parametrize(
+    "text, seconds", [("", 30), ("ConnectTimeout 7", 7), ("ConnectTimeout 1h", 30), ("ConnectTimeout 0", 30)]
+)
 @pytest.mark.parametrize("rsh", [False, True])
 def test_the_shorter_time_to_connect_counts(lab, text, seconds, rsh):
     assert effective(lab, text, rsh=lab.rsh if rsh else None)["connecttimeout"] == [str(seconds)]
