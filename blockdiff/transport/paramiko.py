@@ -8,6 +8,7 @@ anybody.
 import contextlib
 import errno
 import logging
+import re
 import threading
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +20,7 @@ from blockdiff.transport.arrivals import Arrivals
 from blockdiff.transport.base import Shared
 from blockdiff.transport.destination import Destination, parse_hop
 from blockdiff.transport.diagnostics import Diagnostics, drain, printable
+from blockdiff.transport.keyfile import Unused, advice
 from blockdiff.transport.knownhosts import KnownHosts
 from blockdiff.transport.paramikoconnection import PACKET, WINDOW, Connection, restrict
 from blockdiff.transport.paramikokeys import ACCEPTED, has_ticket, keys, signatures
@@ -104,8 +106,8 @@ class ParamikoTransport:
         if self._ended():
             return BrokenPipeError(errno.EPIPE, f"the command on {self.host} does not read any more")
         error = self._connection.get_exception()
-        reason = printable(str(error)) if error and str(error) else "it was cut"
-        return ConnectionResetError(errno.ECONNRESET, f"the connection to {self.host} is gone: {reason}")
+        reason = f": {_reason(error)}" if error and str(error) else ""
+        return ConnectionResetError(errno.ECONNRESET, f"the connection was cut{reason}")
 
 
 def connect(
@@ -145,6 +147,11 @@ def connect(
         raise
     finally:
         timer.cancel()
+
+
+def _reason(error: Exception) -> str:
+    """Return what happened, without the number that Python and paramiko put before some of it."""
+    return re.sub(r":?\s*\[Errno \d+\]", ":", printable(str(error))).lstrip(": ")
 
 
 class _Route:
@@ -189,7 +196,7 @@ class _Route:
             reason = printable(str(error)).partition("(")[2].rstrip(")")
             raise NotHonoured(f"what {config.name} offers: {reason}") from error
         except (paramiko.SSHException, EOFError, OSError) as error:
-            reason = printable(str(error)) or "it closed the connection"
+            reason = _reason(error) or "it closed the connection"
             raise HostUnreachable(config.name, reason + self._words_of_proxy()) from error
         known.check(
             config.hostname, config.port, key.asbytes(), key.get_name(),
@@ -238,7 +245,7 @@ class _Route:
 
     def _log_in(self, connection: Connection, config: HostConfig) -> None:
         tried: list[str] = []
-        skipped: list[str] = []
+        skipped: list[Unused] = []
         more: list[str] = []  # ways that ssh would try and we cannot
         wanted: list[str] = []  # what it wants after a key that it took
         for key, name in keys(config, self._timeout_s, skipped, more):
@@ -260,18 +267,19 @@ class _Route:
             more.append("GSSAPIAuthentication")
         if more:
             raise NotHonoured(more[0])
-        text = f"it took no key for {config.user}: tried {', '.join(tried) or 'none'}"
+        text = "there is no key to show it"
+        if tried:
+            text = f"it took no key for {config.user}: tried {', '.join(tried)}"
         if wanted:
             text = f"it wants more than a key of {config.user}: {printable(', '.join(wanted))}"
         if skipped:
-            text += f"; skipped {', '.join(skipped)}"
+            text += f"; skipped {', '.join(map(str, skipped))}"
         if not connection.is_active() and tried:
             raise HostRefused(
                 config.name, f"{text}; it closed the connection",
                 hint="if there were too many, name one with IdentityFile and IdentitiesOnly",
             )  # fmt: skip
-        hint = f"the public key belongs into ~{config.user}/.ssh/authorized_keys there"
-        raise HostRefused(config.name, text, hint=hint)
+        raise HostRefused(config.name, text, hint=advice(config.user, bool(tried), skipped))
 
     def _show_banner(self, connection: Connection) -> None:
         banner = connection.get_banner()

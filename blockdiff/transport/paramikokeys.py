@@ -11,6 +11,7 @@ import paramiko
 from paramiko.agent import AgentSSH
 
 from blockdiff.transport.diagnostics import printable
+from blockdiff.transport.keyfile import Unused, unused
 from blockdiff.transport.settings import SshSettings
 from blockdiff.transport.sshconfig import HostConfig
 
@@ -47,7 +48,7 @@ def signatures(key: Any) -> tuple[str, ...]:
 
 
 def keys(
-    config: HostConfig, timeout_s: float, skipped: list[str], more: list[str]
+    config: HostConfig, timeout_s: float, skipped: list[Unused], more: list[str]
 ) -> Iterator[tuple[paramiko.PKey, str]]:
     """Yield keys with their names in ssh's order: the agent's that are configured, its others, files.
 
@@ -62,7 +63,7 @@ def keys(
         if old != last and config.permits(ACCEPTED, old):
             more.append(f"{old} with {name}")  # with SHA-1
         else:
-            skipped.append(f"{name} (PubkeyAcceptedAlgorithms has no {old})")
+            skipped.append(Unused(name, f"PubkeyAcceptedAlgorithms has no {old}"))
         return False
 
     with contextlib.ExitStack() as opened:
@@ -73,7 +74,7 @@ def keys(
                 opened.callback(agent.close)
                 held = {key.blob: key for key in agent.get_keys()}
             except (OSError, EOFError, paramiko.SSHException) as error:
-                skipped.append(f"the agent at {config.agent_socket} ({printable(str(error))})")
+                skipped.append(Unused(f"the agent at {config.agent_socket}", printable(str(error))))
         for blob, key in tuple(held.items()):
             name = f"agent key {printable(key.comment)}"
             if not accepted(key, name):
@@ -109,18 +110,16 @@ def _public(path: Path) -> bytes:
     return b""
 
 
-def _load(path: Path, skipped: list[str], more: list[str]) -> Any:
-    try:
-        if path.stat().st_mode & 0o077:
-            skipped.append(f"{path} (others may read it)")
-            return None
-        return paramiko.PKey.from_path(path)
-    except (TypeError, paramiko.PasswordRequiredException):
-        skipped.append(f"{path} (it has a passphrase and is not in an agent)")
-    except Exception as error:  # paramiko lets through whatever its key parsers raise
-        if _public(path)[4:7] == b"sk-":
-            more.append(f"the security key {path}")
-        skipped.append(f"{path} ({printable(str(error)) or type(error).__name__})")
+def _load(path: Path, skipped: list[Unused], more: list[str]) -> Any:
+    found = unused(path)
+    if found is None:
+        try:
+            return paramiko.PKey.from_path(path)
+        except Exception as error:  # paramiko lets through whatever its key parsers raise
+            if _public(path)[4:7] == b"sk-":
+                more.append(f"the security key {path}")
+            found = Unused(str(path), printable(str(error)) or type(error).__name__)
+    skipped.append(found)
     return None
 
 

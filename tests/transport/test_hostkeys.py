@@ -152,3 +152,36 @@ def test_a_key_that_is_revoked_by_another_name_of_the_host_is_not_believed(host)
     host.learn("@revoked NAME K;PORT K")
     assert host.of_ssh() == "believed"
     assert host.of_paramiko() == "revoked"
+
+
+def refused_by_program(host, *lines):
+    """Return what the program's way says of a host that is certified, by a configuration with more lines."""
+    host.lab.configure("source", *lines)
+    host.learn("@cert-authority NAME CA")
+    transport = OpenSshTransport(
+        Destination("source"), "true", settings=host.lab.settings, timeout_s=SOON_S, rsh=host.lab.rsh
+    )
+    with pytest.raises(HostRefused) as caught:
+        transport.read(1)
+    transport.close()
+    return str(caught.value)
+
+
+def test_the_programs_true_reason_for_not_believing_is_told(host):
+    """Those of a list of revoked keys, of one that cannot be read, and of a certificate for another name."""
+    before = host.lab.config.read_text()
+    listed = host.lab.folder / "listed"
+    listed.write_text(host.words["K"])
+    try:
+        assert "its host key is revoked" in refused_by_program(host, f"RevokedHostKeys {listed}")
+        listed.unlink()
+        assert f"{listed}: No such file" in refused_by_program(host)
+        host.lab.config.write_text(before)
+        text = refused_by_program(host, "HostKeyAlias other")
+        assert "not known" in text
+        host.words["NAME"] = "other"
+        text = refused_by_program(host)
+        assert "Certificate invalid: name is not a listed principal" in text
+    finally:
+        host.words["NAME"] = "127.0.0.1"
+        host.lab.config.write_text(before)

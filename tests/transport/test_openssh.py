@@ -110,7 +110,7 @@ def effective(lab, text, host="db00", rsh=None):
     """Return what our command line makes of a configuration, by the program itself."""
     lab.config.write_text(text)
     destination = parse_host_argument(host)
-    argv = arguments(destination, "true", rsh=rsh, settings=lab.settings, timeout_s=30)
+    argv, _ = arguments(destination, "true", rsh=rsh, settings=lab.settings, timeout_s=30)
     done = subprocess.run(
         [argv[0], "-G", *argv[1:]], env=lab.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
@@ -166,7 +166,7 @@ def test_a_program_that_is_too_old_is_not_given_what_it_does_not_know(lab):
     old.write_text("#!/bin/sh\necho hostname db00\necho connecttimeout none\n")
     old.chmod(0o755)
     for program in (str(old), "/no/wrapper"):
-        argv = arguments(Destination("db00"), "true", rsh=program, settings=lab.settings, timeout_s=30)
+        argv, _ = arguments(Destination("db00"), "true", rsh=program, settings=lab.settings, timeout_s=30)
         text = " ".join(argv)
         assert "ForwardAgent=no" in text
         assert "ConnectTimeout=30" in text
