@@ -33,6 +33,17 @@ class LinkClosed(Exception):
     """The other side ended the connection, or this one did."""
 
 
+class LinkCut(LinkClosed):
+    """The connection was cut: neither side ended it."""
+
+
+def _broke(error: OSError) -> LinkClosed:
+    words = error.strerror or str(error)
+    if isinstance(error, ConnectionResetError):
+        return LinkCut(words)
+    return LinkClosed("the connection broke: %s" % words)
+
+
 class LinkSilent(Exception):
     """Nothing was heard for the time given."""
 
@@ -100,7 +111,7 @@ class Link:
                         break
                     self._arrived(*frame)
         except OSError as error:
-            self._end(LinkClosed("the connection broke: %s" % error))
+            self._end(_broke(error))
         except Exception as error:  # FormatError, and what a transport says of its end
             self._end(error)
 
@@ -174,6 +185,8 @@ class Link:
 
     def _put(self, parts: Sequence[Buffer]) -> None:
         with self._write_lock:
+            if isinstance(self._ended, LinkCut):
+                raise LinkCut(str(self._ended))
             if self._ended is not None:
                 raise LinkClosed(str(self._ended))
             try:
@@ -184,7 +197,7 @@ class Link:
                         if len(part):
                             self._write(part)
             except OSError as error:
-                raise LinkClosed("the connection broke: %s" % error) from None
+                raise _broke(error) from None
             self._sent = time.monotonic()
 
     # life and death

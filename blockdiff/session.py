@@ -17,6 +17,7 @@ from blockdiff.errors import (
     BlockdiffError,
     HostRefused,
     HostSilent,
+    HostUnreachable,
     Interrupted,
     NoPython,
     ProtocolBroken,
@@ -173,6 +174,10 @@ class Session:
 
     def _why_ended(self, error: Exception) -> BlockdiffError:
         """Return what to say when the agent is gone without a word over the wire."""
+        if isinstance(error, ConnectionResetError):
+            return HostUnreachable(self.host, error.strerror or error)
+        if isinstance(error, link.LinkCut):
+            return HostUnreachable(self.host, error)
         status = self._transport.wait(_END_WAIT_S)
         last = self._transport.diagnostics()
         if push.no_python(status, last):

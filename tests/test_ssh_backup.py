@@ -241,9 +241,11 @@ def test_a_connection_that_is_killed(back_up, begun, sshd, end):
         until(lambda: list(begun.folder.glob("db.2.gz.part")))
         getattr(sshd, end)()
         code, out, err = run.finish(30)
-    assert code in (UNREACHABLE, AGENT_DIED, SILENT)
-    assert out == ""
-    assert err[1].startswith("blockdiff: ")
+    assert (code, out) == (UNREACHABLE, "")
+    assert err[1].startswith("blockdiff: cannot reach source: the connection was cut")
+    assert "Errno" not in err[1]
+    assert err[1].count("source") == 1
+    assert len(err) == 2
     assert begun.files() == old
     begun.check()
     if end == "cut":
