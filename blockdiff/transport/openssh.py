@@ -9,18 +9,16 @@ and then is silent makes ssh wait for ever: whoever reads must have a limit for 
 import contextlib
 import errno
 import re
-import shlex
 import subprocess
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from blockdiff.errors import BlockdiffError, HostRefused, HostUnreachable
 from blockdiff.transport.destination import Destination
 from blockdiff.transport.keyfile import advice, unused
 from blockdiff.transport.local import LocalTransport
 from blockdiff.transport.settings import Log, SshSettings
-from blockdiff.transport.sshconfig import Options, effective
+from blockdiff.transport.sshcommand import arguments
 
-KEEPALIVE_S = 15
 OWN_STATUS = 255  # ssh's, where it has failed itself
 DYING_S = 5.0  # from the end of its streams to the end of ssh
 
@@ -65,62 +63,6 @@ _HOST_KEY = (
         "compare the key's fingerprint on the host's console with that of ssh-keyscan, then add it to known_hosts",
     ),
 )
-
-
-# whatever a configuration says: nothing is asked, learnt, forwarded, shared or run but our command
-_ALWAYS = {
-    "BatchMode": "yes",
-    "StrictHostKeyChecking": "yes",
-    "NoHostAuthenticationForLocalhost": "no",
-    "VerifyHostKeyDNS": "no",  # known_hosts decides, not a name server
-    "UpdateHostKeys": "no",  # a server cannot add keys to known_hosts
-    "CheckHostIP": "no",  # it adds addresses to known_hosts, also with strict checking
-    "AddKeysToAgent": "no",
-    "ForwardAgent": "no",
-    "ForwardX11": "no",
-    "ClearAllForwardings": "yes",
-    "Tunnel": "no",
-    "ControlMaster": "no",  # a shared connection was made by other rules, and ends with somebody else's session
-    "ControlPath": "none",
-    "RemoteCommand": "none",
-    "PermitLocalCommand": "no",
-    "EscapeChar": "none",
-    "LogLevel": "INFO",  # QUIET would hide the reason
-}
-# the same for what OpenSSH knows since 8.7; an older one would refuse our command line
-_NEWER = {"SessionType": "default", "StdinNull": "no", "ForkAfterAuthentication": "no"}
-# the flags stand above options, wherever these are: no agent, no X11, no Kerberos ticket, no terminal
-_FLAGS = ("-a", "-x", "-k", "-T")
-
-
-def arguments(
-    destination: Destination, command: str, *, rsh: str | None, settings: SshSettings, timeout_s: float
-) -> tuple[list[str], Options]:
-    """Return the command line, and what the program's configuration says without our part of it.
-
-    ssh takes the first value of an option: those in rsh win over ours. Raises HostRefused if it finds
-    the configuration faulty.
-    """
-    if rsh is not None:
-        words = shlex.split(rsh)
-    else:
-        words = ["ssh", *(["-F", str(settings.config)] if settings.config else [])]
-    # after "--" nothing is an option any more, whatever the host is called
-    end = [*destination.options, *_FLAGS, "--", str(destination)]
-    known: Options = {}
-    if PurePath(words[0]).name == "ssh":  # another program may not know -G
-        with contextlib.suppress(OSError):
-            known = effective([*words, *end], destination.host, settings)
-    wish = known.get("connecttimeout", ["none"])[0]  # or 0, which is none, too
-    ours = {
-        **_ALWAYS,
-        **{name: value for name, value in _NEWER.items() if name.lower() in known},
-        "ConnectTimeout": max(1, round(min(timeout_s, int(wish) if wish.isdigit() and int(wish) else timeout_s))),
-        "ServerAliveInterval": KEEPALIVE_S,
-        "ServerAliveCountMax": max(3, round(timeout_s / KEEPALIVE_S)),
-    }
-    options = [word for name, value in ours.items() for word in ("-o", f"{name}={value}")]
-    return [*words, *options, *end, command], known
 
 
 class OpenSshTransport(LocalTransport):

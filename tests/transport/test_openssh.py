@@ -5,8 +5,10 @@ import time
 
 import pytest
 
+from blockdiff.errors import HostRefused, HostUnreachable
 from blockdiff.transport.destination import Destination, parse_host_argument
-from blockdiff.transport.openssh import OpenSshTransport, arguments
+from blockdiff.transport.openssh import OpenSshTransport
+from blockdiff.transport.sshcommand import arguments
 from blockdiff.transport.sshconfig import parse_options
 from transport.sshd import Lab, available, keygen, public
 
@@ -228,3 +230,40 @@ def test_no_connection_is_shared_or_left_behind(ssh_lab):
     while server.connections():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("where", ["of the source", "of its jump host"])
+def test_a_jump_host_teaches_us_no_keys_either(ssh_lab, where):
+    """The user's configuration would learn it; the program starts another one for each jump host."""
+    unknown = ssh_lab.server("unknown", known=False, extra=["StrictHostKeyChecking accept-new"])
+    known = ssh_lab.server("known", extra=["ProxyJump unknown"] if where == "of its jump host" else [])
+    hops = "known" if where == "of its jump host" else "unknown,known"
+    source = ssh_lab.server("source", extra=[f"ProxyJump {hops}"])
+    before = ssh_lab.known_hosts.read_bytes()
+    for rsh in (None, ssh_lab.rsh):
+        with pytest.raises(HostRefused):
+            said(ssh_lab, "echo done", rsh=rsh)
+    assert ssh_lab.known_hosts.read_bytes() == before
+    for server in (unknown, known, source):
+        assert "Accepted" not in server.log.read_text()
+    ssh_lab.know(unknown)
+    assert said(ssh_lab, "echo done") == "done\n"
+    for server in (unknown, known, source):
+        assert server.log.read_text().count("Accepted publickey") == 1
+
+
+def test_a_jump_host_has_its_user_and_port(lab):
+    text = "Host jump\n    ConnectTimeout 3\n    User other\nHost db00\n    ProxyJump me@jump:33,[::1]:44"
+    command = effective(lab, text)["proxycommand"][0]
+    assert command.endswith(" -p 44 -W '[%h]:%p' -- ::1")
+    assert "-l me -p 33 -W " in command
+    assert command.count("StrictHostKeyChecking=yes") == 2
+    assert "ConnectTimeout=3" in command
+    command = effective(lab, "", "-J a,b -p 7 db00")["proxycommand"][0]
+    assert command.endswith("-- b")
+    assert "-- a" in command
+
+
+def test_jump_hosts_in_a_circle(lab):
+    with pytest.raises(HostUnreachable, match="circle"):
+        effective(lab, "Host a\n    ProxyJump b\nHost b\n    ProxyJump a", "a")
