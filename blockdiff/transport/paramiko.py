@@ -265,6 +265,8 @@ class _Route:
         self._show_banner(connection)
         if config.gssapi and has_ticket(self._settings):
             more.append("GSSAPIAuthentication")
+        if config.hostbased:
+            more.append("HostbasedAuthentication")
         if more:
             raise NotHonoured(more[0])
         text = "there is no key to show it"

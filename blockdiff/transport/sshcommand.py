@@ -2,6 +2,7 @@
 
 Each option was held against ssh_config(5): what could change whom we believe, or what is learnt,
 forwarded, shared or run, is given; what else a user chooses stays.
+Format: blockdiff(7), "SSH configuration".
 
 For a jump host ssh would start another ssh that gets none of our options. So it gets a
 ProxyCommand in the place of ProxyJump: the same, with our options.
@@ -73,13 +74,17 @@ def arguments(
 
 
 def _options(known: Options, timeout_s: float) -> list[str]:
-    wish = known.get("connecttimeout", ["none"])[0]  # or 0, which is none, too
+    def seconds(keyword: str, otherwise: float) -> float:
+        value = known.get(keyword, [""])[0]
+        return int(value) if value.isdigit() and int(value) else otherwise
+
+    alive_s = seconds("serveraliveinterval", KEEPALIVE_S)
     ours = {
         **_ALWAYS,
         **{name: value for name, value in _NEWER.items() if name.lower() in known},
-        "ConnectTimeout": max(1, round(min(timeout_s, int(wish) if wish.isdigit() and int(wish) else timeout_s))),
-        "ServerAliveInterval": KEEPALIVE_S,
-        "ServerAliveCountMax": max(3, round(timeout_s / KEEPALIVE_S)),
+        "ConnectTimeout": max(1, round(min(timeout_s, seconds("connecttimeout", timeout_s)))),
+        "ServerAliveInterval": alive_s,
+        "ServerAliveCountMax": max(3, round(timeout_s / alive_s)),
     }
     return [word for name, value in ours.items() for word in ("-o", f"{name}={value}")]
 

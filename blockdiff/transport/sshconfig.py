@@ -4,10 +4,8 @@
 Elsewhere the files are read here, plain Host blocks only; whatever else stands in them
 is named in an error and not passed over, for it could be what keeps a host safe.
 
-What only makes a connection faster or more convenient is left aside: Compression,
-ControlMaster, ForwardAgent, SendEnv, forwardings of ports. What would make it less safe
-is, too: StrictHostKeyChecking, NoHostAuthenticationForLocalhost, VerifyHostKeyDNS, passwords;
-and CheckHostIP, which adds addresses to known_hosts.
+What makes a connection faster or more convenient is left aside, and what would make it less safe is, too.
+Which keyword is what: blockdiff(7), "SSH configuration".
 """
 
 import re
@@ -40,6 +38,7 @@ _BEYOND = {
     "knownhostscommand": "KnownHostsCommand",
     "pkcs11provider": "PKCS11Provider",
     "proxyusefdpass": "ProxyUseFdpass",
+    "refuseconnection": "RefuseConnection",
     "revokedhostkeys": "RevokedHostKeys",
 }
 
@@ -71,6 +70,7 @@ class HostConfig:
     algorithms: Mapping[str, str]  # keyword -> a list of ssh_config(5); no entry = anything
     beyond: tuple[str, ...]  # keywords that only the `ssh` program can honour
     gssapi: bool
+    hostbased: bool
 
     def permits(self, keyword: str, name: str) -> bool:
         """Return whether an algorithm may be used, by the list of that keyword."""
@@ -222,7 +222,10 @@ def _interpret(name: str, options: Options, settings: SshSettings, user: str | N
         value = re.sub(r"\$\{(\w+)\}", variable, expand(keyword, value))
         if value == "~" or value.startswith("~/"):
             return settings.home / value[2:]
-        return Path(value).expanduser() if value.startswith("~") else Path(value)
+        try:
+            return Path(value).expanduser() if value.startswith("~") else Path(value)
+        except RuntimeError as error:  # no such user
+            raise NotHonoured(f"{value} in {keyword}") from error
 
     def paths(keyword: str, default: str) -> list[Path]:
         # the names stand behind each other without quotes; what does not begin as a path
@@ -240,8 +243,6 @@ def _interpret(name: str, options: Options, settings: SshSettings, user: str | N
         agent = settings.environment.get(agent.lstrip("$"), "none") or "none"
 
     beyond = [spelled for keyword, spelled in _BEYOND.items() if chosen(keyword)]
-    if one("permitlocalcommand").lower() == "yes" and chosen("localcommand"):
-        beyond.append("LocalCommand")
     if one("pubkeyauthentication").lower() in ("no", "false"):
         beyond.append("PubkeyAuthentication no")
     if "publickey" not in one("preferredauthentications", "publickey").split(","):
@@ -273,4 +274,5 @@ def _interpret(name: str, options: Options, settings: SshSettings, user: str | N
         algorithms={keyword: options[keyword][0] for keyword in _ALGORITHMS if keyword in options},
         beyond=tuple(beyond),
         gssapi=yes("gssapiauthentication"),
+        hostbased=yes("hostbasedauthentication"),
     )

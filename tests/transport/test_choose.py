@@ -9,6 +9,7 @@ from blockdiff.errors import HostRefused, ProgramMissing
 from blockdiff.transport import paramiko
 from blockdiff.transport.destination import Destination
 from blockdiff.transport.openssh import OpenSshTransport
+from blockdiff.transport.sshconfig import NotHonoured
 from transport.sshd import USER, keygen, public
 from transport.test_sshd import COMMAND, SOON_S, chosen, without_ssh
 
@@ -106,3 +107,10 @@ def test_a_server_that_offers_what_nobody_here_may_use(ssh_lab):
     ssh_lab.server(options=["Ciphers chacha20-poly1305@openssh.com"], extra=["Ciphers aes256-ctr"])
     with pytest.raises(HostRefused, match="no matching cipher"):
         chosen(ssh_lab)
+
+
+def test_another_way_in_than_a_key_is_left_to_ssh(ssh_lab):
+    ssh_lab.server(extra=["HostbasedAuthentication yes"])
+    ssh_lab.authorized_keys.write_text("")
+    with pytest.raises(NotHonoured, match="HostbasedAuthentication"):
+        paramiko.connect(Destination("source"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)

@@ -94,6 +94,7 @@ Host *
     PubkeyAcceptedAlgorithms ssh-ed25519
     RekeyLimit 1073741824 0
     RevokedHostKeys /revoked
+    ServerAliveInterval 7
     SendEnv THIS
     SetEnv A=B
     User backup

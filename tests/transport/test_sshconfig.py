@@ -133,7 +133,6 @@ def test_defaults(ask):
         ("CertificateFile /x", "CertificateFile"),
         ("PubkeyAuthentication no", "PubkeyAuthentication no"),
         ("PreferredAuthentications password", "PreferredAuthentications"),
-        ("PermitLocalCommand yes\nLocalCommand true", "LocalCommand"),
         ("RequiredRSASize 3072", "RequiredRSASize"),
     ],
 )
@@ -141,7 +140,10 @@ def test_what_only_the_program_can_do_is_named(ask, line, name):
     assert ask("db00", text=line).beyond == (name,)
 
 
-@pytest.mark.parametrize("line", ["CheckHostIP yes", "VerifyHostKeyDNS yes", "StrictHostKeyChecking no"])
+@pytest.mark.parametrize(
+    "line",
+    ["CheckHostIP yes", "VerifyHostKeyDNS yes", "StrictHostKeyChecking no", "PermitLocalCommand yes\nLocalCommand x"],
+)
 def test_what_nobody_may_choose_is_passed_over(ask, line):
     assert ask("db00", text=line).beyond == ()
 
@@ -149,6 +151,11 @@ def test_what_nobody_may_choose_is_passed_over(ask, line):
 def test_tokens_that_only_the_program_knows_are_named(ask):
     with pytest.raises(NotHonoured, match="%C in IdentityFile"):
         ask("db00", text="IdentityFile /x/%C")
+
+
+def test_a_home_that_nobody_has(ask):
+    with pytest.raises(NotHonoured, match="no-such-user"):
+        ask("db00", text="IdentityFile ~no-such-user/key")
 
 
 def test_variables(ask):
