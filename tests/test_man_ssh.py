@@ -42,5 +42,8 @@ def test_what_is_left_to_the_program_is_what_the_code_leaves():
 def test_what_is_always_the_same_is_what_the_program_is_told():
     told = {part.strip().rpartition(" ")[::2] for part in table()["always the same"].split(",")}
     wanted = {**sshcommand._ALWAYS, **sshcommand._NEWER}
-    flags = {("GSSAPIDelegateCredentials", "no"), ("RequestTTY", "no")}  # -k and -T
-    assert {pair for pair in told if "ServerAliveCountMax" not in pair[0]} == set(wanted.items()) | flags
+    # -a, -x, -k, -T and ClearAllForwardings do these
+    by_others = ("ForwardAgent", "ForwardX11", "GSSAPIDelegateCredentials", "RequestTTY", "Tunnel")
+    assert {pair for pair in told if "ServerAliveCountMax" not in pair[0]} == set(wanted.items()) | {
+        (name, "no") for name in by_others
+    }

@@ -29,10 +29,7 @@ _ALWAYS = {
     "UpdateHostKeys": "no",  # a server cannot add keys to known_hosts
     "CheckHostIP": "no",  # it adds addresses to known_hosts, also with strict checking
     "AddKeysToAgent": "no",
-    "ForwardAgent": "no",
-    "ForwardX11": "no",
-    "ClearAllForwardings": "yes",
-    "Tunnel": "no",
+    "ClearAllForwardings": "yes",  # of ports, sockets and tunnels
     "ControlMaster": "no",  # a shared connection was made by other rules, and ends with somebody else's session
     "ControlPath": "none",
     "RemoteCommand": "none",

@@ -9,6 +9,7 @@ from blockdiff.errors import HostRefused, ProgramMissing
 from blockdiff.transport import paramiko
 from blockdiff.transport.destination import Destination
 from blockdiff.transport.openssh import OpenSshTransport
+from blockdiff.transport.paramiko import ParamikoTransport
 from blockdiff.transport.sshconfig import NotHonoured
 from transport.sshd import USER, keygen, public
 from transport.test_sshd import COMMAND, SOON_S, chosen, without_ssh
@@ -70,6 +71,20 @@ def test_a_key_that_is_not_accepted_is_said_so(ssh_lab):
     ssh_lab.server(extra=["PubkeyAcceptedAlgorithms ecdsa*"])
     with pytest.raises(HostRefused, match="PubkeyAcceptedAlgorithms has no ssh-ed25519"):
         paramiko.connect(Destination("source"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
+
+
+@pytest.mark.parametrize("hash_", ["256", "512"])
+def test_an_rsa_key_signs_as_it_may_only(ssh_lab, hash_):
+    ssh_lab.key = keygen(ssh_lab.folder / "rsa", "-t", "rsa")
+    ssh_lab.authorized_keys.write_text(public(ssh_lab.key))
+    ssh_lab.server(
+        extra=[f"PubkeyAcceptedAlgorithms rsa-sha2-{hash_}"], options=["PubkeyAcceptedAlgorithms rsa-sha2-512"]
+    )
+    if hash_ == "512":
+        assert chosen(ssh_lab) is ParamikoTransport
+    else:
+        with pytest.raises(HostRefused):
+            chosen(ssh_lab)
 
 
 def test_a_signature_that_only_ssh_can_make(ssh_lab):
