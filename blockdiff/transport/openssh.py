@@ -133,7 +133,7 @@ class OpenSshTransport(LocalTransport):
         skipped = [each for each in found.values() if each is not None]
         user = self._known.get("user", [""])[0]
         tried = bool(held) or None in found.values()
-        text = "; skipped ".join([line, *([", ".join(map(str, skipped))] if skipped else [])])
+        text = line.rstrip(".") + (f"; skipped {', '.join(map(str, skipped))}" if skipped else "")
         return HostRefused(self.host, text, hint=advice(user, tried, skipped))
 
     def _held_keys(self) -> str:

@@ -1,11 +1,13 @@
 """What paramiko shows a host, and what it leaves to the `ssh` program, side by side with it."""
 
 import contextlib
+import socket
+import struct
 import subprocess
 
 import pytest
 
-from blockdiff.errors import HostRefused, ProgramMissing
+from blockdiff.errors import HostRefused, HostUnreachable, ProgramMissing
 from blockdiff.transport import paramiko
 from blockdiff.transport.destination import Destination
 from blockdiff.transport.openssh import OpenSshTransport
@@ -13,6 +15,7 @@ from blockdiff.transport.paramiko import ParamikoTransport
 from blockdiff.transport.sshconfig import NotHonoured
 from transport.sshd import USER, keygen, public
 from transport.test_sshd import COMMAND, SOON_S, chosen, without_ssh
+from transport.threads import in_thread
 
 LISTS = {  # PubkeyAcceptedAlgorithms -> the key of three that the server gets to see first, as real ssh shows it
     "ssh-ed25519": "ED25519",
@@ -129,3 +132,19 @@ def test_another_way_in_than_a_key_is_left_to_ssh(ssh_lab):
     ssh_lab.authorized_keys.write_text("")
     with pytest.raises(NotHonoured, match="HostbasedAuthentication"):
         paramiko.connect(Destination("source"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
+
+
+def test_a_connection_that_is_reset_is_told_in_words(ssh_lab):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ssh_lab.configure("rude", "HostName 127.0.0.1", f"Port {listener.getsockname()[1]}")
+        thread, outcome = in_thread(
+            lambda: paramiko.connect(Destination("rude"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
+        )
+        connection, _ = listener.accept()
+        connection.recv(1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        thread.join(SOON_S)
+    assert isinstance(outcome[0], HostUnreachable)
+    assert str(outcome[0]).endswith(": Connection reset by peer")
+    assert "Errno" not in str(outcome[0])
