@@ -54,6 +54,8 @@ class Session:
                 read_timeout=answer_s,
                 write_timeout=answer_s,
                 autocommit=True,
+                use_unicode=False,
+                conv={},
                 **arguments,
             )
         except (pymysql.err.MySQLError, OSError, RuntimeError, UnicodeError) as error:
@@ -84,13 +86,15 @@ class Session:
         self.release = release_of(self.version)
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
-        """Run a statement and return its rows, column names in lower case.
+        """Run a statement and return its rows, column names in lower case, every value as text.
 
+        What is no UTF-8 is replaced: a server cuts the text of statements inside characters,
+        and shows the bytes of BLOBs in them as they are.
         Raises ServerRefused if the server refuses, ServerGone if it is not there any more.
         """
         with self._connection.cursor(self._dict_cursor) as cursor:
             self._call(cursor.execute, statement)
-            return [{name.lower(): value for name, value in row.items()} for row in cursor.fetchall()]
+            return [{name.lower(): _decoded(value) for name, value in row.items()} for row in cursor.fetchall()]
 
     def do(self, statement: str) -> None:
         """Run a statement that gives no rows; raises as rows does."""
@@ -148,6 +152,10 @@ def release_of(version: str) -> tuple[int, ...]:
     """Return the release in a server's version text: "10.11.6-MariaDB" is (10, 11, 6)."""
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
     return tuple(int(part or 0) for part in match.groups()) if match else (0, 0, 0)
+
+
+def _decoded(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
 
 
 def _text(error: BaseException) -> str:

@@ -137,6 +137,19 @@ def test_a_query_that_cannot_be_killed_is_not_locked_against(scripted):
     assert "thread 5 was not killed" in err
 
 
+CUT = b"UPDATE t SET text = '" + "日本語".encode() * 10
+
+
+@pytest.mark.parametrize("info", [CUT[:length] for length in (22, 23, 40, 41)] + [bytes(range(1, 256)), b"\xff" * 100])
+@pytest.mark.parametrize("user", ["web", b"w\xe9b"])
+def test_a_statement_that_is_no_text_is_waited_for_like_any(scripted, info, user):
+    server, code, _, err = scripted("--wait-timeout=0", "true", threads=[query(5, 30, info=info, user=user)])
+
+    assert (code, server.issued("FLUSH")) == (41, [])
+    assert " of w" in err and "(thread 5), running for 30 s" in err
+    assert all(letter.isprintable() for letter in err.replace("\n", ""))
+
+
 def test_without_the_process_privilege_it_says_that_it_is_blind(scripted):
     def prepare(server):
         server.grants = ["GRANT RELOAD ON *.* TO `me`@`%`", "GRANT ALL PRIVILEGES ON `shop`.* TO `me`@`%`"]
