@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -376,14 +377,18 @@ def test_an_account_with_reload_alone_is_enough_and_says_what_it_cannot_see(mari
     assert facts(out)["binlog"] is None
 
 
-def test_an_account_that_may_not_lock_is_refused(mariadb, tmp_path):
+@pytest.mark.parametrize("method", ["ftwrl", "backup-stage"])
+def test_an_account_that_may_not_lock_is_refused_and_told_what_it_lacks(mariadb, tmp_path, method):
     mariadb.do(f"CREATE OR REPLACE USER nobody@localhost IDENTIFIED BY '{SECRET}'")
-    arguments = (f"--socket={mariadb.socket}", "--user=nobody", "true")
+    arguments = (f"--socket={mariadb.socket}", "--user=nobody", f"--method={method}", "true")
 
     code, _, err = mysqllock(tmp_path, *arguments, env={"MYSQL_PWD": SECRET})
 
-    assert code == 41
-    assert "RELOAD" in err
+    grant = re.search("RELOAD.*the account needs it: (GRANT RELOAD ON .*)", err)
+    assert code == 41 and grant, err
+    assert "issuing unlock statement" not in err  # nothing was locked
+    mariadb.do(grant[1])
+    assert mysqllock(tmp_path, *arguments, env={"MYSQL_PWD": SECRET})[0] == 0
 
 
 def test_tls_options_prove_the_server(mariadb, certificates, tmp_path):
