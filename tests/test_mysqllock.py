@@ -140,8 +140,12 @@ def test_a_query_that_cannot_be_killed_is_not_locked_against(scripted):
 CUT = b"UPDATE t SET text = '" + "日本語".encode() * 10
 
 
-@pytest.mark.parametrize("info", [CUT[:length] for length in (22, 23, 40, 41)] + [bytes(range(1, 256)), b"\xff" * 100])
-@pytest.mark.parametrize("user", ["web", b"w\xe9b"])
+@pytest.mark.parametrize("user", ["web", b"w\xe9b"], ids=["web", "latin1"])
+@pytest.mark.parametrize(
+    "info",
+    [*(CUT[:length] for length in (22, 23, 40, 41)), bytes(range(1, 256)), b"\xff" * 100],
+    ids=["one byte", "two bytes", "later, one", "later, two", "every byte", "no text at all"],
+)
 def test_a_statement_that_is_no_text_is_waited_for_like_any(scripted, info, user):
     server, code, _, err = scripted("--wait-timeout=0", "true", threads=[query(5, 30, info=info, user=user)])
 
@@ -175,3 +179,10 @@ def test_the_default_database_is_only_used_where_it_may_be(scripted):
 
     assert scripted("true", script={DATABASE: Denied()})[1] == 0
     assert scripted("--db=mysql", "true", script={DATABASE: Denied()})[1] == 40
+
+
+@pytest.mark.parametrize("option", ["--pasword=s3cret", "-ps3cret", "--no-such=s3cret", "--user=me -ps3cret"])
+def test_a_password_behind_an_option_that_there_is_not_is_not_repeated(scripted, option):
+    _, code, out, err = scripted(*option.split(), "true")
+
+    assert code == 2 and "s3cret" not in out + err
