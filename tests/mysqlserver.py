@@ -250,6 +250,8 @@ class _Session:
         if text.startswith("SELECT @@GLOBAL.gtid"):
             assert ("binlog_pos" in text) == server.mariadb
             return ("gtid",), [("0-1-77" if server.mariadb else "uuid-a:1-5,\nuuid-b:1-7",)]
+        if text.startswith("SELECT CURRENT_USER()"):
+            return ("account",), [("root@localhost",)]
         if text.startswith("SHOW GRANTS"):
             return ("Grants for root@localhost",), [(grant,) for grant in server.grants]
         if text.startswith("SHOW STATUS LIKE 'Ssl_cipher'"):

@@ -12,8 +12,6 @@ from engine import back_up
 from launched import Launched, Set, bin_path, needs
 from programs import until
 
-from blockdiff.commands import locking
-
 KIB = 1024
 DONE, WARNED = "backup completed successfully", "backup completed with warnings"
 USAGE, WARNINGS, NO_SET, LOCKED, STRANGE, DIFFERS = 2, 3, 10, 12, 14, 34
@@ -388,39 +386,3 @@ def test_set_names_that_begin_alike(call, begun):
         found = Set(begun.folder, name)
         found.versions = {turn + 1: f"{name} {turn}".encode() for turn in range(2)}
         found.check()
-
-
-# the lock's words
-
-
-SPLIT = "cannot be split into words: "
-BETWEEN = SPLIT + "it is split at every blank, and one stands between its quotes (hint: --lock takes"
-
-
-@pytest.mark.parametrize(
-    "value, message",
-    [
-        ("mysqllock --password='my s3cret'", BETWEEN),
-        ("mysqllock '--password=my s3cret' --host=db00", BETWEEN),
-        ("mysqllock -p'my s3cret'", BETWEEN),
-        ('mysqllock --password="my s3cret', BETWEEN),
-        ("mysqllock --password=my\\ s3cret", SPLIT + "it is split at every blank, and one stands behind a backslash"),
-    ],
-)
-def test_a_lock_whose_words_were_torn_apart_is_not_run_and_not_repeated(call, begun, value, message):
-    """Of a password with a blank the second half would be the command that is run, and that is not found."""
-    code, _, err = call(begun.name, begun.source, env={"LVCREATE_PREFIX": value})
-    assert code == USAGE and message in err[-1] and "LVCREATE_PREFIX" in err[-1]
-    assert not [line for line in err if "s3cret" in line or "my" in line.replace("mysqllock", "")]
-    assert begun.files() == {}
-
-
-def test_a_lock_option_with_an_open_quote_is_not_repeated(call, begun):
-    code, _, err = call("--lock", "mysqllock --password='s3cret", begun.name, begun.source)
-    assert code == USAGE and f"--lock {SPLIT}No closing quotation" in err[-1]
-    assert not [line for line in err if "s3cret" in line]
-
-
-@pytest.mark.parametrize("word", ["--password=it's", "--password='s3cret'", '--password=a"b', "a=b'c=d"])
-def test_quotes_in_the_originals_variable_are_letters(word):
-    assert locking._split(f"lock  {word} x") == ["lock", word, "x"]

@@ -125,42 +125,17 @@ def long_update(server):
         connection.close()
 
 
-@contextlib.contextmanager
-def cut_inside_a_character(server):
-    """Keep statements running whose text the list of threads cuts at 100 bytes, inside a character or a BLOB."""
-    texts = [("utf8mb4", "日本語" * 20, "utf-8"), ("latin1", "é" * 90, "cp1252"), ("sjis", "日本語" * 30, "shift_jis")]
-    statements = [
-        (charset, b"SELECT SLEEP(20), '%s%s'" % (b"x" * shift, text.encode(coding)))
-        for charset, text, coding in [*texts, ("cp932", "日本語" * 30, "cp932")]
-        for shift in (0, 1)
-    ]
-    statements.append(("utf8mb4", b"SELECT SLEEP(20), _binary'%s'" % bytes(range(128, 256))))
-    connections = [server.connect(charset=charset) for charset, _ in statements]
-
-    def work(connection, statement):
-        with contextlib.suppress(Exception), connection.cursor() as cursor:
-            cursor.execute(statement)
-
-    workers = [
-        threading.Thread(target=work, args=(connection, statement))
-        for connection, (_, statement) in zip(connections, statements, strict=True)
-    ]
-    for worker in workers:
-        worker.start()
-    try:
-        running = "SELECT 1 FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(20)%'"
-        until(lambda: len(server.do(running)) == len(statements))
-        yield
-    finally:
-        for connection, worker in zip(connections, workers, strict=True):
-            with contextlib.suppress(Exception):
-                server.do(f"KILL {connection.thread_id()}")
-            worker.join(30)
-            connection.close()
+JAPANESE = "日本語" * 30
+TEXTS = (
+    ("utf8mb4", JAPANESE.encode()), ("latin1", ("é" * 90).encode("latin1")), ("sjis", JAPANESE.encode("sjis")),
+    ("cp932", JAPANESE.encode("cp932")), ("utf8mb4", bytes(range(128, 256)) * 2),
+)  # fmt: skip
 
 
 def test_statements_that_are_shown_cut_inside_a_character_are_no_obstacle(mariadb, tmp_path):
-    with cut_inside_a_character(mariadb):
+    """The list of threads cuts them at 100 bytes, and shows the bytes of a BLOB in them as they are."""
+    statements = [(charset, b"SELECT SLEEP(20), _binary'%s%s'" % (b"x" * n, text)) for charset, text in TEXTS for n in (0, 1)]
+    with mariadb.running(statements, "SELECT SLEEP(20)"):
         assert mysqllock(tmp_path, f"--socket={mariadb.socket}", "--wait-query=600", "true")[0] == 0
         waiting = ("--wait-query=0", "--wait-timeout=0")
         code, _, err = mysqllock(tmp_path, f"--socket={mariadb.socket}", *waiting, "true")
