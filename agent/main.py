@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 from blockdiff import __version__
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, check_block_size, messages
@@ -17,6 +18,7 @@ from . import buffers, native, scan, volume, wire
 from .errors import AgentError
 
 _HELLO_TIMEOUT_S = 120.0  # until the request brings the server's own
+_SAY_S = 5.0  # how long the server may be left without a word of what was read and is unchanged
 _EXIT_FAILED = 1  # said so over the wire
 _EXIT_LOST = 95  # the server is gone: nobody is there to read why
 _EXIT_BUG = 99
@@ -334,13 +336,16 @@ def _buffers(link, request):
 def _send(way, work):
     """Send every extent, joining neighbours of which nothing is to be told."""
     first = count = 0
+    said = time.monotonic()
     for extent, result in work.results():
         quiet = len(result.runs) == 1 and result.runs[0][0] == messages.SAME and not result.others
-        if quiet and count + extent.count <= messages.MAX_COUNT:
+        now = time.monotonic()
+        if quiet and count + extent.count <= messages.MAX_COUNT and now - said < _SAY_S:
             if not count:
                 first = extent.first
             count += extent.count
             continue
+        said = now
         if count:
             _send_extent(way, messages.Extent(first, [(messages.SAME, count)], b"", b""))
             count = 0

@@ -232,3 +232,12 @@ class Interrupted(BlockdiffError):
     def __init__(self, name: str, exit_code: int = 130) -> None:
         super().__init__(name)
         self.exit_code = exit_code  # 128 + the signal's number: 129, 130 or 143
+
+
+class RunTooLong(Interrupted):
+    """the run was ended after {} seconds, the limit of --max-time"""
+
+    exit_code = 28
+
+    def __init__(self, seconds: object) -> None:
+        super().__init__(str(seconds), 28)

@@ -28,7 +28,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LAYERS = {
     "ground": "formats formats.* link",
     "decisions": "__init__ chain errors index manifest merge transport.base transport.destination",
-    "devices": "batch child codecs codecs.* digests draft gate holders intake moment mysql mysqlaccount optionfile"
+    "devices": "batch child codecs codecs.* digests draft gate holders intake moment mysql mysqlaccount notes optionfile"
     " parent patch pipeline placement proof push quiesce quiet reading readlock records remains"
     " serverfacts session signatures site stamps store target transport.* trust",
     "use-cases": "backup catalogue cronlog dump foreign mysqllock restore verify",

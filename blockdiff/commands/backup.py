@@ -140,6 +140,7 @@ def command(
             progress.line(line)
 
     reach = reaching.Reach(**reach_options)
+    edge.limit(reach.max_time)
     program = dumpline.known(words[0]) if words else None
     if words and program is None:
         from blockdiff import foreign
@@ -161,7 +162,6 @@ def command(
             "rescan": rescan,
             "jobs": reach.jobs,
             "bwlimit": reach.bwlimit,
-            "timeout_s": reach.timeout,
             "snapshot_size": locking.snapshot_size(snapshot_size),
             **({"snapshot": backup.NONE} if no_snapshot else {}),
         }
@@ -174,7 +174,7 @@ def command(
                 destination, wanted = _wanted(at, composed, composition, compress, block_size)
                 if no_snapshot and wanted.snapshot == backup.MUST:
                     raise click.UsageError(f"{composition[0]} makes a snapshot: --no-snapshot cannot be given")
-                wanted = dataclasses.replace(wanted, **common)
+                wanted = dataclasses.replace(wanted, **common, **reach.patience(destination))
                 jobs.append(backup.Job(Store(set_name), wanted, reach.connect(destination, chatter), shown()))
                 say(f"running: {text.name(shlex.join(composition) if composition else str(at))}")
             # a lock is for snapshots: the original's commands that make none never looked at its prefix

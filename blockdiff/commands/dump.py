@@ -9,7 +9,7 @@ from typing import IO, Any
 import click
 
 from blockdiff import backup, dump, moment
-from blockdiff.commands import completing, dumpline, programs, reaching
+from blockdiff.commands import completing, dumpline, edge, programs, reaching
 from blockdiff.store import PartFile
 
 _STDIN = 0
@@ -71,6 +71,7 @@ def execute(
     """
     line = dumpline.line(program, suffix, block_size, operands)
     reach = reaching.Reach(**reach_options)
+    edge.limit(reach.max_time)
     if digests_out is None and programs.NEW_DIGESTS not in programs.inherited:
         raise click.UsageError("descriptor 6 (new digests) is not open: use 6> FILE or --digests-out FILE")
     if output is None and programs.STDOUT not in programs.inherited:
@@ -104,7 +105,7 @@ def execute(
             pack_wire=line.destination is not None,
             jobs=reach.jobs,
             bwlimit=reach.bwlimit,
-            timeout_s=reach.timeout,
+            **reach.patience(line.destination),
         )
         warnings: list[str] = []
         dump.run(
