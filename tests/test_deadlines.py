@@ -2,18 +2,18 @@
 
 import concurrent.futures
 import os
-import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 
 import click
 import pytest
+from conftest import ROOT
 from hostile import BLOCK, HONEST, Played, Set, put_together, raw, talk
 from launched import Launched
 from launched import Set as Written
-from programs import until
 
 from agent import main, scan, volume
 from agent.native import digester
@@ -83,8 +83,8 @@ def test_blocks_that_come_slowly_are_progress():
             time.sleep(0.3)
 
     thread = threading.Thread(target=say)
-    with Link(ends[0].recv, ends[0].sendall, 30.0) as link:
-        link.await_progress(1.0)
+    with Link(ends[0].recv, ends[0].sendall, 2.0) as link:
+        link.await_progress(0.8)
         thread.start()
         assert link.receive() == (messages.DATA, bytes(12))
         thread.join()
@@ -177,8 +177,9 @@ def written(tmp_path):
 
 
 def test_a_run_that_takes_too_long_ends_and_leaves_nothing(written):
+    """Nor goes it on with another source."""
     before = written.files()
-    slow = ("--bwlimit", "10K", "--max-time", "1s")
+    slow = ("--bwlimit", "10K", "--max-time", "1s", "--with", written.folder / "other", written.source)
     with Launched("blockdiff-backup", *slow, written.name, written.source) as process:
         code, _, err = process.finish()
         assert process.gone()
@@ -209,15 +210,30 @@ def test_a_dump_that_takes_too_long_is_none(written, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backups", "vol"]
 
 
-def test_the_limit_is_no_news_to_a_run_that_is_ending_already(written):
-    """Neither takes the word from the other: whichever came first has its exit code, and cleans up."""
-    slow = ("--bwlimit", "10K", "--max-time", "1")
-    with Launched("blockdiff-backup", *slow, written.name, written.source) as process:
-        until(lambda: process.agent() is not None)
-        process.send_signal(signal.SIGTERM)
-        assert process.finish()[0] == 143
-        assert process.gone()
-    written.check()
+ENDING = """
+import os, signal, sys, time, click
+from blockdiff.commands import edge
+@click.command()
+def command():
+    edge.limit(0.4)
+    try:
+        if sys.argv[1] == "TERM first":
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+    finally:
+        if sys.argv[1] == "limit first":
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.8)
+        print("cleaned up")
+edge.run(command, "x")
+"""
+
+
+@pytest.mark.parametrize("order, code", [("TERM first", 143), ("limit first", 28)])
+def test_whatever_ends_a_run_first_is_not_cut_short_by_the_other(order, code):
+    words = [sys.executable, "-c", ENDING.replace("sys.argv[1]", repr(order))]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (code, "cleaned up\n"), done.stderr
 
 
 @pytest.mark.parametrize("text, seconds", [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
