@@ -13,6 +13,7 @@ from typing import Any
 
 from blockdiff.errors import LockUnreachable
 from blockdiff.mysqlaccount import Account
+from blockdiff.notes import printable
 
 CONNECT_S = 10.0
 SYNTAX_ERROR = 1064
@@ -80,7 +81,7 @@ class Session:
                 if self.account.database_required or error.code not in _NO_DATABASE:
                     raise
         row = self.rows("SELECT @@version AS version, CONNECTION_ID() AS id")[0]
-        self.version = str(row["version"])
+        self.version = printable(row["version"], 200)
         self.id = int(row["id"])
         self.mariadb = "mariadb" in self.version.lower()
         self.release = release_of(self.version)
@@ -159,7 +160,7 @@ def _decoded(value: bytes | None) -> str | None:
 
 
 def _text(error: BaseException) -> str:
-    """Return an error's text without its numbers; the client gives (code, text)."""
+    """Return an error's text without its numbers, safe for a terminal; the client gives (code, text)."""
     if len(error.args) > 1 and isinstance(error.args[0], int):
-        return str(error.args[1])
-    return str(error) or type(error).__name__
+        return printable(error.args[1])
+    return printable(error) or type(error).__name__

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from blockdiff.notes import printable
+
 LOOK_S = 0.5  # between two looks at the list
 SAY_S = 60.0  # between two lines in the log
 
@@ -60,8 +62,7 @@ def in_the_way(threads: Iterable[Mapping[str, Any]], *, own: int, older_than_s: 
         age_s = int(row["time"] or 0)
         if age_s >= older_than_s:
             verb = _VERB.match(str(row["info"] or "")) or _VERB.match(str(row["command"]))
-            user = "".join(letter if letter.isprintable() else "?" for letter in str(row["user"]))
-            queries.append(Query(int(row["id"]), user, age_s, verb[1].upper() if verb else "?"))
+            queries.append(Query(int(row["id"]), printable(row["user"]), age_s, verb[1].upper() if verb else "?"))
     return sorted(queries, key=lambda query: -query.age_s)
 
 

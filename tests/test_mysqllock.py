@@ -181,6 +181,18 @@ def test_the_default_database_is_only_used_where_it_may_be(scripted):
     assert scripted("--db=mysql", "true", script={DATABASE: Denied()})[1] == 40
 
 
+@pytest.mark.parametrize("step", ["(connect)", "SHOW GLOBAL", "SHOW MASTER STATUS", "FLUSH"])
+def test_what_a_server_says_steers_no_terminal(scripted, step):
+    def refuse():
+        raise Refusal(1227, "Access \x07 denied\nbackup completed successfully")
+
+    _, _, _, err = scripted("true", script={step: refuse})
+
+    lines = err.splitlines()
+    assert [line for line in lines if "denied" in line]
+    assert all(line.isprintable() and not line.startswith("backup completed") for line in lines)
+
+
 @pytest.mark.parametrize("option", ["--pasword=s3cret", "-ps3cret", "--no-such=s3cret", "--user=me -ps3cret"])
 def test_a_password_behind_an_option_that_there_is_not_is_not_repeated(scripted, option):
     _, code, out, err = scripted(*option.split(), "true")
