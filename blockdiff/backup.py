@@ -57,6 +57,7 @@ class Wanted:
     timeout_s: float = DEFAULT_TIMEOUT_S  # silence of the other side
     progress_s: float = DEFAULT_PROGRESS_S  # nothing but signs of life of the other side
     pythons: Sequence[str] = push.PYTHONS  # that are tried there
+    heard: bool = False  # what comes on the agent's stderr is logged as it comes
 
     def session(self, transport: Transport, note: Log, log: Log) -> Session:
         """Start the agent for it; see Session."""
@@ -64,7 +65,7 @@ class Wanted:
         slow_s = 2 * messages.MAX_DATA / self.bwlimit if self.bwlimit else 0.0
         return Session(
             transport, self.timeout_s, progress_s=self.progress_s + slow_s, snapshots=self.snapshot != NONE,
-            pythons=self.pythons, note=note, log=log,
+            pythons=self.pythons, heard=self.heard, note=note, log=log,
         )  # fmt: skip
 
 

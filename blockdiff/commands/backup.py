@@ -163,6 +163,7 @@ def command(
             "jobs": reach.jobs,
             "bwlimit": reach.bwlimit,
             "snapshot_size": locking.snapshot_size(snapshot_size),
+            "heard": verbose,
             **({"snapshot": backup.NONE} if no_snapshot else {}),
         }
         pairs = [(name, source, program, words), *((more, at, None, []) for more, at in others)]

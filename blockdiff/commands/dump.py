@@ -105,6 +105,7 @@ def execute(
             pack_wire=line.destination is not None,
             jobs=reach.jobs,
             bwlimit=reach.bwlimit,
+            heard=True,
             **reach.patience(line.destination),
         )
         warnings: list[str] = []
