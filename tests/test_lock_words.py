@@ -1,8 +1,11 @@
 """The lock command's words, from --lock and from LVCREATE_PREFIX, in which there may be a password."""
 
 import pytest
+from mysqllocks import MYSQLLOCK, ROOT
 
+from blockdiff import quiesce
 from blockdiff.commands import locking
+from blockdiff.errors import LockNotGranted
 
 USAGE = 2
 SPLIT = "cannot be split into words: "
@@ -36,3 +39,13 @@ def test_a_lock_option_with_an_open_quote_is_not_repeated(run, tmp_path):
 @pytest.mark.parametrize("word", ["--password=it's", "--password='s3cret'", '--password=a"b', "a=b'c=d"])
 def test_quotes_in_the_originals_variable_are_letters(word):
     assert locking._split(f"lock  {word} x") == ["lock", word, "x"]
+
+
+def test_half_a_password_that_became_a_command_is_not_said(monkeypatch, capfd):
+    """As `--password=my s3cret` without quotes has it."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    command = [*MYSQLLOCK, "--socket=/no", "--password=my", "s3cret"]
+    with pytest.raises(LockNotGranted, match="exit code 16"), quiesce.locked(command, log=print):
+        raise AssertionError("not locked")
+    out, err = capfd.readouterr()
+    assert "a word of its own is taken for a command" in err and "s3cret" not in out + err

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from blockdiff import mysqlaccount, mysqllock, optionfile, readlock
+from blockdiff import gate, mysqlaccount, mysqllock, optionfile, readlock
 from blockdiff.commands import completing
 from blockdiff.errors import LockUnreachable, ProgramMissing
 from blockdiff.mysqlaccount import Account
@@ -115,8 +115,11 @@ def command(context: click.Context, /, words: tuple[str, ...], **options: Any) -
     """
     if options["password"] is not None:
         _start_anew(options["password"])
-    if shutil.which(words[0]) is None:
-        raise ProgramMissing(words[0])  # now, not when everybody waits
+    if shutil.which(words[0]) is None:  # now, not when everybody waits
+        if gate.path_in(list(words)) is not None:
+            # it stands between our options and the backup's command: the half of a password, say
+            raise ProgramMissing("of mysqllock (a word of its own is taken for a command: is it quoted?)")
+        raise ProgramMissing(words[0])
     limits = readlock.Limits(
         wait_query_s=options["wait_query"],
         wait_timeout_s=options["wait_timeout"],
