@@ -39,7 +39,11 @@ NEVER = {
     "blockdiff-dump": NO_SET | NO_SNAPSHOT,
     "ssh-blockdiff-dump": NO_SET | NO_SNAPSHOT,
     "ssh-lvm-dump": NO_SET,
-    "blockdiff-merge": dict.fromkeys(("SetLocked", "CommandFailed"), "it does not write to the set"),
+    "blockdiff": {"RunTooLong": "its commands have the option, it has not"},
+    "blockdiff-merge": {
+        **dict.fromkeys(("SetLocked", "CommandFailed"), "it does not write to the set"),
+        "RunTooLong": "it has no such option",
+    },
     "blockdiff-verify": dict.fromkeys(
         ("SetLocked", "NoRoom", "CommandFailed", "TargetRefused", "TargetFailed"), "it writes nothing"
     ),
