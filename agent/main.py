@@ -238,7 +238,7 @@ def _image(link, request):
         return None, path
     from . import image  # LVM's part is pushed only where a snapshot may be wanted
 
-    wanted = messages.check(wanted, size=(str, type(None)), set=str, run=str, must=bool)
+    wanted = messages.check(wanted, size=(str, type(None)), set=str, run=str, must=bool, verbose=bool)
     found = image.prepare(path, wanted, float(request["timeout_s"]), link.heard, _say(link))
     if found is None:
         return None, path
@@ -255,9 +255,16 @@ def _image(link, request):
             )
         found.take(places, lambda: link.send(messages.TAKEN, messages.encode_talk({})))
     except BaseException:
-        found.remove()
+        _remove_failed(link, found)
         raise
     return found, found.path
+
+
+def _remove_failed(link, held):
+    """Remove a snapshot of which nothing came; what remains is said now, for the last words tell why."""
+    remains = held.remove()
+    if remains is not None:
+        _say(link)(remains)
 
 
 def _read_volume(link, request, finish):
@@ -269,7 +276,6 @@ def _read_volume(link, request, finish):
     if request["old"] is not None and not 0 <= request["old"] < 1 << 56:
         raise FormatError("parent of %d blocks" % request["old"])
     held, path = _image(link, request)
-    remains = None
     try:
         work = _scan(link, request, held, path, block_size, digester, other)
         snapshot = held.check() if held is not None else None  # looked at after the last read
@@ -287,12 +293,10 @@ def _read_volume(link, request, finish):
             ),
         )
     except BaseException:
-        remains = held.remove() if held is not None else None
-        if remains is not None:  # what is said last is why nothing came of it
-            _say(link)(remains)
+        if held is not None:
+            _remove_failed(link, held)
         raise
-    if held is not None:
-        remains = held.remove()
+    remains = held.remove() if held is not None else None
     _say_last(link, finish, messages.LEFT, {"remains": remains})
 
 

@@ -55,6 +55,7 @@ class Wanted:
     jobs: int = 0  # threads on each side; 0: by the cores
     bwlimit: int = 0  # bytes per second; 0: none
     timeout_s: float = DEFAULT_TIMEOUT_S  # silence of the other side
+    verbose: bool = False  # log what LVM says, too
     progress_s: float = DEFAULT_PROGRESS_S  # nothing but signs of life of the other side
     pythons: Sequence[str] = push.PYTHONS  # that are tried there
     heard: bool = False  # what comes on the agent's stderr is logged as it comes
@@ -244,6 +245,7 @@ class _Run:
                 "set": hashlib.sha256(os.fsencode(place)).hexdigest()[:16],
                 "run": self._run_id,
                 "must": wanted.snapshot == MUST,
+                "verbose": wanted.verbose,
             },
         }
 

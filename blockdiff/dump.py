@@ -186,6 +186,7 @@ def _request(
             "set": "dump",
             "run": run_id,
             "must": wanted.snapshot == backup.MUST,
+            "verbose": wanted.verbose,
         },
         "path": wanted.path,
         "block_size": block_size,

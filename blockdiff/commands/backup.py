@@ -162,6 +162,7 @@ def command(
             "rescan": rescan,
             "jobs": reach.jobs,
             "bwlimit": reach.bwlimit,
+            "verbose": verbose,
             "snapshot_size": locking.snapshot_size(snapshot_size),
             "heard": verbose,
             **({"snapshot": backup.NONE} if no_snapshot else {}),

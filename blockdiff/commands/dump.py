@@ -107,6 +107,7 @@ def execute(
             bwlimit=reach.bwlimit,
             heard=True,
             **reach.patience(line.destination),
+            verbose=bool(os.environ.get("VERBOSE")),
         )
         warnings: list[str] = []
         dump.run(
