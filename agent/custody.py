@@ -71,6 +71,11 @@ class Custody:
         self._snapshot = snapshot.Snapshot(*self._ask("find"))
         return self._snapshot
 
+    @property
+    def name(self):
+        """The name of the snapshot that was asked for; None before."""
+        return None if self._created is None else snapshot.name(*self._created)
+
     def beat(self):
         """Say that the server was heard; return the State as last seen (None before there is one).
 

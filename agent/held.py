@@ -91,5 +91,4 @@ class Held:
         holder = self._custody.remove()
         if holder is None:
             return None
-        name = self._snapshot.name if self._snapshot is not None else "of %s" % self._volume.name
-        return "the snapshot %s could not be removed: %s" % (name, holder)
+        return "the snapshot %s could not be removed: %s" % (self._custody.name, holder)

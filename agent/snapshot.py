@@ -75,7 +75,7 @@ def _less(volume, wanted, run):
 
 
 def _lvcreate(volume, count, owner, run):
-    arguments = ["--snapshot", "--permission", "r", "--yes", "--name", _name(volume, owner)]
+    arguments = ["--snapshot", "--permission", "r", "--yes", "--name", _lv(volume, owner)]
     if count is not None:
         arguments += ["--extents", str(count)]
     else:  # it is kept from being activated by itself at the next boot, and activated now all the same
@@ -87,10 +87,8 @@ def _lvcreate(volume, count, owner, run):
 
 def find(volume, wanted, owner, run):
     """Return the Snapshot that `create` made; raises as it does."""
-    lv = _name(volume, owner)
-    name = "%s/%s" % (volume.vg, lv)
     try:
-        row = lvm.one(run, _FIELDS, name)
+        row = lvm.one(run, _FIELDS, name(volume, owner))
         device = _device(row)
         size = _length(device, row)
     except (ProgramFailed, OSError) as error:
@@ -99,7 +97,7 @@ def find(volume, wanted, owner, run):
     return Snapshot(
         origin=volume.path,
         vg=volume.vg,
-        lv=lv,
+        lv=_lv(volume, owner),
         uuid=row["lv_uuid"],
         device=device,
         kind=volume.kind,
@@ -160,7 +158,7 @@ def discard(volume, owner, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
 
     Its UUID is not known yet; the tags say that it is ours.
     """
-    selection = 'vg_name="%s" && lv_name="%s"' % (volume.vg, _name(volume, owner))
+    selection = 'vg_name="%s" && lv_name="%s"' % (volume.vg, _lv(volume, owner))
     return _remove(selection, owner.tags(), run, waits_s, sleep)
 
 
@@ -206,7 +204,12 @@ def tagged(run):
     return lvm.report(run, _FIELDS)
 
 
-def _name(volume, owner):
+def name(volume, owner):
+    """Return the name of the snapshot that `create` makes, as LVM's programs have it."""
+    return "%s/%s" % (volume.vg, _lv(volume, owner))
+
+
+def _lv(volume, owner):
     return PREFIX + "%s_%s" % (owner.run[:32], hashlib.sha256(volume.uuid.encode("ascii")).hexdigest()[:8])
 
 
