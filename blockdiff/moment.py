@@ -32,7 +32,7 @@ def snapshots(waiting: Sequence[Session], still: Sequence[Session], quiet: Quies
         return None
     for session in still:
         raise SnapshotRefused(
-            session.host, "a lock is asked for, but this source is not a logical volume that is snapshotted"
+            session.volume, "a lock is asked for, but this source is not a logical volume that is snapshotted"
         )
     with contextlib.ExitStack() as held:
         lock = held.enter_context(quiet())

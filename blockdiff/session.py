@@ -25,7 +25,7 @@ from blockdiff.errors import (
 )
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, TornError, digestfile, messages
 from blockdiff.notes import Notes, printable, quoted
-from blockdiff.transport.base import Shared, Transport
+from blockdiff.transport.base import LOCAL, Shared, Transport
 
 _MAX_NOISE = 256 * 1024  # bytes of banners and shell chatter before the agent's mark
 _READ_SIZE = 64 * 1024  # bytes
@@ -108,6 +108,7 @@ class Session:
         self._note, self._log = note, log or note
         self._notes = Notes(transport.host)
         self._phase = "while it started"
+        self._path = ""
         self._link: link.Link | None = None
         self._feeder: threading.Thread | None = None
         self._feed_failure: Exception | None = None
@@ -127,6 +128,12 @@ class Session:
     def host(self) -> str:
         """The source host's name, as people wrote it."""
         return self._transport.host
+
+    @property
+    def volume(self) -> str:
+        """The volume that was asked for, with its host if that is another."""
+        path = printable(self._path, 4000)
+        return path if self.host == LOCAL else f"{self.host}:{path}"
 
     @property
     def wire(self) -> int:
@@ -280,6 +287,7 @@ class Session:
     def ask(self, request: dict[str, Any]) -> bool:
         """Ask for a volume; returns whether the agent waits to be told when to make a snapshot."""
         self._phase = "while it opened the volume"
+        self._path = request["path"]
         self._send(messages.REQUEST, request)
         kind, payload = self.receive()
         if kind == messages.READY:

@@ -177,7 +177,8 @@ def test_a_lock_around_what_is_not_snapshotted_is_refused(guest, tmp_path, lock)
     line = ("blockdiff-backup", "--lock", lock(LOOKS), tmp_path / "no")
     for words in (("root@db00:/tmp/plain",), ("--no-snapshot", f"root@db00:{path}")):
         done = run(guest, *line, *words, code=31)
-        assert "is not a logical volume that is snapshotted" in done.stderr
+        volume_named = f"cannot snapshot {words[-1].partition('@')[2]}: a lock is asked for, but this source is not a "
+        assert volume_named in done.stderr
     # beside one that could be: then neither
     run(guest, *line, f"root@db00:{path}", "--with", tmp_path / "no2", "root@db00:/tmp/plain", code=31)
     assert unpublished(tmp_path / "no")
