@@ -16,7 +16,7 @@ PREFIX = "blockdiff_"  # of every snapshot's name; no dash, which device mapper 
 REMOVE_WAITS_S = (0.2, 1.0)  # between attempts at a busy device; LVM itself waits some seconds in each
 
 _FIELDS = (
-    "vg_name,lv_name,lv_uuid,lv_attr,lv_size,lv_tags,segtype,data_percent,metadata_percent,"
+    "vg_name,lv_name,lv_uuid,lv_attr,lv_size,lv_tags,data_percent,metadata_percent,"
     "lv_snapshot_invalid,lv_health_status,lv_kernel_major,lv_kernel_minor,lv_dm_path,vg_free_count"
 )
 

@@ -48,8 +48,11 @@ def test_a_dead_supervisor_ends_the_reading(guest, agent):
 
 def test_what_nobody_could_remove_the_next_run_sweeps(guest, agents):
     agent = agents()
-    snapshot = agent.snap(thick(guest))
+    snapshot = agent.snap(thick(guest), "8M")
     guest.run(f"kill -KILL {agent.supervisor} {agent.reader}")
+    # LVM reports of it in two rows, if it is asked about its segments
+    guest.run(f"lvcreate -qq -y -Zn -Wn -l 1 -n between vg0 && lvextend -qq -l +1 {snapshot['name']}")
+    assert guest.run(f"lvs --noheadings -o seg_count {snapshot['name']}").strip() == "2"
     assert snapshots(guest) == [snapshot["name"]]
     notes = agents().sweep([])
 
