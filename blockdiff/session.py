@@ -198,7 +198,7 @@ class Session:
         lines = self._transport.diagnostics().splitlines()
         last = lines[-1] if lines else ""
         sudo = next((line for line in reversed(lines) if line.startswith("sudo:")), "")
-        absent = sudo.endswith("command not found") or push.no_python(status, last)
+        absent = sudo.endswith("command not found") or push.no_python(status, "\n".join(lines))
         if not self._heard and (len(lines) > 1 or absent):  # else the one is in the error
             for line in lines:
                 self._log(f"{self.host}: {line}")
