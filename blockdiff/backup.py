@@ -20,8 +20,9 @@ from blockdiff import __version__, codecs, manifest, moment, parent, push, remai
 from blockdiff.digests import Digests
 from blockdiff.draft import Draft
 from blockdiff.errors import BlockdiffError, Interrupted, StoreUnreadable, TornFile
+from blockdiff.formats import messages
 from blockdiff.parent import Log
-from blockdiff.session import Opened, Session
+from blockdiff.session import PROGRESS_S, Opened, Session
 from blockdiff.store import Store, Version
 from blockdiff.transport.base import Transport
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BLOCK_SIZE = 64 * 1024  # bytes
 DEFAULT_TIMEOUT_S = 120.0
+DEFAULT_PROGRESS_S = PROGRESS_S
 
 AUTO, MUST, NONE = "auto", "must", "none"  # whether to snapshot a source
 
@@ -53,6 +55,19 @@ class Wanted:
     jobs: int = 0  # threads on each side; 0: by the cores
     bwlimit: int = 0  # bytes per second; 0: none
     timeout_s: float = DEFAULT_TIMEOUT_S  # silence of the other side
+    verbose: bool = False  # log what LVM says, too
+    progress_s: float = DEFAULT_PROGRESS_S  # nothing but signs of life of the other side
+    pythons: Sequence[str] = push.PYTHONS  # that are tried there
+    heard: bool = False  # what comes on the agent's stderr is logged as it comes
+
+    def session(self, transport: Transport, note: Log, log: Log) -> Session:
+        """Start the agent for it; see Session."""
+        # the longest frame takes its time where the wire is held back
+        slow_s = 2 * messages.MAX_DATA / self.bwlimit if self.bwlimit else 0.0
+        return Session(
+            transport, self.timeout_s, progress_s=self.progress_s + slow_s, snapshots=self.snapshot != NONE,
+            pythons=self.pythons, heard=self.heard, note=note, log=log,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -204,8 +219,7 @@ class _Run:
         self._held.callback(self._parent.close)
         self._block_size = wanted.block_size or self._parent.block_size or wanted.default_block_size
         self._begun = now()
-        snapshots = wanted.snapshot != NONE
-        self.session = Session(self._job.connect(), wanted.timeout_s, snapshots=snapshots, note=self._hear)
+        self.session = wanted.session(self._job.connect(), self._hear, self._note)
         self._held.enter_context(self.session)
         self._terms, self._old_md5, self._old_xxh = self._agree(self._parent.version)
         self._told = self._old_md5 if self._terms["told"] == "md5" else self._old_xxh
@@ -233,6 +247,7 @@ class _Run:
                 "set": hashlib.sha256(os.fsencode(place)).hexdigest()[:16],
                 "run": self._run_id,
                 "must": wanted.snapshot == MUST,
+                "verbose": wanted.verbose,
             },
         }
 

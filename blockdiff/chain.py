@@ -89,7 +89,7 @@ def list_set(base: str, names: Iterable[str]) -> Listing:
         if name == ver_name(base):
             has_ver = True
             continue
-        if name.startswith(ver_name(base)) and re.fullmatch(_PART, name[len(ver_name(base)) :], re.ASCII):
+        if _is_ver_part(base, name):
             parts.append(name)
             continue
         match = _MEMBER.fullmatch(name, len(base))
@@ -103,6 +103,10 @@ def list_set(base: str, names: Iterable[str]) -> Listing:
     return Listing(base, frozen, tuple(sorted(parts)), has_ver)
 
 
+def _is_ver_part(base: str, name: str) -> bool:
+    return name.startswith(ver_name(base)) and bool(re.fullmatch(_PART, name[len(ver_name(base)) :], re.ASCII))
+
+
 def set_names(names: Iterable[str]) -> list[str]:
     """Return the sets that a folder with these names holds: each has a NAME.ver or a digest file."""
     found = set()
@@ -113,6 +117,16 @@ def set_names(names: Iterable[str]) -> list[str]:
         if match:
             found.add(match[1])
     return sorted(found)
+
+
+def owner(name: str, bases: Iterable[str]) -> str | None:
+    """Return which of these sets a file of this name belongs to, also as a temporary file; None if to no one."""
+    for base in bases:
+        if name in (ver_name(base), lock_name(base)) or _is_ver_part(base, name):
+            return base
+        if name.startswith(base) and _MEMBER.fullmatch(name, len(base)):
+            return base
+    return None
 
 
 class MissingLink(LookupError):

@@ -18,9 +18,13 @@ class BlockdiffError(Exception):
         if hint:
             self.hint = hint
 
+    @property
+    def message(self) -> str:
+        """What went wrong, without the next step."""
+        return (type(self).__doc__ or "").splitlines()[0].format(*self.args)
+
     def __str__(self) -> str:
-        text = (type(self).__doc__ or "").splitlines()[0].format(*self.args)
-        return f"{text} (hint: {self.hint})" if self.hint else text
+        return f"{self.message} (hint: {self.hint})" if self.hint else self.message
 
 
 # 10-19: the set and the folder it lies in
@@ -48,7 +52,7 @@ class SetLocked(BlockdiffError):
 
 
 class NoRoom(BlockdiffError):
-    """no room left while writing {}"""
+    """no room to write {}"""
 
     exit_code = 13
     hint = "nothing was published; free space in that file system and run again"
@@ -238,3 +242,12 @@ class Interrupted(BlockdiffError):
     def __init__(self, name: str, exit_code: int = 130) -> None:
         super().__init__(name)
         self.exit_code = exit_code  # 128 + the signal's number: 129, 130 or 143
+
+
+class RunTooLong(Interrupted):
+    """the run was ended after {} seconds, the limit of --max-time"""
+
+    exit_code = 28
+
+    def __init__(self, seconds: object) -> None:
+        super().__init__(str(seconds), 28)

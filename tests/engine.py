@@ -12,7 +12,9 @@ def local_agent(python=None):
     return lambda: LocalTransport(push.local_command(python), share=True)
 
 
-def back_up(name, path, *, connect=None, python=None, cores=2, warn=lambda line: None, note=lambda line: None, **wanted):
+def back_up(
+    name, path, *, connect=None, python=None, cores=2, warn=lambda line: None, note=lambda line: None, **wanted
+):
     """Write the next version of a set; returns the Outcome."""
     request = backup.Wanted(path=os.path.abspath(path), **wanted)
     job = backup.Job(Store(str(name)), request, connect or local_agent(python))

@@ -1,6 +1,5 @@
 """The manual pages against the program: every option, every exit code, every section that a docstring cites."""
 
-import importlib
 import json
 import os
 import re
@@ -40,9 +39,11 @@ NEVER = {
     "blockdiff-dump": NO_SET | NO_SNAPSHOT,
     "ssh-blockdiff-dump": NO_SET | NO_SNAPSHOT,
     "ssh-lvm-dump": NO_SET,
-    "blockdiff-merge": dict.fromkeys(
-        ("SetLocked", "NoRoom", "StoreFailed", "CommandFailed"), "it does not write to the set"
-    ),
+    "blockdiff": {"RunTooLong": "its commands have the option, it has not"},
+    "blockdiff-merge": {
+        **dict.fromkeys(("SetLocked", "StoreFailed", "CommandFailed"), "it does not write to the set"),
+        "RunTooLong": "it has no such option",
+    },
     "blockdiff-verify": dict.fromkeys(
         ("SetLocked", "NoRoom", "StoreFailed", "CommandFailed", "TargetRefused", "TargetFailed"), "it writes nothing"
     ),
@@ -57,13 +58,13 @@ NEVER = {
 
 
 def command_of(name):
-    return importlib.import_module(f"blockdiff.commands.{programs.PROGRAMS[name]}").command
+    return programs.load(programs.PROGRAMS[name])
 
 
 def options_of(name):
     """Return every way to write an option of a program."""
     parameters = [p for p in command_of(name).params if isinstance(p, click.Option) and not p.hidden]
-    return {"--help"} | {word for p in parameters for word in (*p.opts, *p.secondary_opts)}
+    return {"-h", "--help"} | {word for p in parameters for word in (*p.opts, *p.secondary_opts)}
 
 
 THEIRS = {"--all"}  # options of other programs, in examples

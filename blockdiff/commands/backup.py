@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from blockdiff import backup
-from blockdiff.commands import dumpline, edge, locking, progress, reaching, text
+from blockdiff.commands import completing, dumpline, edge, locking, progress, reaching, text
 from blockdiff.errors import BlockdiffError
 from blockdiff.store import Store
 from blockdiff.transport.destination import Destination, parse_source
@@ -87,15 +87,15 @@ class _Command(click.Command):
 @click.option("--no-auto-full", is_flag=True, help="Stop where the version before cannot be built upon.")
 @click.option("--no-snapshot", is_flag=True, help="Read a logical volume as it lives, without a snapshot.")
 @locking.options
-@click.option("--with", "others", nargs=2, multiple=True, metavar="NAME SOURCE",
+@click.option("--with", "others", nargs=2, multiple=True, metavar="NAME SOURCE", shell_complete=completing.sets,
               help="Back up this source, too, with all snapshots made at one moment, in one lock; may be repeated.")
 @click.option("--rescan", is_flag=True, help="Compute the MD5 of every block, also where XXH3-128 tells no change.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more, also what the agent says.")
 @reaching.options
-@click.argument("name", metavar="NAME")
-@click.argument("source", metavar="SOURCE | COMMAND [ARGS]...", required=False)
+@click.argument("name", metavar="NAME", shell_complete=completing.sets)
+@click.argument("source", metavar="SOURCE | COMMAND [ARGS]...", required=False, shell_complete=completing.files)
 @click.pass_context
 def command(
     context: click.Context,
@@ -130,16 +130,17 @@ def command(
 
     def say(line: str) -> None:
         if not quiet:
-            click.echo(line, err=True)
+            progress.line(line)
 
     def warn(line: str) -> None:
-        click.echo(f"blockdiff: warning: {line}", err=True)
+        progress.line(f"blockdiff: warning: {line}")
 
     def chatter(line: str) -> None:
         if verbose:
-            click.echo(line, err=True)
+            progress.line(line)
 
     reach = reaching.Reach(**reach_options)
+    edge.limit(reach.max_time)
     program = dumpline.known(words[0]) if words else None
     if words and program is None:
         from blockdiff import foreign
@@ -167,20 +168,22 @@ def command(
             "rescan": rescan,
             "jobs": reach.jobs,
             "bwlimit": reach.bwlimit,
-            "timeout_s": reach.timeout,
+            "verbose": verbose,
             "snapshot_size": locking.snapshot_size(snapshot_size),
+            "heard": verbose,
             **({"snapshot": backup.NONE} if no_snapshot else {}),
         }
         pairs = [(name, source, program, words), *((more, at, None, []) for more, at in others)]
         with contextlib.ExitStack() as held:
+            label = text.name(os.path.basename(name)) if not others else f"{len(pairs)} sets"
+            shown = held.enter_context(progress.shared(label, enabled=not quiet))
             jobs = []
             for set_name, at, composed, composition in pairs:
                 destination, wanted = _wanted(at, composed, composition, compress, block_size)
                 if no_snapshot and wanted.snapshot == backup.MUST:
                     raise click.UsageError(f"{composition[0]} makes a snapshot: --no-snapshot cannot be given")
-                shown = held.enter_context(progress.shown(set_name, enabled=not quiet))
-                wanted = dataclasses.replace(wanted, **common)
-                jobs.append(backup.Job(Store(set_name), wanted, reach.connect(destination, chatter), shown))
+                wanted = dataclasses.replace(wanted, **common, **reach.patience(destination))
+                jobs.append(backup.Job(Store(set_name), wanted, reach.connect(destination, chatter), shown()))
                 say(f"running: {text.name(shlex.join(composition) if composition else str(at))}")
             # a lock is for snapshots: the original's commands that make none never looked at its prefix
             locks = program in (None, dumpline.LVM_DUMP)

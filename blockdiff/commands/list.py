@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import text
+from blockdiff.commands import completing, text
 
 
 @click.command()
-@click.argument("operands", metavar="[NAME|FOLDER]...", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.argument("operands", metavar="[NAME|FOLDER]...", nargs=-1, shell_complete=completing.sets)
+@text.json_option
 @click.pass_context
 def command(context: click.Context, operands: tuple[str, ...], as_json: bool) -> None:
     """List the versions of set NAME, or of all sets in FOLDER (the current one unless told).

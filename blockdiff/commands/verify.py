@@ -8,16 +8,16 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import text
+from blockdiff.commands import completing, text
 from blockdiff.commands.progress import progress
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completing.sets)
 @click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="Only what a restore of N reads.")
 @click.option("--new", is_flag=True, help="Read only versions that were not found whole by an earlier verify.")
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads; one for each core unless told.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.pass_context
 def command(
