@@ -19,7 +19,7 @@ from blockdiff.errors import (
     NoSuchSet,
     NoSuchVersion,
     NotOurFormat,
-    ReadFailed,
+    StoreUnreadable,
     TornFile,
 )
 from blockdiff.placement import Placement, Progress, silent
@@ -188,7 +188,7 @@ def _size(store: Store, version: Version) -> int:
     try:
         return os.path.getsize(store.path(version.number, version.suffix))
     except OSError as error:
-        raise ReadFailed(store.path(version.number, version.suffix), error.strerror) from None
+        raise StoreUnreadable(store.path(version.number, version.suffix), error.strerror) from None
 
 
 def _links(store: Store, number: int, listing: chain.Listing, force: bool, warnings: list[str]) -> list[Version]:

@@ -18,7 +18,7 @@ from blockdiff.errors import (
     ForeignFiles,
     NoSuchSet,
     NoSuchVersion,
-    ReadFailed,
+    StoreUnreadable,
     TargetRefused,
     TornFile,
 )
@@ -376,5 +376,5 @@ def test_a_diff_file_that_cannot_be_opened_is_not_called_torn(tmp_path):
     os.unlink(store.path(1, ".gz"))
     os.symlink("vol.1.gz", store.path(1, ".gz"))
 
-    with pytest.raises(ReadFailed, match=r"cannot read .*vol\.1\.gz: Too many levels"):
+    with pytest.raises(StoreUnreadable, match=r"cannot read .*vol\.1\.gz: Too many levels"):
         restore.restore(store, 1, str(tmp_path / "out"))

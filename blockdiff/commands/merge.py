@@ -4,11 +4,11 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
-from blockdiff.commands import completing, edge, text
+from blockdiff.commands import completing, edge, programs, text
 from blockdiff.commands.progress import progress
 
 
@@ -63,11 +63,11 @@ def command(
 def _patch(path: str, digests: str | None, jobs: int, as_json: bool, quiet: bool) -> int:
     from blockdiff import patch
 
-    stdin: TextIO | None = sys.stdin
-    if stdin is None or stdin.isatty():
-        what = "closed" if stdin is None else "a terminal"
+    closed = programs.STDIN not in programs.inherited
+    if closed or sys.stdin.isatty():
+        what = "closed" if closed else "a terminal"
         raise click.UsageError(f"with TARGET alone a diff is read from stdin, and stdin is {what}")
-    done = patch.patch(stdin.buffer.read, path, digests_path=digests, jobs=jobs)
+    done = patch.patch(sys.stdin.buffer.read, path, digests_path=digests, jobs=jobs)
     if as_json:
         text.put_json(
             {

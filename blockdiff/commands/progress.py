@@ -28,10 +28,36 @@ def shared(label: str, enabled: bool = True) -> Iterator[Callable[[], Callable[[
     if not enabled or not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         yield lambda: lambda done_bytes, total_bytes: None
         return
+
+    def source() -> Callable[[int, int], object]:
+        known = 0
+
+        def tell(done_bytes: int, total_bytes: int) -> None:
+            nonlocal known
+            if _current is None:
+                _begin(label, total_bytes)
+            else:
+                _current.total = (_current.total or 0) + total_bytes - known
+            known = total_bytes
+            if _current is not None:
+                _current.update(done_bytes)
+
+        return tell
+
+    try:
+        yield source
+    finally:
+        if _current is not None:
+            _current.close()
+        _current = None
+
+
+def _begin(label: str, total_bytes: int) -> None:
+    global _current
     from tqdm import tqdm  # loaded where somebody looks
 
-    bar = _current = tqdm(
-        total=0,
+    _current = tqdm(
+        total=total_bytes,
         desc=label,
         unit="B",
         unit_scale=True,
@@ -40,23 +66,6 @@ def shared(label: str, enabled: bool = True) -> Iterator[Callable[[], Callable[[
         leave=False,
         dynamic_ncols=True,  # the terminal's width may change
     )
-
-    def source() -> Callable[[int, int], object]:
-        known = 0
-
-        def tell(done_bytes: int, total_bytes: int) -> None:
-            nonlocal known
-            bar.total = (bar.total or 0) + total_bytes - known
-            known = total_bytes
-            bar.update(done_bytes)
-
-        return tell
-
-    try:
-        yield source
-    finally:
-        _current = None
-        bar.close()
 
 
 @contextlib.contextmanager
