@@ -16,7 +16,7 @@ def prepare(path, request, timeout_s, heard, say):
     `request` is what the server wants of a snapshot; `say(line)` takes lines for the log.  Snapshots
     of dead runs are swept before.  Raises AgentError.
     """
-    run = Runner(say)
+    run = Runner(say, request["verbose"])
     name = os.fsdecode(path)
     if lvm.find(name, run) is None:
         if request["must"]:
@@ -38,7 +38,7 @@ def look(path, request, say):
     Raises AgentError.
     """
     name = os.fsdecode(path)
-    volume = lvm.find(name, Runner(say))
+    volume = lvm.find(name, Runner(say, request["verbose"]))
     if volume is None:
         if request["must"]:
             raise AgentError("NoSuchVolume", name, "it is not a logical volume")

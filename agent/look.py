@@ -15,7 +15,7 @@ def path(request, name):
 
 def wanted(request):
     """Return what a request wants of a snapshot.  Raises FormatError."""
-    return messages.check(request["snapshot"], size=(str, type(None)), set=str, run=str, must=bool)
+    return messages.check(request["snapshot"], size=(str, type(None)), set=str, run=str, must=bool, verbose=bool)
 
 
 def same(request):

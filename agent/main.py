@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 from blockdiff import __version__
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, check_block_size, messages
@@ -17,6 +18,7 @@ from . import buffers, look, native, scan, volume, wire
 from .errors import AgentError
 
 _HELLO_TIMEOUT_S = 120.0  # until the request brings the server's own
+_SAY_S = 5.0  # how long the server may be left without a word of what was read and is unchanged
 _EXIT_FAILED = 1  # said so over the wire
 _EXIT_LOST = 95  # the server is gone: nobody is there to read why
 _EXIT_BUG = 99
@@ -254,9 +256,16 @@ def _image(link, request):
             )
         found.take(places, lambda: link.send(messages.TAKEN, messages.encode_talk({})))
     except BaseException:
-        found.remove()
+        _remove_failed(link, found)
         raise
     return found, found.path
+
+
+def _remove_failed(link, held):
+    """Remove a snapshot of which nothing came; what remains is said now, for the last words tell why."""
+    remains = held.remove()
+    if remains is not None:
+        _say(link)(remains)
 
 
 def _read_volume(link, request, finish):
@@ -268,7 +277,6 @@ def _read_volume(link, request, finish):
     if request["old"] is not None and not 0 <= request["old"] < 1 << 56:
         raise FormatError("parent of %d blocks" % request["old"])
     held, path = _image(link, request)
-    remains = None
     try:
         work = _scan(link, request, held, path, block_size, digester, other)
         snapshot = held.check() if held is not None else None  # looked at after the last read
@@ -286,12 +294,10 @@ def _read_volume(link, request, finish):
             ),
         )
     except BaseException:
-        remains = held.remove() if held is not None else None
-        if remains is not None:  # what is said last is why nothing came of it
-            _say(link)(remains)
+        if held is not None:
+            _remove_failed(link, held)
         raise
-    if held is not None:
-        remains = held.remove()
+    remains = held.remove() if held is not None else None
     _say_last(link, finish, messages.LEFT, {"remains": remains})
 
 
@@ -336,13 +342,16 @@ def _buffers(link, request):
 def _send(way, work):
     """Send every extent, joining neighbours of which nothing is to be told."""
     first = count = 0
+    said = time.monotonic()
     for extent, result in work.results():
         quiet = len(result.runs) == 1 and result.runs[0][0] == messages.SAME and not result.others
-        if quiet and count + extent.count <= messages.MAX_COUNT:
+        now = time.monotonic()
+        if quiet and count + extent.count <= messages.MAX_COUNT and now - said < _SAY_S:
             if not count:
                 first = extent.first
             count += extent.count
             continue
+        said = now
         if count:
             _send_extent(way, messages.Extent(first, [(messages.SAME, count)], b"", b""))
             count = 0

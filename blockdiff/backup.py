@@ -15,14 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blockdiff import __version__, codecs, identity, manifest, members, moment, parent, push, remains, trust
+from blockdiff import __version__, codecs, identity, manifest, members, moment, parent, push, remains
 from blockdiff.digests import Digests
 from blockdiff.draft import Draft
-from blockdiff.errors import BlockdiffError, Interrupted
+from blockdiff.errors import BlockdiffError, Interrupted, StoreUnreadable, TornFile
+from blockdiff.formats import messages
 from blockdiff.outcome import Outcome as Outcome
 from blockdiff.parent import Log
 from blockdiff.prepared import Prepared
-from blockdiff.session import Opened, Session
+from blockdiff.session import PROGRESS_S, Opened, Session
 from blockdiff.store import Store, Version
 from blockdiff.transport.base import Transport
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BLOCK_SIZE = 64 * 1024  # bytes
 DEFAULT_TIMEOUT_S = 120.0
+DEFAULT_PROGRESS_S = PROGRESS_S
 
 AUTO, MUST, NONE = "auto", "must", "none"  # whether to snapshot a source
 
@@ -56,6 +58,19 @@ class Wanted:
     jobs: int = 0  # threads on each side; 0: by the cores
     bwlimit: int = 0  # bytes per second; 0: none
     timeout_s: float = DEFAULT_TIMEOUT_S  # silence of the other side
+    verbose: bool = False  # log what LVM says, too
+    progress_s: float = DEFAULT_PROGRESS_S  # nothing but signs of life of the other side
+    pythons: Sequence[str] = push.PYTHONS  # that are tried there
+    heard: bool = False  # what comes on the agent's stderr is logged as it comes
+
+    def session(self, transport: Transport, note: Log, log: Log) -> Session:
+        """Start the agent for it; see Session."""
+        # the longest frame takes its time where the wire is held back
+        slow_s = 2 * messages.MAX_DATA / self.bwlimit if self.bwlimit else 0.0
+        return Session(
+            transport, self.timeout_s, progress_s=self.progress_s + slow_s, snapshots=self.snapshot != NONE,
+            pythons=self.pythons, heard=self.heard, note=note, log=log,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,7 @@ def request(wanted: Wanted, store: Store, run_id: str, **more: Any) -> dict[str,
             "set": hashlib.sha256(os.fsencode(place)).hexdigest()[:16],
             "run": run_id,
             "must": wanted.snapshot == MUST,
+            "verbose": wanted.verbose,
         },
         **more,
     }
@@ -197,23 +213,24 @@ class _Run:
     def _begin(self) -> None:
         wanted = self._wanted
         self._held.enter_context(self._store.locked())
-        newest = parent.settle(self._store, self._warn)
+        newest = parent.settle(self._store, self._note)
         self._parent = parent.find(
             self._store,
             newest,
             self._caution,
+            self._note,
             full=wanted.full,
             auto_full=wanted.auto_full,
             block_size=wanted.block_size,
         )
+        self._held.callback(self._parent.close)
         self._block_size = wanted.block_size or self._parent.block_size or wanted.default_block_size
         self._source = identity.Check(self._store, newest, self._job.host, wanted.path, wanted.new_source)
         self._source.before_connecting(uuid_comes=wanted.snapshot != NONE)
         if self._source.unknown:
             self._note(f"{self._store.name} did not name its source until now: it is of {self._source.spelt}")
         self._begun = now()
-        snapshots = wanted.snapshot != NONE
-        self.session = Session(self._job.connect(), wanted.timeout_s, snapshots=snapshots, note=self._hear)
+        self.session = wanted.session(self._job.connect(), self._hear, self._note)
         self.session.about = self.label
         self._held.enter_context(self.session)
         self._terms, self._old_md5, self._old_xxh = self._agree(self._parent.version)
@@ -259,8 +276,7 @@ class _Run:
         kind = self.session.hello.digest
         if before is None:
             return {"told": kind, "others": False, "keep_xxh": True}, None, None
-        old_md5 = self._open(before, ".md5")
-        old_xxh = self._open(before, ".xxh128") if trust.counts(self._store, before, ".xxh128") else None
+        old_md5, old_xxh = self._parent.md5, self._old_xxh128(before)
         if kind == "md5":
             return {"told": "md5", "others": False, "keep_xxh": old_xxh is not None}, old_md5, old_xxh
         if old_xxh is not None and not self._wanted.rescan:
@@ -268,10 +284,16 @@ class _Run:
         # the XXH3-128 of every block comes along, so that the next run can be fast
         return {"told": "md5", "others": True, "keep_xxh": True}, old_md5, None
 
-    def _open(self, before: Version, suffix: str) -> Digests:
-        old = Digests(self._store.path(before.number, suffix), before.count)
-        self._held.callback(old.close)
-        return old
+    def _old_xxh128(self, before: Version) -> Digests | None:
+        """Return the parent's XXH3-128 digests, if they are those that its manifest vouches for."""
+        if before.manifest is None or ".xxh128" not in before.manifest.files:
+            return None
+        try:
+            old = Digests(self._store.path(before.number, ".xxh128"), before.count)
+            self._held.callback(old.close)
+            return old if old.seal() == before.manifest.files[".xxh128"].sha256 else None
+        except (TornFile, StoreUnreadable):
+            return None
 
     def see(self) -> None:
         """Take note of the snapshot that now stands open."""
@@ -309,7 +331,7 @@ class _Run:
         )
         totals = work.run(max(1, wanted.jobs or cores))
         value = self._manifest(totals, facts)
-        draft.publish(value, totals.payload)
+        draft.publish(value, totals.payload, lambda: self._parent.check(self._store))
         for line in self.session.finish():
             self._caution(line)
         return Outcome(
@@ -348,7 +370,7 @@ class _Run:
             "blockdiff": __version__,
             "set": self._store.base,
             "version": self._parent.number,
-            **parent.describe_link(self._store, self._parent.version),
+            **self._parent.link_keys(),
             "begun": stamp(self._begun),
             "ended": stamp(now()),
             "source": {

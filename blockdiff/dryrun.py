@@ -13,7 +13,6 @@ from typing import Any
 from blockdiff import backup, codecs, identity, members, moment, parent, trust
 from blockdiff.errors import BlockdiffError
 from blockdiff.parent import Log
-from blockdiff.session import Session
 from blockdiff.store import Store
 
 
@@ -77,14 +76,15 @@ def _look(job: backup.Job, quiet: moment.Quiesce | None, warn: Log, note: Log) -
 
     newest = _newest(store, note)
     before = parent.find(
-        store, newest, caution, full=wanted.full, auto_full=wanted.auto_full, block_size=wanted.block_size
+        store, newest, caution, note, full=wanted.full, auto_full=wanted.auto_full, block_size=wanted.block_size
     )
     block_size = wanted.block_size or before.block_size or wanted.default_block_size
     source = identity.Check(store, newest, job.host, wanted.path, wanted.new_source)
     snapshots = wanted.snapshot != backup.NONE
     source.before_connecting(uuid_comes=snapshots)
     with contextlib.ExitStack() as held:
-        session = held.enter_context(Session(job.connect(), wanted.timeout_s, snapshots=snapshots, note=note))
+        held.callback(before.close)
+        session = held.enter_context(wanted.session(job.connect(), note, note))
         terms = {"digest": session.hello.digest, "others": False, "old": None, "shared": None}
         request = backup.request(wanted, store, "", block_size=block_size, known=source.known, **terms)
         session.ask({**request, "look": True})

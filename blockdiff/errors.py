@@ -57,7 +57,7 @@ class SetLocked(BlockdiffError):
 
 
 class NoRoom(BlockdiffError):
-    """no room left while writing {}"""
+    """no room to write {}"""
 
     exit_code = 13
     hint = "nothing was published; free space in that file system and run again"
@@ -79,6 +79,12 @@ class ProgramMissing(BlockdiffError):
     """the program {} is needed and was not found"""
 
     exit_code = 16
+
+
+class StoreUnreadable(BlockdiffError):
+    """cannot read {}: {}"""
+
+    exit_code = 17
 
 
 # 20-29: the source host
@@ -226,9 +232,13 @@ class NotOurFormat(BlockdiffError):
 
 
 class TornFile(BlockdiffError):
-    """{} is torn: {}"""
+    """{} is damaged: {}"""
 
     exit_code = 51
+
+
+class MissingFile(TornFile):
+    """{} is missing"""
 
 
 class ChainBroken(BlockdiffError):
@@ -254,3 +264,12 @@ class Interrupted(BlockdiffError):
 
     def concern(self, what: str) -> None:
         """It is about everything."""
+
+
+class RunTooLong(Interrupted):
+    """the run was ended after {} seconds, the limit of --max-time"""
+
+    exit_code = 28
+
+    def __init__(self, seconds: object) -> None:
+        super().__init__(str(seconds), 28)

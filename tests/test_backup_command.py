@@ -161,6 +161,12 @@ def test_options_that_change_nothing(call, begun, options):
     begun.check()
 
 
+def test_a_lock_around_what_is_no_logical_volume_is_refused_and_names_it(call, begun):
+    code, _, err = call("--lock", "true", begun.name, begun.source)
+    assert (code, len(err), begun.files()) == (31, 2, {}), err
+    assert err[1].startswith(f"blockdiff: cannot snapshot {begun.source}: a lock is asked for, but ")
+
+
 def test_a_limit_is_kept(call, begun):
     """Half a MiB at a MiB a second cannot take a quarter of a second."""
     begun.source.write_bytes(os.urandom(512 * KIB))
@@ -313,7 +319,7 @@ def test_two_runs_at_once(begun, call):
     assert call(begun.name, begun.source)[0] == 0
     begun.source.write_bytes(os.urandom(512 * KIB))
     with Launched("blockdiff-backup", "--bwlimit", "256K", begun.name, begun.source) as first:
-        until(lambda: list(begun.folder.glob("*.idx.part")))
+        until(lambda: list(begun.folder.glob("*.idx.*.part")))
         old = begun.files()
         began = time.monotonic()
         code, out, err = call(begun.name, begun.source)

@@ -108,7 +108,7 @@ def test_a_run_under_way_is_not_disturbed(begun, look):
     back_up(begun.name, begun.source)
     begun.source.write_bytes(os.urandom(8 * BLOCK))
     with Launched("blockdiff-backup", "--bwlimit", "256K", begun.name, begun.source) as under_way:
-        until(lambda: list(begun.folder.glob("*.idx.part")))
+        until(lambda: list(begun.folder.glob("*.idx.*part")))
         os.kill(under_way.pid, 19)
         os.kill(under_way.agent(), 19)
         assert told(look, begun.name, begun.source)["version"] == 2

@@ -24,7 +24,6 @@ def store(tmp_path):
         ("merge", ["--to", "9", "{out}"], "UsageError", 2),
         ("merge", ["--jobs", "0", "{set}", "{out}"], "BadParameter", 2),
         ("verify", ["{none}"], "NoSuchSet", 10),
-        ("list", ["{none}"], "NoSuchSet", 10),
     ],
 )
 def test_json_of_a_run_that_fails_is_one_object(verb, operands, name, code, run, store, tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from blockdiff import backup, identity, moment
-from blockdiff.commands import dumpline, edge, locking, operands, progress, reaching, text
+from blockdiff.commands import completing, dumpline, edge, locking, operands, progress, reaching, text
 from blockdiff.errors import BlockdiffError
 from blockdiff.transport.destination import Destination, parse_source
 
@@ -85,7 +85,7 @@ class _Command(click.Command):
 @click.option("--no-auto-full", is_flag=True, help="Stop where the version before cannot be built upon.")
 @click.option("--no-snapshot", is_flag=True, help="Read the source as it lives, without a snapshot.")
 @locking.options
-@click.option("--with", "others", nargs=2, multiple=True, metavar="NAME SOURCE",
+@click.option("--with", "others", nargs=2, multiple=True, metavar="NAME SOURCE", shell_complete=completing.sets,
               help="Back up this source, too, with all snapshots made at one moment, in one lock; may be repeated.")
 @click.option("--rescan", is_flag=True, help="Compute the MD5 of every block, also where XXH3-128 tells no change.")
 @click.option("--new-source", is_flag=True, help="Let the set go on with this source, whatever it was of until now.")
@@ -94,8 +94,8 @@ class _Command(click.Command):
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more, also what the agent says.")
 @reaching.options
-@click.argument("name", metavar="NAME")
-@click.argument("source", metavar="SOURCE | COMMAND [ARGS]...", required=False)
+@click.argument("name", metavar="NAME", shell_complete=completing.sets)
+@click.argument("source", metavar="SOURCE | COMMAND [ARGS]...", required=False, shell_complete=completing.files)
 @click.pass_context
 def command(
     context: click.Context,
@@ -132,16 +132,17 @@ def command(
 
     def say(line: str) -> None:
         if not quiet:
-            click.echo(line, err=True)
+            progress.line(line)
 
     def warn(line: str) -> None:
-        click.echo(f"blockdiff: warning: {line}", err=True)
+        progress.line(f"blockdiff: warning: {line}")
 
     def chatter(line: str) -> None:
         if verbose:
-            click.echo(line, err=True)
+            progress.line(line)
 
     reach = reaching.Reach(**reach_options)
+    edge.limit(reach.max_time)
     program = dumpline.known(words[0]) if words else None
     if words and program is None:
         from blockdiff import foreign
@@ -164,6 +165,7 @@ def command(
                 full=full,
                 new_source=new_source,
                 warn=warn,
+                note=say,
             )
         results: list[backup.Outcome | BlockdiffError] = [done]
     else:
@@ -173,14 +175,17 @@ def command(
             "rescan": rescan,
             "jobs": reach.jobs,
             "bwlimit": reach.bwlimit,
-            "timeout_s": reach.timeout,
             "new_source": new_source,
             "live": no_snapshot,
+            "verbose": verbose,
             "snapshot_size": locking.snapshot_size(snapshot_size),
+            "heard": verbose,
             **({"snapshot": backup.NONE} if no_snapshot else {}),
         }
         pairs = [(name, source, program, words), *((more, at, None, []) for more, at in others)]
         with contextlib.ExitStack() as held:
+            label = text.name(os.path.basename(name)) if not others else f"{len(pairs)} sets"
+            shown = held.enter_context(progress.shared(label, enabled=not quiet))
             jobs = []
             for set_name, at, composed, composition in pairs:
                 destination, wanted = _wanted(at, composed, composition, compress, block_size)
@@ -189,12 +194,11 @@ def command(
                 host = identity.LOCAL if destination is None else destination.host
                 label = f"{text.name(set_name)} from {text.name(identity.spelt(host, wanted.path))}"
                 label = label if quiet or others else ""
-                shown = held.enter_context(progress.shown(set_name, enabled=not quiet))
-                wanted = dataclasses.replace(wanted, **common)
+                wanted = dataclasses.replace(wanted, **common, **reach.patience(destination))
                 with _about(label):
                     store = operands.named_set(set_name, wanted.path if destination is None else None)
                 connect = reach.connect(destination, chatter)
-                jobs.append(backup.Job(store, wanted, connect, shown, host, label))
+                jobs.append(backup.Job(store, wanted, connect, shown(), host, label))
                 doing = "looking at" if dry_run else "running"
                 say(f"{doing}: {text.name(shlex.join(composition) if composition else str(at))}")
             # a lock is for snapshots: the original's commands that make none never looked at its prefix

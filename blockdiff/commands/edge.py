@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 import click
 
 from blockdiff.commands import text
-from blockdiff.errors import BlockdiffError, Interrupted
+from blockdiff.errors import BlockdiffError, Interrupted, RunTooLong
 
 _ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ENDING = (*_ASKED, signal.SIGALRM)
 
 
 def _deaf(number: int, frame: FrameType | None) -> None:
@@ -20,14 +21,28 @@ def _deaf(number: int, frame: FrameType | None) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    for other in _ASKED:  # cleaning up is bounded; a second ^C must not cut it short
+    for other in _ENDING:  # cleaning up is bounded; a second ^C must not cut it short
         signal.signal(other, _deaf)
     raise Interrupted(signal.Signals(number).name, 128 + number)
 
 
+def limit(seconds: float | None) -> None:
+    """End this run after so many seconds from now on as a signal would, but by RunTooLong; None: never."""
+    if seconds is None:
+        return
+
+    def too_long(number: int, frame: FrameType | None) -> NoReturn:
+        for other in _ENDING:
+            signal.signal(other, _deaf)
+        raise RunTooLong(f"{seconds:g}")
+
+    signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def _close_ears() -> None:
     """Let no signal change the answer any more: python's own end would give it back its power to kill."""
-    for number in _ASKED:
+    for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -155,7 +155,9 @@ REQUESTS = {
     "an infinite timeout": [(2, request("{vol}")[1].replace(b'"timeout_s": 20', b'"timeout_s": Infinity'))],
     "no timeout": [request("{vol}", timeout_s=0)],
     "a snapshot of nonsense": [request("{vol}", snapshot={"size": 1})],
-    "a snapshot that must be": [request("{vol}", snapshot={"size": None, "set": "x", "run": "y", "must": True})],
+    "a snapshot that must be": [
+        request("{vol}", snapshot={"size": None, "set": "x", "run": "y", "must": True, "verbose": False})
+    ],
 }
 
 
