@@ -9,7 +9,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
   MOVED := moved
 endif
 PYTEST_ARGS ?= -n auto --dist loadgroup
-SCRIPTS := bin/blockdiff .ci/run $(wildcard tests/*.sh)
+SCRIPTS := bin/blockdiff .ci/run blockdiff/completion/bash/blockdiff $(wildcard tests/*.sh)
 PIECES := $(wildcard tests/lab/*.sh)  # handed to the guest's shell
 
 .DEFAULT_GOAL := help

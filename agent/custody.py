@@ -15,7 +15,7 @@ import threading
 import time
 import typing
 
-from . import snapshot, sweep
+from . import owner, snapshot
 from .errors import AgentError
 from .program import Runner
 from .supervisor import Supervisor
@@ -47,26 +47,34 @@ class Custody:
     """One supervisor and its snapshot; every method may be called from any thread.
 
     `silence_s` is how long the supervisor waits for a `beat` before it ends this process and removes
-    the snapshot: more than the wire's own timeout. `say` gets LVM's chatter and the supervisor's notes.
+    the snapshot: more than the wire's own timeout. `say` takes lines for the log, all of LVM's if `verbose`.
     """
 
-    def __init__(self, silence_s, say=None):
+    def __init__(self, silence_s, say, verbose=False):
         self._say = say
+        self._verbose = verbose
         self._lock = threading.Lock()
         self._number = 0
         self._buffer = b""
+        self._created = None  # (volume, owner) of the snapshot that was asked for
         self._snapshot = None
-        self._pid, self._channel = _fork(silence_s)
+        self._pid, self._channel = _fork(silence_s, verbose)
 
-    def make(self, volume, count, set_hash, run_id, stands=lambda: None):
-        """Return the Snapshot of a volume, of `count` extents (from room.extents); raises AgentError.
+    def make(self, volume, wanted, set_hash, run_id, stands=lambda: None):
+        """Return the Snapshot of a volume, with the room `wanted` (from room.extents); raises AgentError.
 
         `stands()` is called as soon as it stands; only then LVM is asked what it is like.
         """
-        self._ask("create", list(volume), count, set_hash, run_id)
+        self._created = volume, owner.current(set_hash, run_id, self._pid)
+        self._ask("create", list(volume), wanted, self._created[1])
         stands()
         self._snapshot = snapshot.Snapshot(*self._ask("find"))
         return self._snapshot
+
+    @property
+    def name(self):
+        """The name of the snapshot that was asked for; None before."""
+        return None if self._created is None else snapshot.name(*self._created)
 
     def beat(self):
         """Say that the server was heard; return the State as last seen (None before there is one).
@@ -92,11 +100,11 @@ class Custody:
             holder = self._ask("remove")
         except AgentError:
             self._reap(REAP_S)
-            run = Runner(self._say)
+            run = Runner(self._say, self._verbose)
             if self._snapshot is not None:
                 return snapshot.remove(self._snapshot, run)
-            for note in sweep.sweep(run):  # it may have died while it made one
-                run.say("sweep", note)
+            if self._created is not None:  # it may have died while it made one
+                return snapshot.discard(*self._created, run=run)
             return None
         self._channel.close()
         if holder is None:
@@ -122,8 +130,7 @@ class Custody:
             except OSError as error:  # a timeout is one, too
                 raise self._died(str(error) or "it gives no answer") from error
         for note in reply["notes"]:
-            if self._say is not None:
-                self._say(note)
+            self._say(note)
         if "error" in reply:
             raise AgentError(*reply["error"])
         return reply["value"]
@@ -157,7 +164,7 @@ class Custody:
             time.sleep(0.02)
 
 
-def _fork(silence_s):
+def _fork(silence_s, verbose):
     """Fork a supervisor; return (its pid, the reader's end of the channel).
 
     It closes every descriptor but its own end of the channel, so that neither the wire nor
@@ -171,14 +178,14 @@ def _fork(silence_s):
     try:
         pid = os.fork()
         if pid == 0:
-            _become(its, reader, silence_s)  # never returns
+            _become(its, reader, silence_s, verbose)  # never returns
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     its.close()
     return pid, ours
 
 
-def _become(channel, reader, silence_s):
+def _become(channel, reader, silence_s, verbose):
     code = 1
     try:
         os.setsid()
@@ -195,7 +202,7 @@ def _become(channel, reader, silence_s):
                     os.close(int(name))
                 except OSError:
                     pass  # the listing's own, which is closed already
-        supervisor = Supervisor(channel, reader, silence_s)
+        supervisor = Supervisor(channel, reader, silence_s, verbose)
         signal.signal(signal.SIGTERM, supervisor.tell)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         supervisor.serve()

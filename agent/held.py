@@ -22,8 +22,9 @@ class Held:
         self._volume = volume
         self._request = request
         self._heard = heard
-        self._count = room.extents(volume, request["size"])
-        self._custody = custody.Custody(timeout_s + SILENCE_MORE_S, say)
+        self._room = room.extents(volume, request["size"])
+        self.plan = room.plan(volume, self._room)
+        self._custody = custody.Custody(timeout_s + SILENCE_MORE_S, say, request["verbose"])
         self._beat_s = max(0.2, min(timeout_s / 4, 5.0))
         self._stop = threading.Event()
         self._watcher = None
@@ -45,7 +46,7 @@ class Held:
         holds = None if places is None else application.holds(self._volume.path, places)
         os.sync()
         request = self._request
-        self._snapshot = self._custody.make(self._volume, self._count, request["set"], request["run"], stands)
+        self._snapshot = self._custody.make(self._volume, self._room, request["set"], request["run"], stands)
         begin = self._custody.beat()
         self.path = os.fsencode(self._snapshot.device)
         self.facts = {
@@ -91,5 +92,4 @@ class Held:
         holder = self._custody.remove()
         if holder is None:
             return None
-        name = self._snapshot.name if self._snapshot is not None else "of %s" % self._volume.name
-        return "the snapshot %s could not be removed: %s" % (name, holder)
+        return "the snapshot %s could not be removed: %s" % (self._custody.name, holder)

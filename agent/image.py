@@ -16,7 +16,7 @@ def prepare(path, request, timeout_s, heard, say):
     `request` is what the server wants of a snapshot; `say(line)` takes lines for the log.  Snapshots
     of dead runs are swept before.  Raises AgentError.
     """
-    run = Runner(say)
+    run = Runner(say, request["verbose"])
     name = os.fsdecode(path)
     if lvm.find(name, run) is None:
         if request["must"]:
@@ -30,6 +30,22 @@ def prepare(path, request, timeout_s, heard, say):
     if volume is None:
         raise AgentError("NoSuchVolume", name, "it is gone")
     return held.Held(volume, request, timeout_s, heard, say)
+
+
+def look(path, request, say):
+    """Return what a snapshot of a path would be (room.plan), None if it is no logical volume's; makes nothing.
+
+    Raises AgentError.
+    """
+    name = os.fsdecode(path)
+    volume = lvm.find(name, Runner(say, request["verbose"]))
+    if volume is None:
+        if request["must"]:
+            raise AgentError("NoSuchVolume", name, "it is not a logical volume")
+        return None
+    from . import room
+
+    return room.plan(volume, room.extents(volume, request["size"]))
 
 
 def clear(ended, say):

@@ -12,9 +12,19 @@ import typing
 from .errors import AgentError
 from .program import ProgramFailed
 
+# On every call, before what the host's lvm.conf says: all that could change a report, and where its
+# messages go.  Every LVM that has JSON reports (2.02.158) knows these settings; of one that it does not
+# know, it would complain.  Which devices there are, how volume groups are locked and what is activated
+# stays the host's.
 # Our short-lived snapshots would fill /etc/lvm/archive with a file each. The backup of the metadata
 # stays on: a thin pool's transaction id counts our snapshots, and an older one would not be accepted.
-QUIET = ("--config", "backup{archive=0}")
+_CONFIG = (
+    'report{output_format="basic" compact_output=0 compact_output_cols="" aligned=1 buffered=1 headings=1'
+    ' separator=" " list_item_separator="," prefixes=0 quoted=1 columns_as_rows=0 binary_values_as_numeric=0'
+    ' mark_hidden_devices=1 lvs_sort="vg_name,lv_name"}'
+    ' log{report_command_log=0 verbose=0 silent=0 indent=0 command_names=0 prefix="  "}'
+    " backup{archive=0}"
+)
 
 _FIELDS = (
     "vg_name,lv_name,lv_uuid,lv_attr,lv_size,segtype,origin,pool_lv,data_percent,metadata_percent,"
@@ -88,58 +98,102 @@ def find(path, run):
 def by_uuid(uuid, path, run):
     """Return the Volume with that UUID as it is now, or None; raises AgentError as `find` does."""
     try:
-        rows = report(run, "lvs", _FIELDS, "-a", "--select", "lv_uuid=%s" % uuid)
+        rows = report(run, _FIELDS, "-a", "--select", "lv_uuid=%s" % uuid)
         if not rows:
             return None
         row = rows[0]
         pool = None
         if row["pool_lv"] and row["segtype"] == "thin":
             named = "%s/%s" % (row["vg_name"], row["pool_lv"].strip("[]"))
-            pool = report(run, "lvs", _FIELDS, "-a", named)[0]
+            pool = one(run, _FIELDS, "-a", named)
+        return _volume(path, row, pool)
     except ProgramFailed as error:
         raise AgentError("SnapshotRefused", path, str(error)) from error
+
+
+def _volume(path, row, pool):
+    """Return the Volume of a row, and of its pool's (None: it has none)."""
     return Volume(
         path=path,
         vg=row["vg_name"],
         lv=row["lv_name"].strip("[]"),
         uuid=row["lv_uuid"],
         kind="lvm-thick" if pool is None else "lvm-thin",
-        size=int(row["lv_size"]),
+        size=number(row, "lv_size"),
         refusal=_refusal(row),
-        extent_size=int(row["vg_extent_size"]),
-        vg_extents_free=int(row["vg_free_count"]),
+        extent_size=number(row, "vg_extent_size"),
+        vg_extents_free=number(row, "vg_free_count"),
         pool=None if pool is None else pool["lv_name"].strip("[]"),
-        pool_data_percent=None if pool is None else float(pool["data_percent"] or 0),
-        pool_metadata_percent=None if pool is None else float(pool["metadata_percent"] or 0),
+        pool_data_percent=None if pool is None else percent(pool, "data_percent"),
+        pool_metadata_percent=None if pool is None else percent(pool, "metadata_percent"),
         pool_health="" if pool is None else pool["lv_health_status"],
     )
 
 
-def report(run, program, fields, *arguments):
-    """Return the rows of an LVM report, each a dict of text with sizes in bytes; raises ProgramFailed."""
-    out = run(
-        program, "--reportformat", "json", "--units", "b", "--nosuffix", "-o", fields, *arguments
-    )  # fmt: skip
+def call(run, program, *arguments):
+    """Run a program of LVM's, whatever its host has configured; returns its output, raises ProgramFailed."""
+    return run(program, "--config", _CONFIG, *arguments)
+
+
+def act(run, program, *arguments):
+    """Have a program of LVM's do something; raises ProgramFailed."""
+    run.chatter(program, call(run, program, *arguments))
+
+
+def report(run, fields, *arguments):
+    """Return the rows of lvs, each a dict of text that has all `fields`; sizes are bytes.
+
+    Raises ProgramFailed.
+    """
+    out = call(run, "lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", fields, *arguments)
     try:
-        return [row for part in json.loads(out)["report"] for row in part.get(program[:-1], ())]
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ProgramFailed(program, 0, "its report cannot be read: %s" % error) from error
+        rows = [row for part in json.loads(out)["report"] for row in part.get("lv", ())]
+        missing = {name for row in rows for name in fields.split(",") if not isinstance(row.get(name), str)}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProgramFailed("lvs", 0, "its report cannot be read: %s" % error) from error
+    if missing:
+        raise ProgramFailed("lvs", 0, "its report has no %s" % ", ".join(sorted(missing)))
+    return rows
+
+
+def one(run, fields, *arguments):
+    """Return the only row of a report, or the first of a volume's; raises ProgramFailed if there is none."""
+    rows = report(run, fields, *arguments)
+    if not rows:
+        raise ProgramFailed("lvs", 0, "it does not list %s" % arguments[-1])
+    return rows[0]
+
+
+def number(row, name):
+    """Return a whole number of a report; raises ProgramFailed if it is none."""
+    return _converted(int, row, name)
+
+
+def percent(row, name):
+    """Return a percentage of a report, 0 where there is none; raises ProgramFailed."""
+    return _converted(float, row, name) if row[name] else 0.0
+
+
+def _converted(kind, row, name):
+    try:
+        return kind(row[name])
+    except ValueError as error:
+        raise ProgramFailed("lvs", 0, "its report has %r as %s" % (row[name], name)) from error
 
 
 def _refusal(row):
     """Return why a volume cannot be snapshotted, or None."""
     attributes = row["lv_attr"]
-    if row["lv_merging"].startswith("merging") or attributes[0] in "OS":
+    kind = attributes[:1]
+    if row["lv_merging"].startswith("merging") or kind in ("O", "S"):
         return "a snapshot is being merged into its origin there"
-    if attributes[0] == "s":
+    if kind == "s":
         return "it is itself a snapshot, of %s" % row["origin"]
     # A thin snapshot is not activated by itself unless somebody said that it is to be used as a
     # volume in its own right, as with a virtual machine that was cloned from a template.
     if row["origin"] and row["segtype"] == "thin" and attributes[9:10] == "k":
         return "it is itself a snapshot, of %s" % row["origin"]
-    if attributes[0] in _PARTS:
-        return "it is %s" % _PARTS[attributes[0]]
-    return None
+    return "it is %s" % _PARTS[kind] if kind in _PARTS else None
 
 
 def _refuse_inactive(path, run):
@@ -147,7 +201,7 @@ def _refuse_inactive(path, run):
     if not path.startswith("/dev/"):
         return
     try:
-        rows = report(run, "lvs", _FIELDS)
+        rows = report(run, _FIELDS)
     except ProgramFailed:
         return
     for row in rows:

@@ -8,15 +8,17 @@ import os
 import signal
 import sys
 import threading
+import time
 
 from blockdiff import __version__
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, check_block_size, messages
 from blockdiff.link import Link, LinkClosed, LinkSilent
 
-from . import buffers, native, scan, volume, wire
+from . import buffers, look, native, scan, volume, wire
 from .errors import AgentError
 
 _HELLO_TIMEOUT_S = 120.0  # until the request brings the server's own
+_SAY_S = 5.0  # how long the server may be left without a word of what was read and is unchanged
 _EXIT_FAILED = 1  # said so over the wire
 _EXIT_LOST = 95  # the server is gone: nobody is there to read why
 _EXIT_BUG = 99
@@ -138,6 +140,9 @@ def _serve(link, finish):
     request = messages.decode_talk(
         payload,
         ended=(str, type(None)),
+        look=bool,
+        known=(str, type(None)),
+        users=bool,
         snapshot=(dict, type(None)),
         path=str,
         block_size=int,
@@ -154,6 +159,9 @@ def _serve(link, finish):
     try:
         if request["ended"] is not None:
             _clear(link, request["ended"], finish)
+        elif request["look"]:
+            link.send(*look.answer(request, _say(link)))
+            _say_last(link, finish, messages.LEFT, {"remains": None})
         else:
             _read_volume(link, request, finish)
         status = 0
@@ -227,22 +235,17 @@ def _clear(link, ended, finish):
 
 def _image(link, request):
     """Return the image to read, standing; a snapshot is made when the server says so."""
-    try:
-        path = request["path"].encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise FormatError("path cannot be a file's: %s" % error) from None
-    wanted = request["snapshot"]
-    if wanted is None:
+    path = look.path(request, "path")
+    if request["snapshot"] is None:
         return None, path
     from . import image  # LVM's part is pushed only where a snapshot may be wanted
 
-    wanted = messages.check(wanted, size=(str, type(None)), set=str, run=str, must=bool)
-    found = image.prepare(path, wanted, float(request["timeout_s"]), link.heard, _say(link))
+    found = image.prepare(path, look.wanted(request), float(request["timeout_s"]), link.heard, _say(link))
     if found is None:
         return None, path
     try:
         found.settle()
-        link.send(messages.READY, messages.encode_talk({}))
+        link.send(messages.READY, messages.encode_talk(dict(found.plan, same=look.same(request))))
         kind, payload = link.receive()
         if kind != messages.NOW:
             raise FormatError("expected the moment of the snapshot, got frame %d" % kind)
@@ -253,9 +256,16 @@ def _image(link, request):
             )
         found.take(places, lambda: link.send(messages.TAKEN, messages.encode_talk({})))
     except BaseException:
-        found.remove()
+        _remove_failed(link, found)
         raise
     return found, found.path
+
+
+def _remove_failed(link, held):
+    """Remove a snapshot of which nothing came; what remains is said now, for the last words tell why."""
+    remains = held.remove()
+    if remains is not None:
+        _say(link)(remains)
 
 
 def _read_volume(link, request, finish):
@@ -267,7 +277,6 @@ def _read_volume(link, request, finish):
     if request["old"] is not None and not 0 <= request["old"] < 1 << 56:
         raise FormatError("parent of %d blocks" % request["old"])
     held, path = _image(link, request)
-    remains = None
     try:
         work = _scan(link, request, held, path, block_size, digester, other)
         snapshot = held.check() if held is not None else None  # looked at after the last read
@@ -285,12 +294,10 @@ def _read_volume(link, request, finish):
             ),
         )
     except BaseException:
-        remains = held.remove() if held is not None else None
-        if remains is not None:  # what is said last is why nothing came of it
-            _say(link)(remains)
+        if held is not None:
+            _remove_failed(link, held)
         raise
-    if held is not None:
-        remains = held.remove()
+    remains = held.remove() if held is not None else None
     _say_last(link, finish, messages.LEFT, {"remains": remains})
 
 
@@ -298,9 +305,10 @@ def _scan(link, request, held, path, block_size, digester, other):
     """Read the whole image and send what became of it; returns the Scan."""
     source = volume.Volume(path)
     try:
-        told = {"size": source.size, "kind": source.kind}
-        if held is not None:
-            told.update(held.facts)
+        if held is None:
+            told = look.facts(request, source)
+        else:
+            told = dict(held.facts, size=source.size, same=look.same(request), users=None)
         link.send(messages.OPENED, messages.encode_talk(told))
         old = None if request["old"] is None else _OldDigests(link, request["old"])
         way = wire.Wire(link, max(0, request["bwlimit"]), native.compressor().pays_below)
@@ -334,13 +342,16 @@ def _buffers(link, request):
 def _send(way, work):
     """Send every extent, joining neighbours of which nothing is to be told."""
     first = count = 0
+    said = time.monotonic()
     for extent, result in work.results():
         quiet = len(result.runs) == 1 and result.runs[0][0] == messages.SAME and not result.others
-        if quiet and count + extent.count <= messages.MAX_COUNT:
+        now = time.monotonic()
+        if quiet and count + extent.count <= messages.MAX_COUNT and now - said < _SAY_S:
             if not count:
                 first = extent.first
             count += extent.count
             continue
+        said = now
         if count:
             _send_extent(way, messages.Extent(first, [(messages.SAME, count)], b"", b""))
             count = 0

@@ -1,8 +1,9 @@
-"""Programs of the source host, such as LVM's: run one, get its output, hear its chatter."""
+"""Programs of the source host, such as LVM's: run one, get its output, pass on what else it says."""
 
 import os
 import subprocess
 
+_MOST_LINES = 200  # different ones that a runner passes on
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
 
@@ -19,17 +20,26 @@ class ProgramFailed(Exception):
 class Runner:
     """Runs programs in the C locale, with nothing on stdin and none of our descriptors.
 
-    `say` is called with each line of chatter: all of stderr, and what a caller passes on.
+    `say` takes lines for the log, the same one once: of a program that failed, what it writes to stderr
+    beside the reason; with `verbose`, of every program all that it writes there, and its chatter.
     """
 
-    def __init__(self, say=None):
+    def __init__(self, say=lambda line: None, verbose=False):
         self._say = say
+        self._verbose = verbose
+        self._passed = set()
 
-    def say(self, program, text):
-        """Pass a program's chatter on, line by line."""
-        for line in text.splitlines():
-            if line.strip() and self._say is not None:
-                self._say("%s: %s" % (program, line.strip()))
+    def chatter(self, program, text):
+        """Pass on what a program wrote that is of no use to us."""
+        if self._verbose:
+            self._pass_on(program, _lines(text))
+
+    def _pass_on(self, program, lines):
+        for line in lines:
+            line = "%s: %s" % (program, line)
+            if line not in self._passed and len(self._passed) < _MOST_LINES:
+                self._passed.add(line)
+                self._say(line)
 
     def __call__(self, program, *arguments):
         """Return what the program writes to stdout; raises ProgramFailed."""
@@ -47,11 +57,16 @@ class Runner:
         except OSError as error:
             raise ProgramFailed(program, 127, "cannot be run: %s" % error.strerror) from error
         out, err = (text.decode("utf-8", "replace") for text in child.communicate())
-        self.say(program, err)
+        lines = _lines(err)
         if child.returncode != 0:
             # the first line that is not a mere warning says what went wrong
-            lines = [line.strip() for line in err.splitlines() if line.strip()]
-            telling = [line for line in lines if not line.startswith("WARNING")] or lines
-            reason = "; ".join(telling[:3]) or "exit code %d" % child.returncode
+            telling = ([line for line in lines if not line.startswith("WARNING")] or lines)[:3]
+            self._pass_on(program, [line for line in lines if line not in telling])
+            reason = "; ".join(telling) or "exit code %d" % child.returncode
             raise ProgramFailed(program, child.returncode, reason)
+        self.chatter(program, err)
         return out
+
+
+def _lines(text):
+    return [line.strip() for line in text.splitlines() if line.strip()]

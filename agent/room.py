@@ -7,10 +7,12 @@ the limits are ours to keep.
 """
 
 import re
+import typing
 
 from .errors import AgentError
 
 SHARE = 0.20  # of the origin, where nobody says how much
+SMALL = 2**30  # bytes: all that a snapshot can use up to this, since a small one fills faster than we look
 SHARE_LEAST = 0.01  # of the origin: less than this would not last
 NEAR_PERCENT = 70.0  # fill at which a thick snapshot is extended
 AHEAD_S = 3.0  # or sooner, if it would be full before we look a few more times
@@ -18,12 +20,20 @@ POOL_REFUSE_PERCENT = 90.0  # of a thin pool's data or metadata: no new snapshot
 POOL_STOP_PERCENT = 97.0  # a snapshot that stands is given up here
 CHUNK = 4096  # bytes; LVM's default for snapshots
 
+
+class Room(typing.NamedTuple):
+    """What a thick snapshot gets when it is made, in extents."""
+
+    count: int
+    least: int  # with which it may do where somebody else took the rest meanwhile
+
+
 _UNITS = {"b": 1, "s": 512, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50, "e": 2**60}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([bskmgtpeBSKMGTPE]?|%(?:ORIGIN)?)\Z")
 
 
 def extents(volume, wanted=None):
-    """Return how many extents a snapshot of a volume gets; None for a thin one.
+    """Return the Room that a snapshot of a volume gets; None for a thin one.
 
     `wanted` is a size as lvcreate takes it ("10G", "512" = MiB) or a share of the origin
     ("15%"). Raises AgentError SnapshotRefused, naming what is missing.
@@ -40,7 +50,10 @@ def extents(volume, wanted=None):
         count = need
     else:
         need = max(1, min(most, _up(volume.size * SHARE_LEAST, volume.extent_size)))
-        count = max(need, min(most, free, _up(volume.size * SHARE, volume.extent_size)))
+        share = min(_up(volume.size * SHARE, volume.extent_size), free - free // 10)
+        # other snapshots of this moment, and whatever else grows in the group, find the other half
+        small = min(SMALL // volume.extent_size, free // 2)
+        count = max(need, min(most, max(share, small)))
     if need > free:
         raise AgentError(
             "SnapshotRefused",
@@ -51,7 +64,19 @@ def extents(volume, wanted=None):
                 amount((need - free) * volume.extent_size),
             ),
         )  # fmt: skip
-    return count
+    return Room(count, need)
+
+
+def less(room, free):
+    """Return the count to try with what is free now, where the Room was not to be had; None: not at all."""
+    count = max(room.least, free // 2)
+    return count if count < room.count and count <= free else None
+
+
+def plan(volume, room):
+    """Return what READY tells of a volume and the bytes of the Room that its snapshot gets."""
+    size = None if room is None else room.count * volume.extent_size
+    return {"size": volume.size, "kind": volume.kind, "lv_uuid": volume.uuid, "room": size}
 
 
 def largest(volume):

@@ -16,7 +16,7 @@ PREFIX = "blockdiff_"  # of every snapshot's name; no dash, which device mapper 
 REMOVE_WAITS_S = (0.2, 1.0)  # between attempts at a busy device; LVM itself waits some seconds in each
 
 _FIELDS = (
-    "vg_name,lv_name,lv_uuid,lv_attr,lv_size,lv_tags,segtype,data_percent,metadata_percent,"
+    "vg_name,lv_name,lv_uuid,lv_attr,lv_size,lv_tags,data_percent,metadata_percent,"
     "lv_snapshot_invalid,lv_health_status,lv_kernel_major,lv_kernel_minor,lv_dm_path,vg_free_count"
 )
 
@@ -50,30 +50,45 @@ class Look(typing.NamedTuple):
     lost: typing.Optional[str]  # why what it shows is not the origin any more, or must be given up
 
 
-def create(volume, count, owner, run):
-    """Make a read-only snapshot of `count` extents (None: a thin one) that carries its owner's tags.
+def create(volume, wanted, owner, run):
+    """Make a read-only snapshot with the room.Room `wanted` (None: a thin one) that carries its owner's tags.
 
     Nothing is asked of LVM that can wait: a lock may be held now.  `find` tells what was made.
     Raises AgentError SnapshotRefused; nothing of it is left then.
     """
-    arguments = ["--snapshot", "--permission", "r", "--yes", "--name", _name(volume, owner)]
-    # a thin one is kept from being activated by itself at the next boot, and activated now all the same
-    arguments += ["--activate", "y", "--ignoreactivationskip"] if count is None else ["--extents", str(count)]
-    for tag in owner.tags():
-        arguments += ["--addtag", tag]
     try:
-        run.say("lvcreate", run("lvcreate", *lvm.QUIET, *arguments, volume.name))
+        try:
+            _lvcreate(volume, None if wanted is None else wanted.count, owner, run)
+        except ProgramFailed:
+            # another snapshot of the same moment may have taken the room
+            count = None if wanted is None or wanted.count == wanted.least else _less(volume, wanted, run)
+            if count is None:
+                raise
+            _lvcreate(volume, count, owner, run)
     except ProgramFailed as error:
         discard(volume, owner, run)
         raise AgentError("SnapshotRefused", volume.path, str(error)) from error
 
 
-def find(volume, count, owner, run):
+def _less(volume, wanted, run):
+    return room.less(wanted, lvm.number(lvm.one(run, _FIELDS, volume.name), "vg_free_count"))
+
+
+def _lvcreate(volume, count, owner, run):
+    arguments = ["--snapshot", "--permission", "r", "--yes", "--name", _lv(volume, owner)]
+    if count is not None:
+        arguments += ["--extents", str(count)]
+    else:  # it is kept from being activated by itself at the next boot, and activated now all the same
+        arguments += ["--setactivationskip", "y", "--activate", "y", "--ignoreactivationskip"]
+    for tag in owner.tags():
+        arguments += ["--addtag", tag]
+    lvm.act(run, "lvcreate", *arguments, volume.name)
+
+
+def find(volume, wanted, owner, run):
     """Return the Snapshot that `create` made; raises as it does."""
-    lv = _name(volume, owner)
-    name = "%s/%s" % (volume.vg, lv)
     try:
-        row = lvm.report(run, "lvs", _FIELDS, name)[0]
+        row = lvm.one(run, _FIELDS, name(volume, owner))
         device = _device(row)
         size = _length(device, row)
     except (ProgramFailed, OSError) as error:
@@ -82,13 +97,13 @@ def find(volume, count, owner, run):
     return Snapshot(
         origin=volume.path,
         vg=volume.vg,
-        lv=lv,
+        lv=_lv(volume, owner),
         uuid=row["lv_uuid"],
         device=device,
         kind=volume.kind,
         size=size,
         extent_size=volume.extent_size,
-        most=0 if count is None else room.largest(volume),
+        most=0 if wanted is None else room.largest(volume),
         pool=volume.pool,
     )
 
@@ -98,27 +113,27 @@ def look(snapshot, run):
     wanted = "lv_uuid=%s" % snapshot.uuid
     if snapshot.pool is not None:
         wanted += " || lv_name=%s" % snapshot.pool
-    rows = lvm.report(run, "lvs", _FIELDS, "-a", "--select", wanted, snapshot.vg)
+    rows = lvm.report(run, _FIELDS, "-a", "--select", wanted, snapshot.vg)
     found = [row for row in rows if row["lv_uuid"] == snapshot.uuid]
     if not found:
         return Look(0.0, 0, 0, "somebody removed it")
     row = found[0]
-    free = int(row["vg_free_count"])
+    free = lvm.number(row, "vg_free_count")
     lost = None
     if row["lv_snapshot_invalid"] == "snapshot invalid" or row["lv_attr"][4:5] in ("I", "S"):
         lost = "the kernel gave it up"
     if snapshot.pool is None:
-        fill = float(row["data_percent"] or 0)
-        return Look(fill, int(row["lv_size"]) // snapshot.extent_size, free, lost)
+        fill = lvm.percent(row, "data_percent")
+        return Look(fill, lvm.number(row, "lv_size") // snapshot.extent_size, free, lost)
     pools = [other for other in rows if other["lv_uuid"] != snapshot.uuid]
     if not pools:
         return Look(0.0, 0, free, "its thin pool is gone")
     pool = pools[0]
-    fill = float(pool["data_percent"] or 0)
+    fill = lvm.percent(pool, "data_percent")
     lost = lost or room.pool_trouble(
         "%s/%s" % (snapshot.vg, snapshot.pool),
         fill,
-        float(pool["metadata_percent"] or 0),
+        lvm.percent(pool, "metadata_percent"),
         pool["lv_health_status"],
         room.POOL_STOP_PERCENT,
     )
@@ -127,7 +142,7 @@ def look(snapshot, run):
 
 def extend(snapshot, count, run):
     """Give a thick snapshot `count` extents more; raises ProgramFailed."""
-    run.say("lvextend", run("lvextend", *lvm.QUIET, "--extents", "+%d" % count, snapshot.name))
+    lvm.act(run, "lvextend", "--extents", "+%d" % count, snapshot.name)
 
 
 def remove(snapshot, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
@@ -143,7 +158,7 @@ def discard(volume, owner, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
 
     Its UUID is not known yet; the tags say that it is ours.
     """
-    selection = 'vg_name="%s" && lv_name="%s"' % (volume.vg, _name(volume, owner))
+    selection = 'vg_name="%s" && lv_name="%s"' % (volume.vg, _lv(volume, owner))
     return _remove(selection, owner.tags(), run, waits_s, sleep)
 
 
@@ -152,12 +167,13 @@ def _remove(selection, tags, run, waits_s, sleep):
     reason, device = "", None
     for wait_s in (*waits_s, None):
         try:
-            rows = lvm.report(run, "lvs", _FIELDS, "-a", "--select", selection)
-            rows = [row for row in rows if set(tags) <= set(row["lv_tags"].split(","))]
+            rows = lvm.report(run, _FIELDS, "-a", "--select", selection)
             if not rows:
                 return None
+            if not set(tags) <= set(row_tags(rows[0])):
+                return "its tags are not those that it was made with"
             device = _device(rows[0])
-            run("lvremove", *lvm.QUIET, "--force", "--yes", "%(vg_name)s/%(lv_name)s" % rows[0])
+            lvm.act(run, "lvremove", "--force", "--yes", "%(vg_name)s/%(lv_name)s" % rows[0])
             return None
         except ProgramFailed as error:
             reason = str(error)
@@ -178,12 +194,22 @@ def of(row):
     )  # fmt: skip
 
 
+def row_tags(row):
+    """Return the tags of a row in a report."""
+    return row["lv_tags"].split(",")
+
+
 def tagged(run):
     """Return the rows of all logical volumes of this host, with their tags; raises ProgramFailed."""
-    return lvm.report(run, "lvs", _FIELDS)
+    return lvm.report(run, _FIELDS)
 
 
-def _name(volume, owner):
+def name(volume, owner):
+    """Return the name of the snapshot that `create` makes, as LVM's programs have it."""
+    return "%s/%s" % (volume.vg, _lv(volume, owner))
+
+
+def _lv(volume, owner):
     return PREFIX + "%s_%s" % (owner.run[:32], hashlib.sha256(volume.uuid.encode("ascii")).hexdigest()[:8])
 
 
@@ -198,7 +224,7 @@ def _length(device, row):
     """Return a snapshot's size in bytes as its device has it; raises OSError if that is not its device."""
     descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        number = os.makedev(int(row["lv_kernel_major"]), int(row["lv_kernel_minor"]))
+        number = os.makedev(lvm.number(row, "lv_kernel_major"), lvm.number(row, "lv_kernel_minor"))
         if os.fstat(descriptor).st_rdev != number:
             raise OSError("%s is not the device of the snapshot %s" % (device, row["lv_name"]))
         return os.lseek(descriptor, 0, os.SEEK_END)

@@ -35,15 +35,15 @@ _CURVE_MOST = 200  # looks that are remembered
 class Supervisor:
     """The child's side. `serve` runs until the snapshot is gone; it never returns to the agent's code."""
 
-    def __init__(self, channel, reader, silence_s, monotonic=time.monotonic, sleep=time.sleep):
+    def __init__(self, channel, reader, silence_s, verbose, monotonic=time.monotonic, sleep=time.sleep):
         self._channel = channel
         self._reader = reader  # pid of the agent that forked us
         self._silence_s = silence_s
         self._monotonic = monotonic
         self._sleep = sleep
         self._notes = collections.deque(maxlen=1000)
-        self._run = Runner(self._notes.append)
-        self._created = None  # (volume, extents, owner) of the snapshot that was asked for
+        self._run = Runner(self._notes.append, verbose)
+        self._created = None  # (volume, room or None, owner) of the snapshot that was asked for
         self._snapshot = None
         self._told = False  # by SIGTERM
         self._stop = threading.Event()
@@ -106,13 +106,17 @@ class Supervisor:
         reply["notes"] = [self._notes.popleft() for _ in range(len(self._notes))]
         self._channel.sendall(json.dumps(reply).encode("utf-8") + b"\n")
 
-    def _do_create(self, volume, count, set_hash, run_id):
-        self._created = lvm.Volume(*volume), count, owner.current(set_hash, run_id)
+    def _do_create(self, volume, wanted, its_owner):
+        wanted = None if wanted is None else room.Room(*wanted)
+        self._created = lvm.Volume(*volume), wanted, owner.Owner(*its_owner)
         snapshot.create(*self._created, run=self._run)
 
     def _do_find(self):
         self._snapshot = made = snapshot.find(*self._created, run=self._run)
-        self._look()
+        try:
+            self._look()
+        except ProgramFailed as error:
+            raise AgentError("SnapshotRefused", made.origin, str(error)) from error
         self._watcher = threading.Thread(target=self._watch)
         self._watcher.daemon = True
         self._watcher.start()

@@ -29,7 +29,7 @@ def sweep(run, ended=(), sleep=time.sleep, monotonic=time.monotonic):
     notes = []
     for row in rows:
         name = "%s/%s" % (row["vg_name"], row["lv_name"])
-        tags = row["lv_tags"].split(",")
+        tags = snapshot.row_tags(row)
         who = owner.parse(tags)
         if who is None:
             if owner.MARK in tags:

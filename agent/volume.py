@@ -28,6 +28,8 @@ class Volume:
             if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
                 raise AgentError("NoSuchVolume", self._name(), "it is %s, not a file or block device" % _kind(mode))
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except PermissionError as error:
+            raise AgentError("NoPermission", self._name(), error.strerror) from None
         except OSError as error:
             raise AgentError("NoSuchVolume", self._name(), error.strerror) from None
         except ValueError as error:  # a name that no file can have
@@ -99,6 +101,17 @@ class Volume:
         """Close the volume."""
         self.cache.close()
         os.close(self._fd)
+
+
+def same(path, other):
+    """Tell whether two paths lead to one block device or file."""
+    try:
+        one, two = os.stat(path), os.stat(other)
+    except (OSError, ValueError):
+        return False
+    if stat.S_ISBLK(one.st_mode) and stat.S_ISBLK(two.st_mode):
+        return one.st_rdev == two.st_rdev
+    return os.path.samestat(one, two)
 
 
 def _kind(mode):

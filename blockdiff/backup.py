@@ -7,21 +7,23 @@ agent's END agrees with what arrived.
 """
 
 import contextlib
-import dataclasses
 import datetime
 import hashlib
 import os
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blockdiff import __version__, codecs, manifest, moment, parent, push, remains, trust
+from blockdiff import __version__, codecs, identity, manifest, members, moment, parent, push, remains
 from blockdiff.digests import Digests
 from blockdiff.draft import Draft
-from blockdiff.errors import BlockdiffError, Interrupted
+from blockdiff.errors import BlockdiffError, Interrupted, StoreUnreadable, TornFile
+from blockdiff.formats import messages
+from blockdiff.outcome import Outcome as Outcome
 from blockdiff.parent import Log
-from blockdiff.session import Opened, Session
+from blockdiff.prepared import Prepared
+from blockdiff.session import PROGRESS_S, Opened, Session
 from blockdiff.store import Store, Version
 from blockdiff.transport.base import Transport
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BLOCK_SIZE = 64 * 1024  # bytes
 DEFAULT_TIMEOUT_S = 120.0
+DEFAULT_PROGRESS_S = PROGRESS_S
 
 AUTO, MUST, NONE = "auto", "must", "none"  # whether to snapshot a source
 
@@ -48,11 +51,26 @@ class Wanted:
     auto_full: bool = True  # make a full where the parent cannot be built upon
     rescan: bool = False  # compute every MD5, whatever XXH3-128 says
     snapshot: str = AUTO  # AUTO: of a logical volume; MUST: refuse what is none; NONE: read it live
+    live: bool = False  # reading it live is what is wanted: do not tell who may write to it meanwhile
+    new_source: bool = False  # the set goes on with this source, whatever it was of
     snapshot_size: str | None = None  # as lvcreate takes it, or a share as "15%"
     pack_wire: bool = False  # compress what goes over the wire
     jobs: int = 0  # threads on each side; 0: by the cores
     bwlimit: int = 0  # bytes per second; 0: none
     timeout_s: float = DEFAULT_TIMEOUT_S  # silence of the other side
+    verbose: bool = False  # log what LVM says, too
+    progress_s: float = DEFAULT_PROGRESS_S  # nothing but signs of life of the other side
+    pythons: Sequence[str] = push.PYTHONS  # that are tried there
+    heard: bool = False  # what comes on the agent's stderr is logged as it comes
+
+    def session(self, transport: Transport, note: Log, log: Log) -> Session:
+        """Start the agent for it; see Session."""
+        # the longest frame takes its time where the wire is held back
+        slow_s = 2 * messages.MAX_DATA / self.bwlimit if self.bwlimit else 0.0
+        return Session(
+            transport, self.timeout_s, progress_s=self.progress_s + slow_s, snapshots=self.snapshot != NONE,
+            pythons=self.pythons, heard=self.heard, note=note, log=log,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,35 +81,8 @@ class Job:
     wanted: Wanted
     connect: Callable[[], Transport]  # starts the agent's command where the volume is
     progress: Progress = lambda done, size: None
-
-
-@dataclass
-class Outcome:
-    """What a backup run did."""
-
-    name: str
-    version: int
-    kind: str  # "full" or "incremental"
-    size: int | None  # bytes of the volume
-    blocks: int
-    changed: int
-    zero: int
-    read: int | None  # bytes
-    wire: int | None  # bytes
-    payload: int  # bytes
-    stored: int  # bytes
-    seconds: float
-    consistency: str  # "none", "crash" or "application"
-    warnings: list[str] = field(default_factory=list)  # complete, but a person must look
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 3 if there are warnings."""
-        return 3 if self.warnings else 0
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it for --json."""
-        return dataclasses.asdict(self)
+    host: str = identity.LOCAL  # of the volume, as its transport will name it
+    label: str = ""  # stands before its warnings and errors
 
 
 def now() -> datetime.datetime:
@@ -102,6 +93,31 @@ def now() -> datetime.datetime:
 def stamp(time: datetime.datetime) -> str:
     """Return a time as manifests have it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def request(wanted: Wanted, store: Store, run_id: str, **more: Any) -> dict[str, Any]:
+    """Return what is asked of the agent; `more` is what was agreed upon, and comes on top."""
+    place = os.path.abspath(store.name)
+    return {
+        "ended": None,
+        "look": False,
+        "path": wanted.path,
+        "users": not wanted.live,
+        "compress": wanted.pack_wire,
+        "jobs": wanted.jobs,
+        "bwlimit": wanted.bwlimit,
+        "timeout_s": wanted.timeout_s,
+        "snapshot": None
+        if wanted.snapshot == NONE
+        else {
+            "size": wanted.snapshot_size,
+            "set": hashlib.sha256(os.fsencode(place)).hexdigest()[:16],
+            "run": run_id,
+            "must": wanted.snapshot == MUST,
+            "verbose": wanted.verbose,
+        },
+        **more,
+    }
 
 
 def run(job: Job, **options: Any) -> Outcome:
@@ -146,6 +162,7 @@ def run_all(
                 raise  # it is for all of them
             except BlockdiffError as error:
                 each.failed(error)
+                error.concern(each.label)
                 results.append(error)
         return results
 
@@ -155,9 +172,12 @@ class _Run:
 
     def __init__(self, job: Job, warn: Log, note: Log) -> None:
         self._job, self._store, self._wanted = job, job.store, job.wanted
-        self._warn, self._note = warn, note
+        before = f"{job.label}: " if job.label else ""
+        self._warn: Log = lambda line: warn(before + line)
+        self._note = note
         self._warnings: list[str] = []
         self._held = contextlib.ExitStack()
+        self.label = job.label
         self._run_id = uuid.uuid4().hex
         self.waits = False  # for the moment of its snapshot
         self.session: Session
@@ -169,6 +189,8 @@ class _Run:
         except BaseException as error:
             self._held.close()
             self.failed(error)
+            if isinstance(error, BlockdiffError):
+                error.concern(self.label)
             raise
         return self
 
@@ -191,48 +213,59 @@ class _Run:
     def _begin(self) -> None:
         wanted = self._wanted
         self._held.enter_context(self._store.locked())
-        newest = parent.settle(self._store, self._warn)
+        newest = parent.settle(self._store, self._note)
         self._parent = parent.find(
             self._store,
             newest,
             self._caution,
+            self._note,
             full=wanted.full,
             auto_full=wanted.auto_full,
             block_size=wanted.block_size,
         )
+        self._held.callback(self._parent.close)
         self._block_size = wanted.block_size or self._parent.block_size or wanted.default_block_size
+        self._source = identity.Check(self._store, newest, self._job.host, wanted.path, wanted.new_source)
+        self._source.before_connecting(uuid_comes=wanted.snapshot != NONE)
+        if self._source.unknown:
+            self._note(f"{self._store.name} did not name its source until now: it is of {self._source.spelt}")
         self._begun = now()
-        snapshots = wanted.snapshot != NONE
-        self.session = Session(self._job.connect(), wanted.timeout_s, snapshots=snapshots, note=self._hear)
+        self.session = wanted.session(self._job.connect(), self._hear, self._note)
+        self.session.about = self.label
         self._held.enter_context(self.session)
         self._terms, self._old_md5, self._old_xxh = self._agree(self._parent.version)
         self._told = self._old_md5 if self._terms["told"] == "md5" else self._old_xxh
         self.waits = self.session.ask(self._request())
+        if self.session.prepared is not None:  # before anything is locked or made
+            self._check(self.session.prepared)
+        else:
+            self._take_opened()
+
+    def _check(self, source: Prepared | Opened) -> None:
+        """Refuse another source than the set's, and one that has no room."""
+        self._source.see(source.size, source.lv_uuid, source.same)
+        codec, before = codecs.BY_SUFFIX[self._wanted.suffix], self._parent.version
+        least = members.least_stored(
+            source.size,
+            self._block_size,
+            codec,
+            known=before.count if before is not None else 0,
+            keep_xxh=self._terms["keep_xxh"],
+        )
+        self._source.see_room(source.size, least)
 
     def _request(self) -> dict[str, Any]:
-        wanted = self._wanted
-        place = os.path.abspath(self._store.name)
-        return {
-            "ended": None,
-            "path": wanted.path,
-            "block_size": self._block_size,
-            "digest": self._terms["told"],
-            "others": self._terms["others"],
-            "old": self._told.count if self._told is not None else None,
-            "compress": wanted.pack_wire,
-            "jobs": wanted.jobs,
-            "bwlimit": wanted.bwlimit,
-            "shared": self.session.offer,
-            "timeout_s": wanted.timeout_s,
-            "snapshot": None
-            if wanted.snapshot == NONE
-            else {
-                "size": wanted.snapshot_size,
-                "set": hashlib.sha256(os.fsencode(place)).hexdigest()[:16],
-                "run": self._run_id,
-                "must": wanted.snapshot == MUST,
-            },
-        }
+        return request(
+            self._wanted,
+            self._store,
+            self._run_id,
+            block_size=self._block_size,
+            known=self._source.known,
+            digest=self._terms["told"],
+            others=self._terms["others"],
+            old=self._told.count if self._told is not None else None,
+            shared=self.session.offer,
+        )
 
     def _agree(self, before: Version | None) -> tuple[dict[str, Any], Digests | None, Digests | None]:
         """Decide which digests the agent compares and tells; returns that, and the parent's digest files.
@@ -243,8 +276,7 @@ class _Run:
         kind = self.session.hello.digest
         if before is None:
             return {"told": kind, "others": False, "keep_xxh": True}, None, None
-        old_md5 = self._open(before, ".md5")
-        old_xxh = self._open(before, ".xxh128") if trust.counts(self._store, before, ".xxh128") else None
+        old_md5, old_xxh = self._parent.md5, self._old_xxh128(before)
         if kind == "md5":
             return {"told": "md5", "others": False, "keep_xxh": old_xxh is not None}, old_md5, old_xxh
         if old_xxh is not None and not self._wanted.rescan:
@@ -252,14 +284,28 @@ class _Run:
         # the XXH3-128 of every block comes along, so that the next run can be fast
         return {"told": "md5", "others": True, "keep_xxh": True}, old_md5, None
 
-    def _open(self, before: Version, suffix: str) -> Digests:
-        old = Digests(self._store.path(before.number, suffix), before.count)
-        self._held.callback(old.close)
-        return old
+    def _old_xxh128(self, before: Version) -> Digests | None:
+        """Return the parent's XXH3-128 digests, if they are those that its manifest vouches for."""
+        if before.manifest is None or ".xxh128" not in before.manifest.files:
+            return None
+        try:
+            old = Digests(self._store.path(before.number, ".xxh128"), before.count)
+            self._held.callback(old.close)
+            return old if old.seal() == before.manifest.files[".xxh128"].sha256 else None
+        except (TornFile, StoreUnreadable):
+            return None
 
     def see(self) -> None:
-        """Take note of the volume that now stands open."""
-        self._opened = self.session.opened(self._block_size)
+        """Take note of the snapshot that now stands open."""
+        if self.waits:
+            self._take_opened()
+
+    def _take_opened(self) -> None:
+        self._opened = opened = self.session.opened(self._block_size)
+        self._check(opened)
+        if opened.users is not None:
+            # the original's commands read it so as well, and say nothing
+            (self._caution if self._wanted.snapshot == AUTO else self._note)(self._source.in_use(opened.users))
 
     def scan(self, facts: dict[str, Any] | None, cores: int) -> Outcome:
         """Take what the agent reads, and publish it."""
@@ -285,7 +331,7 @@ class _Run:
         )
         totals = work.run(max(1, wanted.jobs or cores))
         value = self._manifest(totals, facts)
-        draft.publish(value, totals.payload)
+        draft.publish(value, totals.payload, lambda: self._parent.check(self._store))
         for line in self.session.finish():
             self._caution(line)
         return Outcome(
@@ -324,7 +370,7 @@ class _Run:
             "blockdiff": __version__,
             "set": self._store.base,
             "version": self._parent.number,
-            **parent.describe_link(self._store, self._parent.version),
+            **self._parent.link_keys(),
             "begun": stamp(self._begun),
             "ended": stamp(now()),
             "source": {

@@ -5,11 +5,12 @@ version restores is said as far as that tells; blockdiff-verify proves it.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from blockdiff import chain, trust
-from blockdiff.errors import BlockdiffError, ForeignFiles, Interrupted, NoSuchSet
+from blockdiff.errors import BlockdiffError, ForeignFiles, Interrupted, NoSuchSet, StoreUnreadable
 from blockdiff.formats import difffile
 from blockdiff.store import Store, Version
 
@@ -48,16 +49,39 @@ class Listed:
 
 
 def sets(folder: str) -> list[str]:
-    """Return the NAMEs of the sets in a folder.  Raises NoSuchSet if there is no such folder."""
+    """Return the NAMEs of the sets in a folder.  Raises NoSuchSet or StoreUnreadable."""
     try:
         return [os.path.join(folder, base) for base in chain.set_names(os.listdir(folder))]
+    except FileNotFoundError:
+        raise NoSuchSet(folder) from None
     except OSError as error:
-        raise NoSuchSet(folder, hint=error.strerror or "") from None
+        raise StoreUnreadable(folder, error.strerror) from None
+
+
+def every(operands: Iterable[str]) -> list[Listed]:
+    """Return what each NAME holds, or each set of a folder; what is wrong with one is among its problems."""
+    out: list[Listed] = []
+    for operand in operands:
+        names = [operand]
+        try:
+            if os.path.isdir(operand):
+                names = sets(operand)
+        except StoreUnreadable as error:
+            out.append(Listed(operand, problems=[error]))
+            continue
+        for name in names:
+            try:
+                out.append(describe(Store(name)))
+            except Interrupted:
+                raise  # no fault of what was looked at
+            except BlockdiffError as error:
+                out.append(Listed(name, problems=[error]))
+    return out
 
 
 def describe(store: Store) -> Listed:
-    """Return what a set holds.  Raises NoSuchSet."""
-    listing = store.listing()
+    """Return what a set holds.  Raises NoSuchSet or StoreUnreadable."""
+    listing = store.settled_listing(above=False)
     if not listing.versions and not listing.has_ver:
         raise NoSuchSet(store.name)
     out = Listed(store.name)
@@ -77,14 +101,25 @@ def describe(store: Store) -> Listed:
         except Interrupted:
             raise  # no fault of what was looked at
         except BlockdiffError as error:
-            broken = f"version {number} is damaged"
+            broken = _spoiled(number, error)
             before = None
             out.versions.append(Entry(number, False, str(error), stored=stored))
             continue
         broken = _broken(version, before, broken)
         before = version
-        out.versions.append(_entry(store, version, stored, broken))
+        why = broken
+        try:
+            trust.check_size(store, version)
+        except Interrupted:
+            raise
+        except BlockdiffError as error:
+            why, broken = broken or str(error), broken or _spoiled(number, error)
+        out.versions.append(_entry(store, version, stored, why))
     return out
+
+
+def _spoiled(number: int, error: BlockdiffError) -> str:
+    return f"version {number} {'cannot be read' if isinstance(error, StoreUnreadable) else 'is damaged'}"
 
 
 def _broken(version: Version, before: Version | None, broken: str) -> str:
@@ -97,8 +132,8 @@ def _broken(version: Version, before: Version | None, broken: str) -> str:
         return broken
     if before.block_size != version.block_size:
         return f"block size changes from {before.block_size} to {version.block_size}"
-    if version.manifest is not None and before.manifest is not None:
-        joined = version.manifest.parent_md5_sha256 == before.manifest.files[".md5"].sha256
+    if version.manifest is not None and before.md5_sha256 is not None:
+        joined = version.manifest.parent_md5_sha256 == before.md5_sha256
         return "" if joined else f"it does not continue version {before.number} as it lies here"
     return ""
 
@@ -123,7 +158,7 @@ def _entry(store: Store, version: Version, stored: int, broken: str) -> Entry:
     return Entry(
         number=version.number,
         restores=not broken,
-        why=broken or "; ".join(version.notes),
+        why=broken or "; ".join([*version.notes, *filter(None, [version.renamed])]),
         kind="full" if version.full else "incremental",
         time=time,
         recorded=recorded,

@@ -9,11 +9,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from blockdiff.manifest import Manifest
+
 DIFF_SUFFIXES = ("", ".gz", ".lzop", ".zst")
 BESIDE_SUFFIXES = (".md5", ".json", ".xxh128", ".idx")
 PART = ".part"  # ending of our temporary files
+_PART = r"(?:\.r[0-9a-f]{16})?\.part"  # earlier versions of the program had no name of the run in it
 _MEMBER = re.compile(
-    r"\.([1-9][0-9]{0,17})(|" + "|".join(re.escape(s) for s in DIFF_SUFFIXES[1:] + BESIDE_SUFFIXES) + r")(\.part)?",
+    r"\.([1-9][0-9]{0,17})(|" + "|".join(re.escape(s) for s in DIFF_SUFFIXES[1:] + BESIDE_SUFFIXES) + rf")({_PART})?",
     re.ASCII,
 )
 _VER = re.compile(rb"([1-9][0-9]{0,17})\n")
@@ -32,6 +35,16 @@ def ver_name(base: str) -> str:
 def lock_name(base: str) -> str:
     """Return the file name of a set's lock."""
     return f"{base}.lock"
+
+
+def part_name(name: str, run: str) -> str:
+    """Return the temporary name of a file; `run`: what `run_name` made for the run that writes it."""
+    return f"{name}.{run}{PART}"
+
+
+def run_name(noise: bytes) -> str:
+    """Return a run's part of temporary names, from 8 random bytes; it never looks like a version's number."""
+    return "r" + noise.hex()
 
 
 def encode_ver(number: int) -> bytes:
@@ -53,6 +66,8 @@ class Listing:
     versions: Mapping[int, frozenset[str]] = field(default_factory=dict)  # number -> suffixes present
     parts: tuple[str, ...] = ()  # names of temporary files of ours
     has_ver: bool = False
+    ver: bytes | None = None  # what NAME.ver held, where it was read
+    sheets: dict[int, Manifest | None] = field(default_factory=dict, compare=False)  # manifests that were read
 
     def diffs(self, number: int) -> list[str]:
         """Return the suffixes of the diff files that version `number` has, in a fixed order."""
@@ -74,7 +89,7 @@ def list_set(base: str, names: Iterable[str]) -> Listing:
         if name == ver_name(base):
             has_ver = True
             continue
-        if name == ver_name(base) + PART:
+        if _is_ver_part(base, name):
             parts.append(name)
             continue
         match = _MEMBER.fullmatch(name, len(base))
@@ -88,6 +103,10 @@ def list_set(base: str, names: Iterable[str]) -> Listing:
     return Listing(base, frozen, tuple(sorted(parts)), has_ver)
 
 
+def _is_ver_part(base: str, name: str) -> bool:
+    return name.startswith(ver_name(base)) and bool(re.fullmatch(_PART, name[len(ver_name(base)) :], re.ASCII))
+
+
 def set_names(names: Iterable[str]) -> list[str]:
     """Return the sets that a folder with these names holds: each has a NAME.ver or a digest file."""
     found = set()
@@ -98,6 +117,16 @@ def set_names(names: Iterable[str]) -> list[str]:
         if match:
             found.add(match[1])
     return sorted(found)
+
+
+def owner(name: str, bases: Iterable[str]) -> str | None:
+    """Return which of these sets a file of this name belongs to, also as a temporary file; None if to no one."""
+    for base in bases:
+        if name in (ver_name(base), lock_name(base)) or _is_ver_part(base, name):
+            return base
+        if name.startswith(base) and _MEMBER.fullmatch(name, len(base)):
+            return base
+    return None
 
 
 class MissingLink(LookupError):

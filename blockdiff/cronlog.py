@@ -4,12 +4,16 @@ The log is only ever appended to, as the output comes, so that a person can foll
 and several jobs can share a file. A copy of this run's text is kept aside for printing:
 what other jobs wrote into the same log meanwhile does not belong into this job's mail.
 A log that cannot be written any more does not stop the job; it is a warning.
+
+A command is executed as Perl's exec does, which the original called: see `_execute`.
 """
 
 import contextlib
+import errno
 import os
 import re
 import select
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -28,6 +32,9 @@ _IN_MEMORY = 1024 * 1024  # bytes of a run's text kept in memory before a tempor
 _POLL_S = 0.5
 _DRAIN_S = 1.0  # how long output is still taken from what a stopped command left running
 _LINES = re.compile(rb"[^\n]*\n|[^\n]+")
+_SHELL = "/bin/sh"
+# one word that takes a shell: it has what only a shell understands, or begins with what only a shell does
+_FOR_A_SHELL = re.compile(r"[$&*(){}\[\]'\";\\|?<>~`\n]|\A\s*(?:\w+=|(?:\.|exec)\s)")
 
 
 @dataclass
@@ -126,11 +133,8 @@ def run(
 def _run(command: Sequence[str], log: _Log, signals: Signals) -> int:
     """Run the command to its end and return its exit code, as the shell would."""
 
-    def spawn() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0)
-
     try:
-        child = signals.start(spawn)
+        child = signals.start(lambda: _execute(command))
     except OSError as error:
         code = exit_code_unstarted(error)
         log.line(f"failed to execute command: {error.strerror}")
@@ -144,6 +148,26 @@ def _run(command: Sequence[str], log: _Log, signals: Signals) -> int:
     else:
         log.line(f"command exited with code:{status}")
     return exit_code(status)
+
+
+def _execute(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a command: several words as they are, a single one through a shell, or in its words where it needs none.
+
+    An executable file that begins with no #! is a shell's script, as execvp(3) has it. Raises OSError.
+    """
+
+    def spawn(words: Sequence[str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0)
+
+    words = command
+    if len(command) == 1:
+        words = [_SHELL, "-c", command[0]] if _FOR_A_SHELL.search(command[0]) else command[0].split()
+    try:
+        return spawn(words)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        return spawn([_SHELL, shutil.which(words[0]) or words[0], *words[1:]])
 
 
 def _copy(child: subprocess.Popen[bytes], log: _Log, signals: Signals) -> None:

@@ -4,30 +4,35 @@ The file of a volume of terabytes is large: only windows of it are ever in memor
 Format: blockdiff-formats(5), "Digest file".
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
 from types import TracebackType
 
 from blockdiff import merge
-from blockdiff.errors import StoreFailed, TornFile
+from blockdiff.errors import MissingFile, StoreUnreadable, TornFile
 from blockdiff.formats import BYTES_OF_DIGEST, digestfile
 
 _WINDOW = 1024  # digests that a Window reads at once
 _COMPARED = 16384  # digests that are compared at once
+_PIECE = 1024 * 1024  # bytes that are hashed at once
 
 
 class Digests:
     """The digests of one version; any thread may ask."""
 
     def __init__(self, path: str, count: int) -> None:
-        """`count`: blocks of the volume.  Raises StoreFailed."""
+        """`count`: blocks of the volume.  Raises MissingFile or StoreUnreadable."""
         self.path = path
         self.count = count
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise MissingFile(path) from None
         except OSError as error:
-            raise StoreFailed(path, error.strerror) from None
+            raise StoreUnreadable(path, error.strerror) from None
         self._place = digestfile.HEADER_SIZE  # bytes; where `read` goes on
+        self._sealed: os.stat_result | None = None
 
     def __enter__(self) -> "Digests":
         return self
@@ -41,6 +46,36 @@ class Digests:
         """Close the file."""
         os.close(self._fd)
 
+    def fileno(self) -> int:
+        """Return the descriptor; nothing here moves its position."""
+        return self._fd
+
+    def seal(self) -> str:
+        """Return the SHA-256 of the whole file, in hex; `intact` tells from now on whether it still is that.
+
+        Raises StoreUnreadable.
+        """
+        digest, place = hashlib.sha256(), 0
+        try:
+            self._sealed = os.fstat(self._fd)
+            while piece := os.pread(self._fd, _PIECE, place):
+                digest.update(piece)
+                place += len(piece)
+        except OSError as error:
+            raise StoreUnreadable(self.path, error.strerror) from None
+        return digest.hexdigest()
+
+    def intact(self) -> bool:
+        """Tell whether the path still is that of the sealed file, and that was not written to since."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return False
+        old = self._sealed
+        return old is not None and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == (
+            old.st_dev, old.st_ino, old.st_size, old.st_mtime_ns,
+        )  # fmt: skip
+
     def read(self, size: int) -> bytes:
         """Return up to size bytes of digests from where the last call ended, b"" at the end; one thread only."""
         data = os.pread(self._fd, min(size, digestfile.position(self.count) - self._place), self._place)
@@ -48,7 +83,10 @@ class Digests:
         return data
 
     def take(self, first: int, count: int) -> bytes:
-        """Return the digests of these blocks, joined.  Raises TornFile if the file does not hold them."""
+        """Return the digests of these blocks, joined.
+
+        Raises TornFile if the file does not hold them, or StoreUnreadable.
+        """
         size = count * BYTES_OF_DIGEST
         place = digestfile.position(first)
         try:
@@ -59,7 +97,7 @@ class Digests:
                     raise TornFile(self.path, f"it ends before the digest of block {first + count - 1}")
                 data += more
         except OSError as error:
-            raise TornFile(self.path, error.strerror) from None
+            raise StoreUnreadable(self.path, error.strerror) from None
         return data
 
     def window(self) -> "Window":

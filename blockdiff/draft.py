@@ -1,10 +1,12 @@
 """A version that is being written: its files under temporary names, until it is published or discarded."""
 
+from collections.abc import Callable
 from typing import Any
 
 from blockdiff import codecs, index
 from blockdiff.formats import digestfile
-from blockdiff.store import PartFile, Store
+from blockdiff.partfile import PartFile
+from blockdiff.store import Store
 
 
 class Draft:
@@ -67,10 +69,11 @@ class Draft:
         """Bytes of the diff file so far."""
         return self._diff.size
 
-    def publish(self, value: dict[str, Any], payload: int) -> None:
+    def publish(self, value: dict[str, Any], payload: int, last_look: Callable[[], object]) -> None:
         """Put everything on the disk and make it the set's newest version.
 
-        `value` is the manifest without its files; `payload`: bytes of the diff file before compression.
+        `value` is the manifest without its files; `payload`: bytes of the diff file before
+        compression; `last_look` is called when all is on the disk, and may raise.
         """
         if self._lzop is not None:
             lzop, self._lzop = self._lzop, None
@@ -80,7 +83,7 @@ class Draft:
         for part in self._parts.values():
             part.close()
         value["bytes"]["stored"] = self._diff.size
-        self._store.publish(self.number, self._parts, value)
+        self._store.publish(self.number, self._parts, value, last_look)
 
     def discard(self) -> None:
         """Remove what was written; never raises, and does nothing to what was published."""

@@ -20,8 +20,7 @@ from blockdiff.errors import BlockSizeDiffers, NotOurFormat, TornFile
 from blockdiff.formats import FormatError, TornError, digestfile
 from blockdiff.index import Member
 from blockdiff.parent import Log
-from blockdiff.session import Session
-from blockdiff.store import write_failed
+from blockdiff.partfile import write_failed
 from blockdiff.transport.base import Transport
 
 Buffer = bytes | bytearray | memoryview
@@ -138,7 +137,6 @@ def run(
         if parent is not None and wanted.block_size not in (None, parent.block_size):
             raise BlockSizeDiffers(old[1] if old else "", parent.block_size, wanted.block_size)
         block_size = parent.block_size if parent else wanted.block_size or wanted.default_block_size
-        snapshots = wanted.snapshot != backup.NONE
         run_id = uuid.uuid4().hex
 
         def hear(line: str) -> None:
@@ -147,7 +145,7 @@ def run(
         waits = False
         request: dict[str, Any] = {}
         try:
-            with Session(connect(), wanted.timeout_s, snapshots=snapshots, note=hear) as session:
+            with wanted.session(connect(), hear, note) as session:
                 told = "md5" if parent is not None else session.hello.digest
                 count = parent.digests.count if parent else None
                 request = _request(wanted, block_size, told, count, run_id, session.offer)
@@ -181,6 +179,9 @@ def _request(
     """Return what is asked of the agent; `old`: how many digests the parent has; `offer`: memory to share."""
     return {
         "ended": None,
+        "look": False,
+        "known": None,
+        "users": False,
         "snapshot": None
         if wanted.snapshot == backup.NONE
         else {
@@ -188,6 +189,7 @@ def _request(
             "set": "dump",
             "run": run_id,
             "must": wanted.snapshot == backup.MUST,
+            "verbose": wanted.verbose,
         },
         "path": wanted.path,
         "block_size": block_size,

@@ -12,15 +12,24 @@ class BlockdiffError(Exception):
 
     exit_code = 1
     hint = ""
+    about = ""  # which of several things it happened to, where that has to be said
 
     def __init__(self, *args: object, hint: str = "") -> None:
         super().__init__(*args)
         if hint:
             self.hint = hint
 
+    def concern(self, what: str) -> None:
+        """Say what it happened to, unless that is known."""
+        self.about = self.about or what
+
+    @property
+    def message(self) -> str:
+        """What went wrong, without the next step."""
+        return (type(self).__doc__ or "").splitlines()[0].format(*self.args)
+
     def __str__(self) -> str:
-        text = (type(self).__doc__ or "").splitlines()[0].format(*self.args)
-        return f"{text} (hint: {self.hint})" if self.hint else text
+        return f"{self.message} (hint: {self.hint})" if self.hint else self.message
 
 
 # 10-19: the set and the folder it lies in
@@ -48,7 +57,7 @@ class SetLocked(BlockdiffError):
 
 
 class NoRoom(BlockdiffError):
-    """no room left while writing {}"""
+    """no room to write {}"""
 
     exit_code = 13
     hint = "nothing was published; free space in that file system and run again"
@@ -70,6 +79,12 @@ class ProgramMissing(BlockdiffError):
     """the program {} is needed and was not found"""
 
     exit_code = 16
+
+
+class StoreUnreadable(BlockdiffError):
+    """cannot read {}: {}"""
+
+    exit_code = 17
 
 
 # 20-29: the source host
@@ -172,6 +187,20 @@ class TargetFailed(BlockdiffError):
     exit_code = 36
 
 
+class SourceChanged(BlockdiffError):
+    """the source of {} has changed: {}"""
+
+    exit_code = 37
+    hint = "if the set is to go on with it, give --new-source once"
+
+
+class NoPermission(BlockdiffError):
+    """no permission to read {}: {}"""
+
+    exit_code = 38
+    hint = "--sudo runs the agent as root; what that needs is in blockdiff-backup(1)"
+
+
 # 40-49: the application's lock around the snapshot
 
 
@@ -203,9 +232,13 @@ class NotOurFormat(BlockdiffError):
 
 
 class TornFile(BlockdiffError):
-    """{} is torn: {}"""
+    """{} is damaged: {}"""
 
     exit_code = 51
+
+
+class MissingFile(TornFile):
+    """{} is missing"""
 
 
 class ChainBroken(BlockdiffError):
@@ -228,3 +261,15 @@ class Interrupted(BlockdiffError):
     def __init__(self, name: str, exit_code: int = 130) -> None:
         super().__init__(name)
         self.exit_code = exit_code  # 128 + the signal's number: 129, 130 or 143
+
+    def concern(self, what: str) -> None:
+        """It is about everything."""
+
+
+class RunTooLong(Interrupted):
+    """the run was ended after {} seconds, the limit of --max-time"""
+
+    exit_code = 28
+
+    def __init__(self, seconds: object) -> None:
+        super().__init__(str(seconds), 28)

@@ -15,13 +15,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blockdiff import __version__, backup, manifest, records
+from blockdiff import __version__, backup, identity, manifest, records
 from blockdiff import parent as parents
 from blockdiff.digests import Digests, changed
-from blockdiff.errors import CommandFailed, DigestMismatch, NotOurFormat, ProgramMissing, StoreFailed, TornFile
+from blockdiff.errors import CommandFailed, DigestMismatch, NotOurFormat, ProgramMissing, TornFile
 from blockdiff.formats import FormatError, TornError, digestfile
+from blockdiff.partfile import PartFile, read_failed
 from blockdiff.proof import Proof
-from blockdiff.store import PartFile, Store, Version
+from blockdiff.store import Store, Version
 
 _OLD, _NEW = 5, 6
 _FIRST_SPARE = 10  # descriptors of ours are kept above those of the contract
@@ -45,7 +46,9 @@ def run(
     environment: Mapping[str, str],
     auto_full: bool = True,
     full: bool = False,
+    new_source: bool = False,
     warn: parents.Log = lambda line: None,
+    note: parents.Log = lambda line: None,
 ) -> backup.Outcome:
     """Write the next version of a set with a command, and return what was done.
 
@@ -53,7 +56,8 @@ def run(
     NotOurFormat or DigestMismatch; then nothing was published.
     """
     if shutil.which(words[0], path=environment.get("PATH")) is None:
-        raise ProgramMissing(words[0])
+        hint = "two words or more behind NAME are a command; --with backs up several sources"
+        raise ProgramMissing(words[0], hint=hint if len(words) > 1 else "")
     with store.locked(), contextlib.ExitStack() as held:
         warnings: list[str] = []
 
@@ -61,28 +65,31 @@ def run(
             warnings.append(line)
             warn(line)
 
-        newest = parents.settle(store, warn)
-        parent = parents.find(store, newest, caution, full=full, auto_full=auto_full)
+        newest = parents.settle(store, note)
+        parent = parents.find(store, newest, caution, note, full=full, auto_full=auto_full)
+        held.callback(parent.close)
         suffix = suffix_of(words)
         begun = backup.now()
         parts = {}
         for name in (suffix, ".md5"):
             parts[name] = store.part(parent.number, name)
             held.callback(parts[name].discard)
-        _execute(store, parent.version, words, environment, parts[suffix], parts[".md5"])
+        _execute(parent.md5, words, environment, parts[suffix], parts[".md5"])
         for part in parts.values():
             part.close()
             _await_writers(part.path, words[0])
-        version, totals = _prove(store, parent, suffix)
         for part in parts.values():
             part.take_over()
+        version, totals = _prove(store, parent, parts, suffix)
         size = totals["size"]
+        if size is not None:  # of what it is, only the command knows
+            identity.Check(store, newest, identity.LOCAL, "", new_source).see_size(size)
         value: dict[str, Any] = {
             "format": manifest.FORMAT,
             "blockdiff": __version__,
             "set": store.base,
             "version": parent.number,
-            **parents.describe_link(store, parent.version),
+            **parent.link_keys(),
             "begun": backup.stamp(begun),
             "ended": backup.stamp(backup.now()),
             # a command's words may hold a password: only its name is kept
@@ -96,7 +103,7 @@ def run(
             "consistency": "none",
             "agent": None,
         }
-        store.publish(parent.number, parts, value)
+        store.publish(parent.number, parts, value, lambda: parent.check(store))
         return backup.Outcome(
             name=store.name,
             version=parent.number,
@@ -116,8 +123,7 @@ def run(
 
 
 def _execute(
-    store: Store,
-    parent: Version | None,
+    old: Digests | None,
     words: Sequence[str],
     environment: Mapping[str, str],
     diff: PartFile,
@@ -135,8 +141,7 @@ def _execute(
             (os.POSIX_SPAWN_DUP2, spare(diff.fileno()), 1),
             (os.POSIX_SPAWN_DUP2, spare(digests.fileno()), _NEW),
         ]
-        if parent is not None:
-            old = held.enter_context(open(store.path(parent.number, ".md5"), "rb"))
+        if old is not None:
             actions.append((os.POSIX_SPAWN_DUP2, spare(old.fileno()), _OLD))
         else:
             actions.append((os.POSIX_SPAWN_CLOSE, _OLD))
@@ -195,14 +200,20 @@ def _end(child: int) -> None:
 class _Parts(Store):
     """The set as it would be with the files that are still being written."""
 
+    def __init__(self, name: str, parts: Mapping[str, PartFile]) -> None:
+        super().__init__(name)
+        self._parts = parts
+
     def path(self, number: int, suffix: str) -> str:
         """Return the temporary path."""
-        return super().path(number, suffix) + ".part"
+        return self._parts[suffix].path if suffix in self._parts else super().path(number, suffix)
 
 
-def _prove(store: Store, parent: parents.Parent, suffix: str) -> tuple[Version, dict[str, Any]]:
+def _prove(
+    store: Store, parent: parents.Parent, parts: Mapping[str, PartFile], suffix: str
+) -> tuple[Version, dict[str, Any]]:
     """Prove both files against each other and the parent; returns the version, and what is in it."""
-    drafts = _Parts(store.name)
+    drafts = _Parts(store.name, parts)
     md5_path = drafts.path(parent.number, ".md5")
     try:
         with open(md5_path, "rb") as file:
@@ -217,16 +228,13 @@ def _prove(store: Store, parent: parents.Parent, suffix: str) -> tuple[Version, 
     version = Version(parent.number, parent.version is None, suffix, block_size, count, None)
     with contextlib.ExitStack() as held:
         after = held.enter_context(Digests(md5_path, count))
-        before = None
-        if parent.version is not None:
-            before = held.enter_context(Digests(store.path(parent.version.number, ".md5"), parent.version.count))
-        expected = (index for first, stop in changed(before, after) for index in range(first, stop))
+        expected = (index for first, stop in changed(parent.md5, after) for index in range(first, stop))
         try:
             totals = _prove_records(drafts, version, after, expected)
         except FormatError as error:
             raise TornFile("what came on standard output", error) from None
         except OSError as error:
-            raise StoreFailed(drafts.path(parent.number, suffix), error.strerror or str(error)) from None
+            raise read_failed(error, drafts.path(parent.number, suffix)) from None
     if totals["size"] is None and parent.version is not None and parent.version.count == count:
         totals["size"] = parent.version.size
     return version, totals

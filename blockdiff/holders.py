@@ -3,12 +3,14 @@
 The kernel refuses an exclusive open of a device that is mounted or held, but does not say
 by whom, and it refuses nothing for a file that is a loop device or swap.  Here sysfs,
 /proc/self/mountinfo and /proc/swaps are asked; the device's partitions count as well.
+A process that has opened a device or file (a virtual machine its disk, say) is found by
+its descriptors in /proc/PID/fd; those of other users' processes are shown to root alone.
 """
 
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -36,6 +38,53 @@ def of_file(path: str, sys: str = "/sys", proc: str = "/proc") -> list[str]:
     return found
 
 
+def openers_of_device(number: int, sys: str = "/sys", proc: str = "/proc") -> list[str]:
+    """Return which processes have a block device (st_rdev), a partition of it or its whole disk open."""
+    family = {device: f"its partition {name}" for name, device in _with_partitions(number, sys)}
+    family[number] = "it"
+    disk = _disk(number, sys)
+    if disk is not None:
+        family[disk[1]] = f"its disk {disk[0]}"
+    return _openers(lambda found: family.get(found.st_rdev) if stat.S_ISBLK(found.st_mode) else None, proc)
+
+
+def openers_of_file(wanted: os.stat_result, proc: str = "/proc") -> list[str]:
+    """Return which processes have a file open."""
+    return _openers(lambda found: "it" if os.path.samestat(found, wanted) else None, proc)
+
+
+def _openers(match: Callable[[os.stat_result], str | None], proc: str) -> list[str]:
+    found: dict[str, None] = {}
+    for pid in sorted(int(name) for name in _names(proc) if name.isdigit()):
+        for fd in _names(f"{proc}/{pid}/fd"):
+            try:
+                what = match(os.stat(f"{proc}/{pid}/fd/{fd}"))
+            except OSError:  # closed meanwhile
+                continue
+            if what is not None and pid == os.getpid():
+                found[f"this program was started with {what} open"] = None
+            elif what is not None:
+                name = "".join(c if c.isprintable() else "?" for c in _text(f"{proc}/{pid}/comm").strip())
+                found[f"process {pid} ({name}) has {what} open"] = None
+    return list(found)
+
+
+def _disk(number: int, sys: str) -> tuple[str, int] | None:
+    """Return the name and number of the disk that a device is a partition of."""
+    folder = os.path.realpath(_folder(number, sys))
+    if not os.path.exists(f"{folder}/partition"):
+        return None
+    above = os.path.dirname(folder)
+    device = _number(above)
+    return None if device is None else (os.path.basename(above), device)
+
+
+def _number(folder: str) -> int | None:
+    """Return the number of the device that a folder of sysfs describes."""
+    major, colon, minor = _text(f"{folder}/dev").strip().partition(":")
+    return os.makedev(int(major), int(minor)) if colon and major.isdigit() and minor.isdigit() else None
+
+
 def _folder(number: int, sys: str) -> str:
     return f"{sys}/dev/block/{os.major(number)}:{os.minor(number)}"
 
@@ -45,9 +94,9 @@ def _with_partitions(number: int, sys: str) -> Iterator[tuple[str, int]]:
     folder = _folder(number, sys)
     for name in _names(folder):
         if os.path.exists(f"{folder}/{name}/partition"):
-            major, colon, minor = _text(f"{folder}/{name}/dev").strip().partition(":")
-            if colon and major.isdigit() and minor.isdigit():
-                yield name, os.makedev(int(major), int(minor))
+            device = _number(f"{folder}/{name}")
+            if device is not None:
+                yield name, device
 
 
 def _mounts(number: int, proc: str) -> Iterator[str]:

@@ -21,6 +21,7 @@ Buffer = Union[bytes, bytearray, memoryview]
 WINDOW = 8 * 1024 * 1024  # bytes of metered frames that may be under way in one direction
 FRAME_COST = 512  # bytes that a waiting frame counts beside its payload: what it takes of our memory
 MAX_WAITING = 4 * 1024 * 1024  # bytes of frames that are not metered; more waiting ones are an attack
+IDLE = frozenset((messages.PING, messages.NOTE))  # kinds that are no progress
 _READ_SIZE = 256 * 1024  # bytes
 
 
@@ -33,8 +34,23 @@ class LinkClosed(Exception):
     """The other side ended the connection, or this one did."""
 
 
+class LinkCut(LinkClosed):
+    """The connection was cut: neither side ended it."""
+
+
+def _broke(error: OSError) -> LinkClosed:
+    words = error.strerror or str(error)
+    if isinstance(error, ConnectionResetError):
+        return LinkCut(words)
+    return LinkClosed("the connection broke: %s" % words)
+
+
 class LinkSilent(Exception):
     """Nothing was heard for the time given."""
+
+
+class LinkStalled(Exception):
+    """Nothing but heartbeats and notes was heard for the time given."""
 
 
 class Link:
@@ -52,6 +68,7 @@ class Link:
         timeout_s: float,
         on_dead: Callable[[Exception], None] = lambda why: None,
         window: Optional[int] = None,
+        aside: Optional[Dict[int, Callable[[memoryview], Any]]] = None,
     ) -> None:
         self._read = read
         self._write = write
@@ -72,7 +89,12 @@ class Link:
         self._closing = threading.Event()
         self._closed_here = False
         self.received = 0  # bytes that came over the wire
-        self.aside: Dict[int, Callable[[memoryview], None]] = {}  # kinds that the reader thread deals with at once
+        # kinds that the reader thread deals with at once; what it returns True for is received as well
+        self.aside = {} if aside is None else aside
+        self._idle = 0  # bytes that were no progress
+        self._moved = 0  # bytes that were
+        self._progress = now
+        self._awaited: Optional[Tuple[float, float]] = None  # since when progress is waited for, and how long at most
         self._threads = [
             threading.Thread(target=self._receive_loop, name="link reader", daemon=True),
             threading.Thread(target=self._watch_loop, name="link watch", daemon=True),
@@ -98,17 +120,22 @@ class Link:
                     frame = decoder.next()
                     if frame is None:
                         break
+                    if frame[0] in IDLE:
+                        self._idle += frames.HEADER_SIZE + len(frame[1])
                     self._arrived(*frame)
+                # a part of a frame counts, for a slow wire; a part of a heartbeat but once
+                if self.received - self._idle > self._moved:
+                    self._moved = self.received - self._idle
+                    self._progress = self._heard
         except OSError as error:
-            self._end(LinkClosed("the connection broke: %s" % error))
+            self._end(_broke(error))
         except Exception as error:  # FormatError, and what a transport says of its end
             self._end(error)
 
     def _arrived(self, kind: int, payload: memoryview) -> None:
         if kind == messages.PING:
             return
-        if kind in self.aside:
-            self.aside[kind](payload)
+        if kind in self.aside and not self.aside[kind](payload):
             return
         with self._state:
             if kind == messages.CREDIT:
@@ -127,10 +154,19 @@ class Link:
                 self._queue.append((kind, payload))
             self._state.notify_all()
 
+    def await_progress(self, limit_s: Optional[float]) -> None:
+        """End the link if nothing but heartbeats and notes comes for so many seconds from now on; None: let it."""
+        self._awaited = None if limit_s is None else (time.monotonic(), limit_s)
+
+    def ready(self, wait_s: float) -> bool:
+        """Tell whether `receive` would give something or raise at once, waiting so many seconds for that."""
+        with self._state:
+            return self._state.wait_for(lambda: bool(self._queue) or self._ended is not None, wait_s)
+
     def receive(self) -> Tuple[int, memoryview]:
         """Return the next (kind, payload), waiting for it.
 
-        Raises LinkClosed, LinkSilent or FormatError when nothing more will come.
+        Raises LinkClosed, LinkSilent, LinkStalled or FormatError when nothing more will come.
         """
         with self._state:
             while not self._queue:
@@ -174,6 +210,8 @@ class Link:
 
     def _put(self, parts: Sequence[Buffer]) -> None:
         with self._write_lock:
+            if isinstance(self._ended, LinkCut):
+                raise LinkCut(str(self._ended))
             if self._ended is not None:
                 raise LinkClosed(str(self._ended))
             try:
@@ -184,15 +222,19 @@ class Link:
                         if len(part):
                             self._write(part)
             except OSError as error:
-                raise LinkClosed("the connection broke: %s" % error) from None
+                raise _broke(error) from None
             self._sent = time.monotonic()
 
     # life and death
 
     def _watch_loop(self) -> None:
         while not self._closing.wait(min(self._timeout_s / 4, 1.0)):
-            if time.monotonic() - self._heard > self._timeout_s:
+            now, awaited = time.monotonic(), self._awaited
+            if now - self._heard > self._timeout_s:
                 self._end(LinkSilent("nothing was heard for %g seconds" % self._timeout_s))
+                return
+            if awaited is not None and now - max(awaited[0], self._progress) > awaited[1]:
+                self._end(LinkStalled("nothing but heartbeats was heard for %g seconds" % awaited[1]))
                 return
 
     def _beat_loop(self) -> None:

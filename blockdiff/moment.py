@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from blockdiff.errors import SnapshotRefused
-from blockdiff.session import Session, printable
+from blockdiff.notes import printable
+from blockdiff.session import Session
 
 if TYPE_CHECKING:
     from blockdiff import quiesce
@@ -27,25 +28,25 @@ def snapshots(waiting: Sequence[Session], still: Sequence[Session], quiet: Quies
     raises, or the lock's own errors: then no snapshot may be used.
     """
     if quiet is None:
-        _take(waiting, None)
+        _take(waiting, None, lambda: None)
         return None
     for session in still:
         raise SnapshotRefused(
-            session.host, "a lock is asked for, but this source is not a logical volume that is snapshotted"
+            session.volume, "a lock is asked for, but this source is not a logical volume that is snapshotted"
         )
     with contextlib.ExitStack() as held:
         lock = held.enter_context(quiet())
-        _take(waiting, _places(lock.facts))
+        _take(waiting, _places(lock.facts), lock.check)
         lock.release()
         return {name: _clean(lock.facts.get(name)) for name in _KEPT}
 
 
-def _take(waiting: Sequence[Session], places: dict[str, Any] | None) -> None:
-    """Have all snapshots made, at once where they are on several hosts."""
+def _take(waiting: Sequence[Session], places: dict[str, Any] | None, check: Callable[[], None]) -> None:
+    """Have all snapshots made, at once where they are on several hosts; `check` raises if the lock is lost."""
     for session in waiting:
         session.now(places)
     for session in waiting:
-        session.taken()
+        session.taken(check)
 
 
 def _places(facts: dict[str, Any]) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from blockdiff.errors import LockUnreachable
 from blockdiff.mysqlaccount import Account
+from blockdiff.notes import printable
 
 CONNECT_S = 10.0
 SYNTAX_ERROR = 1064
@@ -54,6 +55,8 @@ class Session:
                 read_timeout=answer_s,
                 write_timeout=answer_s,
                 autocommit=True,
+                use_unicode=False,
+                conv={},
                 **arguments,
             )
         except (pymysql.err.MySQLError, OSError, RuntimeError, UnicodeError) as error:
@@ -78,19 +81,21 @@ class Session:
                 if self.account.database_required or error.code not in _NO_DATABASE:
                     raise
         row = self.rows("SELECT @@version AS version, CONNECTION_ID() AS id")[0]
-        self.version = str(row["version"])
+        self.version = printable(row["version"], 200)
         self.id = int(row["id"])
         self.mariadb = "mariadb" in self.version.lower()
         self.release = release_of(self.version)
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
-        """Run a statement and return its rows, column names in lower case.
+        """Run a statement and return its rows, column names in lower case, every value as text.
 
+        What is no UTF-8 is replaced: a server cuts the text of statements inside characters,
+        and shows the bytes of BLOBs in them as they are.
         Raises ServerRefused if the server refuses, ServerGone if it is not there any more.
         """
         with self._connection.cursor(self._dict_cursor) as cursor:
             self._call(cursor.execute, statement)
-            return [{name.lower(): value for name, value in row.items()} for row in cursor.fetchall()]
+            return [{name.lower(): _decoded(value) for name, value in row.items()} for row in cursor.fetchall()]
 
     def do(self, statement: str) -> None:
         """Run a statement that gives no rows; raises as rows does."""
@@ -150,8 +155,12 @@ def release_of(version: str) -> tuple[int, ...]:
     return tuple(int(part or 0) for part in match.groups()) if match else (0, 0, 0)
 
 
+def _decoded(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
+
+
 def _text(error: BaseException) -> str:
-    """Return an error's text without its numbers; the client gives (code, text)."""
+    """Return an error's text without its numbers, safe for a terminal; the client gives (code, text)."""
     if len(error.args) > 1 and isinstance(error.args[0], int):
-        return str(error.args[1])
-    return str(error) or type(error).__name__
+        return printable(error.args[1])
+    return printable(error) or type(error).__name__

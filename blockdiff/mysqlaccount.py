@@ -62,7 +62,8 @@ def resolve(options: Mapping[str, Any], said: Mapping[str, str], environ: Mappin
     """
     host = options["host"] or said.get("host") or "localhost"
     socket = options["socket"]
-    if socket is None and host == "localhost" and options["port"] is None and said.get("protocol") != "tcp":
+    tcp = said.get("protocol", "").lower() == "tcp"
+    if socket is None and host == "localhost" and options["port"] is None and not tcp:
         socket = said.get("socket") or next((path for path in SOCKETS if os.path.exists(path)), None)
     password = options["password"]
     if password is None:

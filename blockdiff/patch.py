@@ -8,13 +8,22 @@ Format: blockdiff-formats(5), "Diff file".
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from blockdiff import digests, pipeline, site
-from blockdiff.errors import DigestMismatch, NotOurFormat, StoreFailed, TornFile
+from blockdiff.errors import (
+    BlockdiffError,
+    DigestMismatch,
+    NotOurFormat,
+    ReadFailed,
+    StoreUnreadable,
+    TargetRefused,
+    TornFile,
+)
 from blockdiff.formats import FormatError, TornError, difffile, digestfile
 from blockdiff.proof import Proof
 from blockdiff.target import Target
@@ -38,7 +47,6 @@ class Patched:
     size: int | None = None  # bytes that the target has now, or the volume where it is known
     proved: bool = False  # every block of the target has its digest
     notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 def patch(
@@ -46,19 +54,21 @@ def patch(
     target_path: str,
     *,
     digests_path: str | None = None,
-    force: bool = False,
     jobs: int = 2,
     look: Callable[..., site.Look] = site.look,
 ) -> Patched:
     """Write the records of a diff file's plain payload to the target, which is made if it is not there.
 
     `read` gives up to so many bytes of the payload, b"" at its end.  Raises TornFile,
-    NotOurFormat, DigestMismatch, StoreFailed, TargetRefused or TargetFailed; what was
+    NotOurFormat, DigestMismatch, ReadFailed, StoreUnreadable, TargetRefused or TargetFailed; what was
     written until then stands.
     """
-    seen = look(target_path, [digests_path] if digests_path else [])
-    # what lies in the file is to be patched, but a device or file that lives is refused
-    site.check(site.Look(seen.path, seen.kind, seen.size, seen.holds, seen.used), 0, force)
+    read = functools.partial(_read, read)
+    seen = look(target_path)
+    both = seen.kind == site.FILE and digests_path and os.path.exists(digests_path)
+    if both and os.path.samefile(target_path, digests_path or ""):
+        raise TargetRefused(target_path, "it is the digest file that is to prove it")
+    site.check(seen, 0, patch=True)
     first = b""
     while len(first) < difffile.HEADER_SIZE and (data := read(_PIECE)):
         first += data
@@ -72,19 +82,36 @@ def patch(
     with contextlib.ExitStack() as held:
         known = held.enter_context(_digests(digests_path, block_size)) if digests_path else None
         if known is not None:
-            site.check(seen, (known.count - 1) * block_size + 1, force=True)
-        sink = held.enter_context(Target(seen, None, force))
+            site.check(seen, (known.count - 1) * block_size + 1, patch=True)
+        sink = held.enter_context(Target(seen))
         work = _Patch(sink, seen.size, block_size, known)
         try:
-            for payload, last in _payloads(read, first):
-                work.take(payload, last)
-        except TornError as error:
-            raise TornFile(STREAM, error) from None
-        except FormatError as error:
-            raise NotOurFormat(STREAM, error if work.done.records else _or_compressed(head, error)) from None
-        work.finish(jobs)
-    work.done.warnings += sink.warnings
+            _take_all(work, read, first)
+            work.finish(jobs)
+        except BlockdiffError as error:
+            if sink.created:
+                error.hint = "; ".join(filter(None, (error.hint, sink.left())))
+            raise
     return work.done
+
+
+def _read(read: Callable[[int], bytes], size: int) -> bytes:
+    try:
+        return read(size)
+    except OSError as error:
+        raise ReadFailed(STREAM, error.strerror) from None
+
+
+def _take_all(work: "_Patch", read: Callable[[int], bytes], first: bytes) -> None:
+    """Write every record of the stream, whose beginning was read.  Raises BlockdiffError."""
+    try:
+        for payload, last in _payloads(read, first):
+            work.take(payload, last)
+    except TornError as error:
+        raise TornFile(STREAM, error) from None
+    except FormatError as error:
+        what = error if work.done.records else _or_compressed(first[: difffile.HEADER_SIZE], error)
+        raise NotOurFormat(STREAM, what) from None
 
 
 def _or_compressed(head: bytes, error: FormatError) -> str:
@@ -116,7 +143,7 @@ def _digests(path: str, block_size: int) -> digests.Digests:
     except FormatError as error:
         raise NotOurFormat(path, error) from None
     except OSError as error:
-        raise StoreFailed(path, error.strerror) from None
+        raise StoreUnreadable(path, error.strerror) from None
     if found != block_size:
         raise NotOurFormat(path, f"its blocks have {found} bytes, those of the diff {block_size}")
     return digests.Digests(path, count)

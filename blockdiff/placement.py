@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from blockdiff import digests, merge, pipeline, records
-from blockdiff.errors import BlockdiffError, ChainBroken, DigestMismatch, NotOurFormat, ReadFailed, TornFile
+from blockdiff.errors import BlockdiffError, ChainBroken, DigestMismatch, NotOurFormat, StoreUnreadable, TornFile
 from blockdiff.formats import FormatError, TornError
 from blockdiff.proof import Proof
 from blockdiff.store import Store, Version
@@ -127,7 +127,7 @@ class Placement:
         except FormatError as error:
             self._fault(version, everything, damage(path, error))
         except OSError as error:
-            self._fault(version, everything, ReadFailed(path, error.strerror))
+            self._fault(version, everything, StoreUnreadable(path, error.strerror))
 
     def _take(self, version: Version, piece: records.Piece, placed: _Placed) -> None:
         for run in placed.right:

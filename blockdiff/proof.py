@@ -33,3 +33,11 @@ class Proof:
         for start in range(first, stop, _AT_ONCE):
             count = min(_AT_ONCE, stop - start)
             yield from merge.changed(self._zero_digest * count, self.digests.take(start, count), start)
+
+    def count_not_zero(self) -> int:
+        """Return how many blocks the digest file does not say are whole and zero."""
+        zeros = 0
+        for start in range(0, self.digests.count, _AT_ONCE):
+            data = self.digests.take(start, min(_AT_ONCE, self.digests.count - start))
+            zeros += data.count(self._zero_digest)
+        return self.digests.count - zeros

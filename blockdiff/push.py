@@ -23,6 +23,8 @@ PUSHED = (  # all that leaves this machine, in load order: module, file
     ("agent.native", "agent/native.py"),
     ("agent.pagecache", "agent/pagecache.py"),
     ("agent.volume", "agent/volume.py"),
+    ("agent.users", "agent/users.py"),
+    ("agent.look", "agent/look.py"),
     ("agent.buffers", "agent/buffers.py"),
     ("agent.scan", "agent/scan.py"),
     ("agent.wire", "agent/wire.py"),

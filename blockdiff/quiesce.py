@@ -40,11 +40,15 @@ class Lock:
 
     `facts` says what is known of it, for the manifest: empty without a lock; else method,
     waited_s, held_s (once released) and what the lock command handed over. `release` says
-    that the snapshot stands; it raises LockLost if the lock was not held until then.
+    that the snapshot stands; it raises LockLost if the lock was not held until then. So does
+    `check`, which may be asked at any time before.
     """
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
+
+    def check(self) -> None:
+        """Raise LockLost if the lock is known not to be held any more."""
 
     def release(self) -> None:
         """Say that the snapshot stands."""
@@ -160,15 +164,19 @@ class _PrefixLock(Lock):
         self.facts.setdefault("method", self._name)
         self.facts.setdefault("waited_s", round(self._locked_at - self._begun, 3))
 
+    def check(self) -> None:
+        assert self._gate is not None
+        if self._process.poll() is not None or select.select([self._gate], [], [], 0)[0]:
+            raise LockLost(f"{self._name} or the gate that it ran ended too early")
+
     def release(self) -> None:
         """Say that the snapshot stands, and see the lock command end well."""
         if self._released:
             return
         self._released = True
         assert self._gate is not None and self._locked_at is not None
+        self.check()
         try:
-            if self._process.poll() is not None or select.select([self._gate], [], [], 0)[0]:
-                raise LockLost(f"{self._name} or the gate that it ran ended too early")
             self._gate.sendall(b"stands\n")
         except OSError as error:
             raise LockLost(f"the gate that {self._name} ran ended too early") from error

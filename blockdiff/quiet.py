@@ -4,10 +4,13 @@ A lock that waits stalls everybody who comes after it, so what matters is to ask
 when it will be granted at once. The server's list of threads says when that is.
 """
 
+import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from blockdiff.notes import printable
 
 LOOK_S = 0.5  # between two looks at the list
 SAY_S = 60.0  # between two lines in the log
@@ -26,6 +29,7 @@ _IDLE = frozenset(
         "slave_worker",
     )
 )
+_VERB = re.compile(r"[\s(]*([A-Za-z]{1,20})")  # a comment before it, or anything else, may hold secrets
 _SYSTEM_USERS = frozenset(("system user", "event_scheduler"))
 
 
@@ -42,7 +46,7 @@ class Query:
         return f"{self.verb} of {self.user} (thread {self.id}), running for {self.age_s} s"
 
 
-def in_the_way(threads: Iterable[dict[str, Any]], *, own: int, older_than_s: float) -> list[Query]:
+def in_the_way(threads: Iterable[Mapping[str, Any]], *, own: int, older_than_s: float) -> list[Query]:
     """Return what runs for so many seconds or longer, oldest first.
 
     `threads` are the rows of SHOW PROCESSLIST, column names in lower case; `own` is the
@@ -57,8 +61,8 @@ def in_the_way(threads: Iterable[dict[str, Any]], *, own: int, older_than_s: flo
             continue
         age_s = int(row["time"] or 0)
         if age_s >= older_than_s:
-            words = str(row["info"] or row["command"]).split(maxsplit=1)
-            queries.append(Query(int(row["id"]), str(row["user"]), age_s, (words or ["?"])[0][:20].upper()))
+            verb = _VERB.match(str(row["info"] or "")) or _VERB.match(str(row["command"]))
+            queries.append(Query(int(row["id"]), printable(row["user"]), age_s, verb[1].upper() if verb else "?"))
     return sorted(queries, key=lambda query: -query.age_s)
 
 

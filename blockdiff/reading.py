@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from blockdiff import chain, merge, pipeline, records, trust
 from blockdiff.digests import Digests
-from blockdiff.errors import BlockdiffError, DigestMismatch, NotOurFormat, ReadFailed, TornFile
+from blockdiff.errors import BlockdiffError, DigestMismatch, NotOurFormat, StoreUnreadable, TornFile
 from blockdiff.formats import FormatError
 from blockdiff.placement import damage
 from blockdiff.proof import Proof
@@ -39,6 +39,7 @@ class Reading:
         self.faults: list[BlockdiffError] = []
         self.warnings: list[str] = []
         self.read = 0  # bytes of the diff file
+        self.forbidden = False  # it may not be read: nothing is known of what it holds
         self._store, self._progress = store, progress
         self._proof = Proof(own, version.block_size)
         self._explained: list[merge.Run] = []  # blocks that a fault was told of
@@ -64,7 +65,8 @@ class Reading:
                 whole = not file.skipped
                 self.read = file.read
         except OSError as error:
-            self._fault(ReadFailed(self.path, error.strerror), (0, self.version.count))
+            self.forbidden = isinstance(error, PermissionError)
+            self._fault(StoreUnreadable(self.path, error.strerror), (0, self.version.count))
         if self._untold:
             self.faults.append(DigestMismatch(self.path, f"and {self._untold} more faults"))
         if sheet is None or total is None or not whole or self.faults:

@@ -21,6 +21,7 @@ from blockdiff.mysqlaccount import Account
 IDLE_S = 15  # seconds without a word from us after which the server gives the lock up
 ANSWER_S = 2.0  # how much longer than the server should take we wait for its answer
 STAGES_SINCE = (10, 4, 1)
+_DENIED = frozenset((1044, 1045, 1142, 1227))  # the server's codes for a privilege that is missing
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,9 @@ class ReadLock:
             answered = True
         except ServerRefused as error:
             answered = True
-            raise LockNotGranted(f"{statement}: {error}") from error
+            if error.code in _DENIED and statement == method.lock[0]:
+                self._unlock = None  # it was not even begun
+            raise LockNotGranted(f"{statement}: {error}{self._grant(error, method)}") from error
         except ServerGone as error:
             raise LockNotGranted(f"{statement}: {error}") from error
         finally:
@@ -237,3 +240,10 @@ class ReadLock:
                 # no answer, or a signal while waiting for it: the server may still be at it,
                 # and everybody else behind it
                 self._give_up()
+
+    def _grant(self, error: ServerRefused, method: Method) -> str:
+        """Return what an administrator has to say where the account lacks a privilege, "" where it does not."""
+        if error.code not in _DENIED or method not in (FTWRL, BACKUP_STAGE):
+            return ""
+        account = serverfacts.own_account(self._session) if self._session is not None else None
+        return f"; the account needs it: GRANT RELOAD ON *.* TO {account or repr(self._account.user)}"

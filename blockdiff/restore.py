@@ -9,18 +9,21 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from blockdiff import chain, site, trust
+from blockdiff import chain, digests, site, target, trust
 from blockdiff.errors import (
     BlockdiffError,
     ChainBroken,
     ForeignFiles,
     Interrupted,
+    NoRoom,
     NoSuchSet,
     NoSuchVersion,
     NotOurFormat,
+    StoreUnreadable,
     TornFile,
 )
 from blockdiff.placement import Placement, Progress, silent
+from blockdiff.proof import Proof
 from blockdiff.store import Store, Version
 from blockdiff.target import Target
 
@@ -46,7 +49,9 @@ class Restored:
     right_more: bool = False  # more than `right` lists
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # complete, but a person must look
-    failure: BlockdiffError | None = None  # the target is not whole
+    failure: BlockdiffError | None = None  # the target is not whole, or has not got its name
+    whole: bool = False  # what stands at `path` is the version
+    left: str = ""  # what a failed run left and how to go on, for a person
 
     @property
     def exit_code(self) -> int:
@@ -86,7 +91,7 @@ def unpublished(store: Store, newest: int, listing: chain.Listing) -> list[str]:
         return []
     return [
         f"{store.name}.ver says that version {newest} is the newest, but files of version {above[-1]} stand; "
-        "a run died before its end, or that file is damaged"
+        "a run is just publishing it or died before its end, or that file is damaged"
     ]
 
 
@@ -109,25 +114,39 @@ def restore(
     the same.  A failure after the first write is in the result, which tells what is right.
     Raises BlockdiffError for everything before.
     """
-    listing = store.listing()
+    listing = store.settled_listing()
     number, warnings = choose(store, number, listing, force)
     links = _links(store, number, listing, force, warnings)
     wanted = links[-1]
-    own = [store.path(n, suffix) for n, suffixes in listing.versions.items() for suffix in suffixes]
-    seen = look(target_path, own)
+    seen = look(target_path, (store.folder, store.base))
     least = wanted.size if wanted.size is not None else (wanted.count - 1) * wanted.block_size + 1
     site.check(seen, least, force)
     files = [(v.number, store.path(v.number, v.suffix), _size(store, v)) for v in reversed(links)]
     outcome = Restored(store.name, number, seen.description, target_path, wanted.size, files, dry_run=dry_run)
     outcome.warnings += warnings
     outcome.notes += [note for version in links for note in version.notes]
+    if not force:
+        _check_room(store, wanted, seen)
     if dry_run:
+        target.rehearse(seen)
         return outcome
     total = wanted.size if wanted.size is not None else wanted.count * wanted.block_size
-    with Target(seen, wanted.size, force) as sink, progress(total) as tell:
+    with Target(seen, wanted.size) as sink, progress(total) as tell:
         _write(Placement(store, links, sink, tell), sink, outcome, force, jobs)
-    outcome.warnings += sink.warnings
     return outcome
+
+
+def _check_room(store: Store, wanted: Version, seen: site.Look) -> None:
+    """Raise NoRoom if the version's blocks cannot all find room: zeros take none in a new file."""
+    room = target.room(seen)
+    if room is None or room >= wanted.count * wanted.block_size:
+        return
+    with digests.Digests(store.path(wanted.number, ".md5"), wanted.count) as known:
+        blocks = Proof(known, wanted.block_size).count_not_zero()
+    least = max(0, blocks - 1) * wanted.block_size  # the last one may be short
+    if room < least:
+        hint = "nothing was written; free space there or choose another place; --force tries all the same"
+        raise NoRoom(f"{seen.path}: it takes {least} bytes or more, and {room} are free", hint=hint)
 
 
 def _write(work: Placement, sink: Target, outcome: Restored, force: bool, jobs: int) -> None:
@@ -143,6 +162,7 @@ def _write(work: Placement, sink: Target, outcome: Restored, force: bool, jobs: 
             outcome.notes.append(f"{sink.path} is larger: its last {rest} bytes are left as they were")
     except BlockdiffError as error:
         outcome.failure = error
+        outcome.whole, outcome.left = sink.durable, sink.left()
         _tell_right(work, sink, outcome, durable=not isinstance(error, Interrupted))
     outcome.read, outcome.written, outcome.zeros = work.read, work.written, work.zeros
     outcome.warnings += work.warnings
@@ -168,7 +188,7 @@ def _size(store: Store, version: Version) -> int:
     try:
         return os.path.getsize(store.path(version.number, version.suffix))
     except OSError as error:
-        raise TornFile(store.path(version.number, version.suffix), error.strerror) from None
+        raise StoreUnreadable(store.path(version.number, version.suffix), error.strerror) from None
 
 
 def _links(store: Store, number: int, listing: chain.Listing, force: bool, warnings: list[str]) -> list[Version]:

@@ -8,7 +8,7 @@ import posixpath
 import re
 from typing import Any
 
-from blockdiff.mysql import SYNTAX_ERROR, ServerRefused, Session
+from blockdiff.mysql import SYNTAX_ERROR, ServerGone, ServerRefused, Session
 
 _DIRECTORIES = (
     "datadir",
@@ -84,6 +84,16 @@ def client_port(session: Session) -> int | None:
             port = str(row["host"]).rpartition(":")[2]
             return int(port) if port.isdecimal() else None
     return None
+
+
+def own_account(session: Session) -> str | None:
+    """Return the account that we were taken for, quoted as GRANT has it; None if that is not known."""
+    try:
+        name, _, host = str(session.rows("SELECT CURRENT_USER() AS account")[0]["account"]).rpartition("@")
+    except (ServerGone, ServerRefused):
+        return None
+    safe = all(letter.isalnum() or letter in "._%-:/" for letter in name + host)
+    return f"'{name}'@'{host}'" if safe else None
 
 
 def uptime_s(session: Session) -> float:

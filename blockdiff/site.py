@@ -1,34 +1,26 @@
 """What stands at the path that a restore is to write to, and whether it may be written.
 
-A device that somebody uses, a file with something in it, or one of the set's own files
-is refused; the refusal names the size and what lies there.
+A device or file that somebody uses, and a name of a set's own files, are always refused; a
+file with something in it and a device with a signature, unless that is forced.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
 import struct
-import subprocess
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from blockdiff import holders
+from blockdiff import chain, holders, signatures
 from blockdiff.errors import TargetRefused
 
 NEW, FILE, DEVICE = "new file", "file", "block device"
+BUSY = "device is busy; holder unknown"
 _BLKGETSIZE64 = 0x80081272
-
-Program = Callable[[Sequence[str]], str]
-
-
-def output_of(words: Sequence[str]) -> str:
-    """Run a program and return what it says on stdout; "" where it is missing or fails."""
-    try:
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+_LOOKS, _BETWEEN_S = 3, 0.15  # udev opens what has just been made or written, for a moment
 
 
 @dataclass(frozen=True)
@@ -38,9 +30,8 @@ class Look:
     path: str
     kind: str  # NEW, FILE or DEVICE
     size: int = 0  # bytes
-    holds: str = ""  # what lies on it, as blkid tells
-    reasons: tuple[str, ...] = ()  # why it must not be written without force
-    used: tuple[str, ...] = ()  # those of them that say that somebody uses it
+    holds: str = ""  # what lies on it, such as "ext4 (label root)"
+    used: tuple[str, ...] = ()  # who uses it: never to be written
 
     @property
     def description(self) -> str:
@@ -49,11 +40,18 @@ class Look:
         return f"{text} with {self.holds} on it" if self.holds else text
 
 
-def look(path: str, own: Iterable[str] = (), run: Program = output_of) -> Look:
-    """Return what stands at path; `own` are files that are being read.  `run` runs blkid.
+def look(
+    path: str,
+    own: tuple[str, str] | None = None,
+    run: signatures.Program = signatures.run_program,
+    pause: Callable[[float], object] = time.sleep,
+) -> Look:
+    """Return what stands at path; `own` is the set that is read, its folder and the name in it.
 
+    `run` runs blkid; `pause` waits so many seconds for who uses it only for a moment.
     Raises TargetRefused for what can never be a target.
     """
+    _refuse_set_files(path, own)
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -65,21 +63,71 @@ def look(path: str, own: Iterable[str] = (), run: Program = output_of) -> Look:
         return Look(path, NEW)
     except OSError as error:
         raise TargetRefused(path, error.strerror) from None
-    if stat.S_ISBLK(found.st_mode):
-        used = tuple(holders.of_device(found.st_rdev))
-        return Look(path, DEVICE, _device_size(path), _content(path, run), used, used)
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISBLK(found.st_mode) and not stat.S_ISREG(found.st_mode):
         raise TargetRefused(path, "it is neither a file nor a block device")
-    for other in own:
-        with contextlib.suppress(OSError):
-            if os.path.samefile(path, other):
-                raise TargetRefused(path, "it is a file of the set that is to be restored")
-    used = tuple(holders.of_file(path))
-    if not found.st_size:
-        return Look(path, FILE, 0, "", used, used)
-    holds = _content(path, run)
-    what = f"it is a file of {found.st_size} bytes" + (f" with {holds} on it" if holds else "")
-    return Look(path, FILE, found.st_size, holds, (what, *used), used)
+    used = _users(path, found)
+    for _ in range(_LOOKS - 1):
+        if not used:
+            break
+        pause(_BETWEEN_S)
+        used = _users(path, found)
+    if stat.S_ISBLK(found.st_mode):
+        return Look(path, DEVICE, _device_size(path), signatures.signature(path, run), used)
+    holds = signatures.signature(path, run) if found.st_size else ""
+    return Look(path, FILE, found.st_size, holds, used)
+
+
+def _users(path: str, found: os.stat_result) -> tuple[str, ...]:
+    """Return who uses a device or file now."""
+    if not stat.S_ISBLK(found.st_mode):
+        return (*holders.of_file(path), *holders.openers_of_file(found))
+    used = (*holders.of_device(found.st_rdev), *holders.openers_of_device(found.st_rdev))
+    return used or ((BUSY,) if _is_busy(path) else ())
+
+
+def _is_busy(path: str) -> bool:
+    """Tell whether the kernel refuses an exclusive open: also what another container has mounted."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
+
+
+def _refuse_set_files(path: str, own: tuple[str, str] | None) -> None:
+    """Raise TargetRefused if path is, or would be, a file of a set, whatever leads there."""
+    places = {(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))}
+    places.add(os.path.split(os.path.realpath(path)))
+    for folder, name in places:
+        base = _set_with(name, folder, own)
+        if base is not None:
+            hint = "that set's next backup would take it for one of its own; choose another name or folder"
+            raise TargetRefused(path, f"its name is one of the set {os.path.join(folder, base)}", hint=hint)
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        for folder in {folder for folder, _ in places}:
+            with os.scandir(folder) as entries:
+                same = [entry.name for entry in entries if entry.inode() == found.st_ino]
+            _refuse_same(path, found, folder, [name for name in same if _set_with(name, folder, None)])
+        if own is not None:  # its files may be symbolic links themselves
+            _refuse_same(path, found, own[0], [name for name in os.listdir(own[0]) if chain.owner(name, own[1:])])
+
+
+def _refuse_same(path: str, found: os.stat_result, folder: str, names: list[str]) -> None:
+    for name in names:
+        other = os.path.join(folder, name)
+        if os.path.samestat(os.stat(other), found):
+            raise TargetRefused(path, f"it is {other}, a file of a set")
+
+
+def _set_with(name: str, folder: str, own: tuple[str, str] | None) -> str | None:
+    """Return which set in a folder has, or would have, a file of this name."""
+    with contextlib.suppress(OSError):
+        bases = chain.set_names(os.listdir(folder))
+        if own is not None and os.path.samefile(folder, own[0]):
+            bases.append(own[1])
+        return chain.owner(name, bases)
+    return None
 
 
 def _device_size(path: str) -> int:
@@ -93,19 +141,18 @@ def _device_size(path: str) -> int:
         raise TargetRefused(path, error.strerror) from None
 
 
-def _content(path: str, run: Program) -> str:
-    """Return what blkid finds on a device or file, such as "ext4 (label root)"; "" if nothing."""
-    facts = {}
-    for line in run(["blkid", "-p", "-o", "export", "--", path]).splitlines():
-        name, _, value = line.partition("=")
-        facts[name] = value
-    kind = facts.get("TYPE") or (facts["PTTYPE"] + " partition table" if "PTTYPE" in facts else "")
-    return f"{kind} (label {facts['LABEL']})" if kind and "LABEL" in facts else kind
+def check(seen: Look, least: int, force: bool = False, patch: bool = False) -> None:
+    """Raise TargetRefused if a volume of `least` bytes or more must not be written there.
 
-
-def check(seen: Look, least: int, force: bool = False) -> None:
-    """Raise TargetRefused if a volume of `least` bytes or more must not be written there."""
-    if seen.reasons and not force:
-        raise TargetRefused(seen.path, "; ".join(seen.reasons), hint="--force writes over it all the same")
+    `force` passes what lies on it, never who uses it.  `patch`: what lies on it is what is wanted.
+    """
+    there = ""
+    if not patch and (seen.holds or (seen.kind == FILE and seen.size)):
+        there = f"it is a {seen.description}"
+    if seen.used:
+        hint = "--force does not pass what is in use"
+        raise TargetRefused(seen.path, "; ".join((*seen.used, *([there] if there else []))), hint=hint)
+    if there and not force:
+        raise TargetRefused(seen.path, there, hint="--force writes over it all the same")
     if seen.kind == DEVICE and seen.size < least:
         raise TargetRefused(seen.path, f"it is too small: it has {seen.size} bytes, the volume {least}")

@@ -5,17 +5,19 @@ its name only when it is whole and on the disk: a half restored file never looks
 What is there already is written in place; what refuses that is in site.py.
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import os
+import stat
 import struct
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from blockdiff.errors import TargetFailed, TargetRefused
-from blockdiff.site import DEVICE, FILE, NEW, Look
+from blockdiff.site import BUSY, DEVICE, FILE, NEW, Look
 
 PART = ".blockdiff-part"  # ending of the temporary name
 _BLKZEROOUT = 0x127F
@@ -30,23 +32,25 @@ Buffer = bytes | bytearray | memoryview
 class Target:
     """An open target; `write` and `zero` may be called by any thread."""
 
-    def __init__(self, seen: Look, size: int | None = None, force: bool = False) -> None:
+    def __init__(self, seen: Look, size: int | None = None) -> None:
         """Open what was looked at and checked; `size`: bytes that a file will have, where that is known.
 
         Raises TargetRefused or TargetFailed; nothing was written then.
         """
         self.path, self.kind, self.size_before = seen.path, seen.kind, seen.size
         self.created = seen.kind == NEW
-        self.warnings: list[str] = []
         self._fresh = self.created or (seen.kind == FILE and seen.size == 0)  # nothing but holes so far
         self._working = seen.path + PART if self.created else seen.path
+        self.durable = False  # all of it has been written and is on the disk
         self._zeroes = True  # whether the kernel zeroes ranges for us
-        self._fd = self._open(force)
+        self._fd = self._open()
         if size is not None:
             try:
                 self.resize(size)
             except BaseException:
                 self.close()
+                if self.created:
+                    os.unlink(self._working)
                 raise
 
     def __enter__(self) -> "Target":
@@ -57,35 +61,25 @@ class Target:
     ) -> None:
         self.close()
 
-    def _open(self, force: bool) -> int:
+    def _open(self) -> int:
         flags = os.O_RDWR | os.O_CLOEXEC
         try:
             if self.created:
                 return self._open_part(flags)
-            if self.kind == FILE:
-                return os.open(self.path, flags)
-            try:
-                return os.open(self.path, flags | os.O_EXCL)
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                if not force:
-                    raise TargetRefused(self.path, "somebody holds it; the system does not say who") from None
-                self.warnings.append(f"{self.path} is in use by somebody else while it is written")
-                return os.open(self.path, flags)
+            # of a device, one that nobody has claimed in the meantime
+            return os.open(self.path, flags | (os.O_EXCL if self.kind == DEVICE else 0))
         except OSError as error:
-            raise TargetRefused(self.path, error.strerror) from None
+            raise TargetRefused(self.path, BUSY if error.errno == errno.EBUSY else error.strerror) from None
 
     def _open_part(self, flags: int) -> int:
         """Open the temporary file; one that a dead run left is replaced, one that lives is not."""
         fd = os.open(self._working, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _claim_part(fd, self.path)
+            os.fchmod(fd, 0o600)
             os.ftruncate(fd, 0)
-        except OSError as error:
+        except BaseException:
             os.close(fd)
-            if isinstance(error, BlockingIOError):
-                raise TargetRefused(self.path, f"another run is writing {self._working}") from None
             raise
         return fd
 
@@ -93,6 +87,18 @@ class Target:
     def standing(self) -> str:
         """The path under which what was written so far stands."""
         return self._working
+
+    def left(self) -> str:
+        """Tell what a failed run leaves and how to go on, for a person; "" if nothing."""
+        if not self.created:
+            return f"{self.path} is partly written; running again writes all of it"
+        try:
+            taken = os.stat(self._working).st_blocks * 512
+        except OSError:
+            return ""
+        if self.durable:
+            return f"{self._working} is whole; rename it"
+        return f"{self._working} is left and takes {taken} bytes; running again replaces it, rm frees them"
 
     def _failed(self, error: OSError) -> TargetFailed:
         return TargetFailed(self._working, error.strerror or error)
@@ -170,6 +176,7 @@ class Target:
         try:
             self.resize(size)
             os.fsync(self._fd)
+            self.durable = True
             if self.created:
                 self._take_name()
         except OSError as error:
@@ -197,7 +204,8 @@ class Target:
     def sync(self) -> None:
         """Put on the disk what was written so far.  Raises TargetFailed."""
         try:
-            os.fsync(self._fd)
+            if not self.durable:
+                os.fsync(self._fd)
         except OSError as error:
             raise self._failed(error) from None
 
@@ -206,6 +214,55 @@ class Target:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
+
+
+def rehearse(seen: Look) -> None:
+    """Raise TargetRefused where Target would, and change nothing."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        if seen.kind == NEW:
+            try:  # a file without a name leaves nothing
+                os.close(os.open(os.path.dirname(seen.path) or ".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                    raise
+            with contextlib.suppress(FileNotFoundError):
+                fd = os.open(seen.path + PART, flags)
+                try:
+                    _claim_part(fd, seen.path)
+                finally:
+                    os.close(fd)
+        else:
+            Target(seen).close()
+    except OSError as error:
+        raise TargetRefused(seen.path, error.strerror) from None
+
+
+def room(seen: Look) -> int | None:
+    """Return how many bytes of room a file can take; None if that is not known."""
+    if seen.kind == DEVICE:
+        return None
+    taken = 0
+    try:
+        found = os.statvfs(os.path.dirname(os.path.realpath(seen.path)))
+        with contextlib.suppress(FileNotFoundError):  # what a dead run left is replaced
+            taken = os.stat(seen.path + PART).st_blocks * 512
+    except OSError:
+        return None
+    free = found.f_bfree if os.geteuid() == 0 else found.f_bavail
+    return free * found.f_frsize + taken if found.f_blocks else None
+
+
+def _claim_part(fd: int, path: str) -> None:
+    """Lock the open temporary file of path.  Raises TargetRefused if it is in use or not ours, and OSError."""
+    part = path + PART
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
+        raise TargetRefused(path, f"{part} is there and was not made by a restore of this user")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TargetRefused(path, f"another run is writing {part}") from None
 
 
 def _fallocate(fd: int, mode: int, offset: int, length: int) -> None:

@@ -3,41 +3,137 @@
 A manifest counts only while the digest file beside it is the one it was written with.
 One whose digest file differs belongs to a run that something overwrote (the original
 tool, say): it and the files that only it vouches for are ignored, and said so.
+It must name this set, too, or the name that the set had before somebody renamed it.
 Format: blockdiff-formats(5), "Trust".
 """
 
+import contextlib
 import itertools
 import os
 
 from blockdiff import chain, manifest
-from blockdiff.errors import ChainBroken, NoSuchVersion, NotOurFormat, StoreFailed, TornFile
-from blockdiff.formats import FormatError, TornError, digestfile
+from blockdiff.errors import (
+    ChainBroken,
+    MissingFile,
+    NoSuchVersion,
+    NotOurFormat,
+    StoreUnreadable,
+    TornFile,
+)
+from blockdiff.formats import FormatError, TornError, difffile, digestfile
 from blockdiff.store import Store, Version
+
+_LEAST = {"": 4, ".gz": 20, ".lzop": 9, ".zst": 9}  # bytes of a diff file that can be one
 
 
 def version(store: Store, number: int, listing: chain.Listing, deep: bool = True) -> Version:
     """Return version `number` as its files tell it.
 
     `deep` reads the digest file to hash it; without, sizes decide, and the hash only where
-    they disagree.  Raises NoSuchVersion, TornFile, NotOurFormat or StoreFailed.
+    they disagree.  Raises NoSuchVersion, MissingFile, TornFile, NotOurFormat or StoreUnreadable.
     """
     suffixes = listing.versions.get(number)
     if suffixes is None:
         raise NoSuchVersion(store.name, number)
     try:
         block_size, count = _digest_file(store, number)
-        sheet, stale, notes = _manifest(store, number, suffixes, deep)
+        sheet, stale, notes = _manifest(store, number, listing, deep)
         suffix = _diff_suffix(store, number, listing.diffs(number), sheet, stale, notes)
+        own = "" if sheet is None else _called(store, number, listing)
+        if sheet is not None and not _is_own(store, number, listing):
+            path = store.path(number, ".json")
+            notes.append(f"{path} is of the set {own!r} and is ignored")
+            sheet, stale = None, sheet
+        renamed = sheet is not None and own != store.base and _called(store, number + 1, listing) != own
+    except FileNotFoundError as error:
+        raise MissingFile(str(error.filename)) from None
     except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise TornFile(str(error.filename), "it is missing") from None
-        raise StoreFailed(str(error.filename), error.strerror) from None
+        raise StoreUnreadable(str(error.filename), error.strerror) from None
     if sheet is not None:
         fits = sheet.size is None or digestfile.blocks_of(sheet.size, block_size) == count
         if sheet.block_size != block_size or not fits:
             raise NotOurFormat(store.path(number, ".json"), "it does not fit its own digest file")
-    full = sheet.full if sheet is not None else number == 1
-    return Version(number, full, suffix, block_size, count, sheet, tuple(notes))
+    ignored: list[str] = [] if stale is None else [s for s in (".json", ".idx", ".xxh128") if s in suffixes]
+    ignored += [s for s in listing.diffs(number) if s != suffix]
+    known = sheet or (stale if own else None)  # else it is not of this digest file
+    return Version(
+        number=number,
+        full=sheet.full if sheet is not None else number == 1,
+        suffix=suffix,
+        block_size=block_size,
+        count=count,
+        manifest=sheet,
+        notes=tuple(notes),
+        ignored=tuple(store.path(number, s) for s in ignored),
+        renamed=f"up to version {number} this set was called {own!r}" if renamed else "",
+        md5_sha256=None if known is None else known.files[".md5"].sha256,
+    )
+
+
+def _sheet(store: Store, number: int, listing: chain.Listing) -> manifest.Manifest | None:
+    """Return a version's manifest, whether or not it counts; None where there is none that can be read."""
+    if number not in listing.sheets:
+        listing.sheets[number] = None
+        if ".json" in listing.versions.get(number, ()):
+            with contextlib.suppress(FormatError, OSError):
+                listing.sheets[number] = store.read_manifest(number)
+    return listing.sheets[number]
+
+
+def _called(store: Store, number: int, listing: chain.Listing) -> str:
+    """Return the set that a version's manifest names, "" if none does."""
+    sheet = _sheet(store, number, listing)
+    name = sheet.value.get("set") if sheet is not None else None
+    return name if isinstance(name, str) else ""
+
+
+def _is_own(store: Store, number: int, listing: chain.Listing) -> bool:
+    """Tell whether a manifest names this set, or a name that the set had before it was renamed.
+
+    Manifests with another name come before all that have the set's own, each name in one row,
+    and what comes after a row continues it.
+    """
+    own = _called(store, number, listing)
+    if own == store.base:
+        return True
+    names = {n: name for n in sorted(listing.versions) if (name := _called(store, n, listing))}
+    rows = [name for name, _ in itertools.groupby(names.values())]
+    if rows.count(own) != 1 or store.base in rows[: rows.index(own)]:
+        return False
+    last = max(n for n, name in names.items() if name == own)
+    before, after = _sheet(store, last, listing), _sheet(store, last + 1, listing)
+    if before is None or after is None or after.full:
+        return True
+    return after.parent_md5_sha256 == before.files[".md5"].sha256
+
+
+def check_size(store: Store, version: Version) -> None:
+    """Make sure that a diff file has the size that its manifest says, or one that can be.
+
+    Raises MissingFile, TornFile or StoreUnreadable.
+    """
+    path = store.path(version.number, version.suffix)
+    try:
+        size = store.size(version.number, version.suffix)
+    except FileNotFoundError:
+        raise MissingFile(path) from None
+    except OSError as error:
+        raise StoreUnreadable(path, error.strerror) from None
+    if version.manifest is not None:
+        wanted = version.manifest.files[version.suffix].size
+        if size != wanted:
+            raise TornFile(path, f"it has {size} bytes, and its manifest says {wanted}")
+    elif size < _LEAST[version.suffix] or (version.suffix == "" and not _can_be(size, version)):
+        raise TornFile(path, f"it has {size} bytes, which no whole diff file of this version has")
+
+
+def _can_be(size: int, version: Version) -> bool:
+    """Tell whether a plain diff file can have this size: whole records, of which the last one may be shorter."""
+    record = difffile.OFFSET_SIZE + version.block_size
+    whole, rest = divmod(size - difffile.HEADER_SIZE, record)
+    records = whole + (rest > 0)
+    fits = records == version.count if version.full else records <= version.count
+    return fits and (rest == 0 or rest > difffile.OFFSET_SIZE)
 
 
 def _digest_file(store: Store, number: int) -> tuple[int, int]:
@@ -54,14 +150,15 @@ def _digest_file(store: Store, number: int) -> tuple[int, int]:
 
 
 def _manifest(
-    store: Store, number: int, suffixes: frozenset[str], deep: bool
+    store: Store, number: int, listing: chain.Listing, deep: bool
 ) -> tuple[manifest.Manifest | None, manifest.Manifest | None, list[str]]:
     """Return (manifest that counts, manifest that does not, notes)."""
+    suffixes = listing.versions[number]
     if ".json" not in suffixes:
         return None, None, []
     path = store.path(number, ".json")
     try:
-        sheet = store.read_manifest(number)
+        sheet = listing.sheets[number] = store.read_manifest(number)
     except FormatError as error:
         raise TornFile(path, error, hint="put it aside and the version counts as one of the original tool") from None
     expected = sheet.files[".md5"]
@@ -88,7 +185,7 @@ def _diff_suffix(
         if len(named) != 1:
             raise NotOurFormat(store.path(number, ".json"), "it does not name one diff file")
         if named[0] not in found:
-            raise TornFile(store.path(number, named[0]), "it is missing")
+            raise MissingFile(store.path(number, named[0]))
         notes += [f"{store.path(number, s)} is not of this version and is ignored" for s in found if s != named[0]]
         return named[0]
     if stale is not None and len(found) == 1 and store.hash(number, found[0]) == stale.files.get(found[0]):
@@ -101,7 +198,7 @@ def _diff_suffix(
         notes += [f"{store.path(number, s)} is not of this version and is ignored" for s in found if s not in foreign]
         found = foreign
     if not found:
-        raise TornFile(store.path(number, ""), "the diff file is missing, under every suffix")
+        raise MissingFile(f"the diff file {store.path(number, '')}, under every suffix,")
     if len(found) > 1:
         names = " and ".join(store.path(number, suffix) for suffix in found)
         raise NotOurFormat(names, "two diff files of one version, and nothing tells which counts")
@@ -125,15 +222,17 @@ def counts(store: Store, owner: Version, suffix: str) -> bool:
 def check_link(store: Store, child: Version) -> None:
     """Prove that a version continues the one before it, as far as its manifest tells.
 
-    Raises ChainBroken.
+    Raises ChainBroken or StoreUnreadable.
     """
     if child.full or child.manifest is None:
         return
     before = child.number - 1
     try:
         found = store.hash(before, ".md5").sha256
+    except FileNotFoundError as error:
+        raise ChainBroken(child.number, store.name, f"{error.filename} is missing") from None
     except OSError as error:
-        raise ChainBroken(child.number, store.name, f"digest file of version {before}: {error.strerror}") from None
+        raise StoreUnreadable(str(error.filename), error.strerror) from None
     if found != child.manifest.parent_md5_sha256:
         raise ChainBroken(child.number, store.name, f"it does not continue version {before} as it lies here")
 
@@ -142,7 +241,7 @@ def chain_of(store: Store, number: int, listing: chain.Listing, deep: bool = Tru
     """Return the versions that a restore of `number` reads, oldest first.
 
     `deep` hashes every digest file and proves every link.  Raises NoSuchVersion,
-    ChainBroken, TornFile, NotOurFormat or StoreFailed.
+    ChainBroken, MissingFile, TornFile, NotOurFormat or StoreUnreadable.
     """
     if number not in listing.versions:
         raise NoSuchVersion(store.name, number)
@@ -177,5 +276,5 @@ def is_whole(store: Store, number: int, listing: chain.Listing) -> bool:
             return False
         check_link(store, found)
         return all(store.hash(number, suffix) == entry for suffix, entry in found.manifest.files.items())
-    except (NoSuchVersion, TornFile, NotOurFormat, StoreFailed, ChainBroken, OSError):
+    except (NoSuchVersion, TornFile, NotOurFormat, StoreUnreadable, ChainBroken, OSError):
         return False

@@ -4,17 +4,27 @@ Versions are walked oldest to newest with one set of lost blocks.  Each block th
 version's digest file says must have a record, because it differs from the version before,
 is lost until a record with its digest is found; one that is found is whole again, however
 it was before.  A version restores if its links join and nothing is lost at its end.
+What may not be read is not lost: of versions that need it nothing is known.
 The first fault stops nothing.
 """
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from blockdiff import chain, digests, merge, restore, stamps, trust
-from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles, Interrupted, NoSuchSet, NoSuchVersion
+from blockdiff.errors import (
+    BlockdiffError,
+    ChainBroken,
+    ForeignFiles,
+    Interrupted,
+    NoSuchSet,
+    NoSuchVersion,
+    StoreUnreadable,
+)
 from blockdiff.placement import Progress, silent
 from blockdiff.reading import Reading
 from blockdiff.records import whole_blocks
@@ -31,12 +41,14 @@ class Checked:
     full: bool | None = None  # None: its files do not tell
     size: int | None = None  # bytes of the volume, as far as known
     restores: bool = False
+    unknown: bool = False  # whether it restores: a file that it needs cannot be read
     before: bool = False  # it was proved by an earlier verify and not read again
     lost: list[tuple[int, int]] = field(default_factory=list)  # bytes of the volume: begin, end; bounded
     lost_bytes: int = 0  # of all of them
     lost_more: bool = False  # more than `lost` lists
     faults: list[BlockdiffError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # nothing is wrong with it, but a person may want to know
     stamp: str = ""
 
 
@@ -86,9 +98,9 @@ def verify(
 
     `known`: stamps of versions that need not be read again.  `progress` is given the
     bytes to be read and gives a function to be told of those that were.
-    Raises NoSuchSet, NoSuchVersion or StoreFailed.
+    Raises NoSuchSet, NoSuchVersion or StoreUnreadable.
     """
-    listing = store.listing()
+    listing = store.settled_listing()
     if not listing.versions and not listing.has_ver:
         raise NoSuchSet(store.name)
     if number is not None and number not in listing.versions:
@@ -152,6 +164,7 @@ class _Walk:
         self._previous: Version | None = None
         self._lost = merge.Blocks(0)
         self._broken: str | None = None  # why the chain does not stand
+        self._unknown = False  # it may be whole: what is wrong is that a file cannot be read
         self.read = 0  # bytes
 
     def step(self, number: int, pool: ThreadPoolExecutor) -> Checked:
@@ -163,12 +176,11 @@ class _Walk:
         except Interrupted:
             raise  # no fault of what was looked at
         except BlockdiffError as error:
-            out.faults.append(error)
-            self._broken = f"version {number} is damaged"
+            self._stop(number, error, out)
             return out
         self._previous = version
         out.full, out.size = version.full, version.size
-        out.warnings += version.notes
+        out.notes += [*version.notes, *filter(None, [version.renamed])]
         self._join(version, before, out)
         try:
             out.stamp = stamps.of(self._store, version)
@@ -181,17 +193,29 @@ class _Walk:
             self._lost = merge.Blocks(version.count)
             return out
         self._prove(version, None if version.full else before, out, pool)
+        out.unknown = self._unknown and not out.restores
+        if version.ignored and out.restores and not out.faults:
+            out.notes.append(f"every block is proved; to remove what is ignored: rm {shlex.join(version.ignored)}")
         return out
+
+    def _stop(self, number: int, error: BlockdiffError, out: Checked) -> None:
+        """Take note of what keeps a version and those upon it from being proved."""
+        out.faults.append(error)
+        unreadable = isinstance(error, StoreUnreadable)
+        out.unknown = self._unknown = unreadable and (out.full is None or self._unknown or not self._broken)
+        self._broken = f"version {number} {'cannot be read' if unreadable else 'is damaged'}"
 
     def _join(self, version: Version, before: Version | None, out: Checked) -> None:
         """Take the step from the version before to this one."""
         if version.full:
-            self._broken = None
+            self._broken, self._unknown = None, False
             self._lost = merge.Blocks(version.count)
             return
         self._lost.resize(version.count)
         if before is not None and before.number != version.number - 1:
             before = self._broken = None
+        if before is None and not self._broken:
+            self._unknown = False
         if before is None or self._broken:
             self._break(version, self._broken or f"version {version.number - 1} is missing", out)
         elif before.block_size != version.block_size:
@@ -202,6 +226,8 @@ class _Walk:
             except ChainBroken as error:
                 self._broken = f"version {version.number} does not continue version {before.number}"
                 out.faults.append(error)
+            except StoreUnreadable as error:
+                self._stop(before.number, error, out)
 
     def _break(self, version: Version, why: str, out: Checked) -> None:
         self._broken = why
@@ -217,6 +243,10 @@ class _Walk:
                 self.read += reading.read
                 out.faults += reading.faults
                 out.warnings += reading.warnings
+                if reading.forbidden:
+                    fault = out.faults.pop()
+                    self._stop(version.number, fault, out)
+                    return
                 if version.full:
                     self._settle(reading, digests.changed(None, own), out)
                 elif before is not None and before.block_size == version.block_size:
@@ -225,8 +255,7 @@ class _Walk:
         except Interrupted:
             raise  # no fault of what was looked at
         except BlockdiffError as error:
-            out.faults.append(error)
-            self._broken = f"version {version.number} is damaged"
+            self._stop(version.number, error, out)
             return
         for run in self._lost.runs():
             start, end = whole_blocks(version, run)

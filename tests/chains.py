@@ -134,46 +134,50 @@ def _write_ours(store, number, size, blocks, digests, changed, block_size, codec
         [".idx"] if with_index and codec.suffix in (".gz", ".zst") else []
     )
     parts = {suffix: store.part(number, suffix) for suffix in suffixes}
-    place = payload = 0
-    entries = []
-    for data, length, first, last in members_of(blocks, changed, block_size, codec, most):
-        entries.append(index.Member(place, payload, first, last))
-        parts[codec.suffix].write(data)
-        place += len(data)
-        payload += length
-    if ".idx" in parts:
-        parts[".idx"].write(index.encode_header(block_size))
-        for entry in [*entries, index.Member(place, payload, 0, 0)]:
-            parts[".idx"].write(index.encode(entry))
-    parts[".md5"].write(digestfile.encode_header(block_size) + b"".join(digests))
-    import xxhash
+    try:
+        place = payload = 0
+        entries = []
+        for data, length, first, last in members_of(blocks, changed, block_size, codec, most):
+            entries.append(index.Member(place, payload, first, last))
+            parts[codec.suffix].write(data)
+            place += len(data)
+            payload += length
+        if ".idx" in parts:
+            parts[".idx"].write(index.encode_header(block_size))
+            for entry in [*entries, index.Member(place, payload, 0, 0)]:
+                parts[".idx"].write(index.encode(entry))
+        parts[".md5"].write(digestfile.encode_header(block_size) + b"".join(digests))
+        import xxhash
 
-    fast = b"".join(xxhash.xxh3_128_digest(block) for block in blocks)
-    parts[".xxh128"].write(digestfile.encode_header(block_size) + fast)
-    for part in parts.values():
-        part.close()
-    full = before is None
-    store.publish(
-        number,
-        parts,
-        {
-            "format": 1,
-            "set": store.base,
-            "version": number,
-            "kind": "full" if full else "incremental",
-            "parent": None if full else number - 1,
-            "parent_md5_sha256": None if full else store.hash(number - 1, ".md5").sha256,
-            "begun": f"2026-01-{number % 28 + 1:02}T01:00:00Z",
-            "ended": f"2026-01-{number % 28 + 1:02}T01:02:03Z",
-            "source": {"host": "localhost", "path": "/vol", "kind": "file", "size": size, "lv_uuid": None},
-            "block_size": block_size,
-            "blocks": {"total": len(blocks), "changed": len(changed), "zero": 0},
-            "bytes": {"read": size, "payload": payload, "wire": payload, "stored": place},
-            "quiesce": None,
-            "snapshot": None,
-            "consistency": "none",
-        },
-    )
+        fast = b"".join(xxhash.xxh3_128_digest(block) for block in blocks)
+        parts[".xxh128"].write(digestfile.encode_header(block_size) + fast)
+        for part in parts.values():
+            part.close()
+        full = before is None
+        store.publish(
+            number,
+            parts,
+            {
+                "format": 1,
+                "set": store.base,
+                "version": number,
+                "kind": "full" if full else "incremental",
+                "parent": None if full else number - 1,
+                "parent_md5_sha256": None if full else store.hash(number - 1, ".md5").sha256,
+                "begun": f"2026-01-{number % 28 + 1:02}T01:00:00Z",
+                "ended": f"2026-01-{number % 28 + 1:02}T01:02:03Z",
+                "source": {"host": "localhost", "path": "/vol", "kind": "file", "size": size, "lv_uuid": None},
+                "block_size": block_size,
+                "blocks": {"total": len(blocks), "changed": len(changed), "zero": 0},
+                "bytes": {"read": size, "payload": payload, "wire": payload, "stored": place},
+                "quiesce": None,
+                "snapshot": None,
+                "consistency": "none",
+            },
+        )
+    finally:
+        for part in parts.values():
+            part.discard()
 
 
 def new_set(folder, base="vol"):

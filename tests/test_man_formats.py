@@ -1,10 +1,13 @@
 """blockdiff-formats(5) and blockdiff-protocol(5) against real files and a real wire."""
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
+import pty
 import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -50,17 +53,80 @@ def test_the_example_is_what_is_written(run, tmp_path):
         assert text.strip() == dump((tmp_path / command.split()[-1]).read_bytes())
 
 
-def test_the_restore_without_blockdiff_restores(tmp_path):
-    _, patch_py, loop = FORMATS.literal_blocks("EXAMPLES")
-    (tmp_path / "patch.py").write_text(patch_py)
+def shown(words, first, last):
+    """Return the lines of the formatted page from one to another, as a terminal of 80 columns shows them."""
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not installed")
+    environment = {**os.environ, "MANWIDTH": "80", "LC_ALL": "C.UTF-8", "MANPAGER": "cat"}
+    done = subprocess.run([*words, ROOT / "man/blockdiff-formats.5"], capture_output=True, text=True, env=environment)
+    lines = re.sub(".\b", "", done.stdout).splitlines()  # without what a printer would strike twice
+    begin = next(n for n, line in enumerate(lines) if first in line)
+    end = next(n for n, line in enumerate(lines) if n >= begin and last in line)
+    return lines[begin : end + 1]
+
+
+def paste(shell, lines, folder, bracketed):
+    """Type lines into an interactive shell on a terminal, as one that pastes does, and wait for its end."""
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    environment = {"PATH": path, "TERM": "xterm", "PS1": "READY> ", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.execvpe(shell[0], shell, environment)
+    said = b""
+    try:
+        while b"READY> " not in said:
+            said += os.read(terminal, 4096)
+        text = "\r".join(lines)
+        text = f"\033[200~{text}\033[201~\r" if bracketed else f"{text}\r"
+        os.write(terminal, text.encode() + b"exit $?\r")
+        with contextlib.suppress(OSError):  # EIO: the shell has ended
+            while data := os.read(terminal, 4096):
+                said += data
+    finally:
+        os.close(terminal)
+        _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), said.decode()
+
+
+@pytest.mark.parametrize("page", [["mandoc", "-T", "utf8"], ["man", "-l"]], ids=["mandoc", "groff"])
+@pytest.mark.parametrize(
+    "shell, bracketed", [(["sh"], False), (["bash", "--norc"], True), (["bash", "--norc"], False)], ids=str
+)
+def test_the_restore_without_blockdiff_is_pasted_and_restores(shell, bracketed, page, tmp_path):
+    lines = shown(page, "merge() {", "done")
+    assert all(line.startswith("  ") for line in lines)  # so they stand on the screen, and so they are taken
+    assert sum(line.strip() not in ("", "' \"$@\"; }") for line in lines[:-2]) == 8  # of Python
     volume = tmp_path / "vol"
     for size in (300_000, 300_000, 400_001):
         volume.write_bytes(volume.read_bytes()[:200_000] if volume.exists() else b"")
         volume.write_bytes(volume.read_bytes() + os.urandom(size - volume.stat().st_size))
         back_up(tmp_path / "set", volume)
-    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
-    subprocess.run(["sh", "-ec", loop], cwd=tmp_path, env={**os.environ, "PATH": path}, check=True)
+
+    code, said = paste(shell, lines, tmp_path, bracketed)
+
+    assert code == 0, said
     assert (tmp_path / "volume").read_bytes() == volume.read_bytes()
+
+
+def test_the_newest_full_version_is_found_as_told(tmp_path):
+    volume = tmp_path / "vol"
+    volumes = []
+    for full in (False, False, True, False):
+        volumes.append(os.urandom(150_000))
+        volume.write_bytes(volumes[-1])
+        back_up(tmp_path / "set", volume, full=full)
+    restore, search = FORMATS.literal_blocks("EXAMPLES")[1:]
+    found = subprocess.run(["sh", "-ec", search], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert found.split() == ["set.1.json", "set.3.json"]
+    for path in (*tmp_path.glob("set.1.*"), *tmp_path.glob("set.2.*")):
+        path.unlink()
+
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    lines = restore.replace("in 1 2 3;", "in 3 4;")
+    subprocess.run(["sh", "-ec", lines], cwd=tmp_path, env={**os.environ, "PATH": path}, check=True)
+
+    assert (tmp_path / "volume").read_bytes() == volumes[3]
 
 
 def test_all_names_are_told():

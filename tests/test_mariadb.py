@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -122,6 +123,25 @@ def long_update(server):
             server.do(f"KILL {thread}")
         worker.join(30)
         connection.close()
+
+
+JAPANESE = "日本語" * 30
+TEXTS = (
+    ("utf8mb4", JAPANESE.encode()), ("latin1", ("é" * 90).encode("latin1")), ("sjis", JAPANESE.encode("sjis")),
+    ("cp932", JAPANESE.encode("cp932")), ("utf8mb4", bytes(range(128, 256)) * 2),
+)  # fmt: skip
+
+
+def test_statements_that_are_shown_cut_inside_a_character_are_no_obstacle(mariadb, tmp_path):
+    """The list of threads cuts them at 100 bytes, and shows the bytes of a BLOB in them as they are."""
+    statements = [(charset, b"SELECT SLEEP(20), _binary'%s%s'" % (b"x" * n, text)) for charset, text in TEXTS for n in (0, 1)]
+    with mariadb.running(statements, "SELECT SLEEP(20)"):
+        assert mysqllock(tmp_path, f"--socket={mariadb.socket}", "--wait-query=600", "true")[0] == 0
+        waiting = ("--wait-query=0", "--wait-timeout=0")
+        code, _, err = mysqllock(tmp_path, f"--socket={mariadb.socket}", *waiting, "true")
+
+    assert code == 41
+    assert "SELECT of root" in err and "Traceback" not in err
 
 
 TRY_TO_WRITE = """
@@ -332,14 +352,18 @@ def test_an_account_with_reload_alone_is_enough_and_says_what_it_cannot_see(mari
     assert facts(out)["binlog"] is None
 
 
-def test_an_account_that_may_not_lock_is_refused(mariadb, tmp_path):
+@pytest.mark.parametrize("method", ["ftwrl", "backup-stage"])
+def test_an_account_that_may_not_lock_is_refused_and_told_what_it_lacks(mariadb, tmp_path, method):
     mariadb.do(f"CREATE OR REPLACE USER nobody@localhost IDENTIFIED BY '{SECRET}'")
-    arguments = (f"--socket={mariadb.socket}", "--user=nobody", "true")
+    arguments = (f"--socket={mariadb.socket}", "--user=nobody", f"--method={method}", "true")
 
     code, _, err = mysqllock(tmp_path, *arguments, env={"MYSQL_PWD": SECRET})
 
-    assert code == 41
-    assert "RELOAD" in err
+    grant = re.search("RELOAD.*the account needs it: (GRANT RELOAD ON .*)", err)
+    assert code == 41 and grant, err
+    assert "issuing unlock statement" not in err  # nothing was locked
+    mariadb.do(grant[1])
+    assert mysqllock(tmp_path, *arguments, env={"MYSQL_PWD": SECRET})[0] == 0
 
 
 def test_tls_options_prove_the_server(mariadb, certificates, tmp_path):

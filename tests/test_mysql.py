@@ -94,7 +94,7 @@ NOTHING = dict.fromkeys(OPTIONS.split())
         ({"user": "a"}, {"user": "b", "socket": "/s"}, {"USER": "c"}, Account("a", socket="/s")),
         ({"port": 3307}, {"socket": "/s"}, {}, Account("root", port=3307)),
         ({"host": "db00"}, {"socket": "/s", "port": "3308"}, {}, Account("root", host="db00", port=3308)),
-        ({}, {"socket": "/s", "protocol": "tcp"}, {}, Account("root")),
+        *(({}, {"socket": "/s", "protocol": tcp}, {}, Account("root")) for tcp in ("tcp", "TCP", "Tcp")),
         ({"host": "db00"}, {"password": "f"}, {"MYSQL_PWD": "e"}, Account("root", "f", "db00")),
         ({"host": "db00"}, {}, {"MYSQL_PWD": "e"}, Account("root", "e", "db00")),
         ({"host": "db00", "password": ""}, {"password": "f"}, {}, Account("root", "", "db00")),

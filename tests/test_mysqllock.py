@@ -137,6 +137,23 @@ def test_a_query_that_cannot_be_killed_is_not_locked_against(scripted):
     assert "thread 5 was not killed" in err
 
 
+CUT = b"UPDATE t SET text = '" + "日本語".encode() * 10
+
+
+@pytest.mark.parametrize("user", ["web", b"w\xe9b"], ids=["web", "latin1"])
+@pytest.mark.parametrize(
+    "info",
+    [*(CUT[:length] for length in (22, 23, 40, 41)), bytes(range(1, 256)), b"\xff" * 100],
+    ids=["one byte", "two bytes", "later, one", "later, two", "every byte", "no text at all"],
+)
+def test_a_statement_that_is_no_text_is_waited_for_like_any(scripted, info, user):
+    server, code, _, err = scripted("--wait-timeout=0", "true", threads=[query(5, 30, info=info, user=user)])
+
+    assert (code, server.issued("FLUSH")) == (41, [])
+    assert " of w" in err and "(thread 5), running for 30 s" in err
+    assert all(letter.isprintable() for letter in err.replace("\n", ""))
+
+
 def test_without_the_process_privilege_it_says_that_it_is_blind(scripted):
     def prepare(server):
         server.grants = ["GRANT RELOAD ON *.* TO `me`@`%`", "GRANT ALL PRIVILEGES ON `shop`.* TO `me`@`%`"]
@@ -162,3 +179,22 @@ def test_the_default_database_is_only_used_where_it_may_be(scripted):
 
     assert scripted("true", script={DATABASE: Denied()})[1] == 0
     assert scripted("--db=mysql", "true", script={DATABASE: Denied()})[1] == 40
+
+
+@pytest.mark.parametrize("step", ["(connect)", "SHOW GLOBAL", "SHOW MASTER STATUS", "FLUSH"])
+def test_what_a_server_says_steers_no_terminal(scripted, step):
+    def refuse():
+        raise Refusal(1227, "Access \x07 denied\nbackup completed successfully")
+
+    _, _, _, err = scripted("true", script={step: refuse})
+
+    lines = err.splitlines()
+    assert [line for line in lines if "denied" in line]
+    assert all(line.isprintable() and not line.startswith("backup completed") for line in lines)
+
+
+@pytest.mark.parametrize("option", ["--pasword=s3cret", "-ps3cret", "--no-such=s3cret", "--user=me -ps3cret"])
+def test_a_password_behind_an_option_that_there_is_not_is_not_repeated(scripted, option):
+    _, code, out, err = scripted(*option.split(), "true")
+
+    assert code == 2 and "s3cret" not in out + err

@@ -11,9 +11,17 @@ import subprocess
 
 import chains
 import pytest
+from conftest import ROOT
 
 from blockdiff import codecs
-from blockdiff.errors import BlockdiffError, DigestMismatch, NotOurFormat, StoreFailed, TargetRefused, TornFile
+from blockdiff.errors import (
+    BlockdiffError,
+    DigestMismatch,
+    NotOurFormat,
+    StoreUnreadable,
+    TargetRefused,
+    TornFile,
+)
 from blockdiff.formats import digestfile
 from blockdiff.patch import patch
 
@@ -204,7 +212,7 @@ def test_the_block_size_that_gzip_begins_with_is_one_like_any_other(tmp_path):
 def test_digests_of_another_block_size_or_none_at_all(tmp_path):
     with pytest.raises(NotOurFormat, match="32 bytes"):
         merge(DIFF, tmp_path / "out", digests_path=digests(tmp_path, VOLUME, 32))
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StoreUnreadable):
         merge(DIFF, tmp_path / "out", digests_path=str(tmp_path / "none"))
     (tmp_path / "torn").write_bytes(b"\1\0\0\0abc")
     with pytest.raises(TornFile):
@@ -224,3 +232,14 @@ def test_a_target_that_was_not_what_the_diff_continues(tmp_path):
 def test_a_folder_is_no_target(tmp_path):
     with pytest.raises(TargetRefused):
         merge(HELLO, tmp_path)
+
+
+def test_a_stream_that_cannot_be_read(run, tmp_path):
+    with open("/proc/self/mem", "rb") as memory:  # nothing is mapped at its beginning
+        done = run("blockdiff-merge", tmp_path / "out", stdin=memory)
+    assert done.returncode == 33
+    assert done.stderr == "blockdiff: cannot read the diff on standard input: Input/output error\n"
+    words = [ROOT / "bin" / "blockdiff-merge", tmp_path / "out"]
+    closed = subprocess.run(["sh", "-c", '"$@" <&-', "sh", *words], capture_output=True, text=True)
+    assert closed.returncode == 2 and "stdin is closed" in closed.stderr
+    assert not list(tmp_path.iterdir())

@@ -12,14 +12,14 @@ import sys
 
 import chains
 import pytest
-from engine import back_up, files_of, restored
+from engine import back_up, files_of, local_agent, restored
 
-from blockdiff import codecs, verify
+from blockdiff import backup, codecs, verify
 from blockdiff.errors import ForeignFiles, NoRoom, SetLocked, StoreFailed
 from blockdiff.store import Store
 
 VOLUMES = [bytes([65 + n]) * 1000 + bytes(3000) + os.urandom(5000) for n in range(4)]
-CALLS = ("write", "fsync", "rename", "unlink", "open")
+CALLS = ("write", "fsync", "link", "rename", "unlink", "open")
 
 
 def child_with_fault(work, n, fault, folder):
@@ -178,14 +178,14 @@ def test_a_whole_version_above_ver_is_adopted(made):
     (made / "db.ver").write_bytes(b"1\n")
     said = []
 
-    outcome = back_up(made / "db", made / "source", warn=said.append)
+    outcome = back_up(made / "db", made / "source", note=said.append)
 
     assert outcome.version == 3
     assert any("adopted" in line for line in said)
     check(made, 2, made / "scratch")
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".md5", ".json", ".xxh128", ".idx"])
+@pytest.mark.parametrize("suffix", [".gz", ".md5", ".xxh128", ".idx"])
 def test_a_version_above_ver_that_is_not_whole_is_replaced(suffix, made):
     (made / "db.ver").write_bytes(b"1\n")
     path = made / f"db.2{suffix}"
@@ -197,6 +197,54 @@ def test_a_version_above_ver_that_is_not_whole_is_replaced(suffix, made):
     assert outcome.version == 2
     assert not (made / "db.2.gz").exists()
     check(made, 2, made / "scratch")
+
+
+@pytest.mark.parametrize(
+    "names", [["db.3"], ["db.3.gz", "db.3.md5"], ["db.3.json"], ["db.3.gz", "db.3.json"], ["db.3.gz", "db.3.json.part"]]
+)
+def test_files_above_ver_that_no_manifest_of_ours_names_are_never_touched(names, made):
+    """A restored image, what a run of the original left that died, a manifest of another version."""
+    for name in names:
+        (made / name).write_bytes(b"somebody's" if "json" not in name else (made / "db.2.json").read_bytes())
+    before = files_of(made)
+
+    with pytest.raises(ForeignFiles) as caught:
+        back_up(made / "db", made / "source")
+
+    assert files_of(made) == before
+    finals = [str(made / name) for name in names if not name.endswith(".part")]
+    assert str(caught.value).startswith(f"{' and '.join(finals)}: above the newest version")
+    assert f"rm -- {' '.join(finals)}" in caught.value.hint
+    subprocess.run(["sh", "-ec", caught.value.hint.partition("with: ")[2]], check=True)
+    assert back_up(made / "db", made / "source").version == 3
+
+
+def test_a_file_beside_a_torn_version_of_ours_is_never_touched(made):
+    (made / "db.ver").write_bytes(b"1\n")
+    os.truncate(made / "db.2.gz", 5)
+    (made / "db.2").write_bytes(b"somebody's")
+    before = files_of(made)
+
+    with pytest.raises(ForeignFiles, match="above the newest version") as caught:
+        back_up(made / "db", made / "source")
+
+    assert files_of(made) == before and f"rm -- {made}/db.2)" in str(caught.value)
+
+
+def test_files_that_come_during_a_run_are_not_replaced(made):
+    """The original knows no lock."""
+
+    def tell(*words):
+        (made / "db.3.gz").write_bytes(b"the original's")
+
+    (made / "source").write_bytes(VOLUMES[2])
+    with pytest.raises(ForeignFiles, match=r"db\.3\.gz came while version 3 was being made"):
+        wanted = backup.Wanted(path=str(made / "source"))
+        backup.run(backup.Job(Store(str(made / "db")), wanted, local_agent(), progress=tell), cores=2)
+
+    assert (made / "db.3.gz").read_bytes() == b"the original's"
+    assert (made / "db.ver").read_bytes() == b"2\n"
+    assert not [name for name in files_of(made) if name.startswith("db.3.") and name != "db.3.gz"]
 
 
 def test_nothing_of_a_set_with_a_longer_name_is_touched(made):

@@ -161,6 +161,19 @@ def test_the_script_goes_on_and_fails_at_its_end(machine):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_the_first_backup_as_it_is_told(machine):
+    root, run = machine
+    (root / "var/backup").rmdir()
+    first = README.partition("## The first backup")[2].partition("\n## ")[0]
+    *lines, verify = re.findall(r"^    (.*)$", first, re.M)
+    for line in lines:
+        done = run(line)
+        assert done.returncode == 0, done.stderr
+    assert "1 versions" in done.stdout
+    assert "versions that restore: 1" in run(verify).stdout
+    assert (root / "var/backup").stat().st_mode & 0o777 == 0o700
+
+
 def test_the_cron_line_logs_what_is_shown(machine):
     root, run = machine
     done = run(cron_line("/var/backup/img"))
@@ -176,7 +189,7 @@ def test_restoring_as_it_is_told(machine):
         images.append((root / "srv/disk.img").read_bytes())
         assert run(cron_line("/var/backup/img")).returncode == 0
         (root / "srv/disk.img").write_bytes(b"changed" + images[-1][7:] + b"grown")
-    restore = README.partition("## When the house has burnt")[2].partition("\n## ")[0]
+    restore = README.partition("## Disaster recovery")[2].partition("\n## ")[0]
     lines = re.findall(r"^    (.*)$", restore, re.M)
     assert len(lines) == 4
     listed, newest, older, by_hand = map(run, [*lines[:3], lines[3].replace("restored", "by-hand")])

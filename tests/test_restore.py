@@ -18,6 +18,7 @@ from blockdiff.errors import (
     ForeignFiles,
     NoSuchSet,
     NoSuchVersion,
+    StoreUnreadable,
     TargetRefused,
     TornFile,
 )
@@ -367,3 +368,13 @@ def test_a_block_size_of_16_mib_and_one_of_a_byte(tmp_path):
     chains.write_version(small, b"hello", 1)
     chains.write_version(small, b"hallo", 1)
     assert back(small, None, tmp_path / "out") == b"hallo"
+
+
+def test_a_diff_file_that_cannot_be_opened_is_not_called_torn(tmp_path):
+    store = chains.new_set(tmp_path)
+    chains.write_version(store, b"one", BLOCK, original=True)
+    os.unlink(store.path(1, ".gz"))
+    os.symlink("vol.1.gz", store.path(1, ".gz"))
+
+    with pytest.raises(StoreUnreadable, match=r"cannot read .*vol\.1\.gz: Too many levels"):
+        restore.restore(store, 1, str(tmp_path / "out"))

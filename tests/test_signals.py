@@ -114,7 +114,7 @@ def test_silence_before_the_hello(begun, mute):
 
 def reading(begun):
     """Wait until the agent reads, and the files for what it sends are open."""
-    until(lambda: list(begun.folder.glob("*.idx.part")))
+    until(lambda: list(begun.folder.glob("*.idx.*.part")))
     time.sleep(0.05)
 
 
@@ -122,7 +122,8 @@ def reading(begun):
 def test_the_server_while_the_agent_reads(begun, number):
     old = begun.files()
     begun.source.write_bytes(os.urandom(40 * BLOCK))
-    with Launched("blockdiff-backup", "--block-size", "64K", *SLOW, begun.name, begun.source) as run:
+    words = ["--new-source", "--block-size", "64K", *SLOW, begun.name, begun.source]
+    with Launched("blockdiff-backup", *words) as run:
         reading(begun)
         agent = run.agent()
         os.kill(run.pid, number)
@@ -187,11 +188,12 @@ def test_a_server_that_is_stopped_for_longer_than_the_timeout(begun):
 POINTS = [
     ("fsync", 1),  # of the diff file
     ("fsync", 5),  # of the manifest: all is on the disk under temporary names
-    ("rename", 1),  # nothing has its final name
-    ("rename", 3),  # some have
-    ("rename", 5),  # the manifest
+    ("link", 1),  # nothing has its final name
+    ("link", 3),  # some have
+    ("unlink", 3),  # one has both
+    ("link", 5),  # the manifest
     ("fsync", 6),  # of the folder: the version is whole and not published
-    ("rename", 6),  # NAME.ver
+    ("rename", 1),  # NAME.ver
     ("fsync", 8),  # of the folder: it is published
 ]
 
@@ -202,7 +204,7 @@ POINTS = [
         pytest.param(call, count, number, id=f"{call}-{count}-{named(number)}")
         for call, count in POINTS
         for number in CODES
-        if number in (signal.SIGKILL, signal.SIGTERM) or (call, count) == ("rename", 3)
+        if number in (signal.SIGKILL, signal.SIGTERM) or (call, count) == ("link", 3)
     ],
 )
 def test_the_server_while_it_publishes(begun, tmp_path, call, count, number):
@@ -220,7 +222,7 @@ def test_the_server_while_it_publishes(begun, tmp_path, call, count, number):
     published = (call, count) == ("fsync", 8)
     if number != signal.SIGKILL or count == 1:
         # an orderly end leaves the old state, or the new one if it was all but there
-        assert begun.newest() == (2 if published or code == 0 else 1) or (call, count) == ("rename", 6)
+        assert begun.newest() == (2 if published or code == 0 else 1) or call == "rename"
     for name, data in old.items():
         assert name == "db.ver" or begun.files()[name] == data
     settle(begun, run)
@@ -231,10 +233,10 @@ def test_the_agent_when_all_is_said(begun, tmp_path, number):
     """It has sent its END: the version is good, whatever becomes of the agent."""
     needs("strace")
     # the server waits a second before it looks at the agent's end
-    strace = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=rename"]
-    before = [*strace, "-e", "inject=rename:delay_enter=300000:when=1"]
+    strace = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=link"]
+    before = [*strace, "-e", "inject=link:delay_enter=300000:when=1"]
     with Launched("blockdiff-backup", begun.name, begun.source, before=before) as run:
-        until(lambda: list(begun.folder.glob("*.json.part")))
+        until(lambda: list(begun.folder.glob("*.json.*.part")))
         agent = run.agent()
         if agent is not None:
             os.kill(agent, number)

@@ -2,11 +2,14 @@
 
 import json
 import os
+import pathlib
+import re
 import signal
 import subprocess
 
 import pytest
 import transport.sshd as lab
+from conftest import ROOT
 from launched import Launched, Set, bin_path, environment, lacking, needs
 from programs import until
 from transport.sshd import USER, free_port, keygen, sudo_user
@@ -56,13 +59,15 @@ WELL = (0, "", [])
 
 
 def refused(begun, result, code, *words):
-    """One line of ours, and nothing else happened."""
+    """One line of ours, the last; before it at most what the host said, and nothing else happened."""
     found, out, err = result
     assert (found, out) == (code, ""), err
-    assert err[0].startswith("blockdiff: ")
+    *said, last = err
+    assert all(line.startswith("source: ") for line in said)
+    assert last.startswith("blockdiff: ")
     assert "Traceback" not in "\n".join(err)
     for word in words:
-        assert word in err[0]
+        assert word in last
     assert begun.files() == {}
 
 
@@ -74,7 +79,7 @@ def test_full_incremental_and_merge(back_up, begun, sshd, tmp_path):
     assert back_up() == WELL
     begun.source.write_bytes(begun.data[: 3 * BLOCK] + os.urandom(2 * BLOCK) + begun.data[5 * BLOCK :] + b"grown")
     assert back_up("--json")[0] == 0
-    begun.source.write_bytes(begun.data[: 2 * BLOCK])
+    begun.source.write_bytes(begun.data[: 6 * BLOCK])
     assert back_up() == WELL
     begun.check()
 
@@ -135,11 +140,12 @@ def test_a_name_that_there_is_not(back_up, begun, sshd):
 
 def test_a_host_without_python(back_up, begun, ssh_lab):
     ssh_lab.server(path="/nonexistent")
-    refused(begun, back_up(), NO_PYTHON, "no usable python on source", "python3")
+    refused(begun, back_up(), NO_PYTHON, "no usable python on source: tried python3, /usr/libexec/platform-python")
 
 
 def test_a_python_that_there_is_not(back_up, begun, sshd):
-    refused(begun, back_up("--remote-python", "/no/python"), NO_PYTHON, "no usable python on source")
+    message = "no usable python on source: tried /no/python (hint: name one with --remote-python)"
+    refused(begun, back_up("--remote-python", "/no/python"), NO_PYTHON, message)
 
 
 def test_an_old_python(back_up, begun, ssh_lab, sshd):
@@ -168,15 +174,27 @@ def test_noise_is_shown_to_who_wants_it(back_up, begun, ssh_lab):
     ssh_lab.server(bashrc="printf 'to stderr \\033[2J\\n' >&2\n")
     code, _, err = back_up("--verbose")
     assert code == 0
-    assert any("to stderr" in line for line in err)
+    assert [line for line in err if "to stderr" in line] == ["source: to stderr [2J"]
     assert not any("\033" in line for line in err)
+
+
+def test_a_host_that_says_too_much_is_heard_but_not_logged(back_up, begun, ssh_lab):
+    """A log is not its to fill, nor to write whatever it likes into."""
+    forged = "blockdiff: backup completed successfully (hint: run this)"
+    ssh_lab.server(bashrc=f"echo '{forged}' >&2; seq 100000 100100100 | head -200000 >&2\n")
+    code, out, err = back_up("--verbose")
+    assert (code, out) == (0, "")
+    said = [line for line in err if not line.startswith("version 1 of ")]
+    assert all(line.startswith("source: ") for line in said) and f"source: {forged}" in said
+    assert 900 < len(said) <= 1001
+    assert said[-1] == "source: it says more than anybody reads; the rest is not logged"
 
 
 def test_a_bashrc_without_an_end(back_up, begun, ssh_lab):
     ssh_lab.server(bashrc="yes\n")
     code, out, err = back_up()
     assert (code, out) == (26, "")
-    assert err == ["blockdiff: source broke the protocol: it talks, but not as our agent"]
+    assert err == ["blockdiff: source broke the protocol: no agent start marker in its output"]
     assert begun.files() == {}
 
 
@@ -190,8 +208,11 @@ def test_sudo(back_up, begun, ssh_lab, sshd):
         lacking("makes a user")
     needs("sudo")
     begun.source.chmod(0o600)
+    page = (ROOT / "man" / "blockdiff-backup.1").read_text()
+    (rule,) = re.findall(r"^backup (ALL=.*)$", page, re.M)
     with sudo_user() as name:
-        refused(begun, back_up(host=f"{name}@source"), 30, "Permission denied")
+        pathlib.Path(f"/etc/sudoers.d/{name}").write_text(f"{name} {rule}\n")  # and no more than the page says
+        refused(begun, back_up(host=f"{name}@source"), 38, "no permission to read", "Permission denied", "--sudo")
         assert back_up("--sudo", host=f"{name}@source") == WELL
         begun.check()
 
@@ -238,17 +259,19 @@ def test_a_connection_that_is_killed(back_up, begun, sshd, end):
     old = begun.files()
     begun.source.write_bytes(os.urandom(40 * BLOCK))
     with back_up.launch("--bwlimit", "1M", "--jobs", "1", "--timeout", "5") as run:
-        until(lambda: list(begun.folder.glob("db.2.gz.part")))
+        until(lambda: list(begun.folder.glob("db.2.gz.*.part")))
         getattr(sshd, end)()
         code, out, err = run.finish(30)
-    assert code in (UNREACHABLE, AGENT_DIED, SILENT)
-    assert out == ""
-    assert err[1].startswith("blockdiff: ")
+    assert (code, out) == (UNREACHABLE, "")
+    assert err[1].startswith("blockdiff: cannot reach source: the connection was cut")
+    assert "Errno" not in err[1]
+    assert err[1].count("source") == 1
+    assert len(err) == 2
     assert begun.files() == old
     begun.check()
     if end == "cut":
-        begun.source.write_bytes(begun.data[:BLOCK])
-        assert back_up() == WELL
+        begun.source.write_bytes(begun.data)
+        assert back_up("--new-source") == WELL  # it is smaller by more than half
         begun.check()
 
 
@@ -256,7 +279,7 @@ def test_a_server_that_is_killed_leaves_no_agent(back_up, begun, sshd):
     """The far side sees the end of its input, and ends."""
     begun.source.write_bytes(os.urandom(40 * BLOCK))
     with back_up.launch("--bwlimit", "1M") as run:
-        until(lambda: list(begun.folder.glob("db.1.gz.part")))
+        until(lambda: list(begun.folder.glob("db.1.gz.*.part")))
         until(lambda: agents(sshd))
         for pid in run.processes():  # its ssh, too: that is another process of this machine
             os.kill(pid, signal.SIGKILL)

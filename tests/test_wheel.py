@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -10,10 +12,17 @@ import venv
 import zipfile
 
 import pytest
+from lab.conftest import unavailable
+from test_readme import INDENTED, script
 
 from blockdiff.commands import programs
 
 ROOT = pathlib.Path(__file__).parent.parent
+SHARE = {
+    "bash": "share/bash-completion/completions",
+    "zsh": "share/zsh/site-functions",
+    "fish": "share/fish/vendor_completions.d",
+}
 
 
 def call(*words, **options):
@@ -37,6 +46,11 @@ def installed(dist, tmp_path_factory):
     What the wheel depends on is borrowed from the environment that runs the tests.
     """
     folder = tmp_path_factory.mktemp("installed")
+    install(dist, folder)
+    return folder
+
+
+def install(dist, folder):
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin/python"
     (wheel,) = dist.glob("*.whl")
@@ -44,17 +58,18 @@ def installed(dist, tmp_path_factory):
     site = call(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
     # a path file is not looked for in there, so this does not lead to the checkout
     pathlib.Path(site, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return folder
 
 
-def test_the_wheel_holds_the_agent_and_the_pages(dist):
+def test_the_wheel_holds_the_agent_the_pages_and_the_completion(dist):
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     agent = {f"blockdiff/agent/{path.name}" for path in (ROOT / "agent").glob("*.py")}
     assert {name for name in names if name.startswith("blockdiff/agent/")} == agent
     pages = {f"share/man/man{path.suffix[1:]}/{path.name}" for path in (ROOT / "man").iterdir()}
-    assert {name.partition(".data/data/")[2] for name in names if ".data/" in name} == pages
+    scripts = {f"{SHARE[path.parent.name]}/{path.name}" for path in (ROOT / "blockdiff/completion").glob("*/*")}
+    assert {name.partition(".data/data/")[2] for name in names if ".data/" in name} == pages | scripts
+    assert not {name for name in names if name.startswith("blockdiff/completion")}
     assert not {name for name in names if name.startswith(("agent/", "tests/", "bin/"))}
 
 
@@ -74,6 +89,9 @@ def test_every_program_is_installed(installed):
     assert not {*programs.PROGRAMS, *programs.ORIGINAL} - names
     for path in (ROOT / "man").iterdir():
         assert (installed / f"share/man/man{path.suffix[1:]}/{path.name}").is_file()
+    for name in (*programs.PROGRAMS, *programs.ORIGINAL):
+        assert (installed / SHARE["bash"] / name).is_file()
+        assert (installed / SHARE["fish"] / f"{name}.fish").is_file()
 
 
 def test_installed_programs_back_up_and_restore(installed, tmp_path):
@@ -96,3 +114,87 @@ def test_installed_programs_back_up_and_restore(installed, tmp_path):
     assert (tmp_path / "one").read_bytes() == first
     assert (tmp_path / "two").read_bytes() == second
     run("blockdiff-verify", "set")
+
+
+def test_man_finds_the_pages_by_path(installed):
+    if shutil.which("man") is None or shutil.which("manpath") is None:
+        unavailable("man-db is not installed")
+    environment = {"PATH": f"{installed}/bin:{os.environ['PATH']}"}
+    for name in (*programs.PROGRAMS, *programs.ORIGINAL):
+        found = pathlib.Path(call("man", "-w", "1", name, env=environment).strip())
+        assert found.is_relative_to(installed), name
+    environment = {"PATH": os.environ["PATH"], "MANPATH": f"{installed}/share/man:"}
+    assert pathlib.Path(call("man", "-w", "7", "blockdiff", env=environment).strip()).is_relative_to(installed)
+
+
+# What is written to these folders goes to a file system in memory and away with the last process; the machine's
+# own crontabs, logs and mail are not touched.  Then cron is started twice, each time shortly before its jobs.
+# Usage: sh -c CRON sh FOLDER PYTHON
+CRON = r"""
+set -eu
+over=$1/over
+mkdir "$over"
+mount -t tmpfs none "$over"
+for folder in /etc /opt /run /srv /usr /var; do
+    mkdir "$over$folder" "$over$folder.work"
+    mount -t overlay -o "lowerdir=$folder,upperdir=$over$folder,workdir=$over$folder.work" none "$folder"
+done
+mount -t tmpfs none /dev/shm # libfaketime's
+rm -rf /etc/crontab /etc/cron.d/* /var/spool/cron/crontabs/*
+install -m 755 "$1/sendmail" /usr/sbin/sendmail
+mkdir -p /usr/local/sbin /var/log /var/spool/cron/crontabs
+install -m 755 "$1/back-up-all" /usr/local/sbin/back-up-all
+install -m 600 "$1/crontab" /var/spool/cron/crontabs/root
+cp "$1/back-up-all.list" /etc/back-up-all.list
+cp "$1/disk.img" /srv/disk.img
+mkdir -p -m 700 /var/backup
+"$2" -c 'import sys; sys.path.insert(0, "tests"); import test_wheel as t; t.install(*map(t.pathlib.Path, sys.argv[1:]))' "$1" /opt/blockdiff
+
+at() { # TIME JOBS MAILS: let cron run until so many jobs have ended, and so many mails are there
+    TZ=UTC faketime -f "@2026-11-21 $1" cron -f &
+    for _ in $(seq 300); do
+        ended=$(cat /var/log/backup.log 2>/dev/null | grep -c ' command exited with code:' || :)
+        [ "$ended" -lt "$2" ] || [ "$(ls "$mail" | wc -l)" -lt "$3" ] || break
+        sleep 0.1
+    done
+    kill "$(cat /run/crond.pid)"
+    wait
+}
+mail=$1/mail
+at 03:04:59 2 1
+exec 9>/var/backup/old.lock
+flock 9
+at 04:04:59 3 2
+cp -r /var/backup /var/log/backup.log "$1"
+"""
+
+
+def test_the_readmes_crontab_works_with_cron(dist, tmp_path):
+    """Word for word, at the times that it says, with the programs where the README installs them."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    for program in ("cron", "faketime", "unshare"):
+        if os.geteuid() != 0 or shutil.which(program, path=path) is None:
+            unavailable(f"a real cron needs root and {program}")
+    settings = [line for line in INDENTED if line.startswith(("PATH=/opt/blockdiff/bin:/usr", "MAILTO="))]
+    jobs = [line for line in INDENTED if re.match(r"5 [34] \* \* \* ", line)]
+    assert (len(settings), len(jobs)) == (2, 3)
+    (tmp_path / "crontab").write_text("".join(f"{line}\n" for line in settings + jobs))
+    (tmp_path / "back-up-all").write_text(script())
+    (tmp_path / "back-up-all.list").write_text("/var/backup/no /srv/no.img\n/var/backup/good /srv/disk.img\n")
+    (tmp_path / "disk.img").write_bytes(os.urandom(200_000))
+    (tmp_path / "mail").mkdir()
+    (tmp_path / "sendmail").write_text(f"#!/bin/sh\nexec cat >{tmp_path}/mail/$$\n")
+    shutil.copy(next(dist.glob("*.whl")), tmp_path)
+
+    isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    call(*isolated, "sh", "-c", CRON, "sh", tmp_path, sys.executable, cwd=ROOT, env={**os.environ, "PATH": path})
+
+    assert {path.name for path in (tmp_path / "backup").glob("*.ver")} == {"img.ver", "good.ver"}
+    log = (tmp_path / "backup.log").read_text()
+    assert sorted(re.findall(r"exited with code:(\d+)", log)) == ["0", "1", "12"]
+    mails = sorted(path.read_text() for path in (tmp_path / "mail").iterdir())
+    assert len(mails) == 2  # none of what succeeded
+    both = "".join(mails)
+    assert both.count("To: root") == 2
+    assert "failed, or with warnings: /var/backup/no(30)" in both
+    assert "/var/backup/old is locked by another run" in both

@@ -2,19 +2,17 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
-from blockdiff import backup
-from blockdiff.commands import dumpline, edge, locking, progress, reaching, text
+from blockdiff import backup, identity, moment
+from blockdiff.commands import completing, dumpline, edge, locking, operands, progress, reaching, text
 from blockdiff.errors import BlockdiffError
-from blockdiff.store import Store
 from blockdiff.transport.destination import Destination, parse_source
 
 # what the original's commands read is what they were given; only ssh-lvm-dump makes a snapshot
@@ -85,17 +83,19 @@ class _Command(click.Command):
               " else BLOCKSIZE, else 64K]")  # fmt: skip
 @click.option("--full", is_flag=True, help="Store every block, whatever the version before holds.")
 @click.option("--no-auto-full", is_flag=True, help="Stop where the version before cannot be built upon.")
-@click.option("--no-snapshot", is_flag=True, help="Read a logical volume as it lives, without a snapshot.")
+@click.option("--no-snapshot", is_flag=True, help="Read the source as it lives, without a snapshot.")
 @locking.options
-@click.option("--with", "others", nargs=2, multiple=True, metavar="NAME SOURCE",
+@click.option("--with", "others", nargs=2, multiple=True, metavar="NAME SOURCE", shell_complete=completing.sets,
               help="Back up this source, too, with all snapshots made at one moment, in one lock; may be repeated.")
 @click.option("--rescan", is_flag=True, help="Compute the MD5 of every block, also where XXH3-128 tells no change.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")
+@click.option("--new-source", is_flag=True, help="Let the set go on with this source, whatever it was of until now.")
+@click.option("--dry-run", is_flag=True, help="Look at the source and say what would be done; change nothing.")
+@text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more, also what the agent says.")
 @reaching.options
-@click.argument("name", metavar="NAME")
-@click.argument("source", metavar="SOURCE | COMMAND [ARGS]...", required=False)
+@click.argument("name", metavar="NAME", shell_complete=completing.sets)
+@click.argument("source", metavar="SOURCE | COMMAND [ARGS]...", required=False, shell_complete=completing.files)
 @click.pass_context
 def command(
     context: click.Context,
@@ -108,6 +108,8 @@ def command(
     no_auto_full: bool,
     rescan: bool,
     no_snapshot: bool,
+    new_source: bool,
+    dry_run: bool,
     snapshot_size: str | None,
     lock: str | None,
     others: tuple[tuple[str, str], ...],
@@ -130,30 +132,42 @@ def command(
 
     def say(line: str) -> None:
         if not quiet:
-            click.echo(line, err=True)
+            progress.line(line)
 
     def warn(line: str) -> None:
-        click.echo(f"blockdiff: warning: {line}", err=True)
+        progress.line(f"blockdiff: warning: {line}")
 
     def chatter(line: str) -> None:
         if verbose:
-            click.echo(line, err=True)
+            progress.line(line)
 
     reach = reaching.Reach(**reach_options)
+    edge.limit(reach.max_time)
     program = dumpline.known(words[0]) if words else None
     if words and program is None:
         from blockdiff import foreign
 
-        taken = ("compress", "block_size", "rescan", "no_snapshot", "snapshot_size", "lock", "others")
+        if len(words) > 1 and context.info_name != "blockdiff_backup" and operands.is_source(words[0]):
+            hint = "--with NAME SOURCE backs up another one, to a set of its own"
+            raise click.UsageError(f"NAME takes one source, and {text.name(words[0])} is no program (hint: {hint})")
+        taken = ("compress", "block_size", "rescan", "no_snapshot", "snapshot_size", "lock", "others", "dry_run")
         given = [option for option in taken if context.params[option]]
         if given:
             raise click.UsageError(f"{words[0]} decides for itself: --{given[0].replace('_', '-')} cannot be given")
         say(f"running: {text.name(shlex.join(words))}")
-        results: list[backup.Outcome | BlockdiffError] = [
-            foreign.run(
-                Store(name), words, environment=dict(os.environ), auto_full=not no_auto_full, full=full, warn=warn
+        label = f"{text.name(name)} from {text.name(words[0])}" if quiet else ""
+        with _about(label):
+            done = foreign.run(
+                operands.named_set(name, None),
+                words,
+                environment=dict(os.environ),
+                auto_full=not no_auto_full,
+                full=full,
+                new_source=new_source,
+                warn=warn,
+                note=say,
             )
-        ]
+        results: list[backup.Outcome | BlockdiffError] = [done]
     else:
         common: dict[str, Any] = {
             "full": full,
@@ -161,40 +175,101 @@ def command(
             "rescan": rescan,
             "jobs": reach.jobs,
             "bwlimit": reach.bwlimit,
-            "timeout_s": reach.timeout,
+            "new_source": new_source,
+            "live": no_snapshot,
+            "verbose": verbose,
             "snapshot_size": locking.snapshot_size(snapshot_size),
+            "heard": verbose,
             **({"snapshot": backup.NONE} if no_snapshot else {}),
         }
         pairs = [(name, source, program, words), *((more, at, None, []) for more, at in others)]
         with contextlib.ExitStack() as held:
+            label = text.name(os.path.basename(name)) if not others else f"{len(pairs)} sets"
+            shown = held.enter_context(progress.shared(label, enabled=not quiet))
             jobs = []
             for set_name, at, composed, composition in pairs:
                 destination, wanted = _wanted(at, composed, composition, compress, block_size)
                 if no_snapshot and wanted.snapshot == backup.MUST:
                     raise click.UsageError(f"{composition[0]} makes a snapshot: --no-snapshot cannot be given")
-                shown = held.enter_context(progress.shown(set_name, enabled=not quiet))
-                wanted = dataclasses.replace(wanted, **common)
-                jobs.append(backup.Job(Store(set_name), wanted, reach.connect(destination, chatter), shown))
-                say(f"running: {text.name(shlex.join(composition) if composition else str(at))}")
+                host = identity.LOCAL if destination is None else destination.host
+                label = f"{text.name(set_name)} from {text.name(identity.spelt(host, wanted.path))}"
+                label = label if quiet or others else ""
+                wanted = dataclasses.replace(wanted, **common, **reach.patience(destination))
+                with _about(label):
+                    store = operands.named_set(set_name, wanted.path if destination is None else None)
+                connect = reach.connect(destination, chatter)
+                jobs.append(backup.Job(store, wanted, connect, shown(), host, label))
+                doing = "looking at" if dry_run else "running"
+                say(f"{doing}: {text.name(shlex.join(composition) if composition else str(at))}")
             # a lock is for snapshots: the original's commands that make none never looked at its prefix
             locks = program in (None, dumpline.LVM_DUMP)
-            results = backup.run_all(
-                jobs, cores=reaching.cores(), quiet=locking.quiet(lock) if locks else None, warn=warn, note=say
-            )
-    context.exit(_report(results, as_json, verbose or (sys.stderr.isatty() and not quiet), say))
+            lock_wanted = locking.quiet(lock) if locks else None
+            operands.refuse_twins(jobs)
+            with _about(", ".join(job.label for job in jobs)):
+                if dry_run:
+                    context.exit(_plan(jobs, lock_wanted, as_json, warn, say))
+                results = backup.run_all(jobs, cores=reaching.cores(), quiet=lock_wanted, warn=warn, note=say)
+    names = [name, *(more for more, _ in others)]
+    context.exit(_report(names, results, as_json, verbose or (sys.stderr.isatty() and not quiet), say))
+
+
+@contextlib.contextmanager
+def _about(label: str) -> Iterator[None]:
+    """Have an error say what it is about, unless it does."""
+    try:
+        yield
+    except BlockdiffError as error:
+        error.concern(label)
+        raise
+
+
+def _plan(
+    jobs: Sequence[backup.Job],
+    quiet: moment.Quiesce | None,
+    as_json: bool,
+    warn: Callable[[str], None],
+    say: Callable[[str], None],
+) -> int:
+    """Print what a run would do; returns the exit code."""
+    from blockdiff import dryrun
+
+    plans = dryrun.plan_all(jobs, quiet=quiet, warn=warn, note=say)
+    for plan in plans:
+        if as_json:
+            text.put_json(plan.as_json(), line=True)
+            continue
+        source, at = plan.source, text.name(identity.spelt(plan.source["host"], plan.source["path"]))
+        on = "" if plan.parent is None else f" on version {plan.parent}"
+        click.echo(f"would write version {plan.version} of {text.name(plan.name)}: {plan.kind}{on}")
+        click.echo(f"  read {at}: {source['kind']}, {source['size']} bytes, blocks of {plan.block_size} bytes")
+        if plan.snapshot is None:
+            click.echo("  no snapshot")
+        else:
+            room = plan.snapshot["size"]
+            inside = " inside the lock" if plan.lock else ""
+            click.echo(f"  snapshot{inside}: {'in its thin pool' if room is None else text.size(room)}")
+    return max(plan.exit_code for plan in plans)
 
 
 def _report(
-    results: Sequence[backup.Outcome | BlockdiffError], as_json: bool, summary: bool, say: Callable[[str], None]
+    names: Sequence[str],
+    results: Sequence[backup.Outcome | BlockdiffError],
+    as_json: bool,
+    summary: bool,
+    say: Callable[[str], None],
 ) -> int:
     """Print what came of each source; returns the exit code, that of the first error if there is one."""
+    if len(results) == 1 and isinstance(results[0], BlockdiffError):
+        raise results[0]
     outcomes = [result for result in results if isinstance(result, backup.Outcome)]
     failures = [edge.report(result) for result in results if isinstance(result, BlockdiffError)]
-    for outcome in outcomes:
-        if as_json:
-            click.echo(json.dumps(outcome.as_json(), sort_keys=True))
-        if summary:
-            say(_summary(outcome))
+    for name, result in zip(names, results, strict=True) if as_json else ():
+        if isinstance(result, BlockdiffError):
+            text.put_json({"name": name, "error": edge.describe(result)}, line=True)
+        else:
+            text.put_json(result.as_json(), line=True)
+    for outcome in outcomes if summary else ():
+        say(_summary(outcome))
     if failures:
         return failures[0]
     warned = any(outcome.warnings for outcome in outcomes)

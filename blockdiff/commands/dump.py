@@ -9,8 +9,8 @@ from typing import IO, Any
 import click
 
 from blockdiff import backup, dump, moment
-from blockdiff.commands import dumpline, programs, reaching
-from blockdiff.store import PartFile
+from blockdiff.commands import completing, dumpline, edge, programs, reaching
+from blockdiff.partfile import PartFile
 
 _STDIN = 0
 
@@ -71,8 +71,11 @@ def execute(
     """
     line = dumpline.line(program, suffix, block_size, operands)
     reach = reaching.Reach(**reach_options)
+    edge.limit(reach.max_time)
     if digests_out is None and programs.NEW_DIGESTS not in programs.inherited:
         raise click.UsageError("descriptor 6 (new digests) is not open: use 6> FILE or --digests-out FILE")
+    if output is None and programs.STDOUT not in programs.inherited:
+        raise click.UsageError("standard output is closed: use > FILE or --output FILE")
     if output is None and sys.stdout.isatty():
         raise click.UsageError("the dump would go to the terminal: use > FILE or --output FILE")
     with contextlib.ExitStack() as held:
@@ -102,7 +105,9 @@ def execute(
             pack_wire=line.destination is not None,
             jobs=reach.jobs,
             bwlimit=reach.bwlimit,
-            timeout_s=reach.timeout,
+            heard=True,
+            **reach.patience(line.destination),
+            verbose=bool(os.environ.get("VERBOSE")),
         )
         warnings: list[str] = []
         dump.run(
@@ -119,7 +124,7 @@ def execute(
         for part in parts:
             part.close()
         for part in parts:
-            part.publish()
+            part.replace()
         for text in warnings:
             click.echo(f"blockdiff: warning: {text}", err=True)
         return 3 if warnings else 0
@@ -129,7 +134,7 @@ def execute(
 @dumpline.options
 @stream_options
 @reaching.options
-@click.argument("operands", metavar="[FILE]", nargs=-1)
+@click.argument("operands", metavar="[FILE]", nargs=-1, shell_complete=completing.files)
 @click.pass_context
 def command(context: click.Context, /, operands: tuple[str, ...], **options: Any) -> None:
     """Dump FILE (or standard input) block by block: the payload to standard output, the new

@@ -5,13 +5,15 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
-from blockdiff.errors import BlockdiffError, Interrupted
+from blockdiff.commands import text
+from blockdiff.errors import BlockdiffError, Interrupted, RunTooLong
 
 _ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ENDING = (*_ASKED, signal.SIGALRM)
 
 
 def _deaf(number: int, frame: FrameType | None) -> None:
@@ -19,14 +21,28 @@ def _deaf(number: int, frame: FrameType | None) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    for other in _ASKED:  # cleaning up is bounded; a second ^C must not cut it short
+    for other in _ENDING:  # cleaning up is bounded; a second ^C must not cut it short
         signal.signal(other, _deaf)
     raise Interrupted(signal.Signals(number).name, 128 + number)
 
 
+def limit(seconds: float | None) -> None:
+    """End this run after so many seconds from now on as a signal would, but by RunTooLong; None: never."""
+    if seconds is None:
+        return
+
+    def too_long(number: int, frame: FrameType | None) -> NoReturn:
+        for other in _ENDING:
+            signal.signal(other, _deaf)
+        raise RunTooLong(f"{seconds:g}")
+
+    signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def _close_ears() -> None:
     """Let no signal change the answer any more: python's own end would give it back its power to kill."""
-    for number in _ASKED:
+    for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -41,9 +57,11 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
         _close_ears()
     except BlockdiffError as error:
         code = report(error)
+        _put_owed(describe(error))
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        name, code = type(error).__name__, error.exit_code
+        _put_owed({"class": name, "message": error.format_message(), "hint": "", "exit_code": code})
     except click.Abort:
         code = 130
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -56,5 +74,21 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
 
 def report(error: BlockdiffError) -> int:
     """Print an error and return its exit code."""
-    click.echo(f"blockdiff: {error}", err=True)
+    click.echo(f"blockdiff: {error.about}: {error}" if error.about else f"blockdiff: {error}", err=True)
     return error.exit_code
+
+
+def describe(error: BlockdiffError) -> dict[str, Any]:
+    """Return an error as the JSON of every command has it."""
+    return {
+        "class": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+
+
+def _put_owed(error: dict[str, Any]) -> None:
+    """Print the error as JSON if --json was given and no result has been printed."""
+    if text.json_owed():
+        text.put_json({"error": error})

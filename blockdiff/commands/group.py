@@ -1,10 +1,8 @@
 """blockdiff COMMAND ...: all commands under one name; `blockdiff backup` is `blockdiff-backup`."""
 
-import importlib
-
 import click
 
-from blockdiff import __version__
+from blockdiff.commands import programs
 
 _COMMANDS = {
     "backup": "backup",
@@ -27,13 +25,16 @@ class _Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = _COMMANDS.get(cmd_name)
-        if module is None:
-            return None
-        found: click.Command = importlib.import_module(f"blockdiff.commands.{module}").command
-        return found
+        return None if module is None else programs.load(module)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise click.NoSuchCommand(args[0], possibilities=_COMMANDS, ctx=ctx)
+        return super().resolve_command(ctx, args)
 
 
 @click.command(cls=_Group)
-@click.version_option(__version__, prog_name="blockdiff")
 def command() -> None:
     """Block-level incremental backups over SSH, with nothing installed on the source."""

@@ -1,16 +1,15 @@
 """blockdiff-list [NAME|FOLDER]: what sets there are, and what versions they hold."""
 
-import os
 from typing import Any
 
 import click
 
-from blockdiff.commands import text
+from blockdiff.commands import completing, text
 
 
 @click.command()
-@click.argument("operands", metavar="[NAME|FOLDER]...", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.argument("operands", metavar="[NAME|FOLDER]...", nargs=-1, shell_complete=completing.sets)
+@text.json_option
 @click.pass_context
 def command(context: click.Context, operands: tuple[str, ...], as_json: bool) -> None:
     """List the versions of set NAME, or of all sets in FOLDER (the current one unless told).
@@ -18,17 +17,15 @@ def command(context: click.Context, operands: tuple[str, ...], as_json: bool) ->
     It reads names, sizes and manifests; blockdiff-verify proves what it says.
     """
     from blockdiff import catalogue
-    from blockdiff.store import Store
 
-    names: list[str] = []
-    for operand in operands or (".",):
-        names += catalogue.sets(operand) if os.path.isdir(operand) else [operand]
-    found = [catalogue.describe(Store(name)) for name in names]
+    found = catalogue.every(operands or (".",))
+    problems = [problem for listed in found for problem in listed.problems]
     if as_json:
         text.put_json({"sets": [_json(listed) for listed in found]})
     else:
-        click.echo("\n\n".join(_report(listed) for listed in found) or "no sets")
-    problems = [problem for listed in found for problem in listed.problems]
+        reports = [_report(listed) for listed in found if listed.versions]
+        if reports or not problems:
+            click.echo("\n\n".join(reports) or "no sets")
     for problem in problems:
         click.echo(f"blockdiff: {problem}", err=True)
     if problems:

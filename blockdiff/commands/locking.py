@@ -24,6 +24,22 @@ def options(function: F) -> F:
     return function
 
 
+def _split(prefix: str) -> list[str]:
+    """Return the words of LVCREATE_PREFIX: as an unquoted variable of a shell has them, quotes are letters.
+
+    Raises ValueError, without any of the text, where a word was meant to have a blank: what is
+    behind it would be run as a command, and be in the message that there is none.
+    """
+    words = prefix.split()
+    for quote in "'\"":
+        odd = [word for word in words if word.count(quote) % 2]
+        if len(odd) > 1 or any(word.rpartition("=")[2].startswith(quote) for word in odd):
+            raise ValueError("it is split at every blank, and one stands between its quotes")
+    if any(word.endswith("\\") for word in words):
+        raise ValueError("it is split at every blank, and one stands behind a backslash")
+    return words
+
+
 def snapshot_size(option: str | None) -> str | None:
     """Return the size of the snapshot that option or environment give."""
     return option or os.environ.get("SNAPSHOT_SIZE") or None
@@ -31,11 +47,12 @@ def snapshot_size(option: str | None) -> str | None:
 
 def quiet(option: str | None) -> moment.Quiesce | None:
     """Return what makes the lock that option or environment ask for; None where neither does."""
-    prefix = os.environ.get("LVCREATE_PREFIX", "")
     try:
-        words = shlex.split(option) if option else prefix.split()
+        words = shlex.split(option) if option else _split(os.environ.get("LVCREATE_PREFIX", ""))
     except ValueError as error:
-        raise click.UsageError(f"--lock: {error}") from None
+        origin = "--lock" if option else "LVCREATE_PREFIX"
+        hint = "" if option else " (hint: --lock takes words as a shell has them)"
+        raise click.UsageError(f"{origin} cannot be split into words: {error}{hint}") from None
     if not words:
         return None
     from blockdiff import quiesce  # few backups need it

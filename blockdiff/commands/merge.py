@@ -8,18 +8,25 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import text
+from blockdiff.commands import completing, edge, programs, text
 from blockdiff.commands.progress import progress
 
 
 @click.command()
-@click.argument("operands", metavar="[NAME] TARGET", nargs=-1, required=True)
+@click.argument(
+    "operands", metavar="[NAME] TARGET", nargs=-1, required=True, shell_complete=completing.set_then_files
+)
 @click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="Restore version N, not the newest.")
-@click.option("--force", is_flag=True, help="Write over what is there; take a chain whose links do not join.")
+@click.option("--force", is_flag=True, help="Write over what lies there; take a chain whose links do not join.")
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written.")
-@click.option("--digests", metavar="FILE", help="With TARGET alone: the version's .md5, to prove the result.")
+@click.option(
+    "--digests",
+    metavar="FILE",
+    shell_complete=completing.files,
+    help="With TARGET alone: the version's .md5, to prove the result.",
+)
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads; one for each core unless told.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every file that is read.")
 @click.pass_context
@@ -45,7 +52,7 @@ def command(
     if len(operands) == 1:
         if number is not None or dry_run:
             raise click.UsageError("--to and --dry-run need NAME and TARGET")
-        context.exit(_patch(operands[0], digests, force, jobs, as_json, quiet))
+        context.exit(_patch(operands[0], digests, jobs, as_json, quiet))
     if len(operands) > 2:
         raise click.UsageError("too many operands: give NAME and TARGET, or TARGET alone")
     if digests is not None:
@@ -53,12 +60,14 @@ def command(
     context.exit(_restore(operands[0], operands[1], number, force, dry_run, jobs, as_json, quiet, verbose))
 
 
-def _patch(path: str, digests: str | None, force: bool, jobs: int, as_json: bool, quiet: bool) -> int:
+def _patch(path: str, digests: str | None, jobs: int, as_json: bool, quiet: bool) -> int:
     from blockdiff import patch
 
-    if sys.stdin.isatty():
-        raise click.UsageError("with TARGET alone a diff is read from stdin, and stdin is a terminal")
-    done = patch.patch(sys.stdin.buffer.read, path, digests_path=digests, force=force, jobs=jobs)
+    closed = programs.STDIN not in programs.inherited
+    if closed or sys.stdin.isatty():
+        what = "closed" if closed else "a terminal"
+        raise click.UsageError(f"with TARGET alone a diff is read from stdin, and stdin is {what}")
+    done = patch.patch(sys.stdin.buffer.read, path, digests_path=digests, jobs=jobs)
     if as_json:
         text.put_json(
             {
@@ -67,14 +76,12 @@ def _patch(path: str, digests: str | None, force: bool, jobs: int, as_json: bool
                 "size": done.size,
                 "proved": done.proved,
                 "notes": done.notes,
-                "warnings": done.warnings,
+                "warnings": [],
             }
         )
     for line in done.notes if not quiet else ():
         click.echo(f"blockdiff: {line}", err=True)
-    for line in done.warnings:
-        text.warn(line)
-    return 3 if done.warnings else 0
+    return 0
 
 
 def _restore(
@@ -107,12 +114,15 @@ def _restore(
     for line in done.warnings:
         text.warn(line)
     if done.failure is not None:
-        where = f"{text.name(done.path)} is not version {done.version}; "
-        if done.right:
-            what = f"{done.right_bytes} bytes of it are right: bytes {text.ranges(done.right, done.right_more)}"
-        else:
-            what = "none of its bytes are known to be right"
-        click.echo(f"blockdiff: {where}{what}", err=True)
+        if not done.whole:
+            where = f"{text.name(done.path)} is not version {done.version}; "
+            if done.right:
+                what = f"{done.right_bytes} bytes of it are right: bytes {text.ranges(done.right, done.right_more)}"
+            else:
+                what = "none of its bytes are known to be right"
+            click.echo(f"blockdiff: {where}{what}", err=True)
+        if done.left:
+            click.echo(f"blockdiff: {text.name(done.left)}", err=True)
         raise done.failure
     return done.exit_code
 
@@ -144,7 +154,7 @@ def _json(done: Any) -> dict[str, Any]:
         "zeros": done.zeros,
         "notes": done.notes,
         "warnings": done.warnings,
-        "error": None if failure is None else {"message": str(failure), "exit_code": failure.exit_code},
+        "error": None if failure is None else edge.describe(failure),
         "right": None
         if failure is None
         else {"bytes": done.right_bytes, "ranges": done.right, "complete": not done.right_more},

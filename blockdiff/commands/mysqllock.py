@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from blockdiff import mysqlaccount, mysqllock, optionfile, readlock
+from blockdiff import gate, mysqlaccount, mysqllock, optionfile, readlock
+from blockdiff.commands import completing
 from blockdiff.errors import LockUnreachable, ProgramMissing
 from blockdiff.mysqlaccount import Account
 
@@ -18,7 +19,16 @@ OPTION_FILES = ("/etc/my.cnf", "/etc/mysql/my.cnf", "~/.my.cnf")
 _LIMITS = readlock.Limits()
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+class _Command(click.Command):
+    """A command whose -h is no host, as it is with the database's own clients."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] == ["-h"] and len(args) > 1:
+            raise click.UsageError("-h alone is for help; the host is given as --host=NAME", ctx)
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Command, context_settings={"allow_interspersed_args": False})
 @click.option("--user", metavar="NAME", help="Account at the server.  [default: USER, else root]")
 @click.option(
     "--password",
@@ -29,7 +39,7 @@ _LIMITS = readlock.Limits()
 @click.option("--password-fd", type=int, hidden=True)
 @click.option("--host", metavar="NAME", help="The server; localhost means its socket.  [default: localhost]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Its TCP port.  [default: 3306]")
-@click.option("--socket", metavar="PATH", help="Its unix socket.")
+@click.option("--socket", metavar="PATH", shell_complete=completing.files, help="Its unix socket.")
 @click.option("--db", metavar="NAME", help="Database to use.  [default: mysql, where it may be used]")
 @click.option(
     "--defaults-file",
@@ -37,9 +47,14 @@ _LIMITS = readlock.Limits()
     help="Read only this option file.  [default: " + ", ".join(OPTION_FILES) + "]",
 )
 @click.option("--ssl", is_flag=True, help="Refuse a connection that is not encrypted.")
-@click.option("--ssl-ca", metavar="FILE", help="Authorities to trust; the server must prove itself.")
-@click.option("--ssl-cert", metavar="FILE", help="Our certificate.")
-@click.option("--ssl-key", metavar="FILE", help="Its key.")
+@click.option(
+    "--ssl-ca",
+    metavar="FILE",
+    shell_complete=completing.files,
+    help="Authorities to trust; the server must prove itself.",
+)
+@click.option("--ssl-cert", metavar="FILE", shell_complete=completing.files, help="Our certificate.")
+@click.option("--ssl-key", metavar="FILE", shell_complete=completing.files, help="Its key.")
 @click.option("--ssl-verify-server-cert", is_flag=True, help="Check that its certificate names the host.")
 @click.option(
     "--method",
@@ -83,7 +98,14 @@ _LIMITS = readlock.Limits()
     help="Release the lock after so long even if the command still runs; then exit with 42.",
 )
 @click.option("--kill-long-queries", is_flag=True, help="Kill what is still in the way after --wait-timeout.")
-@click.argument("words", metavar="COMMAND [ARGS]...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument(
+    "words",
+    metavar="COMMAND [ARGS]...",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    shell_complete=completing.files,
+)
 @click.pass_context
 def command(context: click.Context, /, words: tuple[str, ...], **options: Any) -> None:
     """Run COMMAND while all tables of a MySQL or MariaDB server are locked for reading.
@@ -93,8 +115,11 @@ def command(context: click.Context, /, words: tuple[str, ...], **options: Any) -
     """
     if options["password"] is not None:
         _start_anew(options["password"])
-    if shutil.which(words[0]) is None:
-        raise ProgramMissing(words[0])  # now, not when everybody waits
+    if shutil.which(words[0]) is None:  # now, not when everybody waits
+        if gate.path_in(list(words)) is not None:
+            # it stands between our options and the backup's command: the half of a password, say
+            raise ProgramMissing("of mysqllock (a word of its own is taken for a command: is it quoted?)")
+        raise ProgramMissing(words[0])
     limits = readlock.Limits(
         wait_query_s=options["wait_query"],
         wait_timeout_s=options["wait_timeout"],

@@ -7,7 +7,10 @@ Modules are imported only for the program that runs.
 import importlib
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import click
 
 # name -> module in blockdiff.commands; the command is its `command`
 PROGRAMS = {
@@ -24,6 +27,7 @@ PROGRAMS = {
 }
 # as the original spelt them; `mysqllock` was already spelt so
 ORIGINAL = ("blockdiff_backup", "blockdiff_dump", "blockdiff_merge", "ssh_blockdiff_dump", "ssh_lvm_dump")
+STDIN, STDOUT, STDERR = range(3)
 OLD_DIGESTS, NEW_DIGESTS = 5, 6  # the original's descriptors
 
 # Which of them the caller opened: to be known before anything of ours opens a file
@@ -33,7 +37,7 @@ inherited: frozenset[int] = frozenset()
 
 def _open_descriptors() -> frozenset[int]:
     found = set()
-    for number in (OLD_DIGESTS, NEW_DIGESTS):
+    for number in (STDIN, STDOUT, STDERR, OLD_DIGESTS, NEW_DIGESTS):
         try:
             os.fstat(number)
         except OSError:
@@ -42,14 +46,40 @@ def _open_descriptors() -> frozenset[int]:
     return frozenset(found)
 
 
+def _fill_standard_descriptors() -> None:
+    """Put /dev/null where the caller closed a standard descriptor: else a file of ours would get its number.
+
+    A message would go into a backup then.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if number not in inherited:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, so this one
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def load(module: str) -> "click.Command":
+    """Return the command of a module, with the options that all commands have: -h, --help and --version."""
+    import click
+
+    from blockdiff import __version__
+
+    command: click.Command = importlib.import_module(f"blockdiff.commands.{module}").command
+    command.context_settings.setdefault("help_option_names", ["-h", "--help"])
+    if not any("--version" in parameter.opts for parameter in command.params):
+        click.version_option(__version__)(command)
+    return command
+
+
 def main() -> NoReturn:
     """Run the program that sys.argv[0] names."""
     global inherited
     inherited = _open_descriptors()
+    _fill_standard_descriptors()
     name = os.path.basename(sys.argv[0])
     module = PROGRAMS.get(name.replace("_", "-"))
     if module is None:
         sys.exit(f"blockdiff: no program of the name {name}; there are {', '.join(PROGRAMS)}")
     from blockdiff.commands import edge
 
-    edge.run(importlib.import_module(f"blockdiff.commands.{module}").command, name)
+    edge.run(load(module), name)

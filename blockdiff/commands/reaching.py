@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,14 @@ import click
 from blockdiff import backup, push
 from blockdiff.transport.base import Transport
 from blockdiff.transport.destination import Destination
+from blockdiff.transport.diagnostics import HostLog
 from blockdiff.transport.local import LocalTransport
 from blockdiff.transport.settings import Log, SshSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", re.IGNORECASE)
 _SIZE = re.compile(r"([0-9]{1,18})([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
@@ -39,6 +43,27 @@ class Bytes(click.ParamType[int]):
         if not self._least <= number <= self._most:
             self.fail(f"{number} is not between {self._least} and {self._most} bytes", param, ctx)
         return number
+
+
+class Seconds(click.ParamType[float]):
+    """A time: 90, 90s, 30m, 2h, 1d."""
+
+    name = "time"
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return it in seconds; fails with a usage error."""
+        if isinstance(value, float):
+            return value
+        match = _TIME.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is not a time such as 90, 30m or 2h", param, ctx)
+        seconds = float(match[1]) * _SECONDS[match[2].lower()]
+        if not 1 <= seconds <= self._most:
+            self.fail(f"{seconds:g} is not between 1 and {self._most:g} seconds", param, ctx)
+        return seconds
 
 
 BLOCK_SIZE = Bytes(1, 16 * 1024 * 1024)
@@ -72,6 +97,11 @@ def options(function: F) -> F:
                          " or by its cores where it has no libxxhash]"),
             click.option("--timeout", type=click.FloatRange(1, 86400), default=backup.DEFAULT_TIMEOUT_S,
                          show_default=True, metavar="SECONDS", help="How long the other side may be silent."),
+            click.option("--progress-timeout", type=Seconds(30 * 86400), default=backup.DEFAULT_PROGRESS_S,
+                         show_default=True, metavar="TIME", help="How long it may give only signs of life, and its"
+                         " work does not go on."),
+            click.option("--max-time", type=Seconds(365 * 86400), metavar="TIME", help="End the whole run when it has"
+                         " taken so long, such as 90, 30m or 2h: as TERM does, but with exit code 28."),
         )
     ):  # fmt: skip
         function = option(function)
@@ -88,10 +118,23 @@ class Reach:
     bwlimit: int
     jobs: int
     timeout: float
+    progress_timeout: float
+    max_time: float | None
+
+    def patience(self, destination: Destination | None) -> dict[str, Any]:
+        """Return what a Wanted has of them: how long to wait, and the pythons that a command there tries."""
+        own = (sys.executable,) if destination is None else push.PYTHONS
+        return {
+            "timeout_s": self.timeout,
+            "progress_s": self.progress_timeout,
+            "pythons": (self.remote_python,) if self.remote_python else own,
+        }
 
     def connect(self, destination: Destination | None, log: Log | None) -> Callable[[], Transport]:
         """Return what starts the agent's command at a destination; None is this machine."""
         prefix = os.environ.get("SSH_BLOCKDIFF_PREFIX", "")
+        if log is not None:
+            log = HostLog("localhost" if destination is None else destination.host, log)
 
         def local() -> Transport:
             return LocalTransport(push.local_command(self.remote_python, self.sudo, prefix), log=log, share=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+_json_owed = False  # --json was given, and no object has been printed yet
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -55,9 +56,33 @@ def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) ->
     return "\n".join(map(line, rows))
 
 
-def put_json(value: Any) -> None:
-    """Print one JSON object."""
-    click.echo(json.dumps(value, indent=1, sort_keys=True))
+def _owe_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    global _json_owed
+    _json_owed = value
+    return value
+
+
+# eager: known before any other option or operand can be refused
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    callback=_owe_json,
+    help="Print the result as one JSON object.",
+)
+
+
+def json_owed() -> bool:
+    """Tell whether --json was given and its object has not been printed yet."""
+    return _json_owed
+
+
+def put_json(value: Any, *, line: bool = False) -> None:
+    """Print one JSON object, in one line if there may be several."""
+    global _json_owed
+    _json_owed = False
+    click.echo(json.dumps(value, indent=None if line else 1, sort_keys=True))
 
 
 def warn(line: str) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import text
+from blockdiff.commands import completing, text
 from blockdiff.commands.progress import progress
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completing.sets)
 @click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="Only what a restore of N reads.")
 @click.option("--new", is_flag=True, help="Read only versions that were not found whole by an earlier verify.")
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads; one for each core unless told.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.pass_context
 def command(
@@ -65,6 +65,8 @@ def command(
             click.echo(f"blockdiff: {where}{fault}", err=True)
         for line in warnings:
             text.warn(f"{where}{line}")
+        for line in version.notes if version is not None and not quiet else ():
+            click.echo(f"blockdiff: note: {where}{line}", err=True)
     context.exit(result.exit_code)
 
 
@@ -81,7 +83,7 @@ def _state(version: Any) -> str:
         return "restores, but not all is as it was written" if version.faults or version.warnings else "restores"
     if version.lost_bytes:
         return f"LOST: {version.lost_bytes} bytes: {text.ranges(version.lost, version.lost_more, 3)}"
-    return "LOST"
+    return "not known: a file cannot be read" if version.unknown else "LOST"
 
 
 def _report(result: Any) -> str:
@@ -91,12 +93,15 @@ def _report(result: Any) -> str:
         size = "?" if version.size is None else str(version.size)
         rows.append((str(version.number), kind, size, _state(version)))
     good = [v.number for v in result.versions if v.restores]
-    bad = [v.number for v in result.versions if not v.restores]
+    bad = [v.number for v in result.versions if not v.restores and not v.unknown]
+    unknown = [v.number for v in result.versions if v.unknown]
     lines = [text.table(rows, frozenset((0, 2))), ""]
     lines.append(f"{text.name(result.name)}: read {text.size(result.read)} of {len(result.versions)} versions")
     lines.append(f"versions that restore: {text.numbers(good) or 'none'}")
     if bad:
         lines.append(f"versions that do not: {text.numbers(bad)}")
+    if unknown:
+        lines.append(f"versions that need files which cannot be read: {text.numbers(unknown)}")
     return "\n".join(lines)
 
 
@@ -119,10 +124,12 @@ def _json(result: Any) -> dict[str, Any]:
                 "kind": {True: "full", False: "incremental", None: None}[v.full],
                 "size": v.size,
                 "restores": v.restores,
+                "unknown": v.unknown,
                 "proved_before": v.before,
                 "lost": {"bytes": v.lost_bytes, "ranges": v.lost, "complete": not v.lost_more},
                 "faults": told(v.faults),
                 "warnings": v.warnings,
+                "notes": v.notes,
             }
             for v in result.versions
         ],

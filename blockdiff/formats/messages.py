@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Tuple, Union
 
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, frames
 
-PROTOCOL = 1
+PROTOCOL = 2
 SYNC_MARK = b"\0\0blockdiff agent is here\0\n"  # what banners say before it is skipped
 
 # kind of frame        from    carries
@@ -26,7 +26,7 @@ FAILED = 8  #          agent   JSON: why there will be no END
 NOTE = 9  #            agent   JSON: a line for the log
 PING = 10  #           both    nothing: I am alive
 CREDIT = 11  #         both    u32: so many bytes of metered frames have been taken off your hands
-READY = 12  #          agent   JSON: all is prepared for a snapshot; say when
+READY = 12  #          agent   JSON: all is prepared for a snapshot of this volume; say when
 NOW = 13  #            server  JSON: make the snapshot now; where the locked application keeps its data
 LEFT = 14  #           agent   JSON: what remains on the host, after END
 FREE = 15  #           server  u64s: what lies at these places of the shared memory has been seen

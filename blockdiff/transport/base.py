@@ -6,6 +6,8 @@ threads; `close` may come from any thread and ends both.
 
 from typing import Protocol
 
+LOCAL = "localhost"  # the host's name where there is none
+
 
 class Shared(Protocol):
     """Memory that a command can share with us."""
@@ -17,7 +19,7 @@ class Shared(Protocol):
 class Transport(Protocol):
     """A running command on a host."""
 
-    host: str  # as people name it in messages; "localhost" for a local one
+    host: str  # as people name it in messages; LOCAL for this one
 
     @property
     def shared(self) -> Shared | None:

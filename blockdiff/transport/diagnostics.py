@@ -9,11 +9,33 @@ from blockdiff.transport.settings import Log
 
 MAX_TAIL = 8 * 1024  # bytes that are kept, of the newest lines
 MAX_LINE = 1024  # bytes; a longer one is cut into several
+MAX_LOGGED = 1000  # lines that go into a log
+MAX_LOGGED_SIZE = 128 * 1024  # characters of them
 
 
 def printable(text: str) -> str:
     """Return text without whatever could steer a terminal: escapes, bells, bidirectional marks."""
     return "".join(character for character in text.replace("\t", " ") if character.isprintable())
+
+
+class HostLog:
+    """A log of what a command says on another host: that host's name before each line, and only so many of them."""
+
+    def __init__(self, host: str, log: Log) -> None:
+        self._host, self._log = host, log
+        self._lines = MAX_LOGGED
+        self._size = MAX_LOGGED_SIZE
+
+    def __call__(self, line: str) -> None:
+        """Log a line."""
+        if self._lines < 0:
+            return
+        self._lines -= 1
+        self._size -= len(line)
+        if self._lines < 0 or self._size < 0:
+            self._lines = -1
+            line = "it says more than anybody reads; the rest is not logged"
+        self._log(f"{self._host}: {line}")
 
 
 class Diagnostics:

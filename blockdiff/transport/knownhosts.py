@@ -67,9 +67,9 @@ class KnownHosts:
         return tuple(dict.fromkeys(known))
 
     def authority(self, host: str, port: int, alias: str | None = None) -> Entry | None:
-        """Return the first line that makes somebody an authority for a host's keys."""
-        name = _names(host, port, alias)[0]
-        return next((entry for entry in self._about(name) if entry.marker == AUTHORITY), None)
+        """Return the first line that makes somebody an authority for a host's keys, with its port or without."""
+        about = (entry for name in _names(host, port, alias) for entry in self._about(name))
+        return next((entry for entry in about if entry.marker == AUTHORITY), None)
 
     def check(
         self, host: str, port: int, key: bytes, key_type: str, *, alias: str | None = None, called: str = ""

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from blockdiff.errors import CommandFailed, ProgramMissing
+from blockdiff.transport.base import LOCAL
 from blockdiff.transport.diagnostics import Diagnostics, drain
 from blockdiff.transport.settings import Log
 from blockdiff.transport.shared import Shared
@@ -33,7 +34,7 @@ class LocalTransport:
         self,
         argv: Sequence[str],
         *,
-        host: str = "localhost",
+        host: str = LOCAL,
         environment: Mapping[str, str] | None = None,
         log: Log | None = None,
         share: bool = False,

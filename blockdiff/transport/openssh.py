@@ -6,16 +6,19 @@ write here, not from the beginning of the transport. A host that takes the conne
 and then is silent makes ssh wait for ever: whoever reads must have a limit for that.
 """
 
+import contextlib
 import errno
 import re
-import shlex
+import subprocess
+from pathlib import Path
 
 from blockdiff.errors import BlockdiffError, HostRefused, HostUnreachable
 from blockdiff.transport.destination import Destination
+from blockdiff.transport.keyfile import advice, unused
 from blockdiff.transport.local import LocalTransport
 from blockdiff.transport.settings import Log, SshSettings
+from blockdiff.transport.sshcommand import arguments
 
-KEEPALIVE_S = 15
 OWN_STATUS = 255  # ssh's, where it has failed itself
 DYING_S = 5.0  # from the end of its streams to the end of ssh
 
@@ -26,6 +29,7 @@ _REFUSED = re.compile(
     r"certificate|no supported authentication|administratively prohibited|not allowed",
     re.IGNORECASE,
 )
+_DENIED = re.compile(r"permission denied \(", re.IGNORECASE)  # and by what it might have been allowed
 _UNREACHABLE = re.compile(
     r"could not resolve|connection refused|timed out|timeout|no route|unreachable|closed|reset|broken pipe|"
     r"kex_exchange_identification|not responding",
@@ -34,7 +38,7 @@ _UNREACHABLE = re.compile(
 # what ssh spreads over many lines, the plainest words first
 _HOST_KEY = (
     (
-        re.compile("revoked host key|marked as revoked", re.IGNORECASE),
+        re.compile("revoked host key|marked as revoked|revoked by file", re.IGNORECASE),
         "its host key is revoked",
         "whoever shows this key may be somebody else",
     ),
@@ -44,37 +48,21 @@ _HOST_KEY = (
         "only after making sure: remove its former key with ssh-keygen -R",
     ),
     (
+        re.compile("certificate invalid: .*", re.IGNORECASE),
+        "its host key is not known: {}",
+        "have the key signed anew, or add it to known_hosts",
+    ),
+    (
+        re.compile("error checking host key .*", re.IGNORECASE),
+        "its host key cannot be checked: {}",
+        "mend that file",
+    ),
+    (
         re.compile("host key is known|host key verification failed", re.IGNORECASE),
         "its host key is not known",
         "compare the key's fingerprint on the host's console with that of ssh-keyscan, then add it to known_hosts",
     ),
 )
-
-
-def arguments(
-    destination: Destination, command: str, *, rsh: str | None, settings: SshSettings, timeout_s: float
-) -> list[str]:
-    """Return the command line. ssh takes the first value of an option: those in rsh win over ours."""
-    silence = max(3, round(timeout_s / KEEPALIVE_S))
-    ours = {
-        "BatchMode": "yes",  # never ask
-        "StrictHostKeyChecking": "yes",  # never learn a key by itself
-        "NoHostAuthenticationForLocalhost": "no",
-        "ConnectTimeout": max(1, round(timeout_s)),
-        "ServerAliveInterval": KEEPALIVE_S,
-        "ServerAliveCountMax": silence,
-        "ClearAllForwardings": "yes",
-        "RemoteCommand": "none",
-        "PermitLocalCommand": "no",
-        "LogLevel": "INFO",  # QUIET would hide the reason
-    }
-    if rsh is not None:
-        words = shlex.split(rsh)
-    else:
-        words = ["ssh", *(["-F", str(settings.config)] if settings.config else [])]
-    options = [word for name, value in ours.items() for word in ("-o", f"{name}={value}")]
-    # after "--" nothing is an option any more, whatever the host is called
-    return [*words, "-T", *options, *destination.options, "--", str(destination), command]
 
 
 class OpenSshTransport(LocalTransport):
@@ -92,8 +80,10 @@ class OpenSshTransport(LocalTransport):
     ) -> None:
         """Start it; raises ProgramMissing or CommandFailed if it cannot be."""
         self._answered = False
+        self._settings = settings
+        argv, self._known = arguments(destination, command, rsh=rsh, settings=settings, timeout_s=timeout_s)
         super().__init__(
-            arguments(destination, command, rsh=rsh, settings=settings, timeout_s=timeout_s),
+            argv,
             host=destination.host,
             # a jump host's own ssh would open a window to ask; it must not, either
             environment={**settings.environment, "SSH_ASKPASS_REQUIRE": "never"},
@@ -125,18 +115,54 @@ class OpenSshTransport(LocalTransport):
         ssh has the same status, and no words, for a command that a signal ended.
         """
         if super().wait(DYING_S) == OWN_STATUS:
-            error = failure(self.host, self.diagnostics())
+            error = self._denied() or failure(self.host, self.diagnostics())
             if error is not None and self._answered:
-                raise ConnectionResetError(errno.ECONNRESET, str(error))
+                raise ConnectionResetError(errno.ECONNRESET, f"the connection was cut: {error.args[1]}")
             if error is not None:
                 raise error
+
+    def _denied(self) -> HostRefused | None:
+        """Return the error for a host that took no key, with those of ours that cannot be used."""
+        line = next((line for line in self.diagnostics().splitlines()[::-1] if _DENIED.search(line)), None)
+        if line is None:
+            return None
+        held = self._held_keys()
+        files = [self._settings.home / name[2:] if name.startswith("~/") else Path(name) for name in
+                 self._known.get("identityfile", ())]  # fmt: skip
+        found = {file: unused(file) for file in files if file.exists() and not _is_held(file, held)}
+        skipped = [each for each in found.values() if each is not None]
+        user = self._known.get("user", [""])[0]
+        tried = bool(held) or None in found.values()
+        text = line.rstrip(".") + (f"; skipped {', '.join(map(str, skipped))}" if skipped else "")
+        return HostRefused(self.host, text, hint=advice(user, tried, skipped))
+
+    def _held_keys(self) -> str:
+        """Return the public keys that the ssh-agent holds, one a line."""
+        ours = self._settings.environment.get("SSH_AUTH_SOCK", "")
+        agent = self._known.get("identityagent", [ours])[0]
+        environment = {**self._settings.environment, "SSH_AUTH_SOCK": ours if agent == "SSH_AUTH_SOCK" else agent}
+        try:
+            done = subprocess.run(
+                ["ssh-add", "-L"], env=environment, timeout=DYING_S, stdin=subprocess.DEVNULL,
+                capture_output=True, text=True, errors="replace",
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return done.stdout if done.returncode == 0 else ""
+
+
+def _is_held(file: Path, held: str) -> bool:
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"{file}.pub").read_text(errors="replace").split()[1] in held
+    return False
 
 
 def failure(host: str, text: str) -> BlockdiffError | None:
     """Return the error that ssh's last words stand for, None if they tell of none."""
     for pattern, reason, hint in _HOST_KEY:
-        if pattern.search(text):
-            return HostRefused(host, reason, hint=hint)
+        found = pattern.search(text)
+        if found is not None:
+            return HostRefused(host, reason.format(found[0]), hint=hint)
     for line in reversed(text.splitlines()):
         if _REFUSED.search(line):
             return HostRefused(host, line)

@@ -8,6 +8,7 @@ anybody.
 import contextlib
 import errno
 import logging
+import re
 import threading
 from typing import Any, Protocol, TypeVar
 
@@ -19,9 +20,10 @@ from blockdiff.transport.arrivals import Arrivals
 from blockdiff.transport.base import Shared
 from blockdiff.transport.destination import Destination, parse_hop
 from blockdiff.transport.diagnostics import Diagnostics, drain, printable
+from blockdiff.transport.keyfile import Unused, advice
 from blockdiff.transport.knownhosts import KnownHosts
 from blockdiff.transport.paramikoconnection import PACKET, WINDOW, Connection, restrict
-from blockdiff.transport.paramikokeys import has_ticket, keys
+from blockdiff.transport.paramikokeys import ACCEPTED, has_ticket, keys, signatures
 from blockdiff.transport.proxycommand import ProxyCommand
 from blockdiff.transport.settings import Log, SshSettings
 from blockdiff.transport.sshconfig import HostConfig, NotHonoured, resolve
@@ -104,8 +106,8 @@ class ParamikoTransport:
         if self._ended():
             return BrokenPipeError(errno.EPIPE, f"the command on {self.host} does not read any more")
         error = self._connection.get_exception()
-        reason = printable(str(error)) if error and str(error) else "it was cut"
-        return ConnectionResetError(errno.ECONNRESET, f"the connection to {self.host} is gone: {reason}")
+        reason = f": {_reason(error)}" if error and str(error) else ""
+        return ConnectionResetError(errno.ECONNRESET, f"the connection was cut{reason}")
 
 
 def connect(
@@ -147,6 +149,11 @@ def connect(
         timer.cancel()
 
 
+def _reason(error: Exception) -> str:
+    """Return what happened, without the number that Python and paramiko put before some of it."""
+    return re.sub(r":?\s*\[Errno \d+\]", ":", printable(str(error))).lstrip(": ")
+
+
 class _Route:
     """All that was opened on the way to a host: connections to jump hosts, a proxy's process."""
 
@@ -178,15 +185,18 @@ class _Route:
         authority = known.authority(*place)
         if authority is not None:
             raise NotHonoured(f"@cert-authority in {authority.place}")
-        connection = self._keep(Connection(self._way(config, through, depth), self._timeout_s))
+        limit_s = self._limit_s(config)
+        connection = self._keep(Connection(self._way(config, through, depth), limit_s))
         restrict(connection, config, known.key_types(*place))
         try:
-            connection.start_client(timeout=self._timeout_s)
+            connection.start_client(timeout=limit_s)
             key = connection.get_remote_server_key()
         except paramiko.ssh_exception.IncompatiblePeer as error:
-            raise HostRefused(config.name, printable(str(error))) from error
+            # "Incompatible ssh server (no acceptable ciphers)"
+            reason = printable(str(error)).partition("(")[2].rstrip(")")
+            raise NotHonoured(f"what {config.name} offers: {reason}") from error
         except (paramiko.SSHException, EOFError, OSError) as error:
-            reason = printable(str(error)) or "it closed the connection"
+            reason = _reason(error) or "it closed the connection"
             raise HostUnreachable(config.name, reason + self._words_of_proxy()) from error
         known.check(
             config.hostname, config.port, key.asbytes(), key.get_name(),
@@ -195,6 +205,10 @@ class _Route:
         self._log_in(connection, config)
         connection.set_keepalive(config.keepalive_s or KEEPALIVE_S)
         return connection
+
+    def _limit_s(self, config: HostConfig) -> float:
+        """Return how long a connection and its handshake may take each."""
+        return min(self._timeout_s, config.connect_timeout_s or self._timeout_s)
 
     def _keep(self, opened: _Closable) -> _Closable:
         with self._mutex:
@@ -210,11 +224,12 @@ class _Route:
                 except ValueError as error:
                     raise HostRefused(config.name, f"its ProxyJump is {error}") from error
                 through = self.reach(resolve(host, self._settings, user=user, port=port), through, depth + 1)
+        limit_s = self._limit_s(config)
         if through is not None:
             try:
                 return self._keep(
                     through.open_channel(
-                        "direct-tcpip", (config.hostname, config.port), ("127.0.0.1", 0), timeout=self._timeout_s
+                        "direct-tcpip", (config.hostname, config.port), ("127.0.0.1", 0), timeout=limit_s
                     )
                 )
             except (paramiko.SSHException, EOFError, OSError) as error:
@@ -222,7 +237,7 @@ class _Route:
         if config.proxy_command is not None:
             self._proxy = ProxyCommand(config.proxy_command, self._settings.environment, self._log)
             return self._keep(self._proxy).socket
-        return self._keep(tcp.connect(config, self._timeout_s))
+        return self._keep(tcp.connect(config, limit_s))
 
     def _words_of_proxy(self) -> str:
         lines = self._proxy.last_words().splitlines() if self._proxy else []
@@ -230,11 +245,12 @@ class _Route:
 
     def _log_in(self, connection: Connection, config: HostConfig) -> None:
         tried: list[str] = []
-        skipped: list[str] = []
+        skipped: list[Unused] = []
         more: list[str] = []  # ways that ssh would try and we cannot
         wanted: list[str] = []  # what it wants after a key that it took
         for key, name in keys(config, self._timeout_s, skipped, more):
             tried.append(name)
+            connection.sign_by([each for each in signatures(key) if config.permits(ACCEPTED, each)])
             try:
                 wanted = connection.auth_publickey(config.user, key)
                 if not wanted:
@@ -249,20 +265,23 @@ class _Route:
         self._show_banner(connection)
         if config.gssapi and has_ticket(self._settings):
             more.append("GSSAPIAuthentication")
+        if config.hostbased:
+            more.append("HostbasedAuthentication")
         if more:
             raise NotHonoured(more[0])
-        text = f"it took no key for {config.user}: tried {', '.join(tried) or 'none'}"
+        text = "there is no key to show it"
+        if tried:
+            text = f"it took no key for {config.user}: tried {', '.join(tried)}"
         if wanted:
             text = f"it wants more than a key of {config.user}: {printable(', '.join(wanted))}"
         if skipped:
-            text += f"; skipped {', '.join(skipped)}"
+            text += f"; skipped {', '.join(map(str, skipped))}"
         if not connection.is_active() and tried:
             raise HostRefused(
                 config.name, f"{text}; it closed the connection",
                 hint="if there were too many, name one with IdentityFile and IdentitiesOnly",
             )  # fmt: skip
-        hint = f"the public key belongs into ~{config.user}/.ssh/authorized_keys there"
-        raise HostRefused(config.name, text, hint=hint)
+        raise HostRefused(config.name, text, hint=advice(config.user, bool(tried), skipped))
 
     def _show_banner(self, connection: Connection) -> None:
         banner = connection.get_banner()

@@ -60,6 +60,12 @@ class Connection(paramiko.Transport):
         message.get_int()
         channel._handle_request(message)  # type: ignore[attr-defined]
 
+    def sign_by(self, algorithms: list[str]) -> None:
+        """Let the next key sign by these only; paramiko looks at that for RSA."""
+        plain = {name.partition("-cert-")[0] for name in algorithms}  # as paramiko calls a certificate's, too
+        self.disabled_algorithms = {}
+        self.disabled_algorithms = {"pubkeys": [name for name in self.preferred_pubkeys if name not in plain]}
+
     def end(self) -> None:
         self.packetizer.complete_handshake()  # or its timer stays
         self.close()
@@ -69,10 +75,9 @@ def restrict(connection: Connection, config: HostConfig, known_types: tuple[str,
     """Offer only what the configuration allows; of that the fastest first, and known keys first."""
 
     def allowed(keyword: str, ours: Any) -> tuple[str, ...]:
-        wanted = config.algorithms.get(keyword)
-        names = tuple(name for name in ours if wanted is None or name in wanted)
+        names = tuple(name for name in ours if config.permits(keyword, name))
         if not names:
-            raise NotHonoured(f"{keyword} {','.join(wanted or ())}")
+            raise NotHonoured(f"{keyword} {config.algorithms[keyword]}")
         return names
 
     options = connection.get_security_options()
@@ -85,6 +90,3 @@ def restrict(connection: Connection, config: HostConfig, known_types: tuple[str,
     options.key_types = tuple(
         sorted(keys, key=lambda name: ("ssh-rsa" if name.startswith("rsa-") else name) not in known_types)
     )
-    ours = connection.preferred_pubkeys
-    usable = allowed("pubkeyacceptedalgorithms", ours)
-    connection.disabled_algorithms = {"pubkeys": [name for name in ours if name not in usable]}

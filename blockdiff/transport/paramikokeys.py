@@ -11,8 +11,11 @@ import paramiko
 from paramiko.agent import AgentSSH
 
 from blockdiff.transport.diagnostics import printable
+from blockdiff.transport.keyfile import Unused, unused
 from blockdiff.transport.settings import SshSettings
 from blockdiff.transport.sshconfig import HostConfig
+
+ACCEPTED = "pubkeyacceptedalgorithms"
 
 
 class _Agent(AgentSSH):
@@ -33,13 +36,36 @@ class _Agent(AgentSSH):
         self._close()  # type: ignore[attr-defined]
 
 
+def signatures(key: Any) -> tuple[str, ...]:
+    """Return the algorithms by which a key may log in, as PubkeyAcceptedAlgorithms calls them."""
+    blob = getattr(key, "public_blob", None)
+    kind = key.get_name() if blob is None else blob.key_type
+    name, _, certificate = kind.partition("-cert-")
+    if name != "ssh-rsa":
+        return (kind,)
+    end = f"-cert-{certificate}" if certificate else ""
+    return f"rsa-sha2-512{end}", f"rsa-sha2-256{end}"
+
+
 def keys(
-    config: HostConfig, timeout_s: float, skipped: list[str], more: list[str]
+    config: HostConfig, timeout_s: float, skipped: list[Unused], more: list[str]
 ) -> Iterator[tuple[paramiko.PKey, str]]:
     """Yield keys with their names in ssh's order: the agent's that are configured, its others, files.
 
     Adds to skipped what could not be used, and to more what only the `ssh` program could.
     """
+
+    def accepted(key: Any, name: str) -> bool:
+        *_, last = names = signatures(key)
+        if any(config.permits(ACCEPTED, each) for each in names):
+            return True
+        old = last.replace("rsa-sha2-256", "ssh-rsa")
+        if old != last and config.permits(ACCEPTED, old):
+            more.append(f"{old} with {name}")  # with SHA-1
+        else:
+            skipped.append(Unused(name, f"PubkeyAcceptedAlgorithms has no {old}"))
+        return False
+
     with contextlib.ExitStack() as opened:
         held: dict[bytes, Any] = {}
         if config.agent_socket is not None:
@@ -48,9 +74,12 @@ def keys(
                 opened.callback(agent.close)
                 held = {key.blob: key for key in agent.get_keys()}
             except (OSError, EOFError, paramiko.SSHException) as error:
-                skipped.append(f"the agent at {config.agent_socket} ({printable(str(error))})")
+                skipped.append(Unused(f"the agent at {config.agent_socket}", printable(str(error))))
         for blob, key in tuple(held.items()):
-            if key.get_name().startswith("sk-"):
+            name = f"agent key {printable(key.comment)}"
+            if not accepted(key, name):
+                del held[blob]
+            elif key.get_name().startswith("sk-"):
                 del held[blob]
                 more.append(f"the security key {printable(key.comment)}")
         publics = {path: _public(path) for path in config.identity_files}
@@ -62,11 +91,15 @@ def keys(
             if publics[path] in held or not path.exists():
                 continue
             key = _load(path, skipped, more)
-            if key is not None:
+            if key is None:
+                continue
+            certificate, key.public_blob = key.public_blob, None
+            if accepted(key, str(path)):
                 yield key, str(path)
-                if key.public_blob is not None:  # that was with its certificate
-                    key.public_blob = None
-                    yield key, f"{path} without certificate"
+            if certificate is not None:
+                key.public_blob = certificate
+                if accepted(key, f"{path}-cert.pub"):
+                    yield key, f"{path} with its certificate"
 
 
 def _public(path: Path) -> bytes:
@@ -77,18 +110,16 @@ def _public(path: Path) -> bytes:
     return b""
 
 
-def _load(path: Path, skipped: list[str], more: list[str]) -> Any:
-    try:
-        if path.stat().st_mode & 0o077:
-            skipped.append(f"{path} (others may read it)")
-            return None
-        return paramiko.PKey.from_path(path)
-    except (TypeError, paramiko.PasswordRequiredException):
-        skipped.append(f"{path} (it has a passphrase and is not in an agent)")
-    except Exception as error:  # paramiko lets through whatever its key parsers raise
-        if _public(path)[4:7] == b"sk-":
-            more.append(f"the security key {path}")
-        skipped.append(f"{path} ({printable(str(error)) or type(error).__name__})")
+def _load(path: Path, skipped: list[Unused], more: list[str]) -> Any:
+    found = unused(path)
+    if found is None:
+        try:
+            return paramiko.PKey.from_path(path)
+        except Exception as error:  # paramiko lets through whatever its key parsers raise
+            if _public(path)[4:7] == b"sk-":
+                more.append(f"the security key {path}")
+            found = Unused(str(path), printable(str(error)) or type(error).__name__)
+    skipped.append(found)
     return None
 
 

@@ -4,21 +4,20 @@
 Elsewhere the files are read here, plain Host blocks only; whatever else stands in them
 is named in an error and not passed over, for it could be what keeps a host safe.
 
-What only makes a connection faster or more convenient is left aside: Compression,
-ControlMaster, ForwardAgent, SendEnv, forwardings of ports. What would make it less safe
-is, too: StrictHostKeyChecking, NoHostAuthenticationForLocalhost, passwords.
+What makes a connection faster or more convenient is left aside, and what would make it less safe is, too.
+Which keyword is what: blockdiff(7), "SSH configuration".
 """
 
 import re
-import shlex
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from blockdiff.errors import HostRefused
+from blockdiff.transport import configlines
 from blockdiff.transport.diagnostics import printable
 from blockdiff.transport.knownhosts import matches
 from blockdiff.transport.settings import SshSettings
@@ -29,7 +28,6 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 DEFAULT_PORT = 22
 DEFAULT_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 RESOLVE_S = 60.0  # for `ssh -G`, which may run commands of the user's (Match exec) and look up names
-_MANY = frozenset(("identityfile", "setenv"))  # whose lines add up
 _ALGORITHMS = ("ciphers", "macs", "kexalgorithms", "hostkeyalgorithms", "pubkeyacceptedalgorithms")
 _OFF = frozenset(("none", "no", "false", "0", "default", "internal", ""))
 
@@ -37,12 +35,11 @@ _OFF = frozenset(("none", "no", "false", "0", "default", "internal", ""))
 _BEYOND = {
     "bindinterface": "BindInterface",
     "certificatefile": "CertificateFile",
-    "checkhostip": "CheckHostIP",
     "knownhostscommand": "KnownHostsCommand",
     "pkcs11provider": "PKCS11Provider",
     "proxyusefdpass": "ProxyUseFdpass",
+    "refuseconnection": "RefuseConnection",
     "revokedhostkeys": "RevokedHostKeys",
-    "verifyhostkeydns": "VerifyHostKeyDNS",
 }
 
 
@@ -68,10 +65,21 @@ class HostConfig:
     address_family: str  # any, inet, inet6
     bind_address: str | None
     keepalive_s: int
+    connect_timeout_s: int | None  # for the connection and the handshake
     environment: tuple[tuple[str, str], ...]  # to set on the host
-    algorithms: Mapping[str, tuple[str, ...]]  # keyword -> what is allowed; no entry = anything
+    algorithms: Mapping[str, str]  # keyword -> a list of ssh_config(5); no entry = anything
     beyond: tuple[str, ...]  # keywords that only the `ssh` program can honour
     gssapi: bool
+    hostbased: bool
+
+    def permits(self, keyword: str, name: str) -> bool:
+        """Return whether an algorithm may be used, by the list of that keyword."""
+        rule = self.algorithms.get(keyword, "*")
+        if rule.startswith(("+", "^")):  # besides all that is used without a list
+            return True
+        if rule.startswith("-"):
+            return not matches(name, rule[1:].split(","))
+        return matches(name, rule.split(","))
 
 
 def resolve(
@@ -96,18 +104,27 @@ def parse_options(text: str) -> Options:
     options: dict[str, list[str]] = {}
     for line in text.splitlines():
         keyword, _, value = line.partition(" ")
-        options.setdefault(keyword.lower(), []).append(value)
+        options.setdefault(configlines.keyword(keyword), []).append(value)
     return options
 
 
 def _ask(program: str, name: str, settings: SshSettings, user: str | None, port: int | None, run: Run) -> Options:
-    command = [program, "-G", "-T"]
+    command = [program, "-T"]
     command += ["-F", str(settings.config)] if settings.config else []
     command += ["-l", user] if user else []
     command += ["-p", str(port)] if port else []
+    return effective([*command, "--", name], name, settings, run)
+
+
+def effective(command: Sequence[str], name: str, settings: SshSettings, run: Run = subprocess.run) -> Options:
+    """Return what an ssh command line comes to, by the program itself; name is the host's, for messages.
+
+    Raises HostRefused if it finds the configuration faulty, OSError if it cannot be started.
+    """
+    program, *words = command
     try:
         done = run(
-            [*command, "--", name], env=dict(settings.environment), timeout=RESOLVE_S,
+            [program, "-G", *words], env=dict(settings.environment), timeout=RESOLVE_S,
             capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
@@ -133,35 +150,30 @@ def read_without_program(name: str, settings: SshSettings) -> Options:
             continue
         except OSError as error:
             raise HostRefused(name, f"cannot read {file}: {error.strerror}") from error
-        for line in text.splitlines():
-            if not line.strip() or line.strip().startswith("#"):
+        for number, line in enumerate(text.split("\n"), 1):
+            try:
+                parsed = configlines.parse(line)
+            except ValueError as error:
+                raise HostRefused(name, f"{file} line {number}: {error}", hint="see ssh_config(5)") from error
+            if parsed is None:
                 continue
-            keyword, value = _split(line)
+            keyword, values = parsed
             if keyword == "host":
-                applies = matches(name, value.split())
-            elif keyword == "include" and not _includes_nothing(value, file, settings):
+                applies = matches(name, values)
+            elif keyword == "include" and not _includes_nothing(values, file, settings):
                 raise NotHonoured(f"Include in {file}")
-            elif keyword in ("match", "canonicalizehostname") and value.lower() not in _OFF:
+            elif keyword in ("match", "canonicalizehostname") and values[0].lower() not in _OFF:
                 raise NotHonoured(f"{keyword.capitalize()} in {file}")
-            elif keyword in _ALGORITHMS and value.startswith(("+", "-", "^")):
-                raise NotHonoured(f"{keyword} with {value[0]} in {file}")
-            elif applies and (keyword in _MANY or keyword not in options):
+            elif applies and (keyword == "identityfile" or keyword not in options):
                 if keyword == "hostname":
-                    value = value.replace("%h", name).replace("%%", "%")
-                options.setdefault(keyword, []).extend(shlex.split(value) if keyword == "setenv" else [value])
+                    values = [values[0].replace("%h", name).replace("%%", "%")]
+                options.setdefault(keyword, []).extend(values if keyword == "setenv" else [" ".join(values)])
     return options
 
 
-def _split(line: str) -> tuple[str, str]:
-    keyword, value = [*re.split(r"\s*=\s*|\s+", line.strip(), maxsplit=1), ""][:2]
-    if len(value) > 1 and value[0] == value[-1] == '"' and '"' not in value[1:-1]:
-        value = value[1:-1]
-    return keyword.lower(), value
-
-
-def _includes_nothing(value: str, file: Path, settings: SshSettings) -> bool:
+def _includes_nothing(patterns: list[str], file: Path, settings: SshSettings) -> bool:
     base = Path("/etc/ssh") if file == settings.system_config else settings.home / ".ssh"
-    for pattern in value.split():
+    for pattern in patterns:
         path = base / pattern.replace("~", str(settings.home), 1)
         if any(Path("/").glob(str(path).lstrip("/"))):
             return False
@@ -178,6 +190,9 @@ def _interpret(name: str, options: Options, settings: SshSettings, user: str | N
 
     def yes(keyword: str) -> bool:
         return one(keyword).lower() in ("yes", "true")
+
+    def seconds(keyword: str) -> int | None:
+        return int(one(keyword)) or None if one(keyword).isdigit() else None
 
     hostname = one("hostname", name)
     user = user or one("user", settings.user)
@@ -207,7 +222,10 @@ def _interpret(name: str, options: Options, settings: SshSettings, user: str | N
         value = re.sub(r"\$\{(\w+)\}", variable, expand(keyword, value))
         if value == "~" or value.startswith("~/"):
             return settings.home / value[2:]
-        return Path(value).expanduser() if value.startswith("~") else Path(value)
+        try:
+            return Path(value).expanduser() if value.startswith("~") else Path(value)
+        except RuntimeError as error:  # no such user
+            raise NotHonoured(f"{value} in {keyword}") from error
 
     def paths(keyword: str, default: str) -> list[Path]:
         # the names stand behind each other without quotes; what does not begin as a path
@@ -225,8 +243,6 @@ def _interpret(name: str, options: Options, settings: SshSettings, user: str | N
         agent = settings.environment.get(agent.lstrip("$"), "none") or "none"
 
     beyond = [spelled for keyword, spelled in _BEYOND.items() if chosen(keyword)]
-    if one("permitlocalcommand").lower() == "yes" and chosen("localcommand"):
-        beyond.append("LocalCommand")
     if one("pubkeyauthentication").lower() in ("no", "false"):
         beyond.append("PubkeyAuthentication no")
     if "publickey" not in one("preferredauthentications", "publickey").split(","):
@@ -252,11 +268,11 @@ def _interpret(name: str, options: Options, settings: SshSettings, user: str | N
         key_alias=alias,
         address_family=one("addressfamily", "any"),
         bind_address=chosen("bindaddress"),
-        keepalive_s=int(one("serveraliveinterval", "0")) if one("serveraliveinterval", "0").isdigit() else 0,
-        environment=tuple(
-            (word.partition("=")[0], word.partition("=")[2].strip('"')) for word in options.get("setenv", ())
-        ),
-        algorithms={keyword: tuple(options[keyword][0].split(",")) for keyword in _ALGORITHMS if keyword in options},
+        keepalive_s=seconds("serveraliveinterval") or 0,
+        connect_timeout_s=seconds("connecttimeout"),
+        environment=tuple((word.partition("=")[0], word.partition("=")[2]) for word in options.get("setenv", ())),
+        algorithms={keyword: options[keyword][0] for keyword in _ALGORITHMS if keyword in options},
         beyond=tuple(beyond),
         gssapi=yes("gssapiauthentication"),
+        hostbased=yes("hostbasedauthentication"),
     )

@@ -84,7 +84,7 @@ def test_what_may_not_be_read_is_named(tmp_path):
         try:
             volume.Volume(os.fsencode(path))
         except AgentError as error:
-            os._exit(error.error == "NoSuchVolume" and "ermission denied" in str(error.args[1]))
+            os._exit(error.error == "NoPermission" and "ermission denied" in str(error.args[1]))
         os._exit(77)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 1

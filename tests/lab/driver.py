@@ -24,7 +24,7 @@ class Driver:
 
     def __init__(self):
         self.said = []
-        self.run = Runner(self.said.append)
+        self.run = Runner(self.said.append, verbose=True)
         self.custody = None
         self.snapshot = None
         self.held = None
@@ -34,18 +34,19 @@ class Driver:
         return None if found is None else dict(found._asdict())
 
     def extents(self, path, wanted):
-        return room.extents(lvm.find(path, self.run), wanted)
+        found = room.extents(lvm.find(path, self.run), wanted)
+        return None if found is None else found.count
 
     def sweep(self, ended):
         return sweep.sweep(self.run, ended=ended)
 
     def open(self, silence_s):
-        self.custody = custody.Custody(silence_s, self.said.append)
+        self.custody = custody.Custody(silence_s, self.said.append, verbose=True)
         return [os.getpid(), self.custody._pid]
 
-    def make(self, path, wanted, set_hash, run_id):
+    def make(self, path, wanted, set_hash, run_id, reckoned=None):
         volume = lvm.find(path, self.run)
-        self.snapshot = self.custody.make(volume, room.extents(volume, wanted), set_hash, run_id)
+        self.snapshot = self.custody.make(volume, reckoned or room.extents(volume, wanted), set_hash, run_id)
         return dict(self.snapshot._asdict(), name=self.snapshot.name)
 
     def create(self, path, wanted, set_hash, run_id):

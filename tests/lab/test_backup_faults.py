@@ -146,8 +146,8 @@ def test_snapshots_of_others_stay_and_are_told_of(guest, tmp_path):
     dumped = run(guest, "ssh-lvm-dump", *streams, "root@db00", path, code=3).stderr
 
     for text in (said, dumped):
-        assert "warning: vg0/lvm_dump looks like a snapshot that the blockdiff of 2010 left behind" in text
-        assert "warning: vg0/half carries our tag but not all of them" in text
+        assert "warning: db00: vg0/lvm_dump looks like a snapshot that the blockdiff of 2010 left behind" in text
+        assert "warning: db00: vg0/half carries our tag but not all of them" in text
         assert "vg0/mine" not in text
     assert guest.run("lvs --noheadings -o lv_uuid,lv_name vg0") == stood
     assert manifest(tmp_path / "set")["version"] == 1

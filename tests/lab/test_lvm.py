@@ -4,6 +4,7 @@ import errno
 
 import pytest
 
+from . import runs
 from .agents import Refused, eventually, md5, pattern, snapshots, thick, thin
 
 pytestmark = pytest.mark.lab
@@ -78,7 +79,7 @@ def test_a_snapshot_stands_still_and_leaves_nothing(guest, agents, kind, python)
         assert attributes[9] == "k"  # not activated by itself at the next boot
         assert first["size"] is None
     else:
-        assert first["size"] == 8 * 2**20  # a fifth of the origin, in whole extents
+        assert first["size"] == 36 * 2**20  # all that it can use, in whole extents
         eventually(lambda: agent.check()["fill"] > first["fill"])
     assert agent.beat()["lost"] is None
     assert agent.remove() is None
@@ -112,6 +113,71 @@ def test_the_supervisor_holds_nothing_of_its_reader(guest, agent):
     assert status[3] == str(agent.supervisor)  # a session of its own
     assert opened[0] & opened[1] <= {"/dev/null"}
     assert len([name for name in opened[1] if name.startswith("socket:")]) == 1
+
+
+# -- what the host has configured
+
+# each setting that changes what LVM's programs print, or how long a thin snapshot's name is active
+HOSTILE = """\
+report {
+    output_format="json" compact_output=1 compact_output_cols="lv_tags" aligned=0 buffered=0 headings=0 separator="#"
+    list_item_separator=";" prefixes=1 quoted=0 columns_as_rows=1 binary_values_as_numeric=1 time_format="%s"
+    mark_hidden_devices=0 lvs_sort="nonsense" lvs_cols="lv_name"
+}
+log { report_command_log=1 verbose=1 silent=1 indent=1 command_names=1 prefix="X " }
+global { units="g" suffix=1 si_unit_consistency=0 }
+activation/auto_set_activation_skip=0
+"""
+
+
+@pytest.fixture
+def hostile(guest):
+    """Return words before a program: LVM has another configuration for it than for what a test itself runs."""
+    guest.run("mkdir /tmp/lvm && cat /etc/lvm/lvm.conf - > /tmp/lvm/lvm.conf", input=HOSTILE)
+    return "env LVM_SYSTEM_DIR=/tmp/lvm"
+
+
+@pytest.mark.parametrize("kind", [thick, thin])
+def test_no_setting_of_the_host_changes_what_is_seen_or_done(guest, agents, hostile, kind):
+    path = kind(guest)
+    first, second = agents(f"{hostile} python3"), agents(f"{hostile} python3")
+    assert first.find(path) == agents().find(path)
+    before = md5(guest, path)
+    snapshot = first.snap(path, "8M" if kind is thick else None)
+    attributes = guest.run(f"lvs --noheadings -o lv_attr {snapshot['name']}").strip()
+    assert attributes[9] == ("-" if kind is thick else "k")
+    guest.run(f"dd if=/dev/urandom of={path} bs=1M count=7 oflag=direct conv=notrunc status=none")
+
+    state = first.check()  # which extends as well
+    assert state["extended"] > 0 or kind is thin
+    assert state["lost"] is None
+    assert first.read() == before
+    assert first.remove() is None
+    assert snapshots(guest) == []
+
+    snapshot = second.snap(path)
+    guest.run(f"kill -KILL {second.supervisor} {second.reader}")
+    assert snapshots(guest) == [snapshot["name"]]
+    notes = agents(f"{hostile} python3").sweep([])
+    assert notes == [f"removed {snapshot['name']}, which run {second.run_id} left behind"]
+    assert snapshots(guest) == []
+
+
+def test_lvm_says_nothing_in_a_run_that_nobody_wants_to_hear_of(guest, tmp_path, hostile):
+    path = runs.volume(guest)
+    for number, (configured, wanted) in enumerate(((hostile, ""), ("", "1"))):
+        name = tmp_path / str(number)
+        line = (name, f"root@db00:{path}")
+        said = runs.run(guest, "blockdiff-backup", *line, SSH_BLOCKDIFF_PREFIX=configured, VERBOSE=wanted).stderr
+        if wanted:
+            assert 'lvcreate: Logical volume "blockdiff_' in said
+        else:
+            assert said == f"running: root@db00:{path}\nbackup completed successfully\n"
+        assert runs.restored(name, tmp_path / "out") == md5(guest, path)
+    dumped = ("--output", tmp_path / "dump", "--digests-out", tmp_path / "new", "root@db00", path)
+    assert runs.run(guest, "ssh-lvm-dump", *dumped).stderr == ""
+    assert "lvcreate: " in runs.run(guest, "ssh-lvm-dump", *dumped, VERBOSE="1").stderr
+    assert runs.bare(guest)
 
 
 # -- refusals
@@ -177,6 +243,51 @@ def test_a_thin_pool_that_is_nearly_full_is_spared(guest, agent):
 
 
 # -- fill
+
+
+def test_a_small_volume_that_is_written_all_over_does_not_overflow(guest, agent):
+    path = thick(guest, size="96M")
+    before = md5(guest, path)
+    agent.snap(path)
+    guest.run(f"dd if=/dev/urandom of={path} bs=1M count=96 oflag=direct conv=notrunc status=none")
+    state = agent.check()
+
+    assert state["lost"] is None
+    assert state["extended"] == 0
+    assert agent.read() == before
+    assert agent.remove() is None
+
+
+def test_what_a_snapshot_can_use_is_what_lvm_gives_it_at_most(guest, agent):
+    for size in (8, 100, 256):
+        path = thick(guest, name=f"lv{size}", size=f"{size}M")
+        agent.snap(path, "100G")
+        given = agent.check()["size"]
+        assert agent.remove() is None
+        guest.run(f"lvcreate -y -s -l 1000%ORIGIN -n most {path}")
+        assert given == int(guest.run("lvs --noheadings --units b --nosuffix -o lv_size vg0/most"))
+        guest.run(f"lvremove -y vg0/most {path}")
+
+
+def test_room_that_another_took_meanwhile_is_done_without(guest, agents):
+    path = thick(guest, size="64M")
+    guest.run("lvcreate -y -Zn -Wn -l 100%FREE -n rest vg0; lvreduce -y -l -16 vg0/rest")
+    first, second = agents(), agents()
+    assert first.extents(path, None) == 8
+    second.snap(path)
+    guest.run("lvcreate -y -Zn -Wn -l 4 -n more vg0")
+    # it was reckoned before the others took theirs
+    first.reader, first.supervisor = first.open(60)
+    first.make(path, None, "0123456789abcdef", first.run_id, [13, 1])
+    assert first.check()["size"] == 2 * 4 * 2**20
+    # but not beyond what was asked for in so many words
+    third = agents()
+    third.open(60)
+    with pytest.raises(Refused, match="insufficient free space"):
+        third.make(path, None, "0123456789abcdef", third.run_id, [13, 13])
+    for agent in (first, second, third):
+        assert agent.remove() is None
+    assert snapshots(guest) == []
 
 
 def test_a_snapshot_that_fills_is_extended(guest, agent):

@@ -80,6 +80,40 @@ def test_the_lock_does_not_wait_for_what_lvm_tells_of_the_snapshot(guest, tmp_pa
     assert runs.bare(guest)
 
 
+GIVES_UP = """\
+"$@" & gate=$!
+until guest "test -e /tmp/hangs"; do sleep 0.1; done
+kill $gate
+exit 1"""
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (lambda lock: ("--lock", lock(GIVES_UP)), 42, "or the gate that it ran ended too early"),
+        (lambda lock: ("--progress-timeout", "2"), 25, "but signs of life, while it made the snapshot, for 2 seconds"),
+    ],
+    ids=["its lock gives up", "without a lock"],
+)
+def test_an_lvcreate_that_hangs_is_not_waited_for_and_its_snapshot_does_not_stay(
+    guest, tmp_path, lock, options, code, words
+):
+    path = volume(guest)
+    guest.run("rm -rf /tmp/hang /tmp/hangs /tmp/go")
+    wrapper = '#!/bin/sh\ntouch /tmp/hangs\nuntil [ -e /tmp/go ]; do sleep 0.1; done\nexec /usr/sbin/lvcreate "$@"\n'
+    guest.run(f"mkdir /tmp/hang && printf %s {shlex.quote(wrapper)} > /tmp/hang/lvcreate && chmod 755 /tmp/hang/lvcreate")
+    prefix = "env PATH=/tmp/hang:/usr/sbin:/sbin:/usr/bin:/bin"
+    words_of = (*options(lock), tmp_path / "no", f"root@db00:{path}")
+    try:
+        done = run(guest, "blockdiff-backup", *words_of, code=code, SSH_BLOCKDIFF_PREFIX=prefix)
+        assert words in done.stderr
+        assert unpublished(tmp_path / "no")
+    finally:
+        guest.run("touch /tmp/go")
+    runs.eventually(lambda: runs.bare(guest))
+    run(guest, "blockdiff-backup", tmp_path / "set", f"root@db00:{path}")
+
+
 @pytest.mark.parametrize(
     ("lines", "code", "words"),
     [
@@ -143,7 +177,8 @@ def test_a_lock_around_what_is_not_snapshotted_is_refused(guest, tmp_path, lock)
     line = ("blockdiff-backup", "--lock", lock(LOOKS), tmp_path / "no")
     for words in (("root@db00:/tmp/plain",), ("--no-snapshot", f"root@db00:{path}")):
         done = run(guest, *line, *words, code=31)
-        assert "is not a logical volume that is snapshotted" in done.stderr
+        volume_named = f"cannot snapshot {words[-1].partition('@')[2]}: a lock is asked for, but this source is not a "
+        assert volume_named in done.stderr
     # beside one that could be: then neither
     run(guest, *line, f"root@db00:{path}", "--with", tmp_path / "no2", "root@db00:/tmp/plain", code=31)
     assert unpublished(tmp_path / "no")

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from . import runs
 from .agents import Refused, eventually, snapshots, thick
 
 pytestmark = pytest.mark.lab
@@ -47,8 +48,11 @@ def test_a_dead_supervisor_ends_the_reading(guest, agent):
 
 def test_what_nobody_could_remove_the_next_run_sweeps(guest, agents):
     agent = agents()
-    snapshot = agent.snap(thick(guest))
+    snapshot = agent.snap(thick(guest), "8M")
     guest.run(f"kill -KILL {agent.supervisor} {agent.reader}")
+    # LVM reports of it in two rows, if it is asked about its segments
+    guest.run(f"lvcreate -qq -y -Zn -Wn -l 1 -n between vg0 && lvextend -qq -l +1 {snapshot['name']}")
+    assert guest.run(f"lvs --noheadings -o seg_count {snapshot['name']}").strip() == "2"
     assert snapshots(guest) == [snapshot["name"]]
     notes = agents().sweep([])
 
@@ -134,6 +138,58 @@ def test_a_supervisor_killed_before_the_first_look_is_swept_after(guest, created
     guest.run(f"kill -KILL {created.supervisor}")
     assert created.remove() is None
     assert snapshots(guest) == []
+
+
+def lvs_instead(guest, lines):
+    """Return words before a program, for which lvs runs these lines before the real one."""
+    wrapper = f'#!/bin/sh\n{lines}\nexec /usr/sbin/lvs "$@"\n'
+    guest.run("mkdir /tmp/bin && cat > /tmp/bin/lvs && chmod 755 /tmp/bin/lvs", input=wrapper)
+    return "env PATH=/tmp/bin:/usr/sbin:/sbin:/usr/bin:/bin"
+
+
+FAILS = "{ echo '  WARNING: a disk is missing' >&2; echo '  the metadata are locked' >&2; exit 5; }"
+FAILS_AT_FIRST_LOOK = f"""\
+case "$*" in
+*blockdiff_*) touch /tmp/found;;  # the snapshot was asked for by its name
+*--select*) [ -e /tmp/found ] && rm /tmp/found && {FAILS};;
+esac"""
+
+
+def test_lvm_that_fails_at_the_first_look_is_the_reason(guest, tmp_path):
+    path = thick(guest)
+    line = (tmp_path / "set", f"root@db00:{path}")
+    failing = lvs_instead(guest, FAILS_AT_FIRST_LOOK)
+    said = runs.run(guest, "blockdiff-backup", *line, code=31, SSH_BLOCKDIFF_PREFIX=failing).stderr
+
+    assert f"cannot snapshot {path}: lvs: the metadata are locked\n" in said
+    assert "lvs: WARNING: a disk is missing\n" in said
+    assert runs.unpublished(tmp_path / "set")
+    assert runs.bare(guest)
+
+
+def test_what_stays_where_lvm_fails_is_told(guest, agents):
+    agent = agents(lvs_instead(guest, f"[ -e /tmp/fail ] && {FAILS}") + " python3")
+    path = thick(guest)
+    agent.reader, agent.supervisor = agent.open(60)
+    with pytest.raises(InterruptedError):
+        agent.create(path, None, "0123456789abcdef", agent.run_id)
+    guest.run(f"touch /tmp/fail; kill -KILL {agent.supervisor}")
+
+    assert agent.remove() == "lvs: the metadata are locked"
+    assert len(snapshots(guest)) == 1
+    guest.run("rm /tmp/fail")
+    assert agent.remove() is None
+    assert snapshots(guest) == []
+
+
+def test_what_stays_after_a_failure_is_told(guest, tmp_path):
+    path = thick(guest)
+    line = (tmp_path / "set", f"root@db00:{path}")
+    failing = lvs_instead(guest, FAILS_AT_FIRST_LOOK.replace("&& rm /tmp/found", ""))
+    said = runs.run(guest, "blockdiff-backup", *line, code=31, SSH_BLOCKDIFF_PREFIX=failing).stderr
+
+    (left,) = snapshots(guest)
+    assert f"warning: the snapshot {left} could not be removed: lvs: the metadata are locked\n" in said
 
 
 # -- what is not ours

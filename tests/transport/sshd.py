@@ -260,14 +260,19 @@ def sudo_user():
             raise RuntimeError(f"the user {name} could not be removed")
 
 
-@pytest.fixture
-def ssh_lab():
-    """A client without servers; skips where OpenSSH is missing, unless it is required."""
+def available():
+    """Skip the test where OpenSSH is missing, fail it if that is required."""
     if MISSING is not None:
         reason = f"{MISSING} is missing (Debian: openssh-server, openssh-client)"
         if REQUIRED:
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@pytest.fixture
+def ssh_lab():
+    """A client without servers."""
+    available()
     with Lab() as lab:
         yield lab
 

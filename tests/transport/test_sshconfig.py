@@ -2,6 +2,7 @@ import os
 import pwd
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ Host quiet
     AddressFamily inet6
     BindAddress 127.0.0.2
     ServerAliveInterval 7
+    ConnectTimeout 9
     Ciphers aes256-gcm@openssh.com,aes256-ctr
 
 Host none
@@ -98,7 +100,10 @@ def test_everything_else(ask):
     assert found.address_family == "inet6"
     assert found.bind_address == "127.0.0.2"
     assert found.keepalive_s == 7
-    assert found.algorithms["ciphers"] == ("aes256-gcm@openssh.com", "aes256-ctr")
+    assert found.connect_timeout_s == 9
+    assert found.permits("ciphers", "aes256-ctr")
+    assert not found.permits("ciphers", "aes128-ctr")
+    assert found.permits("macs", "hmac-sha2-256")
 
 
 def test_none_means_none(ask):
@@ -123,15 +128,11 @@ def test_defaults(ask):
         ("PKCS11Provider /lib/x.so", "PKCS11Provider"),
         ("KnownHostsCommand /bin/true", "KnownHostsCommand"),
         ("RevokedHostKeys /etc/revoked", "RevokedHostKeys"),
-        ("CheckHostIP yes", "CheckHostIP"),
-        ("VerifyHostKeyDNS yes", "VerifyHostKeyDNS"),
-        ("VerifyHostKeyDNS ask", "VerifyHostKeyDNS"),
         ("ProxyUseFdpass yes", "ProxyUseFdpass"),
         ("BindInterface eth0", "BindInterface"),
         ("CertificateFile /x", "CertificateFile"),
         ("PubkeyAuthentication no", "PubkeyAuthentication no"),
         ("PreferredAuthentications password", "PreferredAuthentications"),
-        ("PermitLocalCommand yes\nLocalCommand true", "LocalCommand"),
         ("RequiredRSASize 3072", "RequiredRSASize"),
     ],
 )
@@ -139,9 +140,22 @@ def test_what_only_the_program_can_do_is_named(ask, line, name):
     assert ask("db00", text=line).beyond == (name,)
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["CheckHostIP yes", "VerifyHostKeyDNS yes", "StrictHostKeyChecking no", "PermitLocalCommand yes\nLocalCommand x"],
+)
+def test_what_nobody_may_choose_is_passed_over(ask, line):
+    assert ask("db00", text=line).beyond == ()
+
+
 def test_tokens_that_only_the_program_knows_are_named(ask):
     with pytest.raises(NotHonoured, match="%C in IdentityFile"):
         ask("db00", text="IdentityFile /x/%C")
+
+
+def test_a_home_that_nobody_has(ask):
+    with pytest.raises(NotHonoured, match="no-such-user"):
+        ask("db00", text="IdentityFile ~no-such-user/key")
 
 
 def test_variables(ask):
@@ -149,6 +163,97 @@ def test_variables(ask):
     assert ask("db00", text="IdentityFile ${HERE}/key").identity_files == (Path("/here/key"),)
     with pytest.raises((NotHonoured, HostRefused)):
         ask("db00", text="IdentityFile ${NOWHERE}/key")
+
+
+LINES = r"""
+Port 2222 # comment
+Port "2222"
+Port = 2222
+Port=2222
+"Port" 2222
+  port	2222
+Port ssh
+Port abc
+Port 0
+Port 70000
+Port
+Port 2222"
+Port 1 2
+User alice # who
+User "al ice"
+User alice bob
+IdentityFile ~/.ssh/a # c
+IdentityFile "~/.ssh/a b"
+IdentityFile ~/.ssh/a\ b
+IdentityFile '~/.ssh/a b'
+IdentityFile "/a\"b"
+IdentityFile /a#b
+IdentityFile /a\x
+IdentityFile /a\\b
+IdentityFile /a" b"c
+IdentityFile none
+HostName db #x
+HostName db0#x
+HostName "db-%h"
+HostName
+ProxyCommand nc %h %p # not a comment
+ProxyCommand "nc %h %p"
+ProxyCommand = nc %h
+ProxyJump a,b # c
+ProxyJump = a
+UserKnownHostsFile ~/a "/b c" # d
+UserKnownHostsFile none
+GlobalKnownHostsFile /x /y
+SetEnv A=1 "B=2 3" # c
+SetEnv A="1 2"
+ServerAliveInterval 1m
+ServerAliveInterval x
+ConnectTimeout 1m30s
+ConnectTimeout 2H
+ConnectTimeout 10 # s
+ConnectTimeout none
+ConnectTimeout 0
+ConnectTimeout soon
+RequiredRSASize 2048 # x
+RequiredRSASize x
+IdentitiesOnly yes # x
+IdentityAgent "~/agent" # x
+IdentityAgent none # x
+HostKeyAlias "a b"
+AddressFamily inet # x
+BindAddress 127.0.0.1 # x
+PubkeyAcceptedKeyTypes ssh-ed25519 # x
+PreferredAuthentications publickey # x
+PreferredAuthentications = password
+Ciphers aes128-ctr # x
+# x
+   # x
+Host db00 # other
+Host other # db00
+Host "db00"
+Host other,db00
+"""
+
+
+@needs_ssh
+@pytest.mark.parametrize("line", [line for line in LINES.splitlines() if line])
+def test_own_reading_takes_a_line_as_ssh_does(tmp_path, line):
+    """Comments, quotes, escapes, names of services, times; and what is refused."""
+    config = tmp_path / "config"
+    config.write_text(f"{line}\nUser last\n")
+    outcomes = []
+    for path in ("/usr/bin:/bin", "/nonexistent"):
+        settings = SshSettings(environment={"PATH": path}, config=config)
+        try:
+            found = resolve("db00", settings)
+        except HostRefused as error:
+            assert str(config) in str(error)
+            outcomes.append("refused")
+        else:
+            keys = found.identity_files if line.startswith("IdentityFile") else ()
+            outcomes.append(replace(found, identity_files=keys, algorithms={}, gssapi=False))
+            outcomes[-1] = (outcomes[-1], found.permits("ciphers", "aes256-ctr"))
+    assert outcomes[0] == outcomes[1]
 
 
 @needs_ssh
@@ -175,7 +280,6 @@ def test_a_configuration_that_hangs_is_given_up(tmp_path):
         ("Include other", "Include"),
         ("Match all\nPort 5", "Match"),
         ("CanonicalizeHostname yes", "Canonicalizehostname"),
-        ("Ciphers +aes128-cbc", "ciphers"),
     ],
 )
 def test_own_reading_names_what_it_cannot_do(tmp_path, text, name):

@@ -170,14 +170,36 @@ def test_a_key_with_a_passphrase_is_skipped_and_said_so(run, ssh_lab):
     ssh_lab.authorized_keys.write_text(public(ssh_lab.key))
     with pytest.raises(HostRefused) as caught:
         run()
-    if run.name == "paramiko":
-        assert "passphrase" in str(caught.value)
+    assert f"{ssh_lab.key} (it has a passphrase" in str(caught.value)
+    assert caught.value.hint == f"ssh-add {ssh_lab.key}, or take a key without passphrase"
 
 
 def test_a_key_that_others_may_read_is_not_used(run, ssh_lab, sshd):
     ssh_lab.key.chmod(0o644)
-    with pytest.raises(HostRefused):
+    with pytest.raises(HostRefused) as caught:
         run()
+    assert f"{ssh_lab.key} (others may read it)" in str(caught.value)
+    assert caught.value.hint == f"chmod 600 {ssh_lab.key}"
+
+
+def test_a_key_that_is_refused_and_one_that_cannot_be_used(run, ssh_lab, sshd):
+    """Either may be the reason: both are named."""
+    locked = keygen(ssh_lab.folder / "locked", "-N", "secret")
+    ssh_lab.authorized_keys.write_text(public(locked))
+    ssh_lab.configure("source", f"IdentityFile {locked}")
+    with pytest.raises(HostRefused) as caught:
+        run()
+    assert f"{locked} (it has a passphrase" in str(caught.value)
+    assert f"ssh-add {locked}" in caught.value.hint
+
+
+def test_no_key_at_all(run, ssh_lab, sshd):
+    ssh_lab.key.unlink()
+    with pytest.raises(HostRefused) as caught:
+        run()
+    assert "authorized_keys" in caught.value.hint
+    if run.name == "paramiko":
+        assert "there is no key to show it" in str(caught.value)
 
 
 def test_an_unknown_host_key_is_refused_and_not_learned(run, ssh_lab):
@@ -266,28 +288,24 @@ def test_a_host_without_a_name(run, ssh_lab):
     assert "no-such-host.invalid" in str(caught.value)
 
 
-@pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-silent\r\n"])
-def test_a_host_that_does_not_answer_is_given_up(run, ssh_lab, greeting):
+@pytest.mark.parametrize("greeting, ours, theirs", [(b"", 2, 0), (b"", 900, 1), (b"SSH-2.0-silent\r\n", 900, 1)])
+def test_a_host_that_does_not_answer_is_given_up(run, ssh_lab, greeting, ours, theirs):
+    """After our time to connect or the configured one, whichever is shorter."""
     if greeting and run.name == "openssh":
         pytest.skip("the ssh program itself waits for ever after the greeting")
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        ssh_lab.configure("mute", "HostName 127.0.0.1", f"Port {listener.getsockname()[1]}")
-        begun = time.monotonic()
-        if greeting:
-            transport = open_in_thread(run, "mute")
-            connection, _ = listener.accept()
-            with connection:
-                connection.sendall(greeting)
-                error = transport()
-        else:
-            error = open_in_thread(run, "mute")()
-        assert isinstance(error, HostUnreachable), error
-        assert time.monotonic() - begun < SOON_S
+        port = f"Port {listener.getsockname()[1]}"
+        ssh_lab.configure("mute", "HostName 127.0.0.1", port, f"ConnectTimeout {theirs}")
+        wait = open_in_thread(run, "mute", timeout_s=ours)
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(greeting)
+            assert isinstance(wait(), HostUnreachable)
 
 
-def open_in_thread(run, host):
+def open_in_thread(run, host, timeout_s=2):
     """Begin to run a command on a host that must fail; return how to wait for its error."""
-    thread, outcome = in_thread(lambda: run(host=host, timeout_s=2))
+    thread, outcome = in_thread(lambda: run(host=host, timeout_s=timeout_s))
 
     def wait():
         thread.join(SOON_S)

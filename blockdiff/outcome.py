@@ -1,0 +1,34 @@
+"""What a backup run did."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Outcome:
+    """What a backup run did."""
+
+    name: str
+    version: int
+    kind: str  # "full" or "incremental"
+    size: int | None  # bytes of the volume
+    blocks: int
+    changed: int
+    zero: int
+    read: int | None  # bytes
+    wire: int | None  # bytes
+    payload: int  # bytes
+    stored: int  # bytes
+    seconds: float
+    consistency: str  # "none", "crash" or "application"
+    warnings: list[str] = field(default_factory=list)  # complete, but a person must look
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 if there are warnings."""
+        return 3 if self.warnings else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for --json."""
+        return dataclasses.asdict(self)
