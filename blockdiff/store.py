@@ -309,8 +309,12 @@ class Store:
         """Remove what a first run left that died between its renames; its files are held.
 
         Such a run left the manifest under its temporary name, and every file of version 1 is
-        one that it names with the SHA-256 it has.  Anything else is not touched.
+        one that it names with the SHA-256 it has.  A manifest alone, which earlier versions of the
+        program left, stands for nothing.  Anything else is not touched.
         """
+        if listing.versions[1] == {".json"} and self._named(1):
+            self._remove(1, [".json"])
+            return
         for path in self._temporary_sheets(1):
             if self._tells_of_first(path, listing):
                 self._remove(1, sorted(listing.versions[1]))

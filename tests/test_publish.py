@@ -164,6 +164,17 @@ def test_the_originals_first_version_without_ver_is_not_touched(tmp_path):
     assert {name: after[name] for name in before} == before
 
 
+def test_a_manifest_that_is_all_of_a_first_version_is_in_nobodys_way(tmp_path):
+    (tmp_path / "source").write_bytes(VOLUMES[0])
+    back_up(tmp_path / "db", tmp_path / "source")
+    for name in files_of(tmp_path):
+        if name not in ("source", "db.1.json"):
+            (tmp_path / name).unlink()
+
+    assert back_up(tmp_path / "db", tmp_path / "source").version == 1
+    check(tmp_path, 1, tmp_path / "out")
+
+
 def test_files_two_above_ver_stop_the_run(made):
     (made / "db.4.gz").write_bytes(b"somebody's")
     before = files_of(made)
