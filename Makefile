@@ -44,7 +44,7 @@ mypy: $(READY)
 	$(BIN)/python -m mypy
 
 floor: $(READY)
-	$(BIN)/python tests/floor.py
+	$(BIN)/python tests/support/floor.py
 
 pages:
 	@if command -v mandoc >/dev/null; then set -x; mandoc -T lint -W warning man/*.[0-9]; \

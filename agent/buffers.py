@@ -8,7 +8,8 @@ import mmap
 import os
 import threading
 
-from blockdiff.formats import FormatError, messages
+from blockdiff.formats import FormatError
+from blockdiff.wire import messages
 
 from . import native
 

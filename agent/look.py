@@ -1,6 +1,7 @@
 """What there is to tell of the volume that a request names, before anything is read."""
 
-from blockdiff.formats import FormatError, messages
+from blockdiff.formats import FormatError
+from blockdiff.wire import messages
 
 from . import users, volume
 
@@ -32,9 +33,9 @@ def facts(request, source):
 def answer(request, say):
     """Return the frame (kind, payload) that tells what would be read; makes nothing.  Raises AgentError."""
     if request["snapshot"] is not None:
-        from . import image  # pushed only where a snapshot may be wanted
+        from .snapshots import prepare  # pushed only where a snapshot may be wanted
 
-        plan = image.look(path(request, "path"), wanted(request), say)
+        plan = prepare.look(path(request, "path"), wanted(request), say)
         if plan is not None:
             return messages.READY, messages.encode_talk(dict(plan, same=same(request)))
     source = volume.Volume(path(request, "path"))

@@ -11,10 +11,11 @@ import threading
 import time
 
 from blockdiff import __version__
-from blockdiff.formats import BYTES_OF_DIGEST, FormatError, check_block_size, messages
-from blockdiff.link import Link, LinkClosed, LinkSilent
+from blockdiff.formats import BYTES_OF_DIGEST, FormatError, check_block_size
+from blockdiff.wire import messages
+from blockdiff.wire.link import Link, LinkClosed, LinkSilent
 
-from . import buffers, look, native, scan, volume, wire
+from . import buffers, look, native, scan, sender, volume
 from .errors import AgentError
 
 _HELLO_TIMEOUT_S = 120.0  # until the request brings the server's own
@@ -227,9 +228,9 @@ def _say(link):
 
 
 def _clear(link, ended, finish):
-    from . import image
+    from .snapshots import prepare
 
-    image.clear(ended, _say(link))
+    prepare.clear(ended, _say(link))
     _say_last(link, finish, messages.LEFT, {"remains": None})
 
 
@@ -238,9 +239,9 @@ def _image(link, request):
     path = look.path(request, "path")
     if request["snapshot"] is None:
         return None, path
-    from . import image  # LVM's part is pushed only where a snapshot may be wanted
+    from .snapshots import prepare  # LVM's part is pushed only where a snapshot may be wanted
 
-    found = image.prepare(path, look.wanted(request), float(request["timeout_s"]), link.heard, _say(link))
+    found = prepare.prepare(path, look.wanted(request), float(request["timeout_s"]), link.heard, _say(link))
     if found is None:
         return None, path
     try:
@@ -311,7 +312,7 @@ def _scan(link, request, held, path, block_size, digester, other):
             told = dict(held.facts, size=source.size, same=look.same(request), users=None)
         link.send(messages.OPENED, messages.encode_talk(told))
         old = None if request["old"] is None else _OldDigests(link, request["old"])
-        way = wire.Wire(link, max(0, request["bwlimit"]), native.compressor().pays_below)
+        way = sender.Wire(link, max(0, request["bwlimit"]), native.compressor().pays_below)
         compress = (lambda: way.slow) if request["compress"] else (lambda: False)
         work = scan.Scan(source, block_size, digester, other, old, compress, _jobs(request), _buffers(link, request))
         try:

@@ -8,7 +8,7 @@ import hashlib
 import struct
 import zlib
 
-from blockdiff.formats import messages
+from blockdiff.wire import messages
 
 try:
     import ctypes

@@ -9,7 +9,8 @@ import collections
 import hashlib
 import threading
 
-from blockdiff.formats import BYTES_OF_DIGEST, digestfile, messages
+from blockdiff.formats import BYTES_OF_DIGEST, digestfile
+from blockdiff.wire import messages
 
 from . import native
 from .buffers import Private

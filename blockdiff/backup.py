@@ -7,117 +7,28 @@ agent's END agrees with what arrived.
 """
 
 import contextlib
-import datetime
-import hashlib
-import os
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from blockdiff import __version__, codecs, identity, manifest, members, moment, parent, push, remains
-from blockdiff.digests import Digests
-from blockdiff.draft import Draft
+from blockdiff import __version__, codecs
 from blockdiff.errors import BlockdiffError, Interrupted, StoreUnreadable, TornFile
-from blockdiff.formats import messages
-from blockdiff.outcome import Outcome as Outcome
-from blockdiff.parent import Log
-from blockdiff.prepared import Prepared
-from blockdiff.session import PROGRESS_S, Opened, Session
-from blockdiff.store import Store, Version
-from blockdiff.transport.base import Transport
+from blockdiff.formats import manifest
+from blockdiff.ingest import members
+from blockdiff.ingest.job import Job
+from blockdiff.sets import identity, parent
+from blockdiff.sets.digests import Digests
+from blockdiff.sets.newversion import Draft, now, stamp
+from blockdiff.sets.outcome import Outcome
+from blockdiff.sets.parent import Log
+from blockdiff.sets.version import Version
+from blockdiff.source import leftovers, push, snapshots
+from blockdiff.source.prepared import Prepared
+from blockdiff.source.session import Opened, Session
+from blockdiff.source.wanted import AUTO, NONE, request
 
 if TYPE_CHECKING:
-    from blockdiff import intake
-
-DEFAULT_BLOCK_SIZE = 64 * 1024  # bytes
-DEFAULT_TIMEOUT_S = 120.0
-DEFAULT_PROGRESS_S = PROGRESS_S
-
-AUTO, MUST, NONE = "auto", "must", "none"  # whether to snapshot a source
-
-Progress = Callable[[int, int], object]  # (bytes of the volume done now, bytes of the volume)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a user asked for."""
-
-    path: str  # of the volume, on its host
-    suffix: str = ".gz"  # of the diff file
-    block_size: int | None = None  # bytes, an explicit option; must be the set's
-    default_block_size: int = DEFAULT_BLOCK_SIZE  # bytes, for a set that has none yet
-    full: bool = False
-    auto_full: bool = True  # make a full where the parent cannot be built upon
-    rescan: bool = False  # compute every MD5, whatever XXH3-128 says
-    snapshot: str = AUTO  # AUTO: of a logical volume; MUST: refuse what is none; NONE: read it live
-    live: bool = False  # reading it live is what is wanted: do not tell who may write to it meanwhile
-    new_source: bool = False  # the set goes on with this source, whatever it was of
-    snapshot_size: str | None = None  # as lvcreate takes it, or a share as "15%"
-    pack_wire: bool = False  # compress what goes over the wire
-    jobs: int = 0  # threads on each side; 0: by the cores
-    bwlimit: int = 0  # bytes per second; 0: none
-    timeout_s: float = DEFAULT_TIMEOUT_S  # silence of the other side
-    verbose: bool = False  # log what LVM says, too
-    progress_s: float = DEFAULT_PROGRESS_S  # nothing but signs of life of the other side
-    pythons: Sequence[str] = push.PYTHONS  # that are tried there
-    heard: bool = False  # what comes on the agent's stderr is logged as it comes
-
-    def session(self, transport: Transport, note: Log, log: Log) -> Session:
-        """Start the agent for it; see Session."""
-        # the longest frame takes its time where the wire is held back
-        slow_s = 2 * messages.MAX_DATA / self.bwlimit if self.bwlimit else 0.0
-        return Session(
-            transport, self.timeout_s, progress_s=self.progress_s + slow_s, snapshots=self.snapshot != NONE,
-            pythons=self.pythons, heard=self.heard, note=note, log=log,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Job:
-    """One source of a run, and the set that its next version goes to."""
-
-    store: Store
-    wanted: Wanted
-    connect: Callable[[], Transport]  # starts the agent's command where the volume is
-    progress: Progress = lambda done, size: None
-    host: str = identity.LOCAL  # of the volume, as its transport will name it
-    label: str = ""  # stands before its warnings and errors
-
-
-def now() -> datetime.datetime:
-    """Return the time in UTC."""
-    return datetime.datetime.now(datetime.UTC)
-
-
-def stamp(time: datetime.datetime) -> str:
-    """Return a time as manifests have it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def request(wanted: Wanted, store: Store, run_id: str, **more: Any) -> dict[str, Any]:
-    """Return what is asked of the agent; `more` is what was agreed upon, and comes on top."""
-    place = os.path.abspath(store.name)
-    return {
-        "ended": None,
-        "look": False,
-        "path": wanted.path,
-        "users": not wanted.live,
-        "compress": wanted.pack_wire,
-        "jobs": wanted.jobs,
-        "bwlimit": wanted.bwlimit,
-        "timeout_s": wanted.timeout_s,
-        "snapshot": None
-        if wanted.snapshot == NONE
-        else {
-            "size": wanted.snapshot_size,
-            "set": hashlib.sha256(os.fsencode(place)).hexdigest()[:16],
-            "run": run_id,
-            "must": wanted.snapshot == MUST,
-            "verbose": wanted.verbose,
-        },
-        **more,
-    }
+    from blockdiff.ingest import receiver
 
 
 def run(job: Job, **options: Any) -> Outcome:
@@ -135,7 +46,7 @@ def run_all(
     jobs: Sequence[Job],
     *,
     cores: int,
-    quiet: moment.Quiesce | None = None,
+    quiet: snapshots.Quiesce | None = None,
     warn: Log = lambda line: None,
     note: Log = lambda line: None,
 ) -> list[Outcome | BlockdiffError]:
@@ -147,7 +58,7 @@ def run_all(
     """
     with contextlib.ExitStack() as held:
         runs = [held.enter_context(_Run(job, warn, note)) for job in jobs]
-        facts = moment.snapshots(
+        facts = snapshots.snapshots(
             [run.session for run in runs if run.waits], [run.session for run in runs if not run.waits], quiet
         )
         if facts is not None:
@@ -205,7 +116,7 @@ class _Run:
 
     def _hear(self, line: str) -> None:
         """Take a line of the agent's; what its sweep could not settle is for a person."""
-        if remains.concerns(line):
+        if leftovers.concerns(line):
             self._caution(line)
         else:
             self._note(line)
@@ -311,16 +222,16 @@ class _Run:
         """Take what the agent reads, and publish it."""
         if self._told is not None:
             self.session.feed(self._told)
-        from blockdiff import intake  # loaded while the agent reads
+        from blockdiff.ingest import receiver  # loaded while the agent reads
 
         wanted, opened = self._wanted, self._opened
         before = self._parent.version
         old_size = before.manifest.size if before is not None and before.manifest is not None else None
-        terms = intake.Terms(size=opened.size, block_size=self._block_size, old_size=old_size, **self._terms)
+        terms = receiver.Terms(size=opened.size, block_size=self._block_size, old_size=old_size, **self._terms)
         codec = codecs.BY_SUFFIX[wanted.suffix]
         draft = Draft(self._store, self._parent.number, codec, self._block_size, terms.keep_xxh)
         self._held.callback(draft.discard)
-        work = intake.Intake(
+        work = receiver.Intake(
             self.session,
             draft,
             codec,
@@ -351,7 +262,7 @@ class _Run:
             warnings=self._warnings,
         )
 
-    def _manifest(self, totals: "intake.Totals", facts: dict[str, Any] | None) -> dict[str, Any]:
+    def _manifest(self, totals: "receiver.Totals", facts: dict[str, Any] | None) -> dict[str, Any]:
         """Return the manifest but for its files."""
         opened, session = self._opened, self.session
         consistency, snapshot = "none", None
@@ -396,8 +307,8 @@ class _Run:
 
     def failed(self, error: BaseException) -> None:
         """After a lost connection look once whether a snapshot of this run is still there, and remove it."""
-        if not self.waits or not isinstance(error, remains.LOST):
+        if not self.waits or not isinstance(error, leftovers.LOST):
             return
         self.waits = False
         self.session.close()
-        remains.clear(self._job.connect, self._request(), self._run_id, self._wanted.timeout_s, self._note)
+        leftovers.clear(self._job.connect, self._request(), self._run_id, self._wanted.timeout_s, self._note)

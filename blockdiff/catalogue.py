@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from blockdiff import chain, trust
 from blockdiff.errors import BlockdiffError, ForeignFiles, Interrupted, NoSuchSet, StoreUnreadable
-from blockdiff.formats import difffile
-from blockdiff.store import Store, Version
+from blockdiff.formats import difffile, names
+from blockdiff.sets import versions
+from blockdiff.sets.backupset import Store
+from blockdiff.sets.version import Version
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Listed:
 def sets(folder: str) -> list[str]:
     """Return the NAMEs of the sets in a folder.  Raises NoSuchSet or StoreUnreadable."""
     try:
-        return [os.path.join(folder, base) for base in chain.set_names(os.listdir(folder))]
+        return [os.path.join(folder, base) for base in names.set_names(os.listdir(folder))]
     except FileNotFoundError:
         raise NoSuchSet(folder) from None
     except OSError as error:
@@ -97,7 +98,7 @@ def describe(store: Store) -> Listed:
             out.versions.append(Entry(number, False, "not published", stored=stored))
             continue
         try:
-            version = trust.version(store, number, listing, deep=False)
+            version = versions.version(store, number, listing, deep=False)
         except Interrupted:
             raise  # no fault of what was looked at
         except BlockdiffError as error:
@@ -109,7 +110,7 @@ def describe(store: Store) -> Listed:
         before = version
         why = broken
         try:
-            trust.check_size(store, version)
+            versions.check_size(store, version)
         except Interrupted:
             raise
         except BlockdiffError as error:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import IO
 
-from blockdiff.child import Signals, exit_code, exit_code_unstarted
+from blockdiff.childprocess import Signals, exit_code, exit_code_unstarted
 from blockdiff.errors import StoreFailed
 
 RULE = b"-" * 78 + b"\n"

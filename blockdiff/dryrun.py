@@ -10,10 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from blockdiff import backup, codecs, identity, members, moment, parent, trust
+from blockdiff import codecs
 from blockdiff.errors import BlockdiffError
-from blockdiff.parent import Log
-from blockdiff.store import Store
+from blockdiff.ingest import members
+from blockdiff.ingest.job import Job
+from blockdiff.sets import identity, parent, versions
+from blockdiff.sets.backupset import Store
+from blockdiff.sets.parent import Log
+from blockdiff.source import snapshots
+from blockdiff.source.wanted import AUTO, NONE, request
 
 
 @dataclass
@@ -43,7 +48,7 @@ class Plan:
         return {**dataclasses.asdict(self), "dry_run": True}
 
 
-def plan_all(jobs: Sequence[backup.Job], *, quiet: moment.Quiesce | None, warn: Log, note: Log) -> list[Plan]:
+def plan_all(jobs: Sequence[Job], *, quiet: snapshots.Quiesce | None, warn: Log, note: Log) -> list[Plan]:
     """Return what a run of these jobs would do, inside a lock if there is `quiet`.  Raises what stops a run."""
     plans = []
     for job in jobs:
@@ -61,13 +66,13 @@ def _newest(store: Store, warn: Log) -> int:
     newest = 0
     if listing.has_ver or set(listing.versions) != {1}:
         newest = store.newest(listing)
-    if newest + 1 in listing.versions and trust.is_whole(store, newest + 1, listing):
+    if newest + 1 in listing.versions and versions.is_whole(store, newest + 1, listing):
         warn(f"version {newest + 1} of {store.name} is complete but not published: a run would adopt it")
         newest += 1
     return newest
 
 
-def _look(job: backup.Job, quiet: moment.Quiesce | None, warn: Log, note: Log) -> Plan:
+def _look(job: Job, quiet: snapshots.Quiesce | None, warn: Log, note: Log) -> Plan:
     wanted, store, warnings = job.wanted, job.store, list[str]()
 
     def caution(line: str) -> None:
@@ -80,18 +85,17 @@ def _look(job: backup.Job, quiet: moment.Quiesce | None, warn: Log, note: Log) -
     )
     block_size = wanted.block_size or before.block_size or wanted.default_block_size
     source = identity.Check(store, newest, job.host, wanted.path, wanted.new_source)
-    snapshots = wanted.snapshot != backup.NONE
-    source.before_connecting(uuid_comes=snapshots)
+    source.before_connecting(uuid_comes=wanted.snapshot != NONE)
     with contextlib.ExitStack() as held:
         held.callback(before.close)
         session = held.enter_context(wanted.session(job.connect(), note, note))
         terms = {"digest": session.hello.digest, "others": False, "old": None, "shared": None}
-        request = backup.request(wanted, store, "", block_size=block_size, known=source.known, **terms)
-        session.ask({**request, "look": True})
+        asked = request(wanted, store, "", block_size=block_size, known=source.known, **terms)
+        session.ask({**asked, "look": True})
         found = session.prepared
         if found is None:
             opened = session.opened(block_size)
-            moment.snapshots([], [session], quiet)  # which it refuses if there is a lock
+            snapshots.snapshots([], [session], quiet)  # which it refuses if there is a lock
             told: dict[str, Any] = {"kind": opened.kind, "size": opened.size, "lv_uuid": None}
             same, users = opened.same, opened.users
         else:
@@ -104,7 +108,7 @@ def _look(job: backup.Job, quiet: moment.Quiesce | None, warn: Log, note: Log) -
     least = members.least_stored(told["size"], block_size, codec, known=known, keep_xxh=before.version is None)
     source.see_room(told["size"], least)
     if users is not None:
-        (caution if wanted.snapshot == backup.AUTO else note)(source.in_use(users))
+        (caution if wanted.snapshot == AUTO else note)(source.in_use(users))
     return Plan(
         name=store.name,
         version=before.number,

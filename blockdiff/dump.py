@@ -13,14 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
-from blockdiff import backup, codecs, intake, moment, remains
-from blockdiff.backup import Wanted
-from blockdiff.digests import Digests
+from blockdiff import codecs
 from blockdiff.errors import BlockSizeDiffers, NotOurFormat, TornFile
 from blockdiff.formats import FormatError, TornError, digestfile
-from blockdiff.index import Member
-from blockdiff.parent import Log
-from blockdiff.partfile import write_failed
+from blockdiff.formats.index import Member
+from blockdiff.ingest import receiver
+from blockdiff.sets.digests import Digests
+from blockdiff.sets.parent import Log
+from blockdiff.sets.partfile import write_failed
+from blockdiff.source import leftovers, snapshots
+from blockdiff.source.wanted import MUST, NONE, Wanted
 from blockdiff.transport.base import Transport
 
 Buffer = bytes | bytearray | memoryview
@@ -122,10 +124,10 @@ def run(
     old: tuple[IO[bytes], str] | None,
     *,
     cores: int,
-    quiet: moment.Quiesce | None = None,
+    quiet: snapshots.Quiesce | None = None,
     note: Log = lambda line: None,
     warn: Log = lambda line: None,
-) -> intake.Totals:
+) -> receiver.Totals:
     """Dump a volume, and return what was done.
 
     `old` is the parent's digest file and its name: then only changed blocks are dumped, and
@@ -140,7 +142,7 @@ def run(
         run_id = uuid.uuid4().hex
 
         def hear(line: str) -> None:
-            (warn if remains.concerns(line) else note)(line)
+            (warn if leftovers.concerns(line) else note)(line)
 
         waits = False
         request: dict[str, Any] = {}
@@ -150,15 +152,15 @@ def run(
                 count = parent.digests.count if parent else None
                 request = _request(wanted, block_size, told, count, run_id, session.offer)
                 waits = session.ask(request)
-                moment.snapshots([session] if waits else [], [] if waits else [session], quiet)
+                snapshots.snapshots([session] if waits else [], [] if waits else [session], quiet)
                 size = session.opened(block_size).size
                 if parent is not None:
                     session.feed(parent.digests)
                 codec = codecs.BY_SUFFIX[wanted.suffix]
                 writer = _DumpWriter(payload, digests, codec, block_size)
                 try:
-                    terms = intake.Terms(size, block_size, told, others=False, keep_xxh=parent is None)
-                    work = intake.Intake(session, writer, codec, terms, parent.digests if parent else None)
+                    terms = receiver.Terms(size, block_size, told, others=False, keep_xxh=parent is None)
+                    work = receiver.Intake(session, writer, codec, terms, parent.digests if parent else None)
                     totals = work.run(max(1, wanted.jobs or cores))
                     writer.finish()
                 except BaseException:
@@ -167,9 +169,9 @@ def run(
                 for line in session.finish():
                     warn(line)
                 return totals
-        except remains.LOST:
+        except leftovers.LOST:
             if waits:
-                remains.clear(connect, request, run_id, wanted.timeout_s, note)
+                leftovers.clear(connect, request, run_id, wanted.timeout_s, note)
             raise
 
 
@@ -183,12 +185,12 @@ def _request(
         "known": None,
         "users": False,
         "snapshot": None
-        if wanted.snapshot == backup.NONE
+        if wanted.snapshot == NONE
         else {
             "size": wanted.snapshot_size,
             "set": "dump",
             "run": run_id,
-            "must": wanted.snapshot == backup.MUST,
+            "must": wanted.snapshot == MUST,
             "verbose": wanted.verbose,
         },
         "path": wanted.path,

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from blockdiff import gate
-from blockdiff.child import Signals, exit_code
+from blockdiff.childprocess import Signals, exit_code
 from blockdiff.errors import LockLost, ProgramMissing
+from blockdiff.locking import gate
 
 PING_S = 3.0  # between two proofs; well below readlock.IDLE_S
 MAX_HOLD_S = 60.0

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from blockdiff import digests, pipeline, site
+from blockdiff.blocks import parallel
+from blockdiff.blocks.checker import Proof
 from blockdiff.errors import (
     BlockdiffError,
     DigestMismatch,
@@ -25,8 +26,9 @@ from blockdiff.errors import (
     TornFile,
 )
 from blockdiff.formats import FormatError, TornError, difffile, digestfile
-from blockdiff.proof import Proof
-from blockdiff.target import Target
+from blockdiff.sets import digests
+from blockdiff.target import precheck
+from blockdiff.target.writer import Target
 
 _PIECE = 1024 * 1024  # bytes read at a time
 _LEAST = 256 * 1024  # bytes of records that are worth a look
@@ -55,7 +57,7 @@ def patch(
     *,
     digests_path: str | None = None,
     jobs: int = 2,
-    look: Callable[..., site.Look] = site.look,
+    look: Callable[..., precheck.Look] = precheck.look,
 ) -> Patched:
     """Write the records of a diff file's plain payload to the target, which is made if it is not there.
 
@@ -65,10 +67,10 @@ def patch(
     """
     read = functools.partial(_read, read)
     seen = look(target_path)
-    both = seen.kind == site.FILE and digests_path and os.path.exists(digests_path)
+    both = seen.kind == precheck.FILE and digests_path and os.path.exists(digests_path)
     if both and os.path.samefile(target_path, digests_path or ""):
         raise TargetRefused(target_path, "it is the digest file that is to prove it")
-    site.check(seen, 0, patch=True)
+    precheck.check(seen, 0, patch=True)
     first = b""
     while len(first) < difffile.HEADER_SIZE and (data := read(_PIECE)):
         first += data
@@ -82,7 +84,7 @@ def patch(
     with contextlib.ExitStack() as held:
         known = held.enter_context(_digests(digests_path, block_size)) if digests_path else None
         if known is not None:
-            site.check(seen, (known.count - 1) * block_size + 1, patch=True)
+            precheck.check(seen, (known.count - 1) * block_size + 1, patch=True)
         sink = held.enter_context(Target(seen))
         work = _Patch(sink, seen.size, block_size, known)
         try:
@@ -164,7 +166,7 @@ class _Patch:
     def __init__(self, sink: Target, end: int, block_size: int, known: digests.Digests | None) -> None:
         """`end`: bytes of the target now."""
         self._sink, self._end, self._block_size = sink, end, block_size
-        self._device = sink.kind == site.DEVICE
+        self._device = sink.kind == precheck.DEVICE
         self._known = known
         self._proof = Proof(known, block_size) if known is not None else None
         self._window = known.window() if known is not None else None
@@ -230,7 +232,7 @@ class _Patch:
             size = self._size(self._known.count)
             self._sink.resize(size)
             with ThreadPoolExecutor(jobs, thread_name_prefix="prove") as pool:
-                rows = pipeline.in_order(pool, self._stretches(size), self._prove)
+                rows = parallel.in_order(pool, self._stretches(size), self._prove)
                 with contextlib.closing(rows):
                     for _, wrong in rows:
                         if wrong is not None:

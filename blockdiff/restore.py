@@ -9,23 +9,23 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from blockdiff import chain, digests, site, target, trust
+from blockdiff.blocks.checker import Proof
+from blockdiff.blocks.restorer import Placement, Progress, silent
 from blockdiff.errors import (
     BlockdiffError,
     ChainBroken,
-    ForeignFiles,
     Interrupted,
     NoRoom,
-    NoSuchSet,
-    NoSuchVersion,
     NotOurFormat,
     StoreUnreadable,
     TornFile,
 )
-from blockdiff.placement import Placement, Progress, silent
-from blockdiff.proof import Proof
-from blockdiff.store import Store, Version
-from blockdiff.target import Target
+from blockdiff.formats import names
+from blockdiff.sets import digests, versions
+from blockdiff.sets.backupset import Store
+from blockdiff.sets.version import Version
+from blockdiff.target import precheck, writer
+from blockdiff.target.writer import Target
 
 _MOST_RANGES = 100  # that a result lists
 
@@ -61,40 +61,6 @@ class Restored:
         return 3 if self.warnings else 0
 
 
-def choose(store: Store, number: int | None, listing: chain.Listing, force: bool = False) -> tuple[int, list[str]]:
-    """Return the version that is meant, and warnings; None stands for the newest.
-
-    Raises NoSuchSet, NoSuchVersion, or ForeignFiles where NAME.ver is of no use.
-    """
-    if not listing.versions and not listing.has_ver:
-        raise NoSuchSet(store.name)
-    try:
-        newest = store.newest(listing)
-    except ForeignFiles:
-        if number is None or not force:
-            raise
-        newest = max(listing.versions, default=0)
-    if number is None:
-        return newest, unpublished(store, newest, listing)
-    if number not in listing.versions:
-        raise NoSuchVersion(store.name, number)
-    if number > newest and not force:
-        hint = f"its files stand, but NAME.ver says {newest}; --force takes them"
-        raise NoSuchVersion(store.name, number, hint=hint)
-    return number, []
-
-
-def unpublished(store: Store, newest: int, listing: chain.Listing) -> list[str]:
-    """Return a warning if there are versions above the one that NAME.ver says is the newest."""
-    above = listing.above(newest)
-    if not above:
-        return []
-    return [
-        f"{store.name}.ver says that version {newest} is the newest, but files of version {above[-1]} stand; "
-        "a run is just publishing it or died before its end, or that file is damaged"
-    ]
-
-
 def restore(
     store: Store,
     number: int | None,
@@ -104,7 +70,7 @@ def restore(
     dry_run: bool = False,
     jobs: int = 2,
     progress: Progress = silent,
-    look: Callable[..., site.Look] = site.look,
+    look: Callable[..., precheck.Look] = precheck.look,
 ) -> Restored:
     """Write version `number` (None: the newest) to a file or block device.
 
@@ -115,12 +81,12 @@ def restore(
     Raises BlockdiffError for everything before.
     """
     listing = store.settled_listing()
-    number, warnings = choose(store, number, listing, force)
+    number, warnings = versions.choose(store, number, listing, force)
     links = _links(store, number, listing, force, warnings)
     wanted = links[-1]
     seen = look(target_path, (store.folder, store.base))
     least = wanted.size if wanted.size is not None else (wanted.count - 1) * wanted.block_size + 1
-    site.check(seen, least, force)
+    precheck.check(seen, least, force)
     files = [(v.number, store.path(v.number, v.suffix), _size(store, v)) for v in reversed(links)]
     outcome = Restored(store.name, number, seen.description, target_path, wanted.size, files, dry_run=dry_run)
     outcome.warnings += warnings
@@ -128,7 +94,7 @@ def restore(
     if not force:
         _check_room(store, wanted, seen)
     if dry_run:
-        target.rehearse(seen)
+        writer.rehearse(seen)
         return outcome
     total = wanted.size if wanted.size is not None else wanted.count * wanted.block_size
     with Target(seen, wanted.size) as sink, progress(total) as tell:
@@ -136,9 +102,9 @@ def restore(
     return outcome
 
 
-def _check_room(store: Store, wanted: Version, seen: site.Look) -> None:
+def _check_room(store: Store, wanted: Version, seen: precheck.Look) -> None:
     """Raise NoRoom if the version's blocks cannot all find room: zeros take none in a new file."""
-    room = target.room(seen)
+    room = writer.room(seen)
     if room is None or room >= wanted.count * wanted.block_size:
         return
     with digests.Digests(store.path(wanted.number, ".md5"), wanted.count) as known:
@@ -158,7 +124,7 @@ def _write(work: Placement, sink: Target, outcome: Restored, force: bool, jobs: 
         sink.finish(outcome.size)
         outcome.path = sink.path
         rest = sink.size_before - outcome.size
-        if sink.kind == site.DEVICE and rest > 0:
+        if sink.kind == precheck.DEVICE and rest > 0:
             outcome.notes.append(f"{sink.path} is larger: its last {rest} bytes are left as they were")
     except BlockdiffError as error:
         outcome.failure = error
@@ -191,19 +157,19 @@ def _size(store: Store, version: Version) -> int:
         raise StoreUnreadable(store.path(version.number, version.suffix), error.strerror) from None
 
 
-def _links(store: Store, number: int, listing: chain.Listing, force: bool, warnings: list[str]) -> list[Version]:
+def _links(store: Store, number: int, listing: names.Listing, force: bool, warnings: list[str]) -> list[Version]:
     """Return the versions to read, oldest first; with force those that are there."""
     try:
-        return trust.chain_of(store, number, listing)
+        return versions.chain_of(store, number, listing)
     except (ChainBroken, TornFile, NotOurFormat) as error:
         if not force:
             raise
         warnings.append(str(error))
-    found = [trust.version(store, number, listing)]
+    found = [versions.version(store, number, listing)]
     while not found[0].full and found[0].number > 1:
         for candidate in range(found[0].number - 1, 0, -1):
             try:
-                older = trust.version(store, candidate, listing)
+                older = versions.version(store, candidate, listing)
             except Interrupted:
                 raise  # no fault of what was looked at
             except BlockdiffError:

@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from blockdiff import chain, digests, merge, restore, stamps, trust
+from blockdiff.blocks import blockset, changes
+from blockdiff.blocks.diffreader import whole_blocks
+from blockdiff.blocks.restorer import Progress, silent
+from blockdiff.blocks.versioncheck import Reading
 from blockdiff.errors import (
     BlockdiffError,
     ChainBroken,
@@ -25,10 +28,10 @@ from blockdiff.errors import (
     NoSuchVersion,
     StoreUnreadable,
 )
-from blockdiff.placement import Progress, silent
-from blockdiff.reading import Reading
-from blockdiff.records import whole_blocks
-from blockdiff.store import Store, Version
+from blockdiff.formats import names
+from blockdiff.sets import digests, verified, versions
+from blockdiff.sets.backupset import Store
+from blockdiff.sets.version import Version
 
 _MOST_RANGES = 100  # of lost bytes that are listed for a version
 
@@ -110,7 +113,7 @@ def verify(
     if number is None:
         try:
             newest = store.newest(listing)
-            result.warnings += restore.unpublished(store, newest, listing)
+            result.warnings += versions.unpublished(store, newest, listing)
         except ForeignFiles as error:
             result.faults.append(error)
             newest = max(listing.versions, default=0)
@@ -124,7 +127,7 @@ def verify(
     return result
 
 
-def _stored(store: Store, listing: chain.Listing, numbers: list[int]) -> int:
+def _stored(store: Store, listing: names.Listing, numbers: list[int]) -> int:
     """Return how many bytes of diff files these versions have."""
     total = 0
     for number in numbers:
@@ -134,7 +137,7 @@ def _stored(store: Store, listing: chain.Listing, numbers: list[int]) -> int:
     return total
 
 
-def _numbers(store: Store, listing: chain.Listing, newest: int, everything: bool) -> list[int]:
+def _numbers(store: Store, listing: names.Listing, newest: int, everything: bool) -> list[int]:
     """Return the versions to walk: all up to the newest, or from the full that it stands on."""
     numbers = sorted(n for n in listing.versions if n <= newest)
     if everything:
@@ -145,7 +148,7 @@ def _numbers(store: Store, listing: chain.Listing, newest: int, everything: bool
             break
         chosen.append(candidate)
         try:
-            if trust.version(store, candidate, listing, deep=False).full:
+            if versions.version(store, candidate, listing, deep=False).full:
                 break
         except Interrupted:
             raise  # no fault of what was looked at
@@ -158,11 +161,11 @@ class _Walk:
     """The state between two versions."""
 
     def __init__(
-        self, store: Store, listing: chain.Listing, known: Mapping[int, str], progress: Callable[[int], object]
+        self, store: Store, listing: names.Listing, known: Mapping[int, str], progress: Callable[[int], object]
     ) -> None:
         self._store, self._listing, self._known, self._progress = store, listing, known, progress
         self._previous: Version | None = None
-        self._lost = merge.Blocks(0)
+        self._lost = blockset.Blocks(0)
         self._broken: str | None = None  # why the chain does not stand
         self._unknown = False  # it may be whole: what is wrong is that a file cannot be read
         self.read = 0  # bytes
@@ -172,7 +175,7 @@ class _Walk:
         out = Checked(number)
         before, self._previous = self._previous, None
         try:
-            version = trust.version(self._store, number, self._listing)
+            version = versions.version(self._store, number, self._listing)
         except Interrupted:
             raise  # no fault of what was looked at
         except BlockdiffError as error:
@@ -183,14 +186,14 @@ class _Walk:
         out.notes += [*version.notes, *filter(None, [version.renamed])]
         self._join(version, before, out)
         try:
-            out.stamp = stamps.of(self._store, version)
+            out.stamp = verified.of(self._store, version)
         except OSError:
             out.stamp = ""  # what cannot be read is told below
         sound = not self._broken and (version.full or not self._lost)
         if sound and out.stamp and self._known.get(number) == out.stamp:
             out.before = out.restores = True
             self._progress(_stored(self._store, self._listing, [number]))
-            self._lost = merge.Blocks(version.count)
+            self._lost = blockset.Blocks(version.count)
             return out
         self._prove(version, None if version.full else before, out, pool)
         out.unknown = self._unknown and not out.restores
@@ -209,7 +212,7 @@ class _Walk:
         """Take the step from the version before to this one."""
         if version.full:
             self._broken, self._unknown = None, False
-            self._lost = merge.Blocks(version.count)
+            self._lost = blockset.Blocks(version.count)
             return
         self._lost.resize(version.count)
         if before is not None and before.number != version.number - 1:
@@ -222,7 +225,7 @@ class _Walk:
             self._break(version, f"block size changes from {before.block_size} to {version.block_size}", out)
         else:
             try:
-                trust.check_link(self._store, version)
+                versions.check_link(self._store, version)
             except ChainBroken as error:
                 self._broken = f"version {version.number} does not continue version {before.number}"
                 out.faults.append(error)
@@ -248,10 +251,10 @@ class _Walk:
                     self._stop(version.number, fault, out)
                     return
                 if version.full:
-                    self._settle(reading, digests.changed(None, own), out)
+                    self._settle(reading, changes.changed(None, own), out)
                 elif before is not None and before.block_size == version.block_size:
                     with digests.Digests(self._store.path(before.number, ".md5"), before.count) as old:
-                        self._settle(reading, digests.changed(old, own), out)
+                        self._settle(reading, changes.changed(old, own), out)
         except Interrupted:
             raise  # no fault of what was looked at
         except BlockdiffError as error:
@@ -266,13 +269,13 @@ class _Walk:
                 out.lost_more = True
         out.restores = not self._broken and not self._lost
 
-    def _settle(self, reading: Reading, must: Iterator[merge.Run], out: Checked) -> None:
+    def _settle(self, reading: Reading, must: Iterator[blockset.Run], out: Checked) -> None:
         """Compare the records that were found good with those that must be there."""
         for run in reading.found.runs():
             self._lost.remove(*run)
         extra = reading.found  # becomes what was found and need not be there
         for run in must:
-            for missing in merge.without([run], list(reading.found.runs(*run))):
+            for missing in blockset.without([run], list(reading.found.runs(*run))):
                 self._lost.add(*missing)
                 reading.miss(missing)
             extra.remove(*run)

@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import sys
 
+import places
 import pytest
 from lab.conftest import missing
 from programs import Program
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = places.ROOT
 LAB = ROOT / "tests" / "lab"
 OURS = (  # that our programs look at, and that whoever runs the tests may have set
     "BLOCKDIFF_RSH", "BLOCKDIFF_SSH_CONFIG", "BLOCKSIZE", "LVCREATE_PREFIX", "MYSQL_PWD", "SNAPSHOT_SIZE",
@@ -39,7 +40,7 @@ def pytest_collection_modifyitems(config, items):
         if in_lab:
             item.add_marker("lab")
         if config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group("lab" if in_lab else item.path.stem))
+            item.add_marker(pytest.mark.xdist_group("lab" if in_lab else str(item.path)))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: LAB not in item.path.parents)
 

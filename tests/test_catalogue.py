@@ -1,16 +1,16 @@
 """What is listed, without reading anything large."""
 
 import os
-import pathlib
 
 import chains
+import places
 import pytest
 
 from blockdiff import catalogue, codecs
 from blockdiff.errors import ForeignFiles, NoSuchSet
-from blockdiff.store import Store
+from blockdiff.sets.backupset import Store
 
-GOLDEN = pathlib.Path(__file__).parent / "vectors" / "golden"
+GOLDEN = places.GOLDEN
 BLOCK = 64
 
 

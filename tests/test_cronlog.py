@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import click
+import places
 import pytest
 from programs import Program, until
 
@@ -19,7 +20,7 @@ from blockdiff import cronlog
 from blockdiff.commands import programs
 from blockdiff.errors import StoreFailed
 
-ROOT = Path(__file__).parent.parent
+ROOT = places.ROOT
 LAUNCH = "import sys; from blockdiff.commands import programs; sys.argv[0] = 'cronlog'; programs.main()"
 CRONLOG = [sys.executable, "-c", LAUNCH]
 HOST = os.uname().nodename

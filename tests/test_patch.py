@@ -10,6 +10,7 @@ import struct
 import subprocess
 
 import chains
+import places
 import pytest
 from conftest import ROOT
 
@@ -25,7 +26,7 @@ from blockdiff.errors import (
 from blockdiff.formats import digestfile
 from blockdiff.patch import patch
 
-GOLDEN = pathlib.Path(__file__).parent / "vectors" / "golden"
+GOLDEN = places.GOLDEN
 
 
 def header(block_size):

@@ -5,11 +5,13 @@ import pathlib
 import shutil
 
 import chains
+import places
 import pytest
 
-from blockdiff import codecs, restore, stamps, verify
+from blockdiff import codecs, restore, verify
 from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, NoSuchVersion
-from blockdiff.store import Store
+from blockdiff.sets import verified
+from blockdiff.sets.backupset import Store
 
 BLOCK = 64
 CODECS = [codecs.PLAIN, codecs.GZIP, codecs.ZSTD]
@@ -349,17 +351,17 @@ def test_a_stamp_does_not_hide_a_chain_that_broke_later(tmp_path):
 
 def test_stamps_survive_any_file(tmp_path):
     path = tmp_path / "state" / "x.json"
-    assert stamps.load(str(path)) == {}
-    stamps.save(str(path), "name", {3: "ab", 1: "cd"})
-    assert stamps.load(str(path)) == {3: "ab", 1: "cd"}
+    assert verified.load(str(path)) == {}
+    verified.save(str(path), "name", {3: "ab", 1: "cd"})
+    assert verified.load(str(path)) == {3: "ab", 1: "cd"}
     for data in (b"", b"[]", b"{}", b'{"format":2}', b'{"format":1,"versions":3}', b"\xff\xfe"):
         path.write_bytes(data)
-        assert stamps.load(str(path)) == {}
+        assert verified.load(str(path)) == {}
     assert os.listdir(path.parent) == ["x.json"]
 
 
 def test_golden_sets_are_clean():
-    golden = pathlib.Path(__file__).parent / "vectors" / "golden"
+    golden = places.GOLDEN
     for folder in sorted(path for path in golden.iterdir() if path.is_dir()):
         if folder.name == "lzop" and shutil.which("lzop") is None:
             continue

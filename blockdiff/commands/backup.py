@@ -10,17 +10,31 @@ from typing import Any
 
 import click
 
-from blockdiff import backup, identity, moment
-from blockdiff.commands import completing, dumpline, edge, locking, operands, progress, reaching, text
+from blockdiff import backup
+from blockdiff.commands import (
+    completing,
+    dump_arguments,
+    exits,
+    operands,
+    options_lock,
+    options_source,
+    progress,
+    text,
+)
 from blockdiff.errors import BlockdiffError
+from blockdiff.ingest.job import Job
+from blockdiff.sets import identity
+from blockdiff.sets.outcome import Outcome
+from blockdiff.source import snapshots
+from blockdiff.source.wanted import AUTO, DEFAULT_BLOCK_SIZE, MUST, NONE, Wanted
 from blockdiff.transport.destination import Destination, parse_source
 
 # what the original's commands read is what they were given; only ssh-lvm-dump makes a snapshot
 _SNAPSHOTS = {
-    None: backup.AUTO,
-    dumpline.DUMP: backup.NONE,
-    dumpline.SSH_DUMP: backup.NONE,
-    dumpline.LVM_DUMP: backup.MUST,
+    None: AUTO,
+    dump_arguments.DUMP: NONE,
+    dump_arguments.SSH_DUMP: NONE,
+    dump_arguments.LVM_DUMP: MUST,
 }
 _SUFFIXES = {"gzip": ".gz", "zstd": ".zst", "none": ""}
 
@@ -43,7 +57,7 @@ def split(args: Sequence[str], values: Mapping[str, int], always_command: bool) 
                 )
             # before NAME: only operands follow
             behind = list(args[place + 1 :])
-            if len(behind) > 2 or always_command or (len(behind) == 2 and dumpline.known(behind[1])):
+            if len(behind) > 2 or always_command or (len(behind) == 2 and dump_arguments.known(behind[1])):
                 words = behind[2:] if behind[1:2] == ["--"] else behind[1:]
                 return [*args[: place + 1], *behind[:1]], words
             return list(args), []
@@ -51,7 +65,7 @@ def split(args: Sequence[str], values: Mapping[str, int], always_command: bool) 
             place += 1 + values.get(word, 0)
             continue
         operands.append(place)
-        if len(operands) == 2 and (always_command or dumpline.known(word)):
+        if len(operands) == 2 and (always_command or dump_arguments.known(word)):
             return list(args[:place]), list(args[place:])
         place += 1
     if len(operands) > 2:
@@ -78,13 +92,13 @@ class _Command(click.Command):
 @click.option("--compress", type=click.Choice(list(_SUFFIXES)), help="How the diff file is stored.  [default: gzip]")
 @click.option("-z", "--gzip", "compress", flag_value="gzip", help="The same as --compress gzip.")
 @click.option("--zstd", "compress", flag_value="zstd", help="The same as --compress zstd.")
-@click.option("--block-size", "--blocksize", "block_size", type=reaching.BLOCK_SIZE, metavar="BYTES",
+@click.option("--block-size", "--blocksize", "block_size", type=options_source.BLOCK_SIZE, metavar="BYTES",
               help="Size of a block, 1 to 16M; must be the set's, unless a full is made.  [default: the set's,"
               " else BLOCKSIZE, else 64K]")  # fmt: skip
 @click.option("--full", is_flag=True, help="Store every block, whatever the version before holds.")
 @click.option("--no-auto-full", is_flag=True, help="Stop where the version before cannot be built upon.")
 @click.option("--no-snapshot", is_flag=True, help="Read the source as it lives, without a snapshot.")
-@locking.options
+@options_lock.options
 @click.option("--with", "others", nargs=2, multiple=True, metavar="NAME SOURCE", shell_complete=completing.sets,
               help="Back up this source, too, with all snapshots made at one moment, in one lock; may be repeated.")
 @click.option("--rescan", is_flag=True, help="Compute the MD5 of every block, also where XXH3-128 tells no change.")
@@ -93,7 +107,7 @@ class _Command(click.Command):
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more, also what the agent says.")
-@reaching.options
+@options_source.options
 @click.argument("name", metavar="NAME", shell_complete=completing.sets)
 @click.argument("source", metavar="SOURCE | COMMAND [ARGS]...", required=False, shell_complete=completing.files)
 @click.pass_context
@@ -141,11 +155,11 @@ def command(
         if verbose:
             progress.line(line)
 
-    reach = reaching.Reach(**reach_options)
-    edge.limit(reach.max_time)
-    program = dumpline.known(words[0]) if words else None
+    reach = options_source.Reach(**reach_options)
+    exits.limit(reach.max_time)
+    program = dump_arguments.known(words[0]) if words else None
     if words and program is None:
-        from blockdiff import foreign
+        from blockdiff import dumpcommand
 
         if len(words) > 1 and context.info_name != "blockdiff_backup" and operands.is_source(words[0]):
             hint = "--with NAME SOURCE backs up another one, to a set of its own"
@@ -157,7 +171,7 @@ def command(
         say(f"running: {text.name(shlex.join(words))}")
         label = f"{text.name(name)} from {text.name(words[0])}" if quiet else ""
         with _about(label):
-            done = foreign.run(
+            done = dumpcommand.run(
                 operands.named_set(name, None),
                 words,
                 environment=dict(os.environ),
@@ -167,7 +181,7 @@ def command(
                 warn=warn,
                 note=say,
             )
-        results: list[backup.Outcome | BlockdiffError] = [done]
+        results: list[Outcome | BlockdiffError] = [done]
     else:
         common: dict[str, Any] = {
             "full": full,
@@ -178,9 +192,9 @@ def command(
             "new_source": new_source,
             "live": no_snapshot,
             "verbose": verbose,
-            "snapshot_size": locking.snapshot_size(snapshot_size),
+            "snapshot_size": options_lock.snapshot_size(snapshot_size),
             "heard": verbose,
-            **({"snapshot": backup.NONE} if no_snapshot else {}),
+            **({"snapshot": NONE} if no_snapshot else {}),
         }
         pairs = [(name, source, program, words), *((more, at, None, []) for more, at in others)]
         with contextlib.ExitStack() as held:
@@ -189,7 +203,7 @@ def command(
             jobs = []
             for set_name, at, composed, composition in pairs:
                 destination, wanted = _wanted(at, composed, composition, compress, block_size)
-                if no_snapshot and wanted.snapshot == backup.MUST:
+                if no_snapshot and wanted.snapshot == MUST:
                     raise click.UsageError(f"{composition[0]} makes a snapshot: --no-snapshot cannot be given")
                 host = identity.LOCAL if destination is None else destination.host
                 label = f"{text.name(set_name)} from {text.name(identity.spelt(host, wanted.path))}"
@@ -198,17 +212,17 @@ def command(
                 with _about(label):
                     store = operands.named_set(set_name, wanted.path if destination is None else None)
                 connect = reach.connect(destination, chatter)
-                jobs.append(backup.Job(store, wanted, connect, shown(), host, label))
+                jobs.append(Job(store, wanted, connect, shown(), host, label))
                 doing = "looking at" if dry_run else "running"
                 say(f"{doing}: {text.name(shlex.join(composition) if composition else str(at))}")
             # a lock is for snapshots: the original's commands that make none never looked at its prefix
-            locks = program in (None, dumpline.LVM_DUMP)
-            lock_wanted = locking.quiet(lock) if locks else None
+            locks = program in (None, dump_arguments.LVM_DUMP)
+            lock_wanted = options_lock.quiet(lock) if locks else None
             operands.refuse_twins(jobs)
             with _about(", ".join(job.label for job in jobs)):
                 if dry_run:
                     context.exit(_plan(jobs, lock_wanted, as_json, warn, say))
-                results = backup.run_all(jobs, cores=reaching.cores(), quiet=lock_wanted, warn=warn, note=say)
+                results = backup.run_all(jobs, cores=options_source.cores(), quiet=lock_wanted, warn=warn, note=say)
     names = [name, *(more for more, _ in others)]
     context.exit(_report(names, results, as_json, verbose or (sys.stderr.isatty() and not quiet), say))
 
@@ -224,8 +238,8 @@ def _about(label: str) -> Iterator[None]:
 
 
 def _plan(
-    jobs: Sequence[backup.Job],
-    quiet: moment.Quiesce | None,
+    jobs: Sequence[Job],
+    quiet: snapshots.Quiesce | None,
     as_json: bool,
     warn: Callable[[str], None],
     say: Callable[[str], None],
@@ -253,7 +267,7 @@ def _plan(
 
 def _report(
     names: Sequence[str],
-    results: Sequence[backup.Outcome | BlockdiffError],
+    results: Sequence[Outcome | BlockdiffError],
     as_json: bool,
     summary: bool,
     say: Callable[[str], None],
@@ -261,11 +275,11 @@ def _report(
     """Print what came of each source; returns the exit code, that of the first error if there is one."""
     if len(results) == 1 and isinstance(results[0], BlockdiffError):
         raise results[0]
-    outcomes = [result for result in results if isinstance(result, backup.Outcome)]
-    failures = [edge.report(result) for result in results if isinstance(result, BlockdiffError)]
+    outcomes = [result for result in results if isinstance(result, Outcome)]
+    failures = [exits.report(result) for result in results if isinstance(result, BlockdiffError)]
     for name, result in zip(names, results, strict=True) if as_json else ():
         if isinstance(result, BlockdiffError):
-            text.put_json({"name": name, "error": edge.describe(result)}, line=True)
+            text.put_json({"name": name, "error": exits.describe(result)}, line=True)
         else:
             text.put_json(result.as_json(), line=True)
     for outcome in outcomes if summary else ():
@@ -279,18 +293,18 @@ def _report(
 
 def _wanted(
     source: str | None, program: str | None, words: list[str], compress: str | None, block_size: int | None
-) -> tuple[Destination | None, backup.Wanted]:
+) -> tuple[Destination | None, Wanted]:
     """Return where the volume is and what is wanted of it."""
     if source is not None:
         try:
             destination, path = parse_source(source)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        default = reaching.environment_block_size(os.environ) or backup.DEFAULT_BLOCK_SIZE
+        default = options_source.environment_block_size(os.environ) or DEFAULT_BLOCK_SIZE
         suffix = _SUFFIXES[compress or "gzip"]
     else:
         assert program is not None
-        line = dumpline.parse(program, words[1:])
+        line = dump_arguments.parse(program, words[1:])
         if line.path is None:
             raise click.UsageError(f"{words[0]} needs a FILE here")
         destination, path, default = line.destination, line.path, line.default_block_size
@@ -298,7 +312,7 @@ def _wanted(
         if block_size is not None and line.block_size not in (None, block_size):
             raise click.UsageError("two different block sizes are given")
         block_size = block_size or line.block_size
-    wanted = backup.Wanted(
+    wanted = Wanted(
         path=path if destination is not None else os.path.abspath(path),
         suffix=suffix,
         block_size=block_size,
@@ -309,7 +323,7 @@ def _wanted(
     return destination, wanted
 
 
-def _summary(outcome: backup.Outcome) -> str:
+def _summary(outcome: Outcome) -> str:
     size = "unknown size" if outcome.size is None else f"{outcome.size} bytes"
     return (
         f"version {outcome.version} of {outcome.name}: {outcome.kind}, {outcome.changed} of {outcome.blocks} blocks"

@@ -11,7 +11,7 @@ import os
 import click
 from click.shell_completion import CompletionItem
 
-from blockdiff import chain
+from blockdiff.formats import names
 
 
 def files(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
@@ -23,11 +23,11 @@ def sets(context: click.Context, parameter: click.Parameter, incomplete: str) ->
     """Offer the sets whose names begin so, and folders; files where there is no such set."""
     typed, slash, start = incomplete.rpartition("/")
     try:
-        names = chain.set_names(os.listdir(os.path.expanduser(typed + slash) or "."))
+        found = names.set_names(os.listdir(os.path.expanduser(typed + slash) or "."))
     except OSError:
-        names = []
-    found = [CompletionItem(typed + slash + name) for name in sorted(names) if name.startswith(start)]
-    return [*found, CompletionItem(incomplete, type="dir")] if found else files(context, parameter, incomplete)
+        found = []
+    items = [CompletionItem(typed + slash + name) for name in sorted(found) if name.startswith(start)]
+    return [*items, CompletionItem(incomplete, type="dir")] if items else files(context, parameter, incomplete)
 
 
 def set_then_files(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:

@@ -8,14 +8,16 @@ from typing import IO, Any
 
 import click
 
-from blockdiff import backup, dump, moment
-from blockdiff.commands import completing, dumpline, edge, programs, reaching
-from blockdiff.partfile import PartFile
+from blockdiff import dump
+from blockdiff.commands import completing, dump_arguments, exits, options_source, programs
+from blockdiff.sets.partfile import PartFile
+from blockdiff.source import snapshots
+from blockdiff.source.wanted import MUST, NONE, Wanted
 
 _STDIN = 0
 
 
-def stream_options(function: reaching.F) -> reaching.F:
+def stream_options(function: options_source.F) -> options_source.F:
     """Give a command plain options beside the original's descriptors."""
     for option in reversed(
         (
@@ -61,7 +63,7 @@ def execute(
     digests_in: str | None,
     digests_out: str | None,
     output: str | None,
-    quiet: moment.Quiesce | None = None,
+    quiet: snapshots.Quiesce | None = None,
     snapshot_size: str | None = None,
     **reach_options: Any,
 ) -> int:
@@ -69,9 +71,9 @@ def execute(
 
     Returns the exit code.
     """
-    line = dumpline.line(program, suffix, block_size, operands)
-    reach = reaching.Reach(**reach_options)
-    edge.limit(reach.max_time)
+    line = dump_arguments.line(program, suffix, block_size, operands)
+    reach = options_source.Reach(**reach_options)
+    exits.limit(reach.max_time)
     if digests_out is None and programs.NEW_DIGESTS not in programs.inherited:
         raise click.UsageError("descriptor 6 (new digests) is not open: use 6> FILE or --digests-out FILE")
     if output is None and programs.STDOUT not in programs.inherited:
@@ -95,12 +97,12 @@ def execute(
         elif programs.OLD_DIGESTS in programs.inherited:
             old = held.enter_context(open(programs.OLD_DIGESTS, "rb", closefd=False)), "descriptor 5"
         path = line.path if line.path is not None else held.enter_context(_path_of_stdin())
-        wanted = backup.Wanted(
+        wanted = Wanted(
             path=path if line.destination is not None else os.path.abspath(path),
             suffix=line.suffix,
             block_size=line.block_size,
             default_block_size=line.default_block_size,
-            snapshot=backup.MUST if line.program == dumpline.LVM_DUMP else backup.NONE,
+            snapshot=MUST if line.program == dump_arguments.LVM_DUMP else NONE,
             snapshot_size=snapshot_size,
             pack_wire=line.destination is not None,
             jobs=reach.jobs,
@@ -116,7 +118,7 @@ def execute(
             target(output, sys.stdout.fileno(), "standard output"),
             target(digests_out, programs.NEW_DIGESTS, "descriptor 6"),
             old,
-            cores=reaching.cores(),
+            cores=options_source.cores(),
             quiet=quiet,
             note=lambda text: click.echo(text, err=True),
             warn=warnings.append,
@@ -131,12 +133,12 @@ def execute(
 
 
 @click.command()
-@dumpline.options
+@dump_arguments.options
 @stream_options
-@reaching.options
+@options_source.options
 @click.argument("operands", metavar="[FILE]", nargs=-1, shell_complete=completing.files)
 @click.pass_context
 def command(context: click.Context, /, operands: tuple[str, ...], **options: Any) -> None:
     """Dump FILE (or standard input) block by block: the payload to standard output, the new
     digests to descriptor 6; with the old digests on descriptor 5, only what changed."""
-    context.exit(execute(dumpline.DUMP, operands, **options))
+    context.exit(execute(dump_arguments.DUMP, operands, **options))

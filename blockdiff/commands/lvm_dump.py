@@ -4,14 +4,14 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import dump, dumpline, locking, reaching
+from blockdiff.commands import dump, dump_arguments, options_lock, options_source
 
 
-@click.command(cls=dumpline.HostCommand)
-@dumpline.options
+@click.command(cls=dump_arguments.HostCommand)
+@dump_arguments.options
 @dump.stream_options
-@locking.options
-@reaching.options
+@options_lock.options
+@options_source.options
 @click.argument("operands", metavar="[USER@]HOST /DEV/VG/LV", nargs=-1)
 @click.pass_context
 def command(
@@ -19,5 +19,5 @@ def command(
 ) -> None:
     """Dump the logical volume of HOST from a snapshot: the payload to standard output, the new
     digests to descriptor 6; with the old digests on descriptor 5, only what changed."""
-    quiet, size = locking.quiet(lock), locking.snapshot_size(snapshot_size)
-    context.exit(dump.execute(dumpline.LVM_DUMP, operands, quiet=quiet, snapshot_size=size, **options))
+    quiet, size = options_lock.quiet(lock), options_lock.snapshot_size(snapshot_size)
+    context.exit(dump.execute(dump_arguments.LVM_DUMP, operands, quiet=quiet, snapshot_size=size, **options))

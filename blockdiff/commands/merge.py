@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import completing, edge, programs, text
+from blockdiff.commands import completing, exits, programs, text
 from blockdiff.commands.progress import progress
 
 
@@ -96,7 +96,7 @@ def _restore(
     verbose: bool,
 ) -> int:
     from blockdiff import restore
-    from blockdiff.store import Store
+    from blockdiff.sets.backupset import Store
 
     def show(total_bytes: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
         return progress(total_bytes, "restore", not quiet)
@@ -154,7 +154,7 @@ def _json(done: Any) -> dict[str, Any]:
         "zeros": done.zeros,
         "notes": done.notes,
         "warnings": done.warnings,
-        "error": None if failure is None else edge.describe(failure),
+        "error": None if failure is None else exits.describe(failure),
         "right": None
         if failure is None
         else {"bytes": done.right_bytes, "ranges": done.right, "complete": not done.right_more},

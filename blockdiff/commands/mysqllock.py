@@ -10,10 +10,12 @@ from typing import Any
 
 import click
 
-from blockdiff import gate, mysqlaccount, mysqllock, optionfile, readlock
+from blockdiff import mysqllock
 from blockdiff.commands import completing
 from blockdiff.errors import LockUnreachable, ProgramMissing
-from blockdiff.mysqlaccount import Account
+from blockdiff.locking import gate
+from blockdiff.mysql import account, optionfile, readlock
+from blockdiff.mysql.account import Account
 
 OPTION_FILES = ("/etc/my.cnf", "/etc/mysql/my.cnf", "~/.my.cnf")
 _LIMITS = readlock.Limits()
@@ -141,7 +143,7 @@ def _account(options: dict[str, Any]) -> Account:
         said = optionfile.read(Path(os.path.expanduser(path)) for path in files)
         for warning in said.warnings:
             _log(f"warning: {warning}")
-        return mysqlaccount.resolve(options, said.values, os.environ)
+        return account.resolve(options, said.values, os.environ)
     except OSError as error:
         raise LockUnreachable(f"{error.filename}: {error.strerror}") from error
     except ValueError as error:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import click
 
-from blockdiff import backup
 from blockdiff.commands import text
 from blockdiff.errors import NoSuchSet
-from blockdiff.store import Store
+from blockdiff.ingest.job import Job
+from blockdiff.sets.backupset import Store
 from blockdiff.transport.destination import parse_source
 
 
@@ -58,7 +58,7 @@ def named_set(name: str, path: str | None) -> Store:
     return store
 
 
-def refuse_twins(jobs: Sequence[backup.Job]) -> None:
+def refuse_twins(jobs: Sequence[Job]) -> None:
     """Refuse two sources for one set, however its name is spelt.  Raises click.UsageError."""
     seen = set()
     for job in jobs:

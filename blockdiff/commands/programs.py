@@ -80,6 +80,6 @@ def main() -> NoReturn:
     module = PROGRAMS.get(name.replace("_", "-"))
     if module is None:
         sys.exit(f"blockdiff: no program of the name {name}; there are {', '.join(PROGRAMS)}")
-    from blockdiff.commands import edge
+    from blockdiff.commands import exits
 
-    edge.run(load(module), name)
+    exits.run(load(module), name)

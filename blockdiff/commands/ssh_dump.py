@@ -4,13 +4,13 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import dump, dumpline, reaching
+from blockdiff.commands import dump, dump_arguments, options_source
 
 
-@click.command(cls=dumpline.HostCommand)
-@dumpline.options
+@click.command(cls=dump_arguments.HostCommand)
+@dump_arguments.options
 @dump.stream_options
-@reaching.options
+@options_source.options
 @click.argument("operands", metavar="[USER@]HOST PATH", nargs=-1)
 @click.pass_context
 def command(context: click.Context, /, operands: tuple[str, ...], **options: Any) -> None:
@@ -19,4 +19,4 @@ def command(context: click.Context, /, operands: tuple[str, ...], **options: Any
 
     HOST may be preceded by options of ssh, in one word: "-p 2222 root@db00".
     """
-    context.exit(dump.execute(dumpline.SSH_DUMP, operands, **options))
+    context.exit(dump.execute(dump_arguments.SSH_DUMP, operands, **options))

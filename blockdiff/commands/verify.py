@@ -35,12 +35,13 @@ def command(
     bytes of the others are lost.  Which versions were found whole is kept in
     $XDG_STATE_HOME/blockdiff/verified (~/.local/state), for --new.
     """
-    from blockdiff import stamps, verify
-    from blockdiff.store import Store
+    from blockdiff import verify
+    from blockdiff.sets import verified
+    from blockdiff.sets.backupset import Store
 
     store = Store(name)
     path = _stamps_path(name)
-    known = stamps.load(path)
+    known = verified.load(path)
 
     def show(total_bytes: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
         return progress(total_bytes, "verify", not quiet)
@@ -50,7 +51,7 @@ def command(
     seen = {version.number for version in result.versions}
     kept = {n: stamp for n, stamp in known.items() if n not in seen and number is not None}
     try:
-        stamps.save(path, os.path.abspath(name), {**kept, **result.stamps})
+        verified.save(path, os.path.abspath(name), {**kept, **result.stamps})
     except OSError as error:
         if new:
             result.warnings.append(f"{path}: {error.strerror}; the next --new reads everything again")

@@ -26,10 +26,10 @@ def connect(
     from the transport's first read or write.
     """
     if rsh is None and not destination.options:
-        from blockdiff.transport import paramiko  # costs 0.2 seconds that local backups need not wait
+        from blockdiff.transport.paramiko import transport  # costs 0.2 seconds that local backups need not wait
 
         try:
-            return paramiko.connect(destination, command, settings=settings, timeout_s=timeout_s, log=log)
+            return transport.connect(destination, command, settings=settings, timeout_s=timeout_s, log=log)
         except NotHonoured as error:
             if shutil.which("ssh", path=settings.environment.get("PATH")) is None:
                 hint = f"to reach {destination.host}: paramiko cannot honour {error}"

@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 
 from blockdiff.errors import CommandFailed, ProgramMissing
 from blockdiff.transport.base import LOCAL
-from blockdiff.transport.diagnostics import Diagnostics, drain
 from blockdiff.transport.settings import Log
-from blockdiff.transport.shared import Shared
+from blockdiff.transport.sharedmemory import Shared
+from blockdiff.transport.stderr import Diagnostics, drain
 
 PIPE_SIZE = 1024 * 1024  # bytes; as much as a user without privileges may have
 GRACE_S = 10.0  # between the signal that asks and the one that does not

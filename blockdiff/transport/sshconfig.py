@@ -18,9 +18,9 @@ from pathlib import Path
 
 from blockdiff.errors import HostRefused
 from blockdiff.transport import configlines
-from blockdiff.transport.diagnostics import printable
 from blockdiff.transport.knownhosts import matches
 from blockdiff.transport.settings import SshSettings
+from blockdiff.transport.stderr import printable
 
 Options = Mapping[str, list[str]]  # keyword in lower case -> the values of its lines
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

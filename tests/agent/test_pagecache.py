@@ -11,7 +11,7 @@ import pytest
 from engine import back_up, restored
 
 from agent import pagecache, scan, volume
-from blockdiff import push
+from blockdiff.source import push
 from blockdiff.transport.local import LocalTransport
 
 PAGE = os.sysconf("SC_PAGESIZE")

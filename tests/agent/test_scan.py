@@ -14,9 +14,10 @@ from memory import peak_below
 
 from agent import native, scan, volume
 from agent.errors import AgentError
-from blockdiff import codecs
-from blockdiff.formats import digestfile, messages
-from blockdiff.formats.messages import CHANGED, SAME, ZERO
+from blockdiff.formats import digestfile
+from blockdiff.ingest import wirecodecs
+from blockdiff.wire import messages
+from blockdiff.wire.messages import CHANGED, SAME, ZERO
 
 MIB = 1 << 20
 KINDS = [kind for kind in ("md5", "xxh128") if native.digester(kind)]
@@ -78,7 +79,7 @@ def scanned(path, block_size, *, kind="md5", others=False, old=None, compress=Fa
             for codec, length, body in result.frames:
                 assert 1 <= length <= messages.MAX_DATA
                 assert codec == messages.RAW or compress
-                data += codecs.unwrap(codec, length, bytes(body))
+                data += wirecodecs.unwrap(codec, length, bytes(body))
             place = 0
             index = extent.first
             for what, count in result.runs:

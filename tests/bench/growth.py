@@ -5,7 +5,7 @@ import pathlib
 import random
 import sys
 
-from tests import engine
+from tests.support import engine
 
 from . import measure
 from .tools import ROOT, Ours

@@ -8,7 +8,7 @@ import shutil
 import sys
 from typing import ClassVar
 
-from tests.transport import sshd
+from tests.support import sshd
 
 from . import measure
 

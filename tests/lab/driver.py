@@ -14,9 +14,9 @@ import traceback
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from agent import custody, lvm, room, sweep  # noqa: E402
 from agent.errors import AgentError  # noqa: E402
-from agent.program import Runner  # noqa: E402
+from agent.snapshots import client, lvm, sizing, sweep  # noqa: E402
+from agent.snapshots.runner import Runner  # noqa: E402
 
 
 class Driver:
@@ -34,19 +34,19 @@ class Driver:
         return None if found is None else dict(found._asdict())
 
     def extents(self, path, wanted):
-        found = room.extents(lvm.find(path, self.run), wanted)
+        found = sizing.extents(lvm.find(path, self.run), wanted)
         return None if found is None else found.count
 
     def sweep(self, ended):
         return sweep.sweep(self.run, ended=ended)
 
     def open(self, silence_s):
-        self.custody = custody.Custody(silence_s, self.said.append, verbose=True)
+        self.custody = client.Custody(silence_s, self.said.append, verbose=True)
         return [os.getpid(), self.custody._pid]
 
     def make(self, path, wanted, set_hash, run_id, reckoned=None):
         volume = lvm.find(path, self.run)
-        self.snapshot = self.custody.make(volume, reckoned or room.extents(volume, wanted), set_hash, run_id)
+        self.snapshot = self.custody.make(volume, reckoned or sizing.extents(volume, wanted), set_hash, run_id)
         return dict(self.snapshot._asdict(), name=self.snapshot.name)
 
     def create(self, path, wanted, set_hash, run_id):
@@ -56,7 +56,7 @@ class Driver:
             raise InterruptedError(errno.EINTR, "by the test")
 
         volume = lvm.find(path, self.run)
-        self.custody.make(volume, room.extents(volume, wanted), set_hash, run_id, interrupted)
+        self.custody.make(volume, sizing.extents(volume, wanted), set_hash, run_id, interrupted)
 
     def beat(self):
         state = self.custody.beat()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from test_readme import cron_line, shown_log, timeless
+from readme import cron_line, shown_log, timeless
 
 from .conftest import unavailable
 from .database import Database

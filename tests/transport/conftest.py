@@ -1,3 +1,3 @@
-from transport.sshd import ssh_lab, sshd
+from sshd import ssh_lab, sshd
 
 __all__ = ["ssh_lab", "sshd"]

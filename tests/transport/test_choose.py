@@ -6,16 +6,16 @@ import struct
 import subprocess
 
 import pytest
+from sshd import USER, keygen, public
+from test_sshd import COMMAND, SOON_S, chosen, without_ssh
+from threads import in_thread
 
 from blockdiff.errors import HostRefused, HostUnreachable, ProgramMissing
-from blockdiff.transport import paramiko
 from blockdiff.transport.destination import Destination
 from blockdiff.transport.openssh import OpenSshTransport
-from blockdiff.transport.paramiko import ParamikoTransport
+from blockdiff.transport.paramiko import transport
+from blockdiff.transport.paramiko.transport import ParamikoTransport
 from blockdiff.transport.sshconfig import NotHonoured
-from transport.sshd import USER, keygen, public
-from transport.test_sshd import COMMAND, SOON_S, chosen, without_ssh
-from transport.threads import in_thread
 
 LISTS = {  # PubkeyAcceptedAlgorithms -> the key of three that the server gets to see first, as real ssh shows it
     "ssh-ed25519": "ED25519",
@@ -51,7 +51,7 @@ def test_only_accepted_kinds_of_keys_are_shown(ssh_lab):
         """Return the kind of the key with which paramiko gets in."""
         before = len(server.log.read_text())
         with contextlib.suppress(HostRefused):
-            paramiko.connect(Destination(host), "true", settings=ssh_lab.settings, timeout_s=SOON_S).close()
+            transport.connect(Destination(host), "true", settings=ssh_lab.settings, timeout_s=SOON_S).close()
         return accepted(server.log.read_text()[before:])
 
     def accepted(log):
@@ -73,7 +73,7 @@ def test_only_accepted_kinds_of_keys_are_shown(ssh_lab):
 def test_a_key_that_is_not_accepted_is_said_so(ssh_lab):
     ssh_lab.server(extra=["PubkeyAcceptedAlgorithms ecdsa*"])
     with pytest.raises(HostRefused, match="PubkeyAcceptedAlgorithms has no ssh-ed25519"):
-        paramiko.connect(Destination("source"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
+        transport.connect(Destination("source"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
 
 
 @pytest.mark.parametrize("hash_", ["256", "512"])
@@ -131,14 +131,14 @@ def test_another_way_in_than_a_key_is_left_to_ssh(ssh_lab):
     ssh_lab.server(extra=["HostbasedAuthentication yes"])
     ssh_lab.authorized_keys.write_text("")
     with pytest.raises(NotHonoured, match="HostbasedAuthentication"):
-        paramiko.connect(Destination("source"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
+        transport.connect(Destination("source"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
 
 
 def test_a_connection_that_is_reset_is_told_in_words(ssh_lab):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ssh_lab.configure("rude", "HostName 127.0.0.1", f"Port {listener.getsockname()[1]}")
         thread, outcome = in_thread(
-            lambda: paramiko.connect(Destination("rude"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
+            lambda: transport.connect(Destination("rude"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
         )
         connection, _ = listener.accept()
         connection.recv(1)

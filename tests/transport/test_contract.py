@@ -9,14 +9,14 @@ import threading
 import time
 
 import pytest
+from threads import in_thread
 
 from blockdiff.errors import CommandFailed, ProgramMissing
-from blockdiff.transport import paramiko
 from blockdiff.transport.destination import Destination
-from blockdiff.transport.diagnostics import MAX_LINE, MAX_TAIL, Diagnostics
 from blockdiff.transport.local import LocalTransport
 from blockdiff.transport.openssh import OpenSshTransport
-from transport.threads import in_thread
+from blockdiff.transport.paramiko import transport as paramiko_way
+from blockdiff.transport.stderr import MAX_LINE, MAX_TAIL, Diagnostics
 
 SOON_S = 20.0  # more than anything here takes, less than a test's patience
 MIB = 1024 * 1024
@@ -271,7 +271,7 @@ class TestParamiko(Contract):
     def begin(self, sshd, ssh_lab):
         def begin(command, **options):
             settings = ssh_lab.settings
-            return paramiko.connect(Destination("source"), command, settings=settings, timeout_s=SOON_S, **options)
+            return paramiko_way.connect(Destination("source"), command, settings=settings, timeout_s=SOON_S, **options)
 
         return begin
 

@@ -6,13 +6,13 @@ import hmac
 import subprocess
 
 import pytest
+from sshd import Lab, available, keygen, public
 
 from blockdiff.errors import HostRefused
-from blockdiff.transport import paramiko
 from blockdiff.transport.destination import Destination
 from blockdiff.transport.openssh import OpenSshTransport
+from blockdiff.transport.paramiko import transport as paramiko_way
 from blockdiff.transport.sshconfig import NotHonoured
-from transport.sshd import Lab, available, keygen, public
 
 SOON_S = 20.0
 
@@ -57,7 +57,7 @@ class Host:
     def of_paramiko(self):
         """Return what paramiko's way says, None if it leaves that to the program."""
         try:
-            paramiko.connect(Destination("source"), "true", settings=self.lab.settings, timeout_s=SOON_S)
+            paramiko_way.connect(Destination("source"), "true", settings=self.lab.settings, timeout_s=SOON_S)
         except HostRefused as error:
             return verdict(str(error))
         except NotHonoured:

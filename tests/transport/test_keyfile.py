@@ -1,7 +1,7 @@
 import pytest
+from sshd import available, keygen
 
 from blockdiff.transport.keyfile import unused
-from transport.sshd import available, keygen
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ import subprocess
 import time
 
 import pytest
+from sshd import Lab, available, keygen, public
 
 from blockdiff.errors import HostRefused, HostUnreachable
 from blockdiff.transport.destination import Destination, parse_host_argument
 from blockdiff.transport.openssh import OpenSshTransport
 from blockdiff.transport.sshcommand import arguments
 from blockdiff.transport.sshconfig import parse_options
-from transport.sshd import Lab, available, keygen, public
 
 SOON_S = 20.0
 

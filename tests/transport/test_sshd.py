@@ -11,16 +11,16 @@ import threading
 import time
 
 import pytest
+from sshd import SHELL, USER, free_port, keygen, public, sudo_user
+from threads import in_thread
 
 from blockdiff.errors import HostRefused, HostUnreachable, ProgramMissing
-from blockdiff.transport import paramiko
 from blockdiff.transport.choose import connect
 from blockdiff.transport.destination import Destination, parse_host_argument
 from blockdiff.transport.openssh import OpenSshTransport
-from blockdiff.transport.paramiko import ParamikoTransport
+from blockdiff.transport.paramiko import transport as paramiko_way
+from blockdiff.transport.paramiko.transport import ParamikoTransport
 from blockdiff.transport.sshconfig import NotHonoured
-from transport.sshd import SHELL, USER, free_port, keygen, public, sudo_user
-from transport.threads import in_thread
 
 SOON_S = 20.0
 MIB = 1024 * 1024
@@ -45,7 +45,7 @@ def run(request, ssh_lab):
     def open_transport(destination, command, timeout_s=SOON_S):
         options = {"settings": ssh_lab.settings, "timeout_s": timeout_s}
         if request.param == "paramiko":
-            return paramiko.connect(destination, command, **options)
+            return paramiko_way.connect(destination, command, **options)
         return OpenSshTransport(destination, command, rsh=ssh_lab.rsh, **options)
 
     run.open = open_transport
@@ -320,7 +320,7 @@ def test_a_packet_that_is_announced_too_long(ssh_lab):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ssh_lab.configure("liar", "HostName 127.0.0.1", f"Port {listener.getsockname()[1]}")
         thread, outcome = in_thread(
-            lambda: paramiko.connect(Destination("liar"), COMMAND, settings=ssh_lab.settings, timeout_s=10 * SOON_S)
+            lambda: paramiko_way.connect(Destination("liar"), COMMAND, settings=ssh_lab.settings, timeout_s=10 * SOON_S)
         )
         connection, _ = listener.accept()
         with connection:
@@ -448,7 +448,7 @@ def test_jump_hosts_in_a_circle(ssh_lab):
     ssh_lab.server("a", extra=["ProxyJump b"])
     ssh_lab.server("b", extra=["ProxyJump a"])
     with pytest.raises(HostUnreachable) as caught:
-        paramiko.connect(Destination("a"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
+        paramiko_way.connect(Destination("a"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
     assert "circle" in str(caught.value)
 
 
@@ -531,7 +531,7 @@ def test_an_authority_for_host_keys_goes_to_ssh(ssh_lab):
     certified(ssh_lab)
     assert chosen(ssh_lab) is OpenSshTransport
     with pytest.raises(NotHonoured, match="@cert-authority"):
-        paramiko.connect(Destination("source"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
+        paramiko_way.connect(Destination("source"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
 
 
 @pytest.mark.parametrize(
@@ -547,7 +547,7 @@ def test_an_authority_for_host_keys_goes_to_ssh(ssh_lab):
 def test_what_paramiko_cannot_honour_is_named(ssh_lab, line, name):
     ssh_lab.server(extra=[line])
     with pytest.raises(NotHonoured, match=name):
-        paramiko.connect(Destination("source"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
+        paramiko_way.connect(Destination("source"), COMMAND, settings=ssh_lab.settings, timeout_s=SOON_S)
     if line.startswith(("Ciphers", "KnownHosts", "RevokedHostKeys")):
         assert chosen(ssh_lab) is OpenSshTransport
 

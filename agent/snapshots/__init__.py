@@ -1,0 +1,1 @@
+"""Snapshots of logical volumes; pushed only where one may be wanted."""

@@ -1,0 +1,211 @@
+"""A snapshot in the supervisor's custody, as the agent that reads it sees it.
+
+The agent opens a custody before anything else holds a lock, has the snapshot made when
+the moment is right, says "alive" whenever it hears the server, and at its end calls
+`remove`, whatever happened. Any call notices when the supervisor is not there any more:
+the snapshot has no owner then, and nobody watches its fill, so reading on would be wrong.
+"""
+
+import gc
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import typing
+
+from ..errors import AgentError
+from . import snapshot, tags
+from .runner import Runner
+from .supervisor import Supervisor
+
+ANSWER_S = 60.0  # for anything but making and removing, which take what LVM takes
+REAP_S = 5.0
+_SIGNALS = (  # that a terminal, a hangup or the agent's own habits could send, and that mean nothing here
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGPIPE,
+    signal.SIGALRM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTSTP,
+)
+
+
+class State(typing.NamedTuple):
+    """A snapshot's room: fill in percent (of its pool's data for a thin one), size in bytes or None."""
+
+    fill: float
+    size: typing.Optional[int]
+    extended: int  # times
+    lost: typing.Optional[str]
+
+
+class Custody:
+    """One supervisor and its snapshot; every method may be called from any thread.
+
+    `silence_s` is how long the supervisor waits for a `beat` before it ends this process and removes
+    the snapshot: more than the wire's own timeout. `say` takes lines for the log, all of LVM's if `verbose`.
+    """
+
+    def __init__(self, silence_s, say, verbose=False):
+        self._say = say
+        self._verbose = verbose
+        self._lock = threading.Lock()
+        self._number = 0
+        self._buffer = b""
+        self._created = None  # (volume, owner) of the snapshot that was asked for
+        self._snapshot = None
+        self._pid, self._channel = _fork(silence_s, verbose)
+
+    def make(self, volume, wanted, set_hash, run_id, stands=lambda: None):
+        """Return the Snapshot of a volume, with the room `wanted` (from room.extents); raises AgentError.
+
+        `stands()` is called as soon as it stands; only then LVM is asked what it is like.
+        """
+        self._created = volume, tags.current(set_hash, run_id, self._pid)
+        self._ask("create", list(volume), wanted, self._created[1])
+        stands()
+        self._snapshot = snapshot.Snapshot(*self._ask("find"))
+        return self._snapshot
+
+    @property
+    def name(self):
+        """The name of the snapshot that was asked for; None before."""
+        return None if self._created is None else snapshot.name(*self._created)
+
+    def beat(self):
+        """Say that the server was heard; return the State as last seen (None before there is one).
+
+        Raises AgentError: SnapshotOverflowed if the snapshot is lost, AgentDied if its owner is.
+        """
+        return self._checked(self._ask("beat"))
+
+    def check(self):
+        """Look at the snapshot afresh and return its State; raises as `beat` does.
+
+        This is the question after a read error, and after the last read: what was read counts only
+        if the snapshot was still whole then.
+        """
+        return self._checked(self._ask("state", True))
+
+    def remove(self):
+        """Remove the snapshot if there is one, end the supervisor, return None or what holds the device.
+
+        Never raises; without a supervisor it removes the snapshot itself.
+        """
+        try:
+            holder = self._ask("remove")
+        except AgentError:
+            self._reap(REAP_S)
+            run = Runner(self._say, self._verbose)
+            if self._snapshot is not None:
+                return snapshot.remove(self._snapshot, run)
+            if self._created is not None:  # it may have died while it made one
+                return snapshot.discard(*self._created, run=run)
+            return None
+        self._channel.close()
+        if holder is None:
+            self._reap(REAP_S)
+        return holder
+
+    def _checked(self, values):
+        if values is None:
+            return None
+        state = State(*values)
+        if state.lost is not None:
+            raise AgentError("SnapshotOverflowed", self._snapshot.origin, state.lost)
+        return state
+
+    def _ask(self, do, *arguments):
+        with self._lock:
+            self._number += 1
+            request = {"number": self._number, "do": do, "arguments": arguments}
+            try:
+                self._channel.settimeout(None if do in ("create", "find", "remove") else ANSWER_S)
+                self._channel.sendall(json.dumps(request).encode("utf-8") + b"\n")
+                reply = self._reply()
+            except OSError as error:  # a timeout is one, too
+                raise self._died(str(error) or "it gives no answer") from error
+        for note in reply["notes"]:
+            self._say(note)
+        if "error" in reply:
+            raise AgentError(*reply["error"])
+        return reply["value"]
+
+    def _reply(self):
+        """Return the reply to the newest request; one that a signal kept us from taking is passed over."""
+        while True:
+            while b"\n" not in self._buffer:
+                data = self._channel.recv(65536)
+                if not data:
+                    raise self._died("it is gone")
+                self._buffer += data
+            line, _, self._buffer = self._buffer.partition(b"\n")
+            reply = json.loads(line.decode("utf-8"))
+            if reply["number"] == self._number:
+                return reply
+
+    def _died(self, why):
+        reason = "the process that owns the snapshot has failed (%s)" % why
+        return AgentError("AgentDied", os.uname()[1], reason)
+
+    def _reap(self, wait_s):
+        """Take the supervisor's exit, so that no zombie is left; bounded, since it may hang."""
+        deadline = time.monotonic() + wait_s
+        while time.monotonic() < deadline:
+            try:
+                if os.waitpid(self._pid, os.WNOHANG)[0] != 0:
+                    return
+            except ChildProcessError:
+                return
+            time.sleep(0.02)
+
+
+def _fork(silence_s, verbose):
+    """Fork a supervisor; return (its pid, the reader's end of the channel).
+
+    It closes every descriptor but its own end of the channel, so that neither the wire nor
+    ssh's own pipes are held open by it.
+    """
+    ours, its = socket.socketpair()
+    reader = os.getpid()
+    # a descriptor that garbage still held would be closed in the child when its number is used anew
+    gc.collect()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (*_SIGNALS, signal.SIGTERM, signal.SIGCHLD))
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(its, reader, silence_s, verbose)  # never returns
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    its.close()
+    return pid, ours
+
+
+def _become(channel, reader, silence_s, verbose):
+    code = 1
+    try:
+        os.setsid()
+        os.chdir("/")
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) != channel.fileno():
+                try:
+                    os.close(int(name))
+                except OSError:
+                    pass  # the listing's own, which is closed already
+        supervisor = Supervisor(channel, reader, silence_s, verbose)
+        signal.signal(signal.SIGTERM, supervisor.tell)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        supervisor.serve()
+        code = 0
+    finally:
+        os._exit(code)

@@ -1,0 +1,232 @@
+"""One snapshot of ours: make it, look at its fill, give it more room, remove it.
+
+These are the acts alone; who does them, and when, is the supervisor's business.
+"""
+
+import hashlib
+import os
+import time
+import typing
+
+from ..errors import AgentError
+from . import holders, lvm, sizing
+from .runner import ProgramFailed
+
+PREFIX = "blockdiff_"  # of every snapshot's name; no dash, which device mapper would double
+REMOVE_WAITS_S = (0.2, 1.0)  # between attempts at a busy device; LVM itself waits some seconds in each
+
+_FIELDS = (
+    "vg_name,lv_name,lv_uuid,lv_attr,lv_size,lv_tags,data_percent,metadata_percent,"
+    "lv_snapshot_invalid,lv_health_status,lv_kernel_major,lv_kernel_minor,lv_dm_path,vg_free_count"
+)
+
+
+class Snapshot(typing.NamedTuple):
+    """A snapshot that stands; plain values, so that it passes between processes."""
+
+    origin: str  # path of the origin as it was asked for
+    vg: str
+    lv: str
+    uuid: str
+    device: str  # path to read it from
+    kind: str  # of the origin: "lvm-thick" or "lvm-thin"
+    size: int  # bytes of the image, which is the origin's at that moment
+    extent_size: int  # bytes
+    most: int  # extents that it can use at most; 0 for a thin one
+    pool: typing.Optional[str]
+
+    @property
+    def name(self):
+        """Return it as LVM's programs name it."""
+        return "%s/%s" % (self.vg, self.lv)
+
+
+class Look(typing.NamedTuple):
+    """What a snapshot's room looks like at one moment."""
+
+    fill: float  # percent of its own room, or of its pool's data for a thin one
+    extents: int  # that it has; 0 for a thin one
+    free: int  # extents left in the group
+    lost: typing.Optional[str]  # why what it shows is not the origin any more, or must be given up
+
+
+def create(volume, wanted, owner, run):
+    """Make a read-only snapshot with the room.Room `wanted` (None: a thin one) that carries its owner's tags.
+
+    Nothing is asked of LVM that can wait: a lock may be held now.  `find` tells what was made.
+    Raises AgentError SnapshotRefused; nothing of it is left then.
+    """
+    try:
+        try:
+            _lvcreate(volume, None if wanted is None else wanted.count, owner, run)
+        except ProgramFailed:
+            # another snapshot of the same moment may have taken the room
+            count = None if wanted is None or wanted.count == wanted.least else _less(volume, wanted, run)
+            if count is None:
+                raise
+            _lvcreate(volume, count, owner, run)
+    except ProgramFailed as error:
+        discard(volume, owner, run)
+        raise AgentError("SnapshotRefused", volume.path, str(error)) from error
+
+
+def _less(volume, wanted, run):
+    return sizing.less(wanted, lvm.number(lvm.one(run, _FIELDS, volume.name), "vg_free_count"))
+
+
+def _lvcreate(volume, count, owner, run):
+    arguments = ["--snapshot", "--permission", "r", "--yes", "--name", _lv(volume, owner)]
+    if count is not None:
+        arguments += ["--extents", str(count)]
+    else:  # it is kept from being activated by itself at the next boot, and activated now all the same
+        arguments += ["--setactivationskip", "y", "--activate", "y", "--ignoreactivationskip"]
+    for tag in owner.tags():
+        arguments += ["--addtag", tag]
+    lvm.act(run, "lvcreate", *arguments, volume.name)
+
+
+def find(volume, wanted, owner, run):
+    """Return the Snapshot that `create` made; raises as it does."""
+    try:
+        row = lvm.one(run, _FIELDS, name(volume, owner))
+        device = _device(row)
+        size = _length(device, row)
+    except (ProgramFailed, OSError) as error:
+        discard(volume, owner, run)
+        raise AgentError("SnapshotRefused", volume.path, str(error)) from error
+    return Snapshot(
+        origin=volume.path,
+        vg=volume.vg,
+        lv=_lv(volume, owner),
+        uuid=row["lv_uuid"],
+        device=device,
+        kind=volume.kind,
+        size=size,
+        extent_size=volume.extent_size,
+        most=0 if wanted is None else sizing.largest(volume),
+        pool=volume.pool,
+    )
+
+
+def look(snapshot, run):
+    """Return a Look; raises ProgramFailed if LVM cannot be asked."""
+    wanted = "lv_uuid=%s" % snapshot.uuid
+    if snapshot.pool is not None:
+        wanted += " || lv_name=%s" % snapshot.pool
+    rows = lvm.report(run, _FIELDS, "-a", "--select", wanted, snapshot.vg)
+    found = [row for row in rows if row["lv_uuid"] == snapshot.uuid]
+    if not found:
+        return Look(0.0, 0, 0, "somebody removed it")
+    row = found[0]
+    free = lvm.number(row, "vg_free_count")
+    lost = None
+    if row["lv_snapshot_invalid"] == "snapshot invalid" or row["lv_attr"][4:5] in ("I", "S"):
+        lost = "the kernel gave it up"
+    if snapshot.pool is None:
+        fill = lvm.percent(row, "data_percent")
+        return Look(fill, lvm.number(row, "lv_size") // snapshot.extent_size, free, lost)
+    pools = [other for other in rows if other["lv_uuid"] != snapshot.uuid]
+    if not pools:
+        return Look(0.0, 0, free, "its thin pool is gone")
+    pool = pools[0]
+    fill = lvm.percent(pool, "data_percent")
+    lost = lost or sizing.pool_trouble(
+        "%s/%s" % (snapshot.vg, snapshot.pool),
+        fill,
+        lvm.percent(pool, "metadata_percent"),
+        pool["lv_health_status"],
+        sizing.POOL_STOP_PERCENT,
+    )
+    return Look(fill, 0, free, lost)
+
+
+def extend(snapshot, count, run):
+    """Give a thick snapshot `count` extents more; raises ProgramFailed."""
+    lvm.act(run, "lvextend", "--extents", "+%d" % count, snapshot.name)
+
+
+def remove(snapshot, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
+    """Remove a snapshot; return None, or what keeps it, for a person, after trying again and again.
+
+    It is known by its UUID: a volume that somebody else gave its name is not touched.
+    """
+    return _remove("lv_uuid=%s" % snapshot.uuid, (), run, waits_s, sleep)
+
+
+def discard(volume, owner, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
+    """Remove what `create` made or left, if anything; returns as `remove` does.
+
+    Its UUID is not known yet; the tags say that it is ours.
+    """
+    selection = 'vg_name="%s" && lv_name="%s"' % (volume.vg, _lv(volume, owner))
+    return _remove(selection, owner.tags(), run, waits_s, sleep)
+
+
+def _remove(selection, tags, run, waits_s, sleep):
+    """Remove the logical volume that LVM selects, if it has these tags."""
+    reason, device = "", None
+    for wait_s in (*waits_s, None):
+        try:
+            rows = lvm.report(run, _FIELDS, "-a", "--select", selection)
+            if not rows:
+                return None
+            if not set(tags) <= set(row_tags(rows[0])):
+                return "its tags are not those that it was made with"
+            device = _device(rows[0])
+            lvm.act(run, "lvremove", "--force", "--yes", "%(vg_name)s/%(lv_name)s" % rows[0])
+            return None
+        except ProgramFailed as error:
+            reason = str(error)
+        if wait_s is not None:
+            try:
+                run("udevadm", "settle", "--timeout=5")
+            except ProgramFailed:
+                pass  # a host without udev has nothing that could settle
+            sleep(wait_s)
+    return (holders.holders(device) if device is not None else None) or reason
+
+
+def of(row):
+    """Return as much of a Snapshot as its row in a report tells: enough to remove it."""
+    return Snapshot(
+        origin="", vg=row["vg_name"], lv=row["lv_name"], uuid=row["lv_uuid"], device=_device(row),
+        kind="", size=0, extent_size=1, most=0, pool=None,
+    )  # fmt: skip
+
+
+def row_tags(row):
+    """Return the tags of a row in a report."""
+    return row["lv_tags"].split(",")
+
+
+def tagged(run):
+    """Return the rows of all logical volumes of this host, with their tags; raises ProgramFailed."""
+    return lvm.report(run, _FIELDS)
+
+
+def name(volume, owner):
+    """Return the name of the snapshot that `create` makes, as LVM's programs have it."""
+    return "%s/%s" % (volume.vg, _lv(volume, owner))
+
+
+def _lv(volume, owner):
+    return PREFIX + "%s_%s" % (owner.run[:32], hashlib.sha256(volume.uuid.encode("ascii")).hexdigest()[:8])
+
+
+def _device(row):
+    """Return a path to the device: the kernel's own name where nobody makes the usual ones."""
+    if os.path.exists(row["lv_dm_path"]):
+        return row["lv_dm_path"]
+    return "/dev/dm-%s" % row["lv_kernel_minor"]
+
+
+def _length(device, row):
+    """Return a snapshot's size in bytes as its device has it; raises OSError if that is not its device."""
+    descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        number = os.makedev(lvm.number(row, "lv_kernel_major"), lvm.number(row, "lv_kernel_minor"))
+        if os.fstat(descriptor).st_rdev != number:
+            raise OSError("%s is not the device of the snapshot %s" % (device, row["lv_name"]))
+        return os.lseek(descriptor, 0, os.SEEK_END)
+    finally:
+        os.close(descriptor)

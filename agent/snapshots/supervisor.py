@@ -1,0 +1,261 @@
+"""The process that owns a snapshot and outlives its reader.
+
+It is forked before the snapshot is made, so that no moment exists in which a snapshot
+stands and nobody is bound to remove it; it is already in memory, so nothing is executed
+and no file is written. It lives in a session of its own: a hangup or a signal to the
+reader's group passes it by. It removes the snapshot when it is told to, when its reader
+ends in any way, when the reader has not been heard for too long (a cut network ends
+nothing), and on SIGTERM. Only its own SIGKILL, or the loss of power, leaves a snapshot,
+and then its tags let the next run's sweep know it.
+
+While the snapshot stands, one thread looks at its fill and extends it; the other answers
+the reader, who asks and is always answered: JSON, one line each way.
+"""
+
+import collections
+import json
+import os
+import select
+import signal
+import threading
+import time
+
+from ..errors import AgentError
+from . import lvm, sizing, snapshot, tags
+from .runner import ProgramFailed, Runner
+
+LOOK_MOST_S = 1.0  # between two looks at the fill
+LOOK_LEAST_S = 0.1
+TICK_S = 0.25  # between two looks at the reader
+KILL_WAIT_S = 2.0  # from SIGTERM to SIGKILL, for a reader that is not heard any more
+GONE_WAITS_S = (0.2, 0.5, 1.0) + (2.0,) * 20  # at removal, when nobody waits for the answer
+_CURVE_MOST = 200  # looks that are remembered
+
+
+class Supervisor:
+    """The child's side. `serve` runs until the snapshot is gone; it never returns to the agent's code."""
+
+    def __init__(self, channel, reader, silence_s, verbose, monotonic=time.monotonic, sleep=time.sleep):
+        self._channel = channel
+        self._reader = reader  # pid of the agent that forked us
+        self._silence_s = silence_s
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._notes = collections.deque(maxlen=1000)
+        self._run = Runner(self._notes.append, verbose)
+        self._created = None  # (volume, room or None, owner) of the snapshot that was asked for
+        self._snapshot = None
+        self._told = False  # by SIGTERM
+        self._stop = threading.Event()
+        self._watcher = None
+        self._looking = threading.Lock()  # one look at a time
+        self._curve = []  # (monotonic seconds, percent)
+        self._lock = threading.Lock()  # over what both threads touch; never held while LVM works
+        self._seen = None  # the last Look
+        self._extended = 0
+        self._lost = None
+        self._complained = False
+
+    def tell(self, number, frame):
+        """Take a signal to end."""
+        self._told = True
+
+    def serve(self):
+        """Answer the reader until it ends or wants no more; the snapshot is gone afterwards."""
+        try:
+            self._listen()
+        except OSError:
+            pass  # the channel broke, which is one more way for a reader to end
+        finally:
+            # Whatever went wrong: what was promised is kept. After a removal that succeeded this does
+            # nothing; after one that found the device busy it goes on for as long as is reasonable.
+            self._remove(GONE_WAITS_S)
+
+    def _listen(self):
+        """Return when the reader asked for the removal, or is not there any more."""
+        heard = self._monotonic()
+        buffer = b""
+        while True:
+            if self._told or self._monotonic() - heard > self._silence_s:
+                self._end_reader()
+                return
+            if os.getppid() != self._reader:
+                return  # its children may still hold the other end of the channel
+            if not select.select([self._channel], [], [], TICK_S)[0]:
+                continue
+            data = self._channel.recv(65536)
+            if not data:
+                return
+            buffer += data
+            while b"\n" in buffer:
+                line, _, buffer = buffer.partition(b"\n")
+                request = json.loads(line.decode("utf-8"))
+                self._answer(request)
+                if request["do"] == "remove":
+                    return
+                if request["do"] != "state":
+                    heard = self._monotonic()  # after a lengthy answer, which was not the reader's silence
+
+    def _answer(self, request):
+        """Do what a request asks, and reply."""
+        reply = {"number": request["number"]}
+        try:
+            reply["value"] = getattr(self, "_do_" + request["do"])(*request["arguments"])
+        except AgentError as error:
+            reply["error"] = [error.error, *error.args]
+        reply["notes"] = [self._notes.popleft() for _ in range(len(self._notes))]
+        self._channel.sendall(json.dumps(reply).encode("utf-8") + b"\n")
+
+    def _do_create(self, volume, wanted, its_owner):
+        wanted = None if wanted is None else sizing.Room(*wanted)
+        self._created = lvm.Volume(*volume), wanted, tags.Owner(*its_owner)
+        snapshot.create(*self._created, run=self._run)
+
+    def _do_find(self):
+        self._snapshot = made = snapshot.find(*self._created, run=self._run)
+        try:
+            self._look()
+        except ProgramFailed as error:
+            raise AgentError("SnapshotRefused", made.origin, str(error)) from error
+        self._watcher = threading.Thread(target=self._watch)
+        self._watcher.daemon = True
+        self._watcher.start()
+        return list(made)
+
+    def _do_beat(self):
+        return self._do_state(False)
+
+    def _do_state(self, fresh):
+        if fresh and self._snapshot is not None:
+            try:
+                self._look()
+            except ProgramFailed as error:
+                # whoever asks afresh wants proof
+                reason = "no word on its snapshot: %s" % error
+                raise AgentError("ReadFailed", self._snapshot.origin, reason) from error
+        with self._lock:
+            if self._seen is None:
+                return None
+            size = self._seen.extents * self._snapshot.extent_size or None
+            return [self._seen.fill, size, self._extended, self._lost]
+
+    def _do_remove(self):
+        return self._remove(snapshot.REMOVE_WAITS_S)
+
+    # -- the watch
+
+    def _watch(self):
+        wait_s = LOOK_LEAST_S
+        while not self._stop.wait(wait_s):
+            try:
+                wait_s = self._look()
+            except ProgramFailed as error:
+                wait_s = LOOK_MOST_S
+                self._complain(str(error))
+            except Exception as error:
+                # reading on without a watch would be reading on in the dark
+                with self._lock:
+                    self._lost = "the watch over it failed: %r" % error
+                raise
+
+    def _look(self):
+        """Look at the fill, extend if that is due; return after how many seconds to look again.
+
+        Raises ProgramFailed if LVM gives no answer.
+        """
+        with self._looking:
+            seen = snapshot.look(self._snapshot, self._run)
+            self._curve = [*self._curve, (self._monotonic(), seen.fill)][-_CURVE_MOST:]
+            with self._lock:
+                self._seen = seen
+                if seen.lost is not None and self._lost is None:
+                    self._lost = self._story(seen)
+            if seen.lost is not None:
+                return LOOK_MOST_S
+            pace = self._pace()
+            if self._snapshot.pool is None:
+                self._extend(seen, pace)
+        if pace <= 0:
+            return LOOK_MOST_S
+        # look a few times before it can be full
+        return min(LOOK_MOST_S, max(LOOK_LEAST_S, (100.0 - seen.fill) / pace / 10.0))
+
+    def _extend(self, seen, pace):
+        count = sizing.more(seen.extents, self._snapshot.most, seen.free, seen.fill, pace)
+        if not count:
+            return
+        try:
+            snapshot.extend(self._snapshot, count, self._run)
+        except ProgramFailed as error:
+            self._complain("cannot extend the snapshot: %s" % error)
+            return
+        with self._lock:
+            self._extended += 1
+        self._curve = []  # percentages of another size
+        self._notes.append(
+            "extended %s from %s by %s when it was %.0f %% full"
+            % (
+                self._snapshot.name,
+                sizing.amount(seen.extents * self._snapshot.extent_size),
+                sizing.amount(count * self._snapshot.extent_size),
+                seen.fill,
+            )
+        )
+
+    def _pace(self):
+        """Return percent per second, over the last few seconds."""
+        if len(self._curve) < 2:
+            return 0.0
+        last, percent = self._curve[-1]
+        for begin, before in self._curve:
+            if last - begin <= 5.0:
+                return (percent - before) / (last - begin) if last > begin else 0.0
+        return 0.0
+
+    def _story(self, seen):
+        """Return how it was lost: the reason, the curve of its fill, and what room there was."""
+        begin = self._curve[0][0]
+        points = self._curve[:-1][:: max(1, len(self._curve) // 4)]
+        curve = ", ".join("%.0f %% after %.1f s" % (fill, at - begin) for at, fill in points)
+        words = seen.lost + (" (%s)" % curve if curve else "")
+        if self._snapshot.pool is None:
+            size = sizing.amount(seen.extents * self._snapshot.extent_size)
+            words += ", it had %s, extended %d times, %d extents are free in %s" % (
+                size, self._extended, seen.free, self._snapshot.vg,
+            )  # fmt: skip
+        return words
+
+    def _complain(self, words):
+        """Note a complaint of the watch once, not at every look."""
+        if not self._complained:
+            self._notes.append(words)
+        self._complained = True
+
+    # -- the end
+
+    def _remove(self, waits_s):
+        self._stop.set()
+        if self._watcher is not None:
+            self._watcher.join()
+        waits = {"waits_s": waits_s, "sleep": self._sleep}
+        if self._snapshot is not None:
+            holder = snapshot.remove(self._snapshot, self._run, **waits)
+        elif self._created is not None:
+            volume, _, its_owner = self._created
+            holder = snapshot.discard(volume, its_owner, self._run, **waits)
+        else:
+            return None
+        if holder is None:
+            self._snapshot = self._created = None
+        return holder
+
+    def _end_reader(self):
+        """End a reader that hangs: what it has open could not be removed."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = self._monotonic() + KILL_WAIT_S
+            while os.getppid() == self._reader and self._monotonic() < deadline:
+                try:
+                    os.kill(self._reader, number)
+                except OSError:
+                    break
+                self._sleep(TICK_S)

@@ -1,0 +1,68 @@
+"""Snapshots of ours that a dead run left behind: after SIGKILL, or when the host lost power.
+
+Only a snapshot that carries all our tags and whose owner is provably dead is removed, never
+anybody else's; see owner.py.
+"""
+
+import os
+import signal
+import time
+
+from . import snapshot, tags
+from .runner import ProgramFailed
+
+OLD_NAME = "lvm_dump"  # the snapshot of the blockdiff of 2010, which had no tags
+_TERM_WAIT_S = 15.0  # for a supervisor that was told to end, to remove its snapshot
+
+
+def sweep(run, ended=(), sleep=time.sleep, monotonic=time.monotonic):
+    """Remove what dead runs left; return notes for a person, one line each, none if there was nothing.
+
+    `ended` are runs that the caller knows to be over although their supervisor may not have noticed
+    yet: that process is told to end, and then looked at like any other.
+    """
+    try:
+        rows = snapshot.tagged(run)
+    except ProgramFailed as error:
+        return ["cannot look for old snapshots: %s" % error] if error.code != 127 else []
+    me = tags.current("sweep", "sweep")
+    notes = []
+    for row in rows:
+        name = "%s/%s" % (row["vg_name"], row["lv_name"])
+        marks = snapshot.row_tags(row)
+        who = tags.parse(marks)
+        if who is None:
+            if tags.MARK in marks:
+                notes.append("%s carries our tag but not all of them; it is left alone" % name)
+            elif row["lv_name"] == OLD_NAME and row["lv_attr"][:1] in "sSV":
+                notes.append(
+                    "%s looks like a snapshot that the blockdiff of 2010 left behind; it fills up and slows "
+                    "the origin down until somebody removes it: lvremove %s" % (name, name)
+                )
+            continue
+        if row["lv_attr"][:1] not in "sSV":
+            notes.append("%s carries our tags but is no snapshot; it is left alone" % name)
+            continue
+        if who.run in ended and who.dead(me) is False:
+            _end(who, me, sleep, monotonic)
+        dead = who.dead(me)
+        if dead is None:
+            notes.append("%s belongs to a run that cannot be seen from here; it is left alone" % name)
+        elif dead:
+            holder = snapshot.remove(snapshot.of(row), run, sleep=sleep)
+            if holder is None:
+                notes.append("removed %s, which run %s left behind" % (name, who.run))
+            else:
+                notes.append("cannot remove %s, which run %s left behind: %s" % (name, who.run, holder))
+    return notes
+
+
+def _end(who, me, sleep, monotonic):
+    """Tell a supervisor to remove its snapshot and end; wait for that, but not for ever."""
+    try:
+        os.kill(int(who.pid), signal.SIGTERM)
+    except OSError:
+        return
+    deadline = monotonic() + _TERM_WAIT_S
+    while who.dead(me) is False and monotonic() < deadline:
+        sleep(0.1)

@@ -1,0 +1,342 @@
+"""The records of one version's diff file, in pieces that a pool of threads can work on.
+
+Where the index counts, a piece is one compressed member: it is decompressed by whoever
+works on it, a damaged one spoils no other, and one that nobody wants is not even read.
+Without an index the file is read from its start: zstd frames are found by their headers,
+plain records by arithmetic; gzip and lzop must be decompressed one after the other, and
+only what follows is parallel.  The result is the same either way.
+
+No member that is written is too large to be decompressed at once.  But sets exist that have
+such members, made where single blocks of a large volume had turned to zeros, and other
+programs make them.  Those, too, are read as streams, with an index or without.
+Format: blockdiff-formats(5), "Diff file", "Members", "Index".
+"""
+
+import functools
+import io
+import os
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from blockdiff import codecs
+from blockdiff.blocks.blockset import Run
+from blockdiff.codecs import base
+from blockdiff.codecs.base import Payload, Read
+from blockdiff.formats import FormatError, TornError, difffile, digestfile, index
+from blockdiff.sets import versions
+from blockdiff.sets.backupset import Store
+from blockdiff.sets.version import Version
+
+_STREAM_PIECE = 2 * 1024 * 1024  # bytes of payload in a piece of a stream, unless one record is larger
+_MOST_FAULTS = 8  # of one piece that are told one by one
+_NO_BLOCKS = (0, 0)  # what our first member holds: the header alone
+_OFFSET = struct.Struct("<Q")
+
+Record = tuple[int, int, int]  # index of the block, where it starts and ends in the payload
+
+
+@dataclass
+class Piece:
+    """Some records, not looked at yet."""
+
+    place: int  # bytes; in the diff file where `stored` or `part`, else in the payload
+    data: bytes
+    length: int  # bytes of payload
+    stored: bool  # data is a compressed member
+    skip: int = 0  # bytes of payload before its first record
+    run: Run | None = None  # all its blocks are among these, where the index tells
+    zeros: Run | None = None  # it is these blocks and all are zero; never to be decompressed
+    read: int = 0  # bytes of the diff file that it took, about; for progress
+    part: bool = False  # data is only some of its member's payload
+    trouble: FormatError | None = None  # why it could not be read
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that it takes while it is worked on."""
+        return 0 if self.zeros else len(self.data) + (self.length if self.stored else 0)
+
+    @property
+    def where(self) -> str:
+        """Where in the file it is, for a person."""
+        return f"member at byte {self.place}" if self.stored or self.part else f"payload at byte {self.place}"
+
+
+@dataclass
+class Faults:
+    """What is wrong with a piece's records; bounded."""
+
+    told: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, why: str) -> None:
+        """Take one more."""
+        self.count += 1
+        if len(self.told) < _MOST_FAULTS:
+            self.told.append(why)
+
+    def lines(self) -> list[str]:
+        """Return them all, the last line telling how many are left out."""
+        rest = self.count - len(self.told)
+        return self.told + ([f"and {rest} more"] if rest else [])
+
+
+def split(payload: Payload, piece: Piece, volume: Version, faults: Faults) -> Iterator[Record]:
+    """Yield the records of a piece's payload that can be; those that cannot go to `faults`.
+
+    A record must be of a block that the volume has, of its length, and after the one before.
+    """
+    block_size, last = volume.block_size, volume.count - 1
+    low, high = piece.run or (0, volume.count)
+    total, place, previous = len(payload), piece.skip, -1
+    while place < total:
+        rest = total - place - difffile.OFFSET_SIZE
+        if rest <= 0:
+            faults.add("a record ends inside its offset")
+            return
+        (offset,) = _OFFSET.unpack_from(payload, place)
+        number, odd = divmod(offset, block_size)
+        start = place + difffile.OFFSET_SIZE
+        length = block_size
+        if number == last:
+            length = min(rest, block_size) if volume.size is None else volume.size - last * block_size
+        if odd or number > last:
+            faults.add(f"a record says offset {offset}, where no block of this volume begins")
+        elif rest < length:
+            faults.add(f"the record of offset {offset} ends inside its block")
+            return
+        elif not low <= number < high:
+            faults.add(f"a record of offset {offset}, which the index does not expect here")
+        else:
+            if number <= previous:
+                faults.add(f"the record of offset {offset} is out of order")
+            previous = number
+            yield number, start, start + length
+        place = start + length
+
+
+class DiffFile:
+    """One version's diff file, open for reading; use it as a context manager."""
+
+    def __init__(self, store: Store, version: Version, observe: Callable[[bytes], object] | None = None) -> None:
+        """`observe` is shown every byte of the file in order.  Raises OSError."""
+        self.version = version
+        self.path = store.path(version.number, version.suffix)
+        self.codec = codecs.BY_SUFFIX[version.suffix]
+        self.indexed = versions.counts(store, version, ".idx")
+        self._index_path = store.path(version.number, ".idx")
+        self._observe = observe
+        self._place = 0  # bytes; up to here the file was read
+        self.read = 0  # bytes of it that were read
+        self.skipped = False  # something could not be read, and what follows it was
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = os.fstat(self._fd).st_size  # bytes
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+    def __enter__(self) -> "DiffFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    def _read(self, size: int) -> bytes:
+        """Return up to size bytes from where we are; fewer only at the file's end."""
+        data = os.pread(self._fd, size, self._place)
+        while len(data) < size:
+            more = os.pread(self._fd, size - len(data), self._place + len(data))
+            if not more:
+                break
+            data += more
+        self._place += len(data)
+        self.read += len(data)
+        if self._observe is not None:
+            self._observe(data)
+        return data
+
+    def drain(self) -> None:
+        """Show what was not read yet to `observe`.  Raises OSError."""
+        while self._read(_STREAM_PIECE):
+            pass
+
+    def pieces(self, wants: Callable[[int, int], bool] | None = None) -> Iterator[Piece]:
+        """Yield the file's records; a member without a block that `wants` (first, stop) may be left out.
+
+        Raises FormatError, or OSError, where the rest of the file cannot be read.
+        """
+        if self.indexed:
+            return self._members(wants)
+        if isinstance(self.codec, codecs.Plain):
+            return self._plain()
+        if isinstance(self.codec, codecs.Zstd):
+            return self._frames(self.codec)
+        return self._stream()
+
+    def payload(self, piece: Piece) -> Payload:
+        """Return a piece's payload.  Raises FormatError if the member does not hold it; any thread may ask."""
+        if piece.trouble:
+            raise piece.trouble
+        data = self.codec.decompress(piece.data, piece.length) if piece.stored else piece.data
+        if piece.skip:
+            self._check_header(bytes(data[: piece.skip]))
+        return data
+
+    def _check_header(self, header: bytes) -> None:
+        found = difffile.decode_header(header)
+        if found != self.version.block_size:
+            raise FormatError(f"block size is {found}, the digest file says {self.version.block_size}")
+
+    def _zeros(self, member: bytes) -> Run | None:
+        run = self.codec.zero_run(member, self.version.block_size)
+        if run is None or run[0] + run[1] > self.version.count:
+            return None
+        first, stop = run[0], run[0] + run[1]
+        if stop == self.version.count and (self.version.size or 0) % self.version.block_size:
+            return None  # the last block is short, and this says that it is whole
+        return first, stop
+
+    def _members(self, wants: Callable[[int, int], bool] | None) -> Iterator[Piece]:
+        with open(self._index_path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            end = 0
+            for member, stored, length in index.spans(file.read, size, self.version.block_size):
+                end = member.place + stored
+                first, stop = member.first, min(member.last + 1, self.version.count)
+                if wants is not None and not wants(first, stop):
+                    self._place = end
+                    continue
+                piece = Piece(member.place, b"", length, True, run=(first, stop), read=stored)
+                piece.skip = 0 if member.place else difffile.HEADER_SIZE
+                large = length > base.MAX_MEMBER or stored > base.MAX_STORED
+                self._place = member.place
+                try:
+                    piece.data = self._read(min(stored, _STREAM_PIECE) if large else stored)
+                except OSError as error:
+                    piece.trouble = self._unread(error)
+                if len(piece.data) < stored and not piece.trouble and not large:
+                    piece.trouble = TornError("the file ends " + ("inside it" if piece.data else "before it"))
+                if length == piece.skip:
+                    piece.run = _NO_BLOCKS
+                if len(piece.data) == stored and not piece.skip:
+                    piece.zeros = self._zeros(piece.data)
+                if large and not piece.zeros and not piece.trouble:
+                    yield from self._parts(piece, _measured(self.codec.stream(self._after(piece.data, end)), length))
+                else:
+                    yield piece
+        if wants is None and self._place == end:
+            rest = 0
+            while data := self._read(_STREAM_PIECE):
+                rest += len(data)
+            if rest:
+                raise FormatError(f"{rest} bytes follow the last member")
+
+    def _plain(self) -> Iterator[Piece]:
+        header = self._read(difffile.HEADER_SIZE)
+        self._check_header(header)
+        step = difffile.OFFSET_SIZE + self.version.block_size
+        group = max(1, base.MEMBER_SIZE // step) * step
+        place = difffile.HEADER_SIZE
+        while data := self._read(group):
+            yield Piece(place, data, len(data), False, read=len(data))
+            place += len(data)
+
+    def _frames(self, codec: codecs.Zstd) -> Iterator[Piece]:
+        seen = False
+        for frame in codec.frames(self._read):
+            piece = Piece(frame.place, frame.data, frame.length or 0, True, read=len(frame.data))
+            piece.skip = 0 if seen else difffile.HEADER_SIZE
+            piece.zeros = self._zeros(frame.data) if frame.data and seen else None
+            if frame.length == piece.skip:
+                piece.run = _NO_BLOCKS
+            if frame.small or piece.zeros:
+                yield piece
+            else:
+                yield from self._parts(piece, codec.unpack(frame))
+            seen = True
+        if not seen:
+            raise TornError("zstd file is empty")
+
+    def _unread(self, error: OSError) -> FormatError:
+        self.skipped = True
+        return TornError(f"cannot be read: {error.strerror}")
+
+    def _after(self, data: bytes, end: int) -> Read:
+        """Return what reads on up to `end`, a place in the file, beginning with data that was read already."""
+        rest = io.BytesIO(data)
+        return lambda size: rest.read(size) or self._read(min(size, end - self._place))
+
+    def _stream(self) -> Iterator[Piece]:
+        place, seen = difffile.HEADER_SIZE, 0  # bytes of payload, and of the file, that are in pieces
+        for payload in self._records(self.codec.stream(self._read), header=True):
+            read, seen = self._place - seen, self._place
+            yield Piece(place, payload, len(payload), False, read=read)
+            place += len(payload)
+
+    def _parts(self, member: Piece, payload: Iterator[bytes]) -> Iterator[Piece]:
+        """Yield a member whose payload comes in pieces; damage is its own and spoils no other."""
+        part = functools.partial(Piece, member.place, stored=False, run=member.run, part=True)
+        seen = member.place
+        try:
+            for records in self._records(payload, header=bool(member.skip)):
+                read, seen = self._place - seen, self._place
+                yield part(data=records, length=len(records), read=read)
+        except FormatError as error:
+            yield part(data=b"", length=0, trouble=error)
+        except OSError as error:
+            yield part(data=b"", length=0, trouble=self._unread(error))
+
+    def _records(self, parts: Iterator[bytes], header: bool) -> Iterator[bytes]:
+        """Yield whole records of a payload that comes in parts, `header`: with the block size before them.
+
+        What came before damage is whole records, and each will be proved: the error comes after them.
+        """
+        decoder = difffile.Decoder()
+        least = max(_STREAM_PIECE, difffile.OFFSET_SIZE + self.version.block_size + 1)
+        decoder.block_size = None if header else self.version.block_size
+        checked = not header
+        failure: FormatError | OSError | None = None
+        try:
+            for part in parts:
+                decoder.feed(part)
+                payload = decoder.take(least if checked else 1)
+                if not checked and decoder.block_size is not None:
+                    self._check_header(difffile.encode_header(decoder.block_size))
+                    checked = True
+                if payload:
+                    yield payload
+        except (FormatError, OSError) as error:
+            failure = error
+        payload = (decoder.take() if checked else b"") if failure else decoder.close()
+        if not failure and not checked:
+            self._check_header(difffile.encode_header(decoder.block_size or 0))
+        if payload:
+            yield payload
+        if failure:
+            raise failure
+
+
+def _measured(parts: Iterator[bytes], length: int) -> Iterator[bytes]:
+    """Yield a payload's parts; raises FormatError unless it has so many bytes."""
+    total = 0
+    for part in parts:
+        total += len(part)
+        if total > length:
+            break
+        yield part
+    if total != length:
+        raise FormatError(f"member does not hold the {length} bytes expected")
+
+
+def whole_blocks(version: Version, runs: Run) -> tuple[int, int]:
+    """Return where a run of blocks begins and ends in the volume, in bytes; the end is the volume's at most."""
+    end = runs[1] * version.block_size
+    return runs[0] * version.block_size, end if version.size is None else min(end, version.size)
+
+
+def last_length(version: Version) -> int | None:
+    """Return the length of the volume's last block in bytes, None if only its record tells."""
+    if version.size is None or not version.count:
+        return None
+    return digestfile.length_of(version.count - 1, version.size, version.block_size)

@@ -1,0 +1,161 @@
+"""How a command reaches its source: the options and the environment that decide it, once for all."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from blockdiff.source import push, wanted
+from blockdiff.transport.base import Transport
+from blockdiff.transport.destination import Destination
+from blockdiff.transport.local import LocalTransport
+from blockdiff.transport.settings import Log, SshSettings
+from blockdiff.transport.stderr import HostLog
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,18})([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+class Bytes(click.ParamType[int]):
+    """A number of bytes: 65536, 64K, 1M."""
+
+    name = "bytes"
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least, self._most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number; fails with a usage error."""
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is not a number of bytes such as 65536, 64K or 1M", param, ctx)
+        number = int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
+        if not self._least <= number <= self._most:
+            self.fail(f"{number} is not between {self._least} and {self._most} bytes", param, ctx)
+        return number
+
+
+class Seconds(click.ParamType[float]):
+    """A time: 90, 90s, 30m, 2h, 1d."""
+
+    name = "time"
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return it in seconds; fails with a usage error."""
+        if isinstance(value, float):
+            return value
+        match = _TIME.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is not a time such as 90, 30m or 2h", param, ctx)
+        seconds = float(match[1]) * _SECONDS[match[2].lower()]
+        if not 1 <= seconds <= self._most:
+            self.fail(f"{seconds:g} is not between 1 and {self._most:g} seconds", param, ctx)
+        return seconds
+
+
+BLOCK_SIZE = Bytes(1, 16 * 1024 * 1024)
+
+
+def environment_block_size(environment: Mapping[str, str]) -> int | None:
+    """Return BLOCKSIZE in bytes, None if it is not set.  Raises click.UsageError if it is no size."""
+    text = environment.get("BLOCKSIZE", "")
+    if text in ("", "0"):
+        return None
+    try:
+        return BLOCK_SIZE.convert(text, None, None)
+    except click.BadParameter as error:
+        raise click.UsageError(f"environment variable BLOCKSIZE: {error.message}") from None
+
+
+def options(function: F) -> F:
+    """Give a command the options that decide how the source host is reached and used."""
+    for option in reversed(
+        (
+            click.option("--sudo", is_flag=True, help="Run the agent through sudo -n on the source host."),
+            click.option("--remote-python", metavar="PATH", help="Python to run the agent with.  [default: "
+                         + ", ".join(push.PYTHONS) + "]"),
+            click.option("--rsh", metavar="COMMAND", help="Reach the host with this ssh program and options"
+                         " instead of paramiko; also BLOCKDIFF_RSH. Without it, BLOCKDIFF_SSH_CONFIG names a"
+                         " configuration to use in the place of the user's and the system's, as ssh -F does."),
+            click.option("--bwlimit", type=Bytes(0, 1 << 50), default=0, metavar="RATE",
+                         help="Let the agent send at most so many bytes a second; 10M is ten MiB."),
+            click.option("--jobs", type=click.IntRange(0, 64), default=0, metavar="N",
+                         help="Threads on each side.  [default: here one for each core; on the source host one,"
+                         " or by its cores where it has no libxxhash]"),
+            click.option("--timeout", type=click.FloatRange(1, 86400), default=wanted.DEFAULT_TIMEOUT_S,
+                         show_default=True, metavar="SECONDS", help="How long the other side may be silent."),
+            click.option("--progress-timeout", type=Seconds(30 * 86400), default=wanted.DEFAULT_PROGRESS_S,
+                         show_default=True, metavar="TIME", help="How long it may give only signs of life, and its"
+                         " work does not go on."),
+            click.option("--max-time", type=Seconds(365 * 86400), metavar="TIME", help="End the whole run when it has"
+                         " taken so long, such as 90, 30m or 2h: as TERM does, but with exit code 28."),
+        )
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What those options say."""
+
+    sudo: bool
+    remote_python: str | None
+    rsh: str | None
+    bwlimit: int
+    jobs: int
+    timeout: float
+    progress_timeout: float
+    max_time: float | None
+
+    def patience(self, destination: Destination | None) -> dict[str, Any]:
+        """Return what a Wanted has of them: how long to wait, and the pythons that a command there tries."""
+        own = (sys.executable,) if destination is None else push.PYTHONS
+        return {
+            "timeout_s": self.timeout,
+            "progress_s": self.progress_timeout,
+            "pythons": (self.remote_python,) if self.remote_python else own,
+        }
+
+    def connect(self, destination: Destination | None, log: Log | None) -> Callable[[], Transport]:
+        """Return what starts the agent's command at a destination; None is this machine."""
+        prefix = os.environ.get("SSH_BLOCKDIFF_PREFIX", "")
+        if log is not None:
+            log = HostLog("localhost" if destination is None else destination.host, log)
+
+        def local() -> Transport:
+            return LocalTransport(push.local_command(self.remote_python, self.sudo, prefix), log=log, share=True)
+
+        def remote() -> Transport:
+            from blockdiff.transport import choose
+
+            assert destination is not None
+            config = os.environ.get("BLOCKDIFF_SSH_CONFIG")
+            return choose.connect(
+                destination,
+                push.shell_command(self.remote_python, self.sudo, prefix),
+                settings=SshSettings(environment=os.environ, config=Path(config) if config else None),
+                timeout_s=self.timeout,
+                rsh=self.rsh or os.environ.get("BLOCKDIFF_RSH") or None,
+                log=log,
+            )
+
+        return local if destination is None else remote
+
+
+def cores() -> int:
+    """Return how many threads this machine can run at once for us."""
+    return len(os.sched_getaffinity(0))

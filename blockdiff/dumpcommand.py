@@ -1,0 +1,275 @@
+"""Back up with a program that is not ours, by the original's contract, and prove what it made.
+
+The program writes the payload to standard output and the new digests to descriptor 6, with
+the old digests on descriptor 5.  Its word is not taken: every record must have the digest
+that stands for it, and exactly the blocks that differ from the parent must have come.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from blockdiff import __version__
+from blockdiff.blocks import diffreader
+from blockdiff.blocks.changes import changed
+from blockdiff.blocks.checker import Proof
+from blockdiff.errors import CommandFailed, DigestMismatch, NotOurFormat, ProgramMissing, TornFile
+from blockdiff.formats import FormatError, TornError, digestfile, manifest
+from blockdiff.sets import identity, newversion
+from blockdiff.sets import parent as parents
+from blockdiff.sets.backupset import Store
+from blockdiff.sets.digests import Digests
+from blockdiff.sets.outcome import Outcome
+from blockdiff.sets.partfile import PartFile, read_failed
+from blockdiff.sets.version import Version
+
+_OLD, _NEW = 5, 6
+_FIRST_SPARE = 10  # descriptors of ours are kept above those of the contract
+_GRACE_S = 10.0
+
+
+def suffix_of(words: Sequence[str]) -> str:
+    """Return the diff file's suffix that a command's words decide."""
+    for word in words[1:]:
+        if word in ("-z", "--gzip"):
+            return ".gz"
+        if word == "--lzop":
+            return ".lzop"
+    return ""
+
+
+def run(
+    store: Store,
+    words: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    auto_full: bool = True,
+    full: bool = False,
+    new_source: bool = False,
+    warn: parents.Log = lambda line: None,
+    note: parents.Log = lambda line: None,
+) -> Outcome:
+    """Write the next version of a set with a command, and return what was done.
+
+    Raises ProgramMissing, CommandFailed, and what is wrong with what it wrote: TornFile,
+    NotOurFormat or DigestMismatch; then nothing was published.
+    """
+    if shutil.which(words[0], path=environment.get("PATH")) is None:
+        hint = "two words or more behind NAME are a command; --with backs up several sources"
+        raise ProgramMissing(words[0], hint=hint if len(words) > 1 else "")
+    with store.locked(), contextlib.ExitStack() as held:
+        warnings: list[str] = []
+
+        def caution(line: str) -> None:
+            warnings.append(line)
+            warn(line)
+
+        newest = parents.settle(store, note)
+        parent = parents.find(store, newest, caution, note, full=full, auto_full=auto_full)
+        held.callback(parent.close)
+        suffix = suffix_of(words)
+        begun = newversion.now()
+        parts = {}
+        for name in (suffix, ".md5"):
+            parts[name] = store.part(parent.number, name)
+            held.callback(parts[name].discard)
+        _execute(parent.md5, words, environment, parts[suffix], parts[".md5"])
+        for part in parts.values():
+            part.close()
+            _await_writers(part.path, words[0])
+        for part in parts.values():
+            part.take_over()
+        version, totals = _prove(store, parent, parts, suffix)
+        size = totals["size"]
+        if size is not None:  # of what it is, only the command knows
+            identity.Check(store, newest, identity.LOCAL, "", new_source).see_size(size)
+        value: dict[str, Any] = {
+            "format": manifest.FORMAT,
+            "blockdiff": __version__,
+            "set": store.base,
+            "version": parent.number,
+            **parent.link_keys(),
+            "begun": newversion.stamp(begun),
+            "ended": newversion.stamp(newversion.now()),
+            # a command's words may hold a password: only its name is kept
+            "source": {"host": "localhost", "path": None, "kind": None, "size": size, "lv_uuid": None},
+            "command": os.path.basename(words[0]),
+            "block_size": version.block_size,
+            "blocks": {"total": version.count, "changed": totals["changed"], "zero": totals["zero"]},
+            "bytes": {"read": None, "payload": totals["payload"], "wire": None, "stored": parts[suffix].size},
+            "quiesce": None,
+            "snapshot": None,
+            "consistency": "none",
+            "agent": None,
+        }
+        store.publish(parent.number, parts, value, lambda: parent.check(store))
+        return Outcome(
+            name=store.name,
+            version=parent.number,
+            kind=value["kind"],
+            size=size,
+            blocks=version.count,
+            changed=totals["changed"],
+            zero=totals["zero"],
+            read=None,
+            wire=None,
+            payload=totals["payload"],
+            stored=parts[suffix].size,
+            seconds=(newversion.now() - begun).total_seconds(),
+            consistency="none",
+            warnings=warnings,
+        )
+
+
+def _execute(
+    old: Digests | None,
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    diff: PartFile,
+    digests: PartFile,
+) -> None:
+    """Run the command on the descriptors of the contract.  Raises CommandFailed."""
+    with contextlib.ExitStack() as held:
+
+        def spare(number: int) -> int:
+            copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_SPARE)
+            held.callback(os.close, copy)
+            return copy
+
+        actions: list[tuple[Any, ...]] = [
+            (os.POSIX_SPAWN_DUP2, spare(diff.fileno()), 1),
+            (os.POSIX_SPAWN_DUP2, spare(digests.fileno()), _NEW),
+        ]
+        if old is not None:
+            actions.append((os.POSIX_SPAWN_DUP2, spare(old.fileno()), _OLD))
+        else:
+            actions.append((os.POSIX_SPAWN_CLOSE, _OLD))
+        try:
+            child = os.posix_spawnp(
+                words[0], list(words), dict(environment), file_actions=actions, setpgroup=0,
+                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # python has these ignored; others count on them
+            )  # fmt: skip
+        except OSError as error:
+            raise CommandFailed(words[0], error.strerror) from None
+        try:
+            _, status = os.waitpid(child, 0)
+        except BaseException:
+            _end(child)
+            raise
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        raise CommandFailed(words[0], f"it died with signal {-code}")
+    if code:
+        raise CommandFailed(words[0], f"it exited with code {code}")
+
+
+def _await_writers(path: str, name: str) -> None:
+    """Wait until nobody can write to a file any more: a command may end before all that it started has.
+
+    A read lease is granted only then, fcntl(2); where there are no leases, the command's end must do.
+    Raises CommandFailed if somebody stays.
+    """
+    until = time.monotonic() + _GRACE_S
+    with open(path, "rb") as file:
+        while True:
+            try:
+                fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+                fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+                return
+            except OSError as error:
+                if error.errno != errno.EAGAIN:
+                    return
+            if time.monotonic() > until:
+                raise CommandFailed(name, "it ended, but something that it started still has its output open")
+            time.sleep(0.05)
+
+
+def _end(child: int) -> None:
+    """End a command and what it started; it has a group of its own."""
+    for number, wait_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, number)
+        until = time.monotonic() + wait_s
+        while time.monotonic() < until:
+            if os.waitpid(child, os.WNOHANG)[0]:
+                return
+            time.sleep(0.05)
+
+
+class _Parts(Store):
+    """The set as it would be with the files that are still being written."""
+
+    def __init__(self, name: str, parts: Mapping[str, PartFile]) -> None:
+        super().__init__(name)
+        self._parts = parts
+
+    def path(self, number: int, suffix: str) -> str:
+        """Return the temporary path."""
+        return self._parts[suffix].path if suffix in self._parts else super().path(number, suffix)
+
+
+def _prove(
+    store: Store, parent: parents.Parent, parts: Mapping[str, PartFile], suffix: str
+) -> tuple[Version, dict[str, Any]]:
+    """Prove both files against each other and the parent; returns the version, and what is in it."""
+    drafts = _Parts(store.name, parts)
+    md5_path = drafts.path(parent.number, ".md5")
+    try:
+        with open(md5_path, "rb") as file:
+            block_size = digestfile.decode_header(file.read(digestfile.HEADER_SIZE))
+            count = digestfile.count(os.fstat(file.fileno()).st_size)
+    except TornError as error:
+        raise TornFile("what came on descriptor 6", error) from None
+    except FormatError as error:
+        raise NotOurFormat("what came on descriptor 6", error) from None
+    if parent.version is not None and block_size != parent.version.block_size:
+        raise NotOurFormat("what came on descriptor 6", f"it has blocks of {block_size} bytes, the set has others")
+    version = Version(parent.number, parent.version is None, suffix, block_size, count, None)
+    with contextlib.ExitStack() as held:
+        after = held.enter_context(Digests(md5_path, count))
+        expected = (index for first, stop in changed(parent.md5, after) for index in range(first, stop))
+        try:
+            totals = _prove_records(drafts, version, after, expected)
+        except FormatError as error:
+            raise TornFile("what came on standard output", error) from None
+        except OSError as error:
+            raise read_failed(error, drafts.path(parent.number, suffix)) from None
+    if totals["size"] is None and parent.version is not None and parent.version.count == count:
+        totals["size"] = parent.version.size
+    return version, totals
+
+
+def _prove_records(store: Store, version: Version, digests: Digests, expected: Any) -> dict[str, Any]:
+    proof, window = Proof(digests, version.block_size), digests.window()
+    totals: dict[str, Any] = {"changed": 0, "zero": 0, "payload": 4, "size": 0 if version.count == 0 else None}
+    with diffreader.DiffFile(store, version) as diff:
+        for piece in diff.pieces():
+            payload = diff.payload(piece)
+            totals["payload"] += len(payload)
+            faults = diffreader.Faults()
+            for index, start, end in diffreader.split(payload, piece, version, faults):
+                if index != next(expected, None):
+                    raise FormatError(f"the record of block {index} is not the one that should come next")
+                digest = window.of(index)
+                if proof.is_zero(payload, start, end, digest):
+                    totals["zero"] += 1
+                elif not proof.has(memoryview(payload)[start:end], digest):
+                    why = f"block {index} does not have the digest that came on descriptor 6"
+                    raise DigestMismatch("what came on standard output", why)
+                totals["changed"] += 1
+                if index == version.count - 1:
+                    totals["size"] = index * version.block_size + end - start
+            if faults.count:
+                raise FormatError("; ".join(faults.lines()))
+    missing = next(expected, None)
+    if missing is not None:
+        raise FormatError(f"block {missing} changed, but its record did not come")
+    return totals
+
+

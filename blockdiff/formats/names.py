@@ -1,0 +1,154 @@
+"""Names and planning: which files are a set's, and which versions another one needs.
+
+Pure: lists of names in, values out.  A set is all files NAME.something in one folder,
+and names are strict, because what is not known to be ours is never touched.
+Format: blockdiff-formats(5), "Names".
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from blockdiff.formats.manifest import Manifest
+
+DIFF_SUFFIXES = ("", ".gz", ".lzop", ".zst")
+BESIDE_SUFFIXES = (".md5", ".json", ".xxh128", ".idx")
+PART = ".part"  # ending of our temporary files
+_PART = r"(?:\.r[0-9a-f]{16})?\.part"  # earlier versions of the program had no name of the run in it
+_MEMBER = re.compile(
+    r"\.([1-9][0-9]{0,17})(|" + "|".join(re.escape(s) for s in DIFF_SUFFIXES[1:] + BESIDE_SUFFIXES) + rf")({_PART})?",
+    re.ASCII,
+)
+_VER = re.compile(rb"([1-9][0-9]{0,17})\n")
+
+
+def member_name(base: str, number: int, suffix: str) -> str:
+    """Return the file name of a version's file; suffix is "" or begins with a dot."""
+    return f"{base}.{number}{suffix}"
+
+
+def ver_name(base: str) -> str:
+    """Return the file name that holds the newest version's number."""
+    return f"{base}.ver"
+
+
+def lock_name(base: str) -> str:
+    """Return the file name of a set's lock."""
+    return f"{base}.lock"
+
+
+def part_name(name: str, run: str) -> str:
+    """Return the temporary name of a file; `run`: what `run_name` made for the run that writes it."""
+    return f"{name}.{run}{PART}"
+
+
+def run_name(noise: bytes) -> str:
+    """Return a run's part of temporary names, from 8 random bytes; it never looks like a version's number."""
+    return "r" + noise.hex()
+
+
+def encode_ver(number: int) -> bytes:
+    """Return what NAME.ver holds for this version."""
+    return b"%d\n" % number
+
+
+def decode_ver(data: bytes) -> int | None:
+    """Return the number that NAME.ver holds, None if it is not exactly of its form."""
+    match = _VER.fullmatch(data)
+    return int(match[1]) if match else None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of one set, by version and suffix."""
+
+    base: str
+    versions: Mapping[int, frozenset[str]] = field(default_factory=dict)  # number -> suffixes present
+    parts: tuple[str, ...] = ()  # names of temporary files of ours
+    has_ver: bool = False
+    ver: bytes | None = None  # what NAME.ver held, where it was read
+    sheets: dict[int, Manifest | None] = field(default_factory=dict, compare=False)  # manifests that were read
+
+    def diffs(self, number: int) -> list[str]:
+        """Return the suffixes of the diff files that version `number` has, in a fixed order."""
+        return [s for s in DIFF_SUFFIXES if s in self.versions.get(number, ())]
+
+    def above(self, number: int) -> list[int]:
+        """Return the numbers of all versions after this one, in order."""
+        return sorted(n for n in self.versions if n > number)
+
+
+def list_set(base: str, names: Iterable[str]) -> Listing:
+    """Pick the files of set `base` out of the names in its folder."""
+    versions: dict[int, set[str]] = {}
+    parts = []
+    has_ver = False
+    for name in names:
+        if not name.startswith(base):
+            continue
+        if name == ver_name(base):
+            has_ver = True
+            continue
+        if _is_ver_part(base, name):
+            parts.append(name)
+            continue
+        match = _MEMBER.fullmatch(name, len(base))
+        if match is None:
+            continue
+        if match[3]:
+            parts.append(name)
+        else:
+            versions.setdefault(int(match[1]), set()).add(match[2])
+    frozen = {number: frozenset(suffixes) for number, suffixes in versions.items()}
+    return Listing(base, frozen, tuple(sorted(parts)), has_ver)
+
+
+def _is_ver_part(base: str, name: str) -> bool:
+    return name.startswith(ver_name(base)) and bool(re.fullmatch(_PART, name[len(ver_name(base)) :], re.ASCII))
+
+
+def set_names(names: Iterable[str]) -> list[str]:
+    """Return the sets that a folder with these names holds: each has a NAME.ver or a digest file."""
+    found = set()
+    for name in names:
+        if name.endswith(".ver") and len(name) > 4:
+            found.add(name[:-4])
+        match = re.fullmatch(r"(.+)\.[1-9][0-9]{0,17}\.md5", name, re.DOTALL | re.ASCII)
+        if match:
+            found.add(match[1])
+    return sorted(found)
+
+
+def owner(name: str, bases: Iterable[str]) -> str | None:
+    """Return which of these sets a file of this name belongs to, also as a temporary file; None if to no one."""
+    for base in bases:
+        if name in (ver_name(base), lock_name(base)) or _is_ver_part(base, name):
+            return base
+        if name.startswith(base) and _MEMBER.fullmatch(name, len(base)):
+            return base
+    return None
+
+
+class MissingLink(LookupError):
+    """The chain of a version has a hole; `number` is the first version that is not there."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def needed(is_full: Callable[[int], bool | None], number: int) -> list[int]:
+    """Return the versions to restore `number`: from the newest full at or before it, in order.
+
+    `is_full` tells of a version whether it is a full one, None if it is not there.
+    Raises MissingLink with the first version that is missing, counted from `number` down.
+    """
+    chain = []
+    for candidate in range(number, 0, -1):
+        full = is_full(candidate)
+        if full is None:
+            raise MissingLink(candidate)
+        chain.append(candidate)
+        if full:
+            return chain[::-1]
+    raise MissingLink(0)

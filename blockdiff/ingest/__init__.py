@@ -1,0 +1,1 @@
+"""An agent's blocks become the files of a version."""

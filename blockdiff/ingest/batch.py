@@ -1,0 +1,213 @@
+"""Batches: neighbouring blocks with all that came for them, made into digests and members.
+
+Each block is proved against the digest that came with it before anything is made of it.
+"""
+
+import collections
+import hashlib
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from blockdiff import codecs
+from blockdiff.formats import BYTES_OF_DIGEST, FormatError, difffile
+from blockdiff.ingest import wirecodecs
+from blockdiff.ingest.members import MadeMember, ZeroMembers, is_long, most_records
+from blockdiff.wire import messages
+
+Buffer = bytes | bytearray | memoryview
+Run = tuple[int, int, int]  # (SAME | ZERO | CHANGED, first block, count of blocks)
+
+
+def expect(truth: bool, complaint: str) -> None:
+    """Raise FormatError with a complaint unless something is true."""
+    if not truth:
+        raise FormatError(complaint)
+
+
+class Data(NamedTuple):
+    """What a DATA frame carried."""
+
+    codec: int
+    length: int  # bytes once decompressed
+    body: Buffer
+    place: int | None = None  # of the body in shared memory, which is to be given back
+
+
+@dataclass
+class Batch:
+    """Neighbouring runs of blocks, with all that came for them."""
+
+    runs: list[Run] = field(default_factory=list)
+    told: list[bytes] = field(default_factory=list)  # digests of the changed blocks
+    others: list[bytes] = field(default_factory=list)  # of all blocks, the other kind's
+    frames: list[Data] = field(default_factory=list)
+    length: int = 0  # bytes of blocks that its ordinary members will hold
+    weight: int = 0  # bytes that it counts while it is in flight
+    blocks: int = 0
+
+
+@dataclass
+class Done:
+    """A batch's results."""
+
+    runs: list[Run]
+    md5: bytes  # of the changed blocks
+    xxh: bytes  # of the changed blocks
+    others: bytes
+    members: list[MadeMember | list[Run]]  # Runs: many zero blocks, whose members are made as they are written
+
+
+def stretches(runs: Iterable[Run]) -> Iterator[tuple[int, list[Run]]]:
+    """Yield the runs that make records, neighbours of a kind as one: (ZERO | CHANGED, its runs).
+
+    What is unchanged parts nothing: zero blocks with only such between them are neighbours in the
+    diff file.  Runs that the agent told one by one are joined.
+    """
+    records = (run for run in runs if run[0] != messages.SAME)
+    for what, group in itertools.groupby(records, lambda run: run[0]):
+        joined: list[Run] = []
+        for _, first, count in group:
+            if joined and joined[-1][1] + joined[-1][2] == first:
+                first, count = joined[-1][1], joined.pop()[2] + count
+            joined.append((what, first, count))
+        yield what, joined
+
+
+class Maker:
+    """Makes the digests and the members of one version."""
+
+    def __init__(
+        self, codec: codecs.Codec, size: int, block_size: int, told: str, seen: Callable[[list[int]], object]
+    ) -> None:
+        """`size` is the volume's, in bytes; `told` the kind of digest that comes with each changed block.
+
+        `seen` is called with the places of shared memory that are of no use any more.
+        """
+        self._seen = seen
+        self.zeros = ZeroMembers(codec, size, block_size)
+        self._codec, self._size, self._block_size = codec, size, block_size
+        self._told_xxh = told == "xxh128"
+        self._step = difffile.OFFSET_SIZE + block_size  # bytes of a record
+        self._zeros = memoryview(bytes(min(block_size, max(size, 1))))
+        self._local = threading.local()
+        self._zero_digests: dict[int, tuple[bytes, bytes]] = {}
+
+    def bytes_of(self, first: int, count: int) -> int:
+        """Return how many bytes of the volume these blocks are; only the last may be shorter."""
+        return min((first + count) * self._block_size, self._size) - first * self._block_size
+
+    def header(self) -> MadeMember:
+        """Return the first member: the block size, alone, so that all others are made alike."""
+        header = difffile.encode_header(self._block_size)
+        return MadeMember(self._codec.compress(header), len(header), 0, 0)
+
+    def work(self, batch: Batch) -> Done:
+        """Return what becomes of a batch; any thread may ask.  Raises FormatError."""
+        import xxhash
+
+        md5_of, xxh_of = hashlib.md5, xxhash.xxh3_128_digest
+        take = self._taker(batch.frames)
+        told = b"".join(batch.told)
+        parts = [(what, runs, what == messages.ZERO and self.are_many(runs)) for what, runs in stretches(batch.runs)]
+        room = self._room(sum(count for _, runs, many in parts if not many for _, _, count in runs))
+        md5: list[bytes] = []
+        xxh: list[bytes] = []
+        told_by = xxh if self._told_xxh else md5
+        members: list[MadeMember | list[Run]] = []
+        begin = after = 0  # blocks of the records that wait in the room
+        end = 0  # bytes of them
+
+        def flush() -> None:
+            nonlocal end
+            if end:
+                members.append(MadeMember(self._codec.compress(room[:end], self._step), end, begin, after - 1))
+                end = 0
+
+        for what, runs, many in parts:
+            if many:
+                flush()
+                members.append(runs)
+                continue
+            for index in (index for _, first, count in runs for index in range(first, first + count)):
+                length = self.bytes_of(index, 1)
+                if end + difffile.OFFSET_SIZE + length > len(room):
+                    flush()
+                start, stop = end + difffile.OFFSET_SIZE, end + difffile.OFFSET_SIZE + length
+                room[end:start] = difffile.encode_offset(index * self._block_size)
+                block = room[start:stop]
+                if what == messages.ZERO:
+                    block[:] = self._zeros[:length]
+                else:
+                    take(block)
+                    place = len(md5) * BYTES_OF_DIGEST
+                    md5.append(md5_of(block, usedforsecurity=False).digest())
+                    xxh.append(xxh_of(block))
+                    right = told_by[-1] == told[place : place + BYTES_OF_DIGEST]
+                    expect(right, f"block {index} does not have the digest it came with")
+                begin = begin if end else index
+                end, after = stop, index + 1
+        flush()
+        return Done(batch.runs, b"".join(md5), b"".join(xxh), b"".join(batch.others), members)
+
+    def zeros_among(self, runs: list[Run]) -> int:
+        """Return how many bytes of zero blocks stand among changed ones in these runs' members."""
+        return sum(
+            self.bytes_of(first, count)
+            for what, group in stretches(runs)
+            if what == messages.ZERO and not self.are_many(group)
+            for _, first, count in group
+        )
+
+    def are_many(self, runs: list[Run]) -> bool:
+        """Tell whether the zero blocks of a stretch make members of their own."""
+        return is_long(sum(count for _, _, count in runs), self._block_size)
+
+    def _room(self, records: int) -> memoryview:
+        """Return memory of this thread's for so many records, but a member's at most; it is used again and again."""
+        size = min(records, most_records(self._block_size)) * self._step
+        room: bytearray | None = getattr(self._local, "room", None)
+        if room is None or len(room) < size:
+            room = self._local.room = bytearray(size)
+        return memoryview(room)[:size]
+
+    def digests_of_zeros(self, first: int, count: int) -> tuple[bytes, bytes]:
+        """Return the MD5 and the XXH3-128 digests of zero blocks; only the volume's last is shorter."""
+        import xxhash
+
+        out = [b"", b""]
+        tail = self.bytes_of(first + count - 1, 1)
+        for length, times in ((self._block_size, count - 1), (tail, 1)):
+            if times and length not in self._zero_digests:
+                zeros = self._zeros[:length]
+                md5 = hashlib.md5(zeros, usedforsecurity=False).digest()
+                self._zero_digests[length] = (md5, xxhash.xxh3_128_digest(zeros))
+            for kind in (0, 1) if times else ():
+                out[kind] += self._zero_digests[length][kind] * times
+        return out[0], out[1]
+
+    def _taker(self, frames: list[Data]) -> Callable[[memoryview], None]:
+        """Return a function that fills memory with the next bytes of the frames' data."""
+        waiting = collections.deque(frames)
+        frames.clear()  # each goes as soon as it is taken
+        piece = memoryview(b"")
+        seen: list[int] = []
+
+        def take(room: memoryview) -> None:
+            nonlocal piece
+            while room:
+                if not piece:
+                    data = waiting.popleft()
+                    piece = memoryview(wirecodecs.unwrap(data.codec, data.length, data.body))
+                    if data.place is not None:
+                        seen.append(data.place)
+                length = min(len(room), len(piece))
+                room[:length] = piece[:length]
+                room, piece = room[length:], piece[length:]
+            # all at once: a message for each would cost more than the memory is worth
+            if seen and not piece and not waiting:
+                self._seen(seen)
+
+        return take

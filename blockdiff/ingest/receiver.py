@@ -1,0 +1,285 @@
+"""What an agent sends becomes the files of a version.
+
+Extents arrive in block order and are gathered into batches of about one member.  A pool
+of threads decompresses, proves each block against the digest that came with it, computes
+the digests that did not come, and compresses; results are written in order.  What is in
+flight is bounded by bytes.  Nothing the agent says is taken on trust: what it calls
+unchanged must have been there, what it sends must have the digest it says, and at the end
+counts and digest files must agree.
+Format: blockdiff-protocol(5), "EXTENT", "DATA", "END".
+"""
+
+import collections
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from blockdiff import codecs
+from blockdiff.codecs import base
+from blockdiff.errors import ProtocolBroken
+from blockdiff.formats import BYTES_OF_DIGEST, FormatError, digestfile
+from blockdiff.formats.index import Member
+from blockdiff.ingest.batch import Batch, Data, Done, Maker, expect
+from blockdiff.ingest.members import MadeMember
+from blockdiff.source.session import Session
+from blockdiff.wire import messages
+
+Buffer = bytes | bytearray | memoryview
+
+_IN_FLIGHT = 16 * 1024 * 1024  # bytes of blocks that wait for the pool or are worked on
+_BLOCK_COST = 256  # bytes that a changed block, or a run, counts beside its own
+_MAX_BLOCKS = 65536  # in a batch
+_MAX_RUNS = 16384  # in a batch
+_DIGESTS_AT_ONCE = 65536  # blocks whose digests are copied from the parent's
+
+
+class Writer(Protocol):
+    """Where a version's bytes go, each in order."""
+
+    def diff(self, member: bytes) -> None:
+        """Take the next member of the diff file."""
+
+    def index(self, member: Member) -> None:
+        """Take the entry of that member."""
+
+    def md5(self, digests: Buffer) -> None:
+        """Take the next MD5 digests, without a header."""
+
+    def xxh128(self, digests: Buffer) -> None:
+        """Take the next XXH3-128 digests, without a header."""
+
+    def hashes(self) -> dict[str, str]:
+        """Return the SHA-256, in hex, of each whole digest file that was written: "md5", "xxh128"."""
+
+
+class Old(Protocol):
+    """A digest file of the parent's."""
+
+    count: int  # blocks
+
+    def take(self, first: int, count: int) -> bytes:
+        """Return the digests of these blocks.  Raises TornFile."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What was agreed with the agent."""
+
+    size: int  # bytes of the volume
+    block_size: int  # bytes
+    told: str  # kind of digest that the agent compares and tells: "md5" or "xxh128"
+    others: bool  # it tells the other kind of every block, too
+    keep_xxh: bool  # the XXH3-128 digests will be complete
+    old_size: int | None = None  # bytes of the parent's volume, where that is known
+
+
+@dataclass
+class Totals:
+    """What a scan came to."""
+
+    blocks: int = 0
+    changed: int = 0
+    zero: int = 0  # changed blocks that are zero
+    read: int = 0  # bytes that the agent read
+    payload: int = 0  # bytes of the diff file before compression
+    stored: int = 0  # bytes of the diff file
+    snapshot: dict[str, Any] | None = None  # fill in percent, size in bytes, extended: at the end
+
+
+class Intake:
+    """One version on its way from the agent to a Writer."""
+
+    def __init__(
+        self,
+        session: Session,
+        writer: Writer,
+        codec: codecs.Codec,
+        terms: Terms,
+        old_md5: Old | None = None,
+        old_xxh: Old | None = None,
+        progress: Callable[[int], object] = lambda length: None,
+    ) -> None:
+        """`progress` is told of every so many bytes of the volume that are done."""
+        self._session, self._writer, self._terms = session, writer, terms
+        self._maker = Maker(codec, terms.size, terms.block_size, terms.told, session.seen)
+        self._block_size = terms.block_size
+        self._old_md5, self._old_xxh = old_md5, old_xxh
+        self._progress = progress
+        self.totals = Totals(blocks=digestfile.blocks_of(terms.size, terms.block_size))
+        self._most_data = max(messages.MAX_DATA, terms.block_size)  # bytes of changed blocks in an extent
+        self._next = 0  # block that the next extent begins with
+        self._owed = 0  # bytes of DATA that the extent announced and that have not come
+        self._batch = Batch()
+
+    def run(self, jobs: int) -> Totals:
+        """Take everything until the agent's END, work on it in so many threads, and write it.
+
+        Raises ProtocolBroken if anything does not agree, and whatever ends the session.
+        """
+        pool = ThreadPoolExecutor(jobs, thread_name_prefix="intake")
+        pending: collections.deque[tuple[int, Future[Done]]] = collections.deque()
+        in_flight = 0
+        try:
+            self._write_member(self._maker.header())
+            end: memoryview | None = None
+            while end is None:
+                kind, payload = self._session.receive()
+                if kind == messages.END:
+                    expect(self._owed == 0 and self._next == self.totals.blocks, "it ended before the volume did")
+                    end = payload
+                else:
+                    self._take(kind, payload)
+                batch = self._ready(end is not None)
+                room = 0 if end is not None else _IN_FLIGHT - (batch.weight if batch else 0)
+                while pending and (in_flight > room or len(pending) > 2 * jobs):
+                    weight, future = pending.popleft()
+                    self._write(future.result())
+                    in_flight -= weight
+                if batch:
+                    pending.append((batch.weight, pool.submit(self._maker.work, batch)))
+                    in_flight += batch.weight
+            while pending:
+                self._write(pending.popleft()[1].result())
+            self._check_end(end)
+        except FormatError as error:
+            raise ProtocolBroken(self._session.host, error) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return self.totals
+
+    # what arrives
+
+    def _take(self, kind: int, payload: memoryview) -> None:
+        if kind == messages.DATA:
+            codec, length, body = messages.decode_data(payload)
+            expect(length <= self._owed, "more data than was announced")
+            # small pieces would cost far more memory than the bytes that they are counted by
+            expect(length == min(messages.MAX_DATA, self._owed), f"a piece of {length} bytes before the last one")
+            self._owed -= length
+            lent = codec == messages.SHARED
+            self._batch.frames.append(self._lent(length, body) if lent else Data(codec, length, body))
+            return
+        expect(kind == messages.EXTENT, f"unexpected frame {kind}")
+        expect(self._owed == 0, "an extent before the data of the last one")
+        extent = messages.decode_extent(payload, self._next, self.totals.blocks)
+        expect(bool(extent.others) == self._terms.others, "digests that were not asked for, or not those that were")
+        batch, runs_before = self._batch, len(self._batch.runs)
+        batch.others.append(extent.others)
+        batch.told.append(extent.digests)
+        for what, count in extent.runs:
+            first = self._next
+            self._next += count
+            batch.runs.append((what, first, count))
+            if what == messages.SAME:
+                known = self._old_md5.count if self._old_md5 is not None else 0
+                expect(first + count <= known, f"block {first} unchanged, but the parent has no such block")
+                expect(self._as_long(first + count - 1, known), "a block unchanged, but not as long as the parent's")
+                continue
+            self.totals.changed += count
+            if what == messages.ZERO:
+                self.totals.zero += count
+            else:
+                self._owed += self._maker.bytes_of(first, count)
+        length = self._owed + self._maker.zeros_among(batch.runs[runs_before:])
+        batch.length += length
+        batch.weight += length + len(extent.others)
+        batch.weight += (len(extent.digests) // BYTES_OF_DIGEST + len(extent.runs)) * _BLOCK_COST
+        batch.blocks += self._next - extent.first
+        expect(self._owed <= self._most_data, f"an extent with {self._owed} bytes of changed blocks")
+        self._progress(self._maker.bytes_of(extent.first, self._next - extent.first))
+
+    def _lent(self, length: int, body: Buffer) -> Data:
+        """Return the data that lies in shared memory."""
+        shared, (place, *more) = self._session.shared, messages.decode_places(body)
+        if more or shared is None or place + length > len(shared.view):
+            raise FormatError(f"data at {place} of memory that is not shared")
+        return Data(messages.RAW, length, shared.view[place : place + length], place)
+
+    def _as_long(self, index: int, known: int) -> bool:
+        """Tell whether a block is as long as in the parent, of `known` blocks, as far as that can be known."""
+        if index < known - 1:
+            return self._maker.bytes_of(index, 1) == self._block_size
+        old_size = self._terms.old_size
+        return old_size is None or self._maker.bytes_of(index, 1) == old_size - index * self._block_size
+
+    def _ready(self, ended: bool) -> Batch | None:
+        """Return the batch if it is to be worked on now."""
+        batch = self._batch
+        full = (
+            batch.length > base.MEMBER_SIZE - self._most_data
+            or batch.blocks >= _MAX_BLOCKS
+            or len(batch.runs) >= _MAX_RUNS
+        )
+        if self._owed or not batch.runs or not (full or ended):
+            return None
+        self._batch = Batch()
+        return batch
+
+    # in order
+
+    def _write(self, done: Done) -> None:
+        place = 0
+        base = done.runs[0][1]
+        for what, first, count in done.runs:
+            if what == messages.CHANGED:
+                end = place + count * BYTES_OF_DIGEST
+                self._writer.md5(done.md5[place:end])
+                self._write_xxh(done, base, first, count, done.xxh[place:end])
+                place = end
+                continue
+            for start in range(first, first + count, _DIGESTS_AT_ONCE):
+                some = min(_DIGESTS_AT_ONCE, first + count - start)
+                if what == messages.ZERO:
+                    md5, xxh = self._maker.digests_of_zeros(start, some)
+                    self._writer.md5(md5)
+                else:
+                    assert self._old_md5 is not None
+                    self._writer.md5(self._old_md5.take(start, some))
+                    xxh = self._old_xxh.take(start, some) if self._old_xxh is not None else b""
+                self._write_xxh(done, base, start, some, xxh)
+        for member in done.members:
+            if isinstance(member, MadeMember):
+                self._write_member(member)
+            else:
+                for made in self._maker.zeros.of(run[1:] for run in member):
+                    self._write_member(made)
+
+    def _write_xxh(self, done: Done, base: int, first: int, count: int, ours: bytes) -> None:
+        if not self._terms.keep_xxh:
+            return
+        if done.others:  # told, of all blocks; what was also computed here must agree
+            place = (first - base) * BYTES_OF_DIGEST
+            told = done.others[place : place + count * BYTES_OF_DIGEST]
+            expect(not ours or ours == told, f"blocks from {first} on do not have the XXH3-128 that came with them")
+            ours = told
+        self._writer.xxh128(ours)
+
+    def _write_member(self, member: MadeMember) -> None:
+        member.check()
+        self._writer.index(Member(self.totals.stored, self.totals.payload, member.first, member.last))
+        self._writer.diff(member.data)
+        self.totals.stored += len(member.data)
+        self.totals.payload += member.payload
+
+    def _check_end(self, payload: memoryview) -> None:
+        said = messages.decode_talk(
+            payload, total=int, changed=int, zero=int, read=int, digests=dict, snapshot=(dict, type(None))
+        )
+        if said["snapshot"] is not None:
+            self.totals.snapshot = messages.check(
+                said["snapshot"], fill=(int, float), size=(int, type(None)), extended=int
+            )
+        ours = self.totals
+        for name, told, found in (
+            ("blocks", said["total"], ours.blocks),
+            ("changed blocks", said["changed"], ours.changed),
+            ("zero blocks", said["zero"], ours.zero),
+        ):
+            expect(told == found, f"it counted {told} {name}, here are {found}")
+        expect(0 <= said["read"] <= self._terms.size, f"it read {said['read']} bytes of {self._terms.size}")
+        ours.read = said["read"]
+        hashes = self._writer.hashes()
+        wanted = {self._terms.told} | ({"md5", "xxh128"} if self._terms.others else set())
+        for kind in wanted:
+            expect(said["digests"].get(kind) == hashes[kind], f"the {kind} digests differ from those it computed")

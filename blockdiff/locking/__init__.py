@@ -1,0 +1,1 @@
+"""Any lock command that keeps an application at rest while snapshots are made."""

@@ -1,0 +1,1 @@
+"""MariaDB and MySQL: the connection, the account, and the read lock."""

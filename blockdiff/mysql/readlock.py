@@ -1,0 +1,249 @@
+"""The read lock of a whole database server, and how it is had without stalling anybody.
+
+Asked for in a quiet moment, it is granted at once. Where it is not, its own waiting is
+bounded three times over: by lock_wait_timeout, by MariaDB's max_statement_time (the first
+counts anew for each of the lock's steps), and by our own patience, after which the waiting
+statement is killed. Once granted, the server itself ends the session if it hears nothing
+for IDLE_S seconds, so a lost network or a dead machine cannot leave it locked.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from blockdiff.errors import LockLost, LockNotGranted, LockUnreachable
+from blockdiff.mysql import longqueries, serverfacts
+from blockdiff.mysql.account import Account
+from blockdiff.mysql.connection import ServerGone, ServerRefused, Session, kill
+
+IDLE_S = 15  # seconds without a word from us after which the server gives the lock up
+ANSWER_S = 2.0  # how much longer than the server should take we wait for its answer
+STAGES_SINCE = (10, 4, 1)
+_DENIED = frozenset((1044, 1045, 1142, 1227))  # the server's codes for a privilege that is missing
+
+
+@dataclass(frozen=True)
+class Method:
+    """What to say to lock, and to unlock."""
+
+    name: str
+    lock: tuple[str, ...]
+    unlock: str
+
+
+FTWRL = Method("ftwrl", ("FLUSH TABLES WITH READ LOCK",), "UNLOCK TABLES")
+BACKUP_STAGE = Method(
+    "backup-stage", ("BACKUP STAGE START", "BACKUP STAGE BLOCK_COMMIT"), "BACKUP STAGE END"
+)
+METHODS = (FTWRL.name, BACKUP_STAGE.name, "auto")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long anybody may be made to wait."""
+
+    wait_query_s: float = 2.0
+    wait_timeout_s: float = 300.0
+    lock_timeout_s: float = 5.0
+    kill_long_queries: bool = False
+
+
+def choose(name: str, *, version: str, mariadb: bool, release: tuple[int, ...]) -> Method:
+    """Return the method of this name for such a server; raises LockNotGranted if it has none."""
+    staged = mariadb and release >= STAGES_SINCE
+    if name == BACKUP_STAGE.name and not staged:
+        raise LockNotGranted(f"backup-stage needs MariaDB 10.4.1 or newer, this is {version}")
+    return BACKUP_STAGE if staged and name != FTWRL.name else FTWRL
+
+
+class ReadLock:
+    """A read lock on one connection: take it, prove it, release it.
+
+    `method` is one of METHODS, or a Method of the caller's own. Always call `release` in
+    the end; it does nothing twice.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        method: str | Method = FTWRL.name,
+        limits: Limits | None = None,
+        *,
+        log: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.facts: dict[str, Any] = {}
+        self._account = account
+        self._limits = limits or Limits()
+        self._method = method
+        self._log = log
+        self._clock = clock
+        self._sleep = sleep
+        self._session: Session | None = None
+        self._unlock: str | None = None
+        self._granted: float | None = None
+        self._opened = 0.0
+        self._identity: dict[str, Any] = {}
+
+    @property
+    def held_s(self) -> float:
+        """Return how long the lock has been held so far."""
+        return 0.0 if self._granted is None else self._clock() - self._granted
+
+    def take(self) -> dict[str, Any]:
+        """Wait for a quiet moment, lock, and return the facts.
+
+        Keys: method, waited_s, lock_wait_s (the part of it in which others may have waited),
+        client_port, and those of serverfacts. Raises LockUnreachable, LockNotGranted or LockLost.
+        """
+        begun = self._clock()
+        session = Session(self._account, answer_s=self._answer_s())
+        self._session = session
+        self._opened = self._clock()
+        try:
+            facts = self._identity = serverfacts.identity(session)
+            method = self._method
+            if isinstance(method, str):
+                method = choose(
+                    method, version=session.version, mariadb=session.mariadb, release=session.release
+                )
+            port = serverfacts.client_port(session)
+            session.set(wait_timeout=IDLE_S)
+            self._wait_for_quiet(session)
+        except (ServerGone, ServerRefused) as error:
+            self.release()
+            raise LockUnreachable(f"{self._account}: {error}") from error
+        asked = self._clock()
+        self._lock(session, method)
+        self._granted = self._clock()
+        facts = {
+            **facts,
+            "client_port": port,
+            "method": method.name,
+            "waited_s": round(self._granted - begun, 3),
+            "lock_wait_s": round(self._granted - asked, 3),
+        }
+        try:
+            where, warnings = serverfacts.position(session)
+        except ServerGone as error:
+            self._give_up()
+            raise LockLost(str(error)) from error
+        for warning in warnings:
+            self._log(f"warning: {warning}")
+        self.prove()
+        self.facts = {**facts, **where}
+        return self.facts
+
+    def prove(self) -> None:
+        """Prove that the connection that holds the lock is alive; raises LockLost if not."""
+        if self._session is None:
+            raise LockLost("it has been released")
+        try:
+            self._session.ping()
+        except ServerGone as error:
+            self._give_up()
+            raise LockLost(str(error)) from error
+
+    def release(self) -> None:
+        """Unlock and close the connection, and add held_s to the facts.
+
+        A server that cannot be told gives the lock up with the connection.
+        """
+        session = self._session
+        if session is None:
+            return
+        try:
+            if self._unlock:
+                self._log(f"issuing unlock statement: {self._unlock}")
+                session.do(self._unlock)
+        except (ServerGone, ServerRefused) as error:
+            self._log(f"warning: {self._unlock} failed, the connection is closed instead: {error}")
+            self._give_up()
+        finally:
+            self._session = None
+            if self._granted is not None:
+                self.facts["held_s"] = round(self.held_s, 3)
+            session.close()
+
+    def _give_up(self) -> None:
+        """Close a connection that gives no answer, and have the server end what it does for it."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        session.close()
+
+        def is_same(other: Session) -> bool:
+            age_s = self._clock() - self._opened
+            return serverfacts.identity(other) == self._identity and serverfacts.uptime_s(other) >= age_s
+
+        kill(self._account, session.id, is_same=is_same, answer_s=ANSWER_S)
+
+    def _answer_s(self) -> float:
+        return self._limits.lock_timeout_s + ANSWER_S
+
+    def _wait_for_quiet(self, session: Session) -> None:
+        limits = self._limits
+        if not serverfacts.sees_everybody(session):
+            self._log(
+                "warning: without the PROCESS privilege the queries of others are not seen:"
+                " cannot wait for them to end"
+            )
+
+        def look() -> list[longqueries.Query]:
+            threads = session.rows("SHOW PROCESSLIST")
+            return longqueries.in_the_way(threads, own=session.id, older_than_s=limits.wait_query_s)
+
+        def wait(timeout_s: float) -> list[longqueries.Query]:
+            return longqueries.wait(
+                look, timeout_s=timeout_s, log=self._log, clock=self._clock, sleep=self._sleep
+            )
+
+        queries = wait(limits.wait_timeout_s)
+        if queries and limits.kill_long_queries:
+            for query in queries:
+                self._log(f"killing {query}")
+                try:
+                    session.do(f"KILL QUERY {query.id:d}")
+                except ServerRefused as error:
+                    self._log(f"warning: thread {query.id} was not killed: {error}")
+            queries = wait(limits.lock_timeout_s)
+        if queries:
+            raise LockNotGranted(f"no quiet moment within {limits.wait_timeout_s:g} s: {queries[0]}")
+
+    def _lock(self, session: Session, method: Method) -> None:
+        self._unlock = method.unlock  # from here on there may be something to unlock
+        deadline = self._clock() + self._limits.lock_timeout_s
+        answered = False
+        try:
+            for statement in method.lock:
+                left_s = max(0.1, deadline - self._clock())
+                session.set(lock_wait_timeout=max(1, math.ceil(left_s)))
+                if session.mariadb:
+                    session.set(max_statement_time=left_s)
+                self._log(f"issuing lock statement: {statement}")
+                session.do(statement)
+            if session.mariadb:
+                session.set(max_statement_time=0)
+            answered = True
+        except ServerRefused as error:
+            answered = True
+            if error.code in _DENIED and statement == method.lock[0]:
+                self._unlock = None  # it was not even begun
+            raise LockNotGranted(f"{statement}: {error}{self._grant(error, method)}") from error
+        except ServerGone as error:
+            raise LockNotGranted(f"{statement}: {error}") from error
+        finally:
+            if not answered:
+                # no answer, or a signal while waiting for it: the server may still be at it,
+                # and everybody else behind it
+                self._give_up()
+
+    def _grant(self, error: ServerRefused, method: Method) -> str:
+        """Return what an administrator has to say where the account lacks a privilege, "" where it does not."""
+        if error.code not in _DENIED or method not in (FTWRL, BACKUP_STAGE):
+            return ""
+        account = serverfacts.own_account(self._session) if self._session is not None else None
+        return f"; the account needs it: GRANT RELOAD ON *.* TO {account or repr(self._account.user)}"

@@ -1,0 +1,151 @@
+"""Whether a volume is the one that a set is of, and whether what it would cost has room.
+
+A set that goes on with another volume restores well and holds the wrong thing, so every run
+compares.  A logical volume is known by its UUID, whatever host and path lead to it; any other
+volume by host and path, where another path counts as the same if the source host says that it
+leads to the same device or file.  What a set's versions do not say is not compared: those of
+the original, and of foreign commands, name no source.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from blockdiff.errors import NoRoom, SourceChanged
+from blockdiff.formats import FormatError, digestfile, names
+from blockdiff.sets.backupset import Store
+
+GROWTH = 4  # times the size of the version before; more is asked about
+LOCAL = "localhost"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a set says of its source."""
+
+    version: int  # the newest one that names its source
+    host: str
+    path: str
+    lv_uuid: str | None
+
+    def __str__(self) -> str:
+        return spelt(self.host, self.path)
+
+
+def spelt(host: str, path: str) -> str:
+    """Return a source as people write it."""
+    return path if host == LOCAL else f"{host}:{path}"
+
+
+def known(store: Store, listing: names.Listing) -> Known | None:
+    """Return what the newest version that names its source says of it; None if none does."""
+    for number in sorted(listing.versions, reverse=True):
+        source = _source(store, number, listing)
+        host, path, uuid = source.get("host"), source.get("path"), source.get("lv_uuid")
+        if isinstance(host, str) and isinstance(path, str):
+            return Known(number, host, path, uuid if isinstance(uuid, str) and uuid else None)
+    return None
+
+
+def _source(store: Store, number: int, listing: names.Listing) -> dict[str, Any]:
+    if ".json" not in listing.versions.get(number, ()):
+        return {}
+    try:
+        return dict(store.read_manifest(number).value["source"])
+    except (FormatError, OSError):  # damage is told of elsewhere
+        return {}
+
+
+def size_of(store: Store, number: int, listing: names.Listing) -> tuple[int, int] | None:
+    """Return the least and the most bytes that a version's volume can have had; None if nothing tells."""
+    size = _source(store, number, listing).get("size")
+    if isinstance(size, int):
+        return size, size
+    try:
+        with open(store.path(number, ".md5"), "rb") as file:
+            block_size = digestfile.decode_header(file.read(digestfile.HEADER_SIZE))
+            count = digestfile.count(os.fstat(file.fileno()).st_size)
+    except (FormatError, OSError):
+        return None
+    return max(0, (count - 1) * block_size + 1), count * block_size
+
+
+class Check:
+    """One run's source, compared with its set's: raises SourceChanged, unless `new_source`, or NoRoom."""
+
+    def __init__(self, store: Store, newest: int, host: str, path: str, new_source: bool) -> None:
+        """`newest` is the set's newest version, 0 if there is none."""
+        self._store, self._newest, self._new = store, newest, new_source
+        self._host, self._path = host, path
+        listing = store.listing()
+        self._old = known(store, listing)
+        self._old_size = size_of(store, newest, listing) if newest else None
+
+    @property
+    def known(self) -> str | None:
+        """The path that the set knows, for the source host to look at."""
+        return None if self._old is None else self._old.path
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the set has versions, and none says what it is of."""
+        return self._newest > 0 and self._old is None
+
+    @property
+    def spelt(self) -> str:
+        """The run's source as people write it."""
+        return spelt(self._host, self._path)
+
+    def in_use(self, users: str) -> str:
+        """Return what a person should know of a source that others may write to."""
+        hint = "snapshot a logical volume instead, or say with --no-snapshot that this is meant"
+        return f"{self.spelt} is read while it may be written to: {users} (hint: {hint})"
+
+    def before_connecting(self, uuid_comes: bool) -> None:
+        """Compare what the words alone tell; `uuid_comes`: a logical volume's UUID may still decide."""
+        old = self._old
+        if old is not None and not self._new and not self._same_host(old) and not (old.lv_uuid and uuid_comes):
+            raise self._changed(old)
+
+    def see(self, size: int, lv_uuid: str | None, same: bool) -> None:
+        """Compare what the source host says of the volume.
+
+        `size` in bytes; `same`: the path that the set knows leads to this volume.
+        """
+        if self._new:
+            return
+        old = self._old
+        if old is None:
+            pass
+        elif old.lv_uuid and lv_uuid:
+            if old.lv_uuid != lv_uuid:
+                raise self._changed(old, f" with UUID {old.lv_uuid}", f" with UUID {lv_uuid}")
+        elif not self._same_host(old) or not (same or old.path == self._path):
+            raise self._changed(old)
+        self.see_size(size)
+
+    def see_size(self, size: int) -> None:
+        """Compare a size in bytes."""
+        if self._new or self._old_size is None or not self._old_size[1]:
+            return  # what was empty has nothing to lose
+        least, most = self._old_size
+        if 2 * size <= least or size > GROWTH * most:
+            before = f"version {self._newest} is of a volume of {most} bytes"
+            raise SourceChanged(self._store.name, f"{before}, this one has {size}")
+
+    def see_room(self, size: int, least: int) -> None:
+        """Refuse a volume of `size` bytes whose version takes at least so many, and has no room."""
+        try:
+            there = os.statvfs(self._store.folder)
+        except OSError:
+            return
+        free = (there.f_bfree if os.geteuid() == 0 else there.f_bavail) * there.f_frsize
+        if least > free:
+            why = f"its volume has {size} bytes, which takes at least {least} here, and {free} are free"
+            raise NoRoom(f"version {self._newest + 1} of {self._store.name}: {why}")
+
+    def _same_host(self, old: Known) -> bool:
+        return old.host.lower() == self._host.lower()
+
+    def _changed(self, old: Known, more: str = "", now: str = "") -> SourceChanged:
+        return SourceChanged(self._store.name, f"version {old.version} is of {old}{more}, this is {self.spelt}{now}")

@@ -1,0 +1,164 @@
+"""What a new version continues: the set's state brought in order, and the parent proved.
+
+Everything that can refuse does so before a byte is written.  A parent that fails is never
+built upon.  Format: blockdiff-formats(5), "Publishing".
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from blockdiff.errors import (
+    BlockSizeDiffers,
+    ChainBroken,
+    ForeignFiles,
+    MissingFile,
+    NotOurFormat,
+    StoreUnreadable,
+    TornFile,
+)
+from blockdiff.formats import names
+from blockdiff.sets import versions
+from blockdiff.sets.backupset import Store
+from blockdiff.sets.digests import Digests
+from blockdiff.sets.version import Version
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What the next version continues, and the digest file that it is compared with."""
+
+    number: int  # of the next version
+    version: Version | None  # None: the next version is a full
+    block_size: int | None  # bytes: the set's, where it is known
+    chain: tuple[Version, ...] = ()  # what the next version stands on, oldest first
+    md5: Digests | None = None  # of `version`, open
+    link: str | None = None  # SHA-256 of that very file
+
+    def close(self) -> None:
+        """Close the digest file."""
+        if self.md5 is not None:
+            self.md5.close()
+
+    def link_keys(self) -> dict[str, Any]:
+        """Return the manifest's keys that say what a version continues."""
+        if self.version is None:
+            return {"kind": "full", "parent": None, "parent_md5_sha256": None}
+        return {"kind": "incremental", "parent": self.version.number, "parent_md5_sha256": self.link}
+
+    def check(self, store: Store) -> None:
+        """Make sure that what the next version stands on is there as it was.
+
+        Raises MissingFile, TornFile or StoreUnreadable.
+        """
+        if self.version is None or self.md5 is None:
+            return
+        if not self.md5.intact():
+            path = store.path(self.version.number, ".md5")
+            try:
+                same = store.hash(self.version.number, ".md5").sha256 == self.link
+            except FileNotFoundError:
+                raise MissingFile(path, hint="it was there when this run began; nothing was published") from None
+            except OSError as error:
+                raise StoreUnreadable(path, error.strerror) from None
+            if not same:
+                raise TornFile(path, "it was changed while this run lasted")
+        for version in self.chain:
+            versions.check_size(store, version)
+
+
+def settle(store: Store, note: Log) -> int:
+    """Bring a locked set into the state its last run meant, and return its newest version.
+
+    A version above NAME.ver that is whole and ours is adopted, the rest of a run that died is
+    cleared away.  Raises ForeignFiles before anything is touched that somebody could need.
+    """
+    listing = store.listing()
+    if not listing.has_ver and set(listing.versions) == {1}:
+        with store.holding(1):
+            if versions.is_whole(store, 1, listing):
+                store.publish_ver(1, after=0)
+                note(f"version 1 of {store.name} was complete but not yet published: adopted")
+            else:
+                store.drop_torn_first(listing)
+        listing = store.listing()
+    newest = store.newest(listing)
+    above = listing.above(newest)
+    if above and above[-1] > newest + 1:
+        raise ForeignFiles(
+            f"{store.name} has version {above[-1]}, but {names.ver_name(store.base)} says {newest}",
+            hint="put the number of the newest good version into it, or move the files above it away",
+        )
+    if above:
+        with store.holding(newest + 1) as found:
+            if versions.is_whole(store, newest + 1, listing):
+                newest += 1
+                store.publish_ver(newest, after=newest - 1)
+                note(f"version {newest} of {store.name} was complete but not yet published: adopted")
+            else:
+                store.drop_torn(newest + 1, found)
+    store.sweep_parts()  # after that: a temporary manifest tells what is ours
+    return newest
+
+
+def find(
+    store: Store,
+    newest: int,
+    warn: Log,
+    note: Log,
+    *,
+    full: bool = False,
+    auto_full: bool = True,
+    block_size: int | None = None,
+) -> Parent:
+    """Return what the next version continues; a parent that cannot be proved makes it a full.
+
+    `block_size` (bytes) is what was explicitly asked for.  Who calls closes what is returned.
+    Raises BlockSizeDiffers, or why there is no good parent if `auto_full` is off.
+    """
+    number = newest + 1
+    if newest == 0:
+        return Parent(number, None, None)
+    listing = store.listing()
+    found: int | None = None
+    try:
+        parent = versions.version(store, newest, listing)
+        found = parent.block_size
+        if full:
+            return Parent(number, None, found)
+        links = versions.chain_of(store, newest, listing, deep=False)
+        versions.check_link(store, parent)
+        for version in links:
+            versions.check_size(store, version)
+        md5, link = _digest_file(store, parent)
+    except (TornFile, NotOurFormat, ChainBroken, StoreUnreadable) as error:
+        if full:
+            return Parent(number, None, found)
+        if not auto_full:
+            raise
+        warn(f"version {newest} cannot be built upon, making a full: {error}")
+        return Parent(number, None, found)
+    for line in parent.notes:
+        warn(line)
+    if parent.renamed:
+        note(parent.renamed)
+    if block_size not in (None, found):
+        md5.close()
+        raise BlockSizeDiffers(store.name, found, block_size)
+    return Parent(number, parent, found, tuple(links), md5, link)
+
+
+def _digest_file(store: Store, parent: Version) -> tuple[Digests, str]:
+    """Return the parent's digest file, open, and its SHA-256: what is compared is what is linked to."""
+    path = store.path(parent.number, ".md5")
+    md5 = Digests(path, parent.count)
+    try:
+        link = md5.seal()
+        if parent.manifest is not None and link != parent.manifest.files[".md5"].sha256:
+            raise TornFile(path, "it was changed just now")
+    except BaseException:
+        md5.close()
+        raise
+    return md5, link

@@ -1,0 +1,316 @@
+"""Which of a version's files count, and whether one version continues another.
+
+A manifest counts only while the digest file beside it is the one it was written with.
+One whose digest file differs belongs to a run that something overwrote (the original
+tool, say): it and the files that only it vouches for are ignored, and said so.
+It must name this set, too, or the name that the set had before somebody renamed it.
+Format: blockdiff-formats(5), "Trust".
+"""
+
+import contextlib
+import itertools
+import os
+
+from blockdiff.errors import (
+    ChainBroken,
+    ForeignFiles,
+    MissingFile,
+    NoSuchSet,
+    NoSuchVersion,
+    NotOurFormat,
+    StoreUnreadable,
+    TornFile,
+)
+from blockdiff.formats import FormatError, TornError, difffile, digestfile, manifest, names
+from blockdiff.sets.backupset import Store
+from blockdiff.sets.version import Version
+
+_LEAST = {"": 4, ".gz": 20, ".lzop": 9, ".zst": 9}  # bytes of a diff file that can be one
+
+
+def version(store: Store, number: int, listing: names.Listing, deep: bool = True) -> Version:
+    """Return version `number` as its files tell it.
+
+    `deep` reads the digest file to hash it; without, sizes decide, and the hash only where
+    they disagree.  Raises NoSuchVersion, MissingFile, TornFile, NotOurFormat or StoreUnreadable.
+    """
+    suffixes = listing.versions.get(number)
+    if suffixes is None:
+        raise NoSuchVersion(store.name, number)
+    try:
+        block_size, count = _digest_file(store, number)
+        sheet, stale, notes = _manifest(store, number, listing, deep)
+        suffix = _diff_suffix(store, number, listing.diffs(number), sheet, stale, notes)
+        own = "" if sheet is None else _called(store, number, listing)
+        if sheet is not None and not _is_own(store, number, listing):
+            path = store.path(number, ".json")
+            notes.append(f"{path} is of the set {own!r} and is ignored")
+            sheet, stale = None, sheet
+        renamed = sheet is not None and own != store.base and _called(store, number + 1, listing) != own
+    except FileNotFoundError as error:
+        raise MissingFile(str(error.filename)) from None
+    except OSError as error:
+        raise StoreUnreadable(str(error.filename), error.strerror) from None
+    if sheet is not None:
+        fits = sheet.size is None or digestfile.blocks_of(sheet.size, block_size) == count
+        if sheet.block_size != block_size or not fits:
+            raise NotOurFormat(store.path(number, ".json"), "it does not fit its own digest file")
+    ignored: list[str] = [] if stale is None else [s for s in (".json", ".idx", ".xxh128") if s in suffixes]
+    ignored += [s for s in listing.diffs(number) if s != suffix]
+    known = sheet or (stale if own else None)  # else it is not of this digest file
+    return Version(
+        number=number,
+        full=sheet.full if sheet is not None else number == 1,
+        suffix=suffix,
+        block_size=block_size,
+        count=count,
+        manifest=sheet,
+        notes=tuple(notes),
+        ignored=tuple(store.path(number, s) for s in ignored),
+        renamed=f"up to version {number} this set was called {own!r}" if renamed else "",
+        md5_sha256=None if known is None else known.files[".md5"].sha256,
+    )
+
+
+def _sheet(store: Store, number: int, listing: names.Listing) -> manifest.Manifest | None:
+    """Return a version's manifest, whether or not it counts; None where there is none that can be read."""
+    if number not in listing.sheets:
+        listing.sheets[number] = None
+        if ".json" in listing.versions.get(number, ()):
+            with contextlib.suppress(FormatError, OSError):
+                listing.sheets[number] = store.read_manifest(number)
+    return listing.sheets[number]
+
+
+def _called(store: Store, number: int, listing: names.Listing) -> str:
+    """Return the set that a version's manifest names, "" if none does."""
+    sheet = _sheet(store, number, listing)
+    name = sheet.value.get("set") if sheet is not None else None
+    return name if isinstance(name, str) else ""
+
+
+def _is_own(store: Store, number: int, listing: names.Listing) -> bool:
+    """Tell whether a manifest names this set, or a name that the set had before it was renamed.
+
+    Manifests with another name come before all that have the set's own, each name in one row,
+    and what comes after a row continues it.
+    """
+    own = _called(store, number, listing)
+    if own == store.base:
+        return True
+    called = {n: name for n in sorted(listing.versions) if (name := _called(store, n, listing))}
+    rows = [name for name, _ in itertools.groupby(called.values())]
+    if rows.count(own) != 1 or store.base in rows[: rows.index(own)]:
+        return False
+    last = max(n for n, name in called.items() if name == own)
+    before, after = _sheet(store, last, listing), _sheet(store, last + 1, listing)
+    if before is None or after is None or after.full:
+        return True
+    return after.parent_md5_sha256 == before.files[".md5"].sha256
+
+
+def check_size(store: Store, version: Version) -> None:
+    """Make sure that a diff file has the size that its manifest says, or one that can be.
+
+    Raises MissingFile, TornFile or StoreUnreadable.
+    """
+    path = store.path(version.number, version.suffix)
+    try:
+        size = store.size(version.number, version.suffix)
+    except FileNotFoundError:
+        raise MissingFile(path) from None
+    except OSError as error:
+        raise StoreUnreadable(path, error.strerror) from None
+    if version.manifest is not None:
+        wanted = version.manifest.files[version.suffix].size
+        if size != wanted:
+            raise TornFile(path, f"it has {size} bytes, and its manifest says {wanted}")
+    elif size < _LEAST[version.suffix] or (version.suffix == "" and not _can_be(size, version)):
+        raise TornFile(path, f"it has {size} bytes, which no whole diff file of this version has")
+
+
+def _can_be(size: int, version: Version) -> bool:
+    """Tell whether a plain diff file can have this size: whole records, of which the last one may be shorter."""
+    record = difffile.OFFSET_SIZE + version.block_size
+    whole, rest = divmod(size - difffile.HEADER_SIZE, record)
+    records = whole + (rest > 0)
+    fits = records == version.count if version.full else records <= version.count
+    return fits and (rest == 0 or rest > difffile.OFFSET_SIZE)
+
+
+def _digest_file(store: Store, number: int) -> tuple[int, int]:
+    path = store.path(number, ".md5")
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            header = file.read(digestfile.HEADER_SIZE)
+        return digestfile.decode_header(header), digestfile.count(size)
+    except TornError as error:
+        raise TornFile(path, error) from None
+    except FormatError as error:
+        raise NotOurFormat(path, error) from None
+
+
+def _manifest(
+    store: Store, number: int, listing: names.Listing, deep: bool
+) -> tuple[manifest.Manifest | None, manifest.Manifest | None, list[str]]:
+    """Return (manifest that counts, manifest that does not, notes)."""
+    suffixes = listing.versions[number]
+    if ".json" not in suffixes:
+        return None, None, []
+    path = store.path(number, ".json")
+    try:
+        sheet = listing.sheets[number] = store.read_manifest(number)
+    except FormatError as error:
+        raise TornFile(path, error, hint="put it aside and the version counts as one of the original tool") from None
+    expected = sheet.files[".md5"]
+    agrees = all(
+        suffix in suffixes and os.path.getsize(store.path(number, suffix)) == entry.size
+        for suffix, entry in sheet.files.items()
+        if suffix == ".md5" or suffix in names.DIFF_SUFFIXES
+    )
+    if (deep or not agrees) and store.hash(number, ".md5") != expected:
+        return None, sheet, [f"{path} does not describe the digest file beside it and is ignored"]
+    return sheet, None, []
+
+
+def _diff_suffix(
+    store: Store,
+    number: int,
+    found: list[str],
+    sheet: manifest.Manifest | None,
+    stale: manifest.Manifest | None,
+    notes: list[str],
+) -> str:
+    if sheet is not None:
+        named = [suffix for suffix in sheet.files if suffix in names.DIFF_SUFFIXES]
+        if len(named) != 1:
+            raise NotOurFormat(store.path(number, ".json"), "it does not name one diff file")
+        if named[0] not in found:
+            raise MissingFile(store.path(number, named[0]))
+        notes += [f"{store.path(number, s)} is not of this version and is ignored" for s in found if s != named[0]]
+        return named[0]
+    if stale is not None and len(found) == 1 and store.hash(number, found[0]) == stale.files.get(found[0]):
+        # a run that was overwritten has lost its diff file as well; here only the digest file is not its own
+        why = "it is not the digest file that its diff file and its manifest were written with"
+        hint = f"if another tool did write version {number}, put {store.path(number, '.json')} aside"
+        raise TornFile(store.path(number, ".md5"), why, hint=hint)
+    if stale is not None and len(found) > 1:
+        foreign = [s for s in found if s not in stale.files or store.hash(number, s) != stale.files[s]]
+        notes += [f"{store.path(number, s)} is not of this version and is ignored" for s in found if s not in foreign]
+        found = foreign
+    if not found:
+        raise MissingFile(f"the diff file {store.path(number, '')}, under every suffix,")
+    if len(found) > 1:
+        both = " and ".join(store.path(number, suffix) for suffix in found)
+        raise NotOurFormat(both, "two diff files of one version, and nothing tells which counts")
+    return found[0]
+
+
+def counts(store: Store, owner: Version, suffix: str) -> bool:
+    """Tell whether the file beside a version (.xxh128, .idx) is the one its manifest vouches for."""
+    if owner.manifest is None or suffix not in owner.manifest.files:
+        return False
+    try:
+        if suffix == ".idx":  # of a diff file that was overwritten, too, even by the same blocks
+            diff = owner.manifest.files.get(owner.suffix)
+            if diff is None or os.path.getsize(store.path(owner.number, owner.suffix)) != diff.size:
+                return False
+        return store.hash(owner.number, suffix) == owner.manifest.files[suffix]
+    except OSError:
+        return False
+
+
+def check_link(store: Store, child: Version) -> None:
+    """Prove that a version continues the one before it, as far as its manifest tells.
+
+    Raises ChainBroken or StoreUnreadable.
+    """
+    if child.full or child.manifest is None:
+        return
+    before = child.number - 1
+    try:
+        found = store.hash(before, ".md5").sha256
+    except FileNotFoundError as error:
+        raise ChainBroken(child.number, store.name, f"{error.filename} is missing") from None
+    except OSError as error:
+        raise StoreUnreadable(str(error.filename), error.strerror) from None
+    if found != child.manifest.parent_md5_sha256:
+        raise ChainBroken(child.number, store.name, f"it does not continue version {before} as it lies here")
+
+
+def chain_of(store: Store, number: int, listing: names.Listing, deep: bool = True) -> list[Version]:
+    """Return the versions that a restore of `number` reads, oldest first.
+
+    `deep` hashes every digest file and proves every link.  Raises NoSuchVersion,
+    ChainBroken, MissingFile, TornFile, NotOurFormat or StoreUnreadable.
+    """
+    if number not in listing.versions:
+        raise NoSuchVersion(store.name, number)
+    known: dict[int, Version] = {}
+
+    def is_full(candidate: int) -> bool | None:
+        if candidate not in listing.versions:
+            return None
+        known[candidate] = version(store, candidate, listing, deep)
+        return known[candidate].full
+
+    try:
+        numbers = names.needed(is_full, number)
+    except names.MissingLink as gap:
+        why = f"version {gap.number} is missing" if gap.number else "there is no full version before it"
+        raise ChainBroken(number, store.name, why) from None
+    links = [known[n] for n in numbers]
+    for before, after in itertools.pairwise(links):
+        if before.block_size != after.block_size:
+            change = f"from {before.block_size} to {after.block_size} bytes at version {after.number}"
+            raise ChainBroken(number, store.name, f"block size changes {change}")
+        if deep:
+            check_link(store, after)
+    return links
+
+
+def is_whole(store: Store, number: int, listing: names.Listing) -> bool:
+    """Tell whether a version that NAME.ver does not name yet is whole, linked and ours."""
+    try:
+        found = version(store, number, listing)
+        if found.manifest is None:
+            return False
+        check_link(store, found)
+        return all(store.hash(number, suffix) == entry for suffix, entry in found.manifest.files.items())
+    except (NoSuchVersion, TornFile, NotOurFormat, StoreUnreadable, ChainBroken, OSError):
+        return False
+
+
+def choose(store: Store, number: int | None, listing: names.Listing, force: bool = False) -> tuple[int, list[str]]:
+    """Return the version that is meant, and warnings; None stands for the newest.
+
+    Raises NoSuchSet, NoSuchVersion, or ForeignFiles where NAME.ver is of no use.
+    """
+    if not listing.versions and not listing.has_ver:
+        raise NoSuchSet(store.name)
+    try:
+        newest = store.newest(listing)
+    except ForeignFiles:
+        if number is None or not force:
+            raise
+        newest = max(listing.versions, default=0)
+    if number is None:
+        return newest, unpublished(store, newest, listing)
+    if number not in listing.versions:
+        raise NoSuchVersion(store.name, number)
+    if number > newest and not force:
+        hint = f"its files stand, but NAME.ver says {newest}; --force takes them"
+        raise NoSuchVersion(store.name, number, hint=hint)
+    return number, []
+
+
+def unpublished(store: Store, newest: int, listing: names.Listing) -> list[str]:
+    """Return a warning if there are versions above the one that NAME.ver says is the newest."""
+    above = listing.above(newest)
+    if not above:
+        return []
+    return [
+        f"{store.name}.ver says that version {newest} is the newest, but files of version {above[-1]} stand; "
+        "a run is just publishing it or died before its end, or that file is damaged"
+    ]

@@ -1,0 +1,30 @@
+"""A logical volume that waits for the moment of its snapshot, as its agent tells of it.
+
+Format: blockdiff-protocol(5), "Messages".
+"""
+
+from dataclasses import dataclass
+
+from blockdiff.formats import FormatError
+from blockdiff.wire import messages
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A logical volume that can be snapshotted."""
+
+    size: int  # bytes
+    kind: str  # "lvm-thick" or "lvm-thin"
+    lv_uuid: str
+    same: bool  # the path that was asked about as known leads to it
+    room: int | None  # bytes for the snapshot; None for a thin one
+
+
+def decode(payload: messages.Buffer) -> Prepared:
+    """Return what READY tells.  Raises FormatError."""
+    said = messages.decode_talk(payload, size=int, kind=str, lv_uuid=str, same=bool, room=(int, type(None)))
+    if said["size"] < 0 or (said["room"] or 0) < 0 or said["kind"] not in ("lvm-thick", "lvm-thin"):
+        raise FormatError("a volume that cannot be")
+    if len(said["lv_uuid"]) > 64 or not said["lv_uuid"].isprintable():
+        raise FormatError("a UUID that is none")
+    return Prepared(said["size"], said["kind"], said["lv_uuid"], said["same"], said["room"])

@@ -1,0 +1,72 @@
+"""The moment of the snapshot: every agent that waits is told, inside one lock if there is one.
+
+The lock is held while the snapshots are made and not a breath longer: everything slow was
+done before it, and reading begins after it.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from blockdiff.errors import SnapshotRefused
+from blockdiff.printable import printable
+from blockdiff.source.session import Session
+
+if TYPE_CHECKING:
+    from blockdiff.locking import lockcommand
+
+Quiesce = Callable[[], AbstractContextManager["lockcommand.Lock"]]
+_KEPT = ("method", "held_s", "waited_s", "server", "version", "binlog", "gtid")  # in the manifest
+
+
+def snapshots(waiting: Sequence[Session], still: Sequence[Session], quiet: Quiesce | None) -> dict[str, Any] | None:
+    """Have the snapshots of `waiting` sessions made; returns the lock's facts for the manifest.
+
+    `still` are sessions that read a volume as it lives: with a lock that is refused, since
+    what is read later is not what was locked.  Raises SnapshotRefused, what taking a snapshot
+    raises, or the lock's own errors: then no snapshot may be used.
+    """
+    if quiet is None:
+        _take(waiting, None, lambda: None)
+        return None
+    for session in still:
+        raise SnapshotRefused(
+            session.volume, "a lock is asked for, but this source is not a logical volume that is snapshotted"
+        )
+    with contextlib.ExitStack() as held:
+        lock = held.enter_context(quiet())
+        _take(waiting, _places(lock.facts), lock.check)
+        lock.release()
+        return {name: _clean(lock.facts.get(name)) for name in _KEPT}
+
+
+def _take(waiting: Sequence[Session], places: dict[str, Any] | None, check: Callable[[], None]) -> None:
+    """Have all snapshots made, at once where they are on several hosts; `check` raises if the lock is lost."""
+    for session in waiting:
+        session.now(places)
+    for session in waiting:
+        session.taken(check)
+
+
+def _places(facts: dict[str, Any]) -> dict[str, Any] | None:
+    """Return where the locked application keeps its data, for the agent to look at; None if nobody said."""
+    pid_file, directories = facts.get("pid_file"), facts.get("directories")
+    if not isinstance(pid_file, str) or not isinstance(directories, list) or len(directories) > 64:
+        return None
+    hostname, port = facts.get("hostname"), facts.get("client_port")
+    return {
+        "pid_file": pid_file,
+        "directories": [str(directory) for directory in directories],
+        "hostname": hostname if isinstance(hostname, str) else None,
+        "client_port": port if isinstance(port, int) and 0 < port < 1 << 16 else None,
+    }
+
+
+def _clean(value: Any) -> Any:
+    """Return a fact as the manifest may have it: lock commands are other people's programs."""
+    if isinstance(value, dict):
+        return {printable(name, 40): _clean(item) for name, item in list(value.items())[:8]}
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return printable(value, 2000)

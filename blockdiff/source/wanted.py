@@ -1,0 +1,78 @@
+"""What a user asked for of one source."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from blockdiff.sets.backupset import Store
+from blockdiff.sets.parent import Log
+from blockdiff.source import push
+from blockdiff.source.session import PROGRESS_S, Session
+from blockdiff.transport.base import Transport
+from blockdiff.wire import messages
+
+DEFAULT_BLOCK_SIZE = 64 * 1024  # bytes
+DEFAULT_TIMEOUT_S = 120.0
+DEFAULT_PROGRESS_S = PROGRESS_S
+AUTO, MUST, NONE = "auto", "must", "none"  # whether to snapshot a source
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user asked for."""
+
+    path: str  # of the volume, on its host
+    suffix: str = ".gz"  # of the diff file
+    block_size: int | None = None  # bytes, an explicit option; must be the set's
+    default_block_size: int = DEFAULT_BLOCK_SIZE  # bytes, for a set that has none yet
+    full: bool = False
+    auto_full: bool = True  # make a full where the parent cannot be built upon
+    rescan: bool = False  # compute every MD5, whatever XXH3-128 says
+    snapshot: str = AUTO  # AUTO: of a logical volume; MUST: refuse what is none; NONE: read it live
+    live: bool = False  # reading it live is what is wanted: do not tell who may write to it meanwhile
+    new_source: bool = False  # the set goes on with this source, whatever it was of
+    snapshot_size: str | None = None  # as lvcreate takes it, or a share as "15%"
+    pack_wire: bool = False  # compress what goes over the wire
+    jobs: int = 0  # threads on each side; 0: by the cores
+    bwlimit: int = 0  # bytes per second; 0: none
+    timeout_s: float = DEFAULT_TIMEOUT_S  # silence of the other side
+    verbose: bool = False  # log what LVM says, too
+    progress_s: float = DEFAULT_PROGRESS_S  # nothing but signs of life of the other side
+    pythons: Sequence[str] = push.PYTHONS  # that are tried there
+    heard: bool = False  # what comes on the agent's stderr is logged as it comes
+
+    def session(self, transport: Transport, note: Log, log: Log) -> Session:
+        """Start the agent for it; see Session."""
+        # the longest frame takes its time where the wire is held back
+        slow_s = 2 * messages.MAX_DATA / self.bwlimit if self.bwlimit else 0.0
+        return Session(
+            transport, self.timeout_s, progress_s=self.progress_s + slow_s, snapshots=self.snapshot != NONE,
+            pythons=self.pythons, heard=self.heard, note=note, log=log,
+        )  # fmt: skip
+
+
+def request(wanted: Wanted, store: Store, run_id: str, **more: Any) -> dict[str, Any]:
+    """Return what is asked of the agent; `more` is what was agreed upon, and comes on top."""
+    place = os.path.abspath(store.name)
+    return {
+        "ended": None,
+        "look": False,
+        "path": wanted.path,
+        "users": not wanted.live,
+        "compress": wanted.pack_wire,
+        "jobs": wanted.jobs,
+        "bwlimit": wanted.bwlimit,
+        "timeout_s": wanted.timeout_s,
+        "snapshot": None
+        if wanted.snapshot == NONE
+        else {
+            "size": wanted.snapshot_size,
+            "set": hashlib.sha256(os.fsencode(place)).hexdigest()[:16],
+            "run": run_id,
+            "must": wanted.snapshot == MUST,
+            "verbose": wanted.verbose,
+        },
+        **more,
+    }

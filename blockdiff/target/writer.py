@@ -1,0 +1,275 @@
+"""What a restore writes: a new file, a file that is there, or a block device.
+
+A new file is written under a temporary name beside its own (`.blockdiff-part`) and gets
+its name only when it is whole and on the disk: a half restored file never looks like one.
+What is there already is written in place; what refuses that is in site.py.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from blockdiff.errors import TargetFailed, TargetRefused
+from blockdiff.target.precheck import BUSY, DEVICE, FILE, NEW, Look
+
+PART = ".blockdiff-part"  # ending of the temporary name
+_BLKZEROOUT = 0x127F
+_FALLOC_FL_ZERO_RANGE = 0x10
+_PAGE = 4096  # bytes; only whole pages of a device are zeroed by the kernel, next to them may be fresh data
+_ZEROS = bytes(1024 * 1024)
+_IOV = 512  # buffers of one system call
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Target:
+    """An open target; `write` and `zero` may be called by any thread."""
+
+    def __init__(self, seen: Look, size: int | None = None) -> None:
+        """Open what was looked at and checked; `size`: bytes that a file will have, where that is known.
+
+        Raises TargetRefused or TargetFailed; nothing was written then.
+        """
+        self.path, self.kind, self.size_before = seen.path, seen.kind, seen.size
+        self.created = seen.kind == NEW
+        self._fresh = self.created or (seen.kind == FILE and seen.size == 0)  # nothing but holes so far
+        self._working = seen.path + PART if self.created else seen.path
+        self.durable = False  # all of it has been written and is on the disk
+        self._zeroes = True  # whether the kernel zeroes ranges for us
+        self._fd = self._open()
+        if size is not None:
+            try:
+                self.resize(size)
+            except BaseException:
+                self.close()
+                if self.created:
+                    os.unlink(self._working)
+                raise
+
+    def __enter__(self) -> "Target":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CLOEXEC
+        try:
+            if self.created:
+                return self._open_part(flags)
+            # of a device, one that nobody has claimed in the meantime
+            return os.open(self.path, flags | (os.O_EXCL if self.kind == DEVICE else 0))
+        except OSError as error:
+            raise TargetRefused(self.path, BUSY if error.errno == errno.EBUSY else error.strerror) from None
+
+    def _open_part(self, flags: int) -> int:
+        """Open the temporary file; one that a dead run left is replaced, one that lives is not."""
+        fd = os.open(self._working, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            _claim_part(fd, self.path)
+            os.fchmod(fd, 0o600)
+            os.ftruncate(fd, 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    @property
+    def standing(self) -> str:
+        """The path under which what was written so far stands."""
+        return self._working
+
+    def left(self) -> str:
+        """Tell what a failed run leaves and how to go on, for a person; "" if nothing."""
+        if not self.created:
+            return f"{self.path} is partly written; running again writes all of it"
+        try:
+            taken = os.stat(self._working).st_blocks * 512
+        except OSError:
+            return ""
+        if self.durable:
+            return f"{self._working} is whole; rename it"
+        return f"{self._working} is left and takes {taken} bytes; running again replaces it, rm frees them"
+
+    def _failed(self, error: OSError) -> TargetFailed:
+        return TargetFailed(self._working, error.strerror or error)
+
+    def write(self, offset: int, parts: Sequence[Buffer]) -> None:
+        """Write the parts, one after the other, at offset (bytes).  Raises TargetFailed."""
+        try:
+            for start in range(0, len(parts), _IOV):
+                some = list(parts[start : start + _IOV])
+                while some:
+                    done = os.pwritev(self._fd, some, offset)
+                    if not done:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    offset += done
+                    while some and done >= len(some[0]):
+                        done -= len(some.pop(0))
+                    if done:
+                        some[0] = memoryview(some[0])[done:]
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def zero(self, offset: int, length: int) -> None:
+        """Let these bytes be zeros: a hole where nothing was, else written.  Raises TargetFailed."""
+        if self._fresh or length <= 0:
+            return
+        end = offset + length
+        low, high = -(-offset // _PAGE) * _PAGE, end // _PAGE * _PAGE
+        if not self._zeroes or high <= low or not self._kernel_zeroes(low, high - low):
+            self._write_zeros(offset, end)
+            return
+        self._write_zeros(offset, low)
+        self._write_zeros(high, end)
+
+    def _kernel_zeroes(self, offset: int, length: int) -> bool:
+        """Have the kernel zero whole pages; tell whether it could."""
+        try:
+            if self.kind == DEVICE:
+                fcntl.ioctl(self._fd, _BLKZEROOUT, struct.pack("QQ", offset, length))
+            else:
+                _fallocate(self._fd, _FALLOC_FL_ZERO_RANGE, offset, length)
+        except OSError as error:
+            if error.errno in (errno.EIO, errno.ENOSPC):
+                raise self._failed(error) from None
+            self._zeroes = False
+            return False
+        return True
+
+    def _write_zeros(self, offset: int, end: int) -> None:
+        zeros = memoryview(_ZEROS)
+        while offset < end:
+            length = min(len(zeros), end - offset)
+            self.write(offset, [zeros[:length]])
+            offset += length
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return the bytes that stand there now; fewer at the end.  Raises TargetFailed."""
+        try:
+            return os.pread(self._fd, length, offset)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def resize(self, size: int) -> None:
+        """Give a file this size; a device keeps its own.  Raises TargetFailed."""
+        try:
+            if self.kind != DEVICE:
+                os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def finish(self, size: int) -> None:
+        """Give a file its exact size, put all on the disk and let it have its name.
+
+        Raises TargetFailed or TargetRefused; the target is closed in any case.
+        """
+        try:
+            self.resize(size)
+            os.fsync(self._fd)
+            self.durable = True
+            if self.created:
+                self._take_name()
+        except OSError as error:
+            raise self._failed(error) from None
+        finally:
+            self.close()
+
+    def _take_name(self) -> None:
+        why = f"it was created meanwhile; the restored file is {self._working}"
+        try:
+            os.link(self._working, self.path)  # fails if something came to stand there meanwhile
+            os.unlink(self._working)
+        except FileExistsError:
+            raise TargetRefused(self.path, why) from None
+        except OSError:  # no hard links here
+            if os.path.lexists(self.path):
+                raise TargetRefused(self.path, why) from None
+            os.rename(self._working, self.path)
+        folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def sync(self) -> None:
+        """Put on the disk what was written so far.  Raises TargetFailed."""
+        try:
+            if not self.durable:
+                os.fsync(self._fd)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def close(self) -> None:
+        """Close; what was written stays as it is.  May be called twice."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+
+def rehearse(seen: Look) -> None:
+    """Raise TargetRefused where Target would, and change nothing."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        if seen.kind == NEW:
+            try:  # a file without a name leaves nothing
+                os.close(os.open(os.path.dirname(seen.path) or ".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                    raise
+            with contextlib.suppress(FileNotFoundError):
+                fd = os.open(seen.path + PART, flags)
+                try:
+                    _claim_part(fd, seen.path)
+                finally:
+                    os.close(fd)
+        else:
+            Target(seen).close()
+    except OSError as error:
+        raise TargetRefused(seen.path, error.strerror) from None
+
+
+def room(seen: Look) -> int | None:
+    """Return how many bytes of room a file can take; None if that is not known."""
+    if seen.kind == DEVICE:
+        return None
+    taken = 0
+    try:
+        found = os.statvfs(os.path.dirname(os.path.realpath(seen.path)))
+        with contextlib.suppress(FileNotFoundError):  # what a dead run left is replaced
+            taken = os.stat(seen.path + PART).st_blocks * 512
+    except OSError:
+        return None
+    free = found.f_bfree if os.geteuid() == 0 else found.f_bavail
+    return free * found.f_frsize + taken if found.f_blocks else None
+
+
+def _claim_part(fd: int, path: str) -> None:
+    """Lock the open temporary file of path.  Raises TargetRefused if it is in use or not ours, and OSError."""
+    part = path + PART
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
+        raise TargetRefused(path, f"{part} is there and was not made by a restore of this user")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TargetRefused(path, f"another run is writing {part}") from None
+
+
+def _fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """Call fallocate(2), which the os module has without its mode.  Raises OSError."""
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    call = getattr(libc, "fallocate64", None) or libc.fallocate
+    call.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    if call(fd, mode, offset, length) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

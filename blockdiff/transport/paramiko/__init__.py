@@ -1,0 +1,1 @@
+"""SSH by paramiko, without a process of its own."""

@@ -1,0 +1,283 @@
+"""One end of the wire: frames, credit, heartbeats and silence; the same code on both sides.
+
+What flows by the million (METERED kinds) is sent on credit only, and credit comes back
+as the other side takes frames off its queue.  So a reader thread can always empty the
+connection into bounded memory, heartbeats never wait behind a slow disk, and a
+connection that says nothing for `timeout_s` seconds is dead, whichever side is slow.
+Runs on the source host too: stdlib only, Python 3.6.
+Format: blockdiff-protocol(5), "Flow control", "Heartbeats".
+"""
+
+import collections
+import contextlib
+import threading
+import time
+from typing import Any, Callable, Deque, Dict, Optional, Sequence, Tuple, Union
+
+from blockdiff.formats import FormatError
+from blockdiff.wire import frames, messages
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+WINDOW = 8 * 1024 * 1024  # bytes of metered frames that may be under way in one direction
+FRAME_COST = 512  # bytes that a waiting frame counts beside its payload: what it takes of our memory
+MAX_WAITING = 4 * 1024 * 1024  # bytes of frames that are not metered; more waiting ones are an attack
+IDLE = frozenset((messages.PING, messages.NOTE))  # kinds that are no progress
+_READ_SIZE = 256 * 1024  # bytes
+
+
+def cost(length: int) -> int:
+    """Return what a frame with a payload of length bytes counts, in bytes."""
+    return length + FRAME_COST
+
+
+class LinkClosed(Exception):
+    """The other side ended the connection, or this one did."""
+
+
+class LinkCut(LinkClosed):
+    """The connection was cut: neither side ended it."""
+
+
+def _broke(error: OSError) -> LinkClosed:
+    words = error.strerror or str(error)
+    if isinstance(error, ConnectionResetError):
+        return LinkCut(words)
+    return LinkClosed("the connection broke: %s" % words)
+
+
+class LinkSilent(Exception):
+    """Nothing was heard for the time given."""
+
+
+class LinkStalled(Exception):
+    """Nothing but heartbeats and notes was heard for the time given."""
+
+
+class Link:
+    """Frames over a pair of byte streams.
+
+    `read(size)` returns 1 to size bytes, b"" at the end; `write(data)` takes all of data;
+    both may block, and raise OSError when the connection is gone.  `on_dead` is called
+    once, from a thread of the link's, with the reason why nothing more will come.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        write: Callable[[Buffer], None],
+        timeout_s: float,
+        on_dead: Callable[[Exception], None] = lambda why: None,
+        window: Optional[int] = None,
+        aside: Optional[Dict[int, Callable[[memoryview], Any]]] = None,
+    ) -> None:
+        self._read = read
+        self._write = write
+        self._timeout_s = timeout_s
+        self._on_dead = on_dead
+        self._window = WINDOW if window is None else window
+        self._write_lock = threading.Lock()
+        self._state = threading.Condition()
+        self._queue: Deque[Tuple[int, memoryview]] = collections.deque()
+        self._queued = 0  # bytes of metered frames in the queue
+        self._waiting = 0  # bytes of other frames in the queue
+        self._credit = self._window  # bytes that we may still send
+        self._owed = 0  # bytes taken off the queue that the other side was not told of
+        self._ended: Optional[Exception] = None
+        now = time.monotonic()
+        self._heard = now
+        self._sent = now
+        self._closing = threading.Event()
+        self._closed_here = False
+        self.received = 0  # bytes that came over the wire
+        # kinds that the reader thread deals with at once; what it returns True for is received as well
+        self.aside = {} if aside is None else aside
+        self._idle = 0  # bytes that were no progress
+        self._moved = 0  # bytes that were
+        self._progress = now
+        self._awaited: Optional[Tuple[float, float]] = None  # since when progress is waited for, and how long at most
+        self._threads = [
+            threading.Thread(target=self._receive_loop, name="link reader", daemon=True),
+            threading.Thread(target=self._watch_loop, name="link watch", daemon=True),
+            threading.Thread(target=self._beat_loop, name="link beat", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # the other side's bytes
+
+    def _receive_loop(self) -> None:
+        decoder = frames.Decoder()
+        try:
+            while True:
+                data = self._read(max(decoder.missing(), _READ_SIZE))
+                if not data:
+                    decoder.close()
+                    raise LinkClosed("the connection ended")
+                self._heard = time.monotonic()
+                self.received += len(data)
+                decoder.feed(data)
+                while True:
+                    frame = decoder.next()
+                    if frame is None:
+                        break
+                    if frame[0] in IDLE:
+                        self._idle += frames.HEADER_SIZE + len(frame[1])
+                    self._arrived(*frame)
+                # a part of a frame counts, for a slow wire; a part of a heartbeat but once
+                if self.received - self._idle > self._moved:
+                    self._moved = self.received - self._idle
+                    self._progress = self._heard
+        except OSError as error:
+            self._end(_broke(error))
+        except Exception as error:  # FormatError, and what a transport says of its end
+            self._end(error)
+
+    def _arrived(self, kind: int, payload: memoryview) -> None:
+        if kind == messages.PING:
+            return
+        if kind in self.aside and not self.aside[kind](payload):
+            return
+        with self._state:
+            if kind == messages.CREDIT:
+                self._credit += messages.decode_credit(payload)
+                if self._credit > self._window:
+                    raise FormatError("more credit than was ever spent")
+            else:
+                if kind in messages.METERED:
+                    self._queued += cost(len(payload))
+                    if self._queued > self._window:
+                        raise FormatError("more was sent than there was credit for")
+                else:
+                    self._waiting += cost(len(payload))
+                    if self._waiting > MAX_WAITING:
+                        raise FormatError("more messages than anybody asked for")
+                self._queue.append((kind, payload))
+            self._state.notify_all()
+
+    def await_progress(self, limit_s: Optional[float]) -> None:
+        """End the link if nothing but heartbeats and notes comes for so many seconds from now on; None: let it."""
+        self._awaited = None if limit_s is None else (time.monotonic(), limit_s)
+
+    def ready(self, wait_s: float) -> bool:
+        """Tell whether `receive` would give something or raise at once, waiting so many seconds for that."""
+        with self._state:
+            return self._state.wait_for(lambda: bool(self._queue) or self._ended is not None, wait_s)
+
+    def receive(self) -> Tuple[int, memoryview]:
+        """Return the next (kind, payload), waiting for it.
+
+        Raises LinkClosed, LinkSilent, LinkStalled or FormatError when nothing more will come.
+        """
+        with self._state:
+            while not self._queue:
+                if self._ended is not None:
+                    raise self._ended
+                self._state.wait()
+            kind, payload = self._queue.popleft()
+            if kind not in messages.METERED:
+                self._waiting -= cost(len(payload))
+                return kind, payload
+            self._queued -= cost(len(payload))
+            self._owed += cost(len(payload))
+            owed = self._owed if self._owed >= self._window // 4 else 0
+            self._owed -= owed
+        if owed:
+            # what has arrived is still good if this fails; the end shows at the next receive
+            with contextlib.suppress(LinkClosed):
+                self.send(messages.CREDIT, messages.encode_credit(owed))
+        return kind, payload
+
+    # ours
+
+    def send(self, kind: int, payload: Buffer = b"") -> None:
+        """Send a frame at once.  Raises LinkClosed."""
+        self._put((frames.encode_header(kind, len(payload)), payload))
+
+    def send_metered(self, kind: int, parts: Sequence[Buffer]) -> None:
+        """Send a frame of METERED kind whose payload is the parts joined, when there is credit.
+
+        Raises LinkClosed, LinkSilent or FormatError if the link ends before.
+        """
+        length = sum(len(part) for part in parts)
+        header = frames.encode_header(kind, length)
+        with self._state:
+            while self._credit < cost(length):
+                if self._ended is not None:
+                    raise self._ended
+                self._state.wait()
+            self._credit -= cost(length)
+        self._put((header, *parts))
+
+    def _put(self, parts: Sequence[Buffer]) -> None:
+        with self._write_lock:
+            if isinstance(self._ended, LinkCut):
+                raise LinkCut(str(self._ended))
+            if self._ended is not None:
+                raise LinkClosed(str(self._ended))
+            try:
+                if sum(len(part) for part in parts) <= 4096:
+                    self._write(b"".join(parts))
+                else:
+                    for part in parts:
+                        if len(part):
+                            self._write(part)
+            except OSError as error:
+                raise _broke(error) from None
+            self._sent = time.monotonic()
+
+    # life and death
+
+    def _watch_loop(self) -> None:
+        while not self._closing.wait(min(self._timeout_s / 4, 1.0)):
+            now, awaited = time.monotonic(), self._awaited
+            if now - self._heard > self._timeout_s:
+                self._end(LinkSilent("nothing was heard for %g seconds" % self._timeout_s))
+                return
+            if awaited is not None and now - max(awaited[0], self._progress) > awaited[1]:
+                self._end(LinkStalled("nothing but heartbeats was heard for %g seconds" % awaited[1]))
+                return
+
+    def _beat_loop(self) -> None:
+        # not the watch's work: a write may block for ever, and then it is the watch that must notice
+        while not self._closing.wait(min(self._timeout_s / 4, 1.0)):
+            beat_s = min(self._timeout_s / 4, 15.0)
+            now = time.monotonic()
+            # a write under way is no silence of ours; never wait for its lock here
+            if now - self._sent >= beat_s and self._write_lock.acquire(False):
+                try:
+                    self._write(frames.encode(messages.PING, b""))
+                    self._sent = now
+                except OSError:
+                    pass  # the reader learns it, with what still arrives
+                finally:
+                    self._write_lock.release()
+
+    def _end(self, why: Exception) -> None:
+        with self._state:
+            if self._ended is not None:
+                return
+            self._ended = why
+            self._state.notify_all()
+        self._closing.set()
+        if not self._closed_here:
+            self._on_dead(why)
+
+    def heard(self) -> float:
+        """Return when the other side was heard last, by the monotonic clock."""
+        return self._heard
+
+    def set_timeout(self, timeout_s: float) -> None:
+        """Let the other side be silent for so many seconds from now on."""
+        self._timeout_s = timeout_s
+
+    def close(self) -> None:
+        """End this side; whoever waits here gets LinkClosed.  The streams are the caller's to close."""
+        self._closed_here = True
+        self._end(LinkClosed("this side closed the connection"))
+
+    def __enter__(self) -> "Link":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close()

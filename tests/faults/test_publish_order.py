@@ -1,0 +1,201 @@
+"""In what order a version and a restored file come to the disk, and that a run which ends anywhere on the way
+stops no later one.
+
+What is recorded is what the kernel is asked for: files by the paths of their descriptors.
+"""
+
+import os
+import signal
+
+import chains
+import pytest
+from engine import back_up
+
+from blockdiff import restore
+from blockdiff.commands import exits
+from blockdiff.errors import Interrupted
+from blockdiff.sets import parent
+from blockdiff.sets.backupset import Store
+
+CALLS = ("write", "pwritev", "ftruncate", "fsync", "link", "rename", "unlink")
+VOLUME = os.urandom(300) + bytes(200)
+
+
+def path_of(target):
+    """The path of a descriptor, or of a path."""
+    return os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else os.path.abspath(target)
+
+
+def watch(monkeypatch, seen):
+    """Have `seen` told of each call of CALLS: before it, with its name and paths, and after it."""
+    for name in CALLS:
+        real = getattr(os, name)
+
+        def called(*args, real=real, name=name, **kwargs):
+            paths = [path_of(args[0])] if name not in ("link", "rename") else [path_of(args[0]), path_of(args[1])]
+            seen(name, paths, False)
+            try:
+                return real(*args, **kwargs)
+            finally:
+                seen(name, paths, True)
+
+        monkeypatch.setattr(os, name, called)
+
+
+def recorded(monkeypatch, folder, work):
+    """The calls that work makes in a folder, as (name, base names)."""
+    rows = []
+
+    def seen(name, paths, after):
+        if not after and all(path.startswith(str(folder)) for path in paths):
+            rows.append((name, [os.path.relpath(path, folder) for path in paths]))
+
+    with monkeypatch.context() as patched:
+        watch(patched, seen)
+        work()
+    return rows
+
+
+def named(rows):
+    """{final name: (place of the call that gives it, temporary name)}."""
+    return {paths[1]: (place, paths[0]) for place, (name, paths) in enumerate(rows) if name in ("link", "rename")}
+
+
+def on_disk_first(rows, final, place, temporary):
+    """What is written to a file is synced before the file gets its name, and nothing is written afterwards."""
+    written = [n for n, (name, paths) in enumerate(rows) if name in CALLS[:3] and paths[0] in (temporary, final)]
+    synced = [n for n, (name, paths) in enumerate(rows) if name == "fsync" and paths[0] == temporary]
+    assert written, final
+    assert any(max(written) < n < place for n in synced), f"{final} has its name before it is on the disk"
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_version_is_on_the_disk_before_it_is_named(before, tmp_path, monkeypatch):
+    source, folder = tmp_path / "source", tmp_path / "set"
+    folder.mkdir()
+    source.write_bytes(VOLUME)
+    for _ in range(before):
+        back_up(folder / "db", source, block_size=64)
+
+    rows = recorded(monkeypatch, folder, lambda: back_up(folder / "db", source, block_size=64))
+
+    names = named(rows)
+    number = before + 1
+    assert set(names) == {f"db.{number}{s}" for s in (".md5", ".gz", ".xxh128", ".idx", ".json")} | {"db.ver"}
+    for final, (place, temporary) in names.items():
+        on_disk_first(rows, final, place, temporary)
+    order = sorted(names, key=names.get)
+    assert (order[0], order[-2:]) == (f"db.{number}.md5", [f"db.{number}.json", "db.ver"])
+    folders = [n for n, (name, paths) in enumerate(rows) if name == "fsync" and paths == ["."]]
+    assert any(names[f"db.{number}.json"][0] < n < names["db.ver"][0] for n in folders), "names before .ver"
+    assert folders[-1] > names["db.ver"][0]
+    synced = [n for n, (name, _) in enumerate(rows) if name == "fsync" and n not in folders]
+    assert max(n for n in synced if n < names[order[0]][0]) > 0
+    ver_synced = max(synced)
+    assert all(n < names[order[0]][0] for n in synced if n != ver_synced), "all is on the disk before any is named"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no-links"])
+def test_a_restored_file_is_on_the_disk_before_it_is_named(links, tmp_path, monkeypatch):
+    store, out = chains.new_set(tmp_path), tmp_path / "out"
+    out.mkdir()
+    chains.write_version(store, VOLUME, 64)
+
+    def work():
+        if not links:
+            monkeypatch.setattr(os, "link", refuse)
+        assert restore.restore(store, 1, str(out / "vol")).failure is None
+
+    def refuse(*args):
+        raise PermissionError(1, os.strerror(1))
+
+    rows = recorded(monkeypatch, out, work)
+
+    ((place, temporary),) = named(rows).values()
+    on_disk_first(rows, "vol", place, temporary)
+    assert rows[-1] == ("fsync", ["."])
+    assert (out / "vol").read_bytes() == VOLUME
+
+
+# a run that ends
+
+
+def child(folder, work, count, number, after):
+    """Run work in a child that gets a signal before or after its count-th call in a folder that is none to write.
+
+    Returns its exit code, and whether that call came.
+    """
+    reader, writer = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            os.close(reader)
+            signal.signal(signal.SIGTERM, exits._interrupt)
+            calls, write = 0, os.write
+
+            def seen(name, paths, is_after):
+                nonlocal calls
+                if name == "write" or not all(path.startswith(folder) for path in paths):
+                    return
+                calls += not is_after
+                if calls == count and is_after == after:
+                    write(writer, b"!")
+                    os.kill(os.getpid(), number)
+
+            watch(pytest.MonkeyPatch(), seen)
+            try:
+                work()
+            except Interrupted as error:
+                os._exit(error.exit_code)
+            os._exit(0)
+        finally:
+            os._exit(98)
+    os.close(writer)
+    hit = os.read(reader, 1) == b"!"
+    os.close(reader)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), hit
+
+
+def write(folder, volume):
+    """Write a version as a backup does: the set locked and settled, its parent proved."""
+    store = Store(str(folder / "db"))
+    with store.locked():
+        newest = parent.settle(store, lambda line: None)
+        found = parent.find(store, newest, pytest.fail, pytest.fail)
+        found.close()
+        return chains.write_version(store, volume, 64)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
+@pytest.mark.parametrize("before", [0, 1])
+def test_after_an_end_anywhere_the_next_run_goes_on(before, number, shm):
+    """Before and after each sync, name and removal of publishing the first and a later version."""
+    volumes = [os.urandom(100) + VOLUME for _ in range(4)]
+    count, after, hits = 1, False, 0
+    while True:
+        folder = shm / f"at{count}{after}"
+        folder.mkdir()
+        for volume in volumes[:before]:
+            write(folder, volume)
+
+        code, hit = child(str(folder), lambda to=folder: write(to, volumes[before]), count, number, after)
+
+        if not hit:
+            assert code == 0
+            break
+        hits += 1
+        assert code in (-signal.SIGKILL, 143), (count, after)
+        store = Store(str(folder / "db"))
+        if number == signal.SIGTERM:
+            assert not store.listing().parts, (count, after)
+        done = write(folder, volumes[3])
+        assert done in (before + 1, before + 2), (count, after)
+        assert not store.listing().parts
+        expected = [*volumes[: done - 1], volumes[3]]
+        for version, volume in enumerate(expected, 1):
+            target = shm / "out"
+            assert restore.restore(store, version, str(target)).failure is None
+            assert target.read_bytes() == volume
+            target.unlink()
+        count, after = (count, True) if not after else (count + 1, False)
+    assert hits > 30

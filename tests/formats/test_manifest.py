@@ -1,0 +1,177 @@
+"""The manifest: canonical or damaged, nothing between; unknown keys kept, newer formats refused."""
+
+import hashlib
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blockdiff.formats import FormatError, manifest
+
+SHA = "0123456789abcdef" * 4
+VALUE = {
+    "format": 1,
+    "set": "db ä",
+    "version": 2,
+    "kind": "incremental",
+    "parent": 1,
+    "parent_md5_sha256": SHA,
+    "source": {"path": "/v", "size": 20, "host": "localhost"},
+    "block_size": 8,
+    "files": {".md5": {"size": 52, "sha256": SHA}, "": {"size": 52, "sha256": SHA}},
+}
+# by hand, from blockdiff-formats(5), "Manifest": keys sorted, no spaces, UTF-8, one newline
+BARE = (
+    '{"block_size":8,"files":{"":{"sha256":"%s","size":52},".md5":{"sha256":"%s","size":52}},"format":1,'
+    '"kind":"incremental","parent":1,"parent_md5_sha256":"%s","set":"db ä",'
+    '"source":{"host":"localhost","path":"/v","size":20},"version":2}\n' % (SHA, SHA, SHA)
+).encode()
+WHOLE = BARE.replace(b',"set":', b',"self_sha256":"%s","set":' % hashlib.sha256(BARE).hexdigest().encode())
+
+
+def sealed(**changes):
+    """A manifest with these keys changed (None: taken out), whose own hash is right."""
+    value = {**VALUE, **changes}
+    value = {key: item for key, item in value.items() if item is not ...}
+    bare = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    value["self_sha256"] = hashlib.sha256(bare).hexdigest()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def test_it_is_written_as_told():
+    assert manifest.encode(VALUE) == WHOLE
+    assert manifest.encode(dict(VALUE, self_sha256="an old one")) == WHOLE
+
+
+def test_it_is_read_as_told():
+    found = manifest.decode(WHOLE)
+    assert (found.version, found.kind, found.full, found.parent, found.parent_md5_sha256) == (
+        2, "incremental", False, 1, SHA,
+    )  # fmt: skip
+    assert (found.size, found.block_size) == (20, 8)
+    assert found.files == {".md5": manifest.StoredFile(52, SHA), "": manifest.StoredFile(52, SHA)}
+    assert manifest.encode(found.value) == WHOLE
+
+
+def test_every_cut_and_every_flipped_bit_is_damage():
+    for cut in range(len(WHOLE)):
+        with pytest.raises(FormatError):
+            manifest.decode(WHOLE[:cut])
+    for place in range(len(WHOLE)):
+        for bit in range(8):
+            damaged = bytearray(WHOLE)
+            damaged[place] ^= 1 << bit
+            with pytest.raises(FormatError):
+                manifest.decode(bytes(damaged))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        WHOLE + b"\n",
+        WHOLE[:-1],
+        b" " + WHOLE,
+        WHOLE.replace(b'":', b'": ', 1),
+        WHOLE.replace(b"\xc3\xa4", b"\\u00e4"),  # escaped though it need not be
+        WHOLE.replace(b'"block_size":8', b'"block_size":8,"block_size":8'),
+        WHOLE.replace(b":8", b":8.0"),
+        b"\xef\xbb\xbf" + WHOLE,
+        b"[]\n",
+        b"null\n",
+        b"[" * 100_000,
+        b'{"a":NaN}\n',
+        b'{"a":' + b"9" * 6000 + b"}\n",
+        b'{"a":"' + b"x" * (1 << 20) + b'"}\n',
+    ],
+)
+def test_what_is_not_canonical_is_damage(data):
+    with pytest.raises(FormatError):
+        manifest.decode(data)
+
+
+def test_sealing_is_done_as_the_program_does():
+    assert sealed() == WHOLE
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 2},
+        {"format": 0},
+        {"format": True},
+        {"format": "1"},
+        {"format": ...},
+        {"version": 0},
+        {"version": -1},
+        {"version": 1 << 63},
+        {"version": 2.0},
+        {"version": ...},
+        {"kind": "synthetic"},
+        {"kind": ...},
+        {"kind": "full"},  # with a parent
+        {"parent": None},  # an incremental without
+        {"parent": ...},
+        {"parent": 2},
+        {"parent": 3},
+        {"parent": 0},
+        {"parent": "1"},
+        {"parent_md5_sha256": ...},
+        {"parent_md5_sha256": SHA.upper()},
+        {"parent_md5_sha256": SHA[:-1]},
+        {"source": ...},
+        {"source": []},
+        {"source": {"size": -1}},
+        {"source": {"size": "20"}},
+        {"block_size": 0},
+        {"block_size": 16777217},
+        {"block_size": ...},
+        {"files": ...},
+        {"files": {}},
+        {"files": {"": {"size": 1, "sha256": SHA}}},  # no digest file
+        {"files": {".md5": None}},
+        {"files": {".md5": {"size": -1, "sha256": SHA}}},
+        {"files": {".md5": {"size": 1, "sha256": "g" * 64}}},
+        {"files": {".md5": {"size": 1}}},
+    ],
+    ids=str,
+)
+def test_a_field_that_decides_must_be_right(changes):
+    with pytest.raises(FormatError):
+        manifest.decode(sealed(**changes))
+
+
+def test_what_cannot_be_read_back_is_never_written():
+    with pytest.raises(FormatError):
+        manifest.encode({**VALUE, "version": 0})
+    with pytest.raises((FormatError, ValueError)):
+        manifest.encode({**VALUE, "rate": float("nan")})
+
+
+def test_a_full_one_and_one_whose_size_nobody_knew():
+    full = manifest.decode(sealed(kind="full", parent=None, parent_md5_sha256=None, source={"size": None}))
+    assert full.full and full.parent is None and full.parent_md5_sha256 is None and full.size is None
+
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 80), 1 << 80) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda key: key not in VALUE), TREES, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_unknown_keys_are_kept(more):
+    more.pop("self_sha256", None)
+    data = manifest.encode({**VALUE, **more})
+    found = manifest.decode(data)
+    assert {key: found.value[key] for key in more} == more
+    assert manifest.encode(found.value) == data
+
+
+@pytest.mark.parametrize("path", ["/v/\udcff\udc80", '/v/"\\\n\x00\x7f', "/v/\u2028😀"])
+def test_any_path_is_kept(path):
+    data = manifest.encode({**VALUE, "source": {"path": path, "size": 1}})
+    assert manifest.decode(data).value["source"]["path"] == path

@@ -1,0 +1,344 @@
+"""The real bundle in a real `python3 -c`, under every interpreter there is: always the same bytes."""
+
+import contextlib
+import ctypes
+import gzip
+import hashlib
+import os
+import random
+import re
+import shlex
+import subprocess
+
+import bundles
+import chains
+import interpreters
+import pytest
+from engine import back_up, files_of, restored
+
+from blockdiff.errors import AgentDied, HostSilent, NoPython, ProtocolBroken
+from blockdiff.sets.backupset import Store
+from blockdiff.source import push
+from blockdiff.transport.local import LocalTransport
+from blockdiff.wire import messages
+
+BLOCK = 4096
+
+
+def _volumes():
+    rng = random.Random(7)
+    first = bytearray(rng.randbytes(1_500_000) + bytes(700_000) + b"text " * 100_000 + rng.randbytes(300_001))
+    second = bytearray(first)
+    second[5000:5010] = b"0123456789"
+    second[1_000_000:1_200_000] = bytes(200_000)
+    second[1_600_000:1_600_100] = rng.randbytes(100)
+    second += rng.randbytes(100_000) + bytes(3 * BLOCK)
+    return bytes(first), bytes(second)
+
+
+VOLUMES = _volumes()
+HOSTS = {  # what a source host may lack
+    "all there": contextlib.nullcontext,
+    "no libxxhash": bundles.without_xxhash,
+    "no libzstd": bundles.without_zstd,
+    "no ctypes": bundles.without_ctypes,
+}
+
+
+def expected():
+    """The uncompressed payload and the digest file of each version, by the page."""
+    digests, found = None, []
+    for volume in VOLUMES:
+        blocks = chains.blocks_of(volume, BLOCK)
+        now = [chains.md5(block) for block in blocks]
+        payload = chains.payload_of(blocks, chains.changed_of(blocks, now, digests), BLOCK)
+        found.append((payload, BLOCK.to_bytes(4, "little") + b"".join(now)))
+        digests = now
+    return found
+
+
+EXPECTED = expected()
+
+
+def two_versions(folder, **how):
+    """Back up both volumes, the second one compressed on the wire; returns the set's files."""
+    folder.mkdir()
+    for volume, pack in zip(VOLUMES, (False, True), strict=True):
+        (folder / "vol").write_bytes(volume)
+        outcome = back_up(folder / "set", folder / "vol", block_size=BLOCK, pack_wire=pack, **how)
+        assert outcome.warnings == []
+    os.unlink(folder / "vol")
+    return files_of(folder)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The files that this interpreter's agent leads to."""
+    folder = tmp_path_factory.mktemp("reference") / "it"
+    files = two_versions(folder)
+    for number, volume in enumerate(VOLUMES, 1):
+        assert restored(folder / "set", number, folder / "out") == volume
+    for number, (payload, digests) in enumerate(EXPECTED, 1):
+        assert gzip.decompress(files[f"set.{number}.gz"]) == payload
+        assert files[f"set.{number}.md5"] == digests
+    return files
+
+
+def test_there_is_an_interpreter():
+    assert interpreters.usable()
+
+
+@pytest.mark.parametrize(
+    "python, host",
+    [(python, host) for python in interpreters.usable() for host in ("all there", "no libxxhash")]
+    + [(python, host) for python in interpreters.some() for host in ("no libzstd", "no ctypes")],
+)
+def test_every_interpreter_leads_to_the_same_bytes(python, host, tmp_path, reference):
+    with HOSTS[host]():
+        files = two_versions(tmp_path / "it", python=python)
+
+    assert set(files) == set(reference)
+    for name, data in files.items():
+        if not name.endswith(".json"):
+            assert data == reference[name], name
+    facts = Store(str(tmp_path / "it" / "set")).read_manifest(2).value["agent"]
+    major, minor = interpreters.found()[python]
+    assert facts["python"].startswith(f"{major}.{minor}.")
+    if host in ("no libxxhash", "no ctypes"):
+        assert facts["digest"] == "md5"
+    if host in ("no libzstd", "no ctypes"):
+        assert facts["codec"] == "zlib"
+
+
+def test_the_hosts_libraries_are_used_where_they_are(reference, tmp_path):
+    for name in ("libxxhash.so.0", "libzstd.so.1"):
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            pytest.skip(f"{name} is not installed")
+    two_versions(tmp_path / "it")
+    facts = Store(str(tmp_path / "it" / "set")).read_manifest(2).value["agent"]
+    assert (facts["digest"], facts["codec"]) == ("xxh128", "zstd")
+
+
+def test_a_host_whose_libxxhash_is_hidden(tmp_path, reference):
+    """The library itself is out of sight, in a mount namespace of the agent's own."""
+    if subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        pytest.skip("no mount namespace can be made here")
+    hide = (
+        "for f in $(/sbin/ldconfig -p | sed -n 's/.*libxxhash.so.0.*=> //p'); do"
+        " mount --bind /dev/null $(readlink -f $f) || exit 1; done; exec "
+    )
+    command = ["unshare", "-m", "sh", "-c", hide + shlex.join(push.local_command("/usr/bin/python3"))]
+    files = two_versions(tmp_path / "it", connect=lambda: LocalTransport(command))
+
+    facts = Store(str(tmp_path / "it" / "set")).read_manifest(2).value["agent"]
+    assert facts["digest"] == "md5"
+    assert all(files[name] == data for name, data in reference.items() if not name.endswith(".json"))
+
+
+def test_a_set_goes_on_from_one_kind_of_host_to_another(tmp_path):
+    """With and without XXH3-128, back and forth: every version restores."""
+    volume = bytearray(os.urandom(200_000))
+    states = []
+    for number, host in enumerate(["all there", "no libxxhash", "all there", "no ctypes", "no libxxhash", "all there"]):
+        volume[number * 1000 : number * 1000 + 5] = b"edit."
+        (tmp_path / "vol").write_bytes(volume)
+        with HOSTS[host]():
+            outcome = back_up(tmp_path / "set", tmp_path / "vol", block_size=1000)
+        assert outcome.changed == (200 if number == 0 else 1)
+        states.append(bytes(volume))
+    for number, state in enumerate(states, 1):
+        assert restored(tmp_path / "set", number, tmp_path / "out") == state
+
+
+# interpreters that will not do
+
+
+@pytest.mark.parametrize("python", interpreters.too_old() or [pytest.param("none", marks=pytest.mark.skip("none here"))])
+def test_an_old_interpreter_says_so(python, tmp_path):
+    (tmp_path / "vol").write_bytes(b"x")
+    done = subprocess.run(push.local_command(python), input=push.bundle(), capture_output=True, check=False)
+    # before 3.4 it is python itself that refuses, as it does not know -I
+    assert (done.returncode, done.stdout) == (96 if interpreters.found()[python] >= (3, 4) else 2, b"")
+    assert push.no_python(done.returncode, done.stderr.decode())
+    # and stage 1 itself, had it come so far
+    stage_1 = b"stdin = None\n" + push.source("agent/assembler.py")
+    assert subprocess.run([python, "-c", stage_1], capture_output=True, check=False).returncode == 96
+    with pytest.raises(NoPython):
+        back_up(tmp_path / "set", tmp_path / "vol", python=python)
+
+
+@pytest.mark.parametrize("python", ["/nonexistent/python3", "/etc/passwd"])
+def test_no_interpreter_is_no_python(python, tmp_path):
+    (tmp_path / "vol").write_bytes(b"x")
+    with pytest.raises(NoPython):
+        back_up(
+            tmp_path / "set", tmp_path / "vol", connect=lambda: LocalTransport(["sh", "-c", push.shell_command(python)])
+        )
+
+
+def test_the_first_python_that_is_there_is_taken(tmp_path):
+    (tmp_path / "vol").write_bytes(b"x")
+    back_up(tmp_path / "set", tmp_path / "vol", connect=lambda: LocalTransport(["sh", "-c", push.shell_command()]))
+    assert restored(tmp_path / "set", 1, tmp_path / "out") == b"x"
+
+
+@pytest.mark.parametrize("python", interpreters.usable())
+def test_the_agent_takes_no_module_from_where_it_starts(python, tmp_path):
+    """A file os.py in the current folder, PYTHONPATH and PYTHONSTARTUP have no part in it."""
+    for name in ("os", "struct", "hashlib", "agent", "blockdiff", "sitecustomize", "usercustomize", "linecache"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(55)\n")
+    environment = dict(os.environ, PYTHONPATH=str(tmp_path), PYTHONSTARTUP=str(tmp_path / "os.py"), HOME=str(tmp_path))
+    done = subprocess.run(
+        push.local_command(python), input=push.bundle(), cwd=tmp_path, env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 95, done.stderr
+    assert done.stdout.startswith(messages.SYNC_MARK)
+    assert {path.suffix for path in tmp_path.rglob("*")} == {".py"}  # nothing compiled either
+
+
+# what goes wrong on the way
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.999])
+def test_a_bundle_that_is_cut_never_becomes_an_agent(share):
+    whole = push.bundle()
+    done = subprocess.run(push.local_command(), input=whole[: int(share * len(whole))], capture_output=True, check=False)
+    assert done.returncode in (1, 98, 99)
+    assert done.stdout == b""
+
+
+def test_a_damaged_bundle_never_becomes_an_agent():
+    whole = push.bundle()
+    stage_1 = len(push.source("agent/assembler.py"))
+    for place in range(stage_1, len(whole) - 1, len(whole) // 12):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        done = subprocess.run(push.local_command(), input=bytes(damaged), capture_output=True, check=False)
+        assert done.returncode == 99, place
+        assert done.stdout == b""
+
+
+def test_all_that_leaves_this_machine_is_in_the_list():
+    """Stage 1 checks what it gets: names, lengths and SHA-256 of exactly the files listed."""
+    for snapshots in (False, True):
+        rest = push.bundle(snapshots)
+        rest = rest[len(push.source("agent/assembler.py")) :]
+        for name, file in push.PUSHED + (push.SNAPSHOTS if snapshots else ()):
+            head, _, rest = rest.partition(b"\n")
+            text = push.source(file)
+            kind = "p" if file.endswith("__init__.py") else "m"
+            assert head.decode() == f"{name} {len(text)} {hashlib.sha256(text).hexdigest()} {kind}"
+            assert rest.startswith(text)
+            rest = rest[len(text) :]
+        assert rest == b"\n"
+        assert push.bundle_sha256(snapshots) == hashlib.sha256(push.bundle(snapshots)).hexdigest()
+
+
+@pytest.mark.parametrize("python", interpreters.some())
+def test_a_traceback_of_pushed_code_shows_its_lines(python, tmp_path):
+    (tmp_path / "vol").write_bytes(b"x" * 9)
+    lines = []
+    old = "        runs, told, places = _Runs(), [], []\n"
+    with (
+        bundles.changed("agent/scan.py", old, "        raise RuntimeError('a bug' + ' of ours')  # here\n" + old),
+        pytest.raises(AgentDied) as error,
+    ):
+        back_up(tmp_path / "set", tmp_path / "vol", python=python, note=lines.append)
+    assert "exit status 99" in str(error.value) and "RuntimeError: a bug of ours" in str(error.value)
+    text = "\n".join(lines)
+    assert "raise RuntimeError('a bug' + ' of ours')  # here" in text
+    assert re.search(r'File "<pushed:agent\.scan>", line \d+, in _data', text)
+    assert not (tmp_path / "set.ver").exists()
+
+
+def test_a_traceback_while_loading_shows_its_lines(tmp_path):
+    (tmp_path / "vol").write_bytes(b"x" * 9)
+    lines = []
+    with (
+        bundles.changed("agent/sender.py", "class Wire:\n", "nonsense = undefined_name  # here\n\n\nclass Wire:\n"),
+        pytest.raises(AgentDied) as error,
+    ):
+        back_up(tmp_path / "set", tmp_path / "vol", note=lines.append)
+    assert "exit status 99" in str(error.value)
+    assert "nonsense = undefined_name  # here" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("python", interpreters.some())
+def test_stray_prints_and_childrens_chatter_do_not_break_the_wire(python, tmp_path):
+    (tmp_path / "vol").write_bytes(VOLUMES[0])
+    lines = []
+    old = "        runs, told, places = _Runs(), [], []\n"
+    noise = (
+        "        import os, subprocess, sys\n"
+        "        print('a stray print')\n"
+        "        sys.stdout.flush()\n"
+        "        os.write(1, b'a stray write\\n')\n"
+        "        if extent.first == 0:\n"
+        "            subprocess.call(['sh', '-c', 'echo chatter; cat'])\n"
+    )
+    with bundles.changed("agent/scan.py", old, noise + old):
+        back_up(
+            tmp_path / "set", tmp_path / "vol",
+            connect=lambda: LocalTransport(push.local_command(python), log=lines.append),
+        )  # fmt: skip
+    assert restored(tmp_path / "set", 1, tmp_path / "out") == VOLUMES[0]
+    assert {"a stray print", "a stray write", "chatter"} <= {str(line) for line in lines}
+
+
+# what hosts say before the agent does
+
+
+def behind(noise):
+    """An agent behind a shell that says something first."""
+    return lambda: LocalTransport(["sh", "-c", f"{noise}; exec {shlex.join(push.local_command())}"])
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "echo welcome to this host",
+        "printf '\\0\\0blockdiff agent is her'; printf 'e\\n'",  # nearly the mark
+        "printf '\\0'",
+        "printf '\\033[31mred\\377'",
+        "head -c 200000 /dev/urandom",
+        "echo one; sleep 0.3; echo two",
+        "echo to stderr >&2",
+    ],
+)
+def test_banners_are_skipped(noise, tmp_path):
+    (tmp_path / "vol").write_bytes(VOLUMES[0])
+    back_up(tmp_path / "set", tmp_path / "vol", connect=behind(noise))
+    assert restored(tmp_path / "set", 1, tmp_path / "out") == VOLUMES[0]
+
+
+def test_a_host_that_only_talks_is_no_agent(tmp_path):
+    (tmp_path / "vol").write_bytes(b"x")
+    with pytest.raises(ProtocolBroken):
+        back_up(tmp_path / "set", tmp_path / "vol", connect=lambda: LocalTransport(["cat", "/dev/zero"]))
+
+
+@pytest.mark.parametrize("command", ["sleep 60", "cat > /dev/null", "while sleep 0.1; do echo still here; done"])
+def test_a_host_that_never_becomes_an_agent_is_silent(command, tmp_path):
+    (tmp_path / "vol").write_bytes(b"x")
+    with pytest.raises(HostSilent):
+        back_up(
+            tmp_path / "set", tmp_path / "vol", timeout_s=1.0, connect=lambda: LocalTransport(["sh", "-c", command])
+        )
+
+
+def test_a_command_that_ends_at_once_is_told_with_its_last_words(tmp_path):
+    (tmp_path / "vol").write_bytes(b"x")
+    with pytest.raises(AgentDied, match=r"no such luck.*exit status 5"):
+        back_up(
+            tmp_path / "set", tmp_path / "vol",
+            connect=lambda: LocalTransport(["sh", "-c", "echo no such luck >&2; exit 5"]),
+        )  # fmt: skip
+
+
+def test_what_snapshots_need_is_not_loaded_for_a_file(tmp_path):
+    (tmp_path / "vol").write_bytes(b"x" * 9)
+    with bundles.changed("agent/snapshots/volume.py", "class Held:\n", "nonsense = undefined_name\n\n\nclass Held:\n"):
+        back_up(tmp_path / "set", tmp_path / "vol")
+    assert restored(tmp_path / "set", 1, tmp_path / "out") == b"x" * 9

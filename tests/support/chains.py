@@ -1,0 +1,185 @@
+"""Chains for tests, without an agent: the real store, codecs, index and manifest, and a volume in memory.
+
+`write_version` writes what a backup of ours would have written, or, with `original`,
+what the original tool would have: one plain, gzip or lzop stream, digests, no manifest.
+"""
+
+import gzip
+import hashlib
+import os
+import subprocess
+
+from blockdiff import codecs
+from blockdiff.formats import difffile, digestfile, index
+from blockdiff.sets.backupset import Store
+
+LONG = 4  # so many zero blocks in a row make a member of their own where the codec can
+
+
+def md5(block):
+    return hashlib.md5(block, usedforsecurity=False).digest()
+
+
+def blocks_of(volume, block_size):
+    """The blocks of a volume, in order."""
+    return [volume[place : place + block_size] for place in range(0, len(volume), block_size)]
+
+
+def parent_digests(store, number, block_size):
+    """The digests of version `number`, None if there is none of this block size."""
+    try:
+        with open(store.path(number, ".md5"), "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return None
+    if digestfile.decode_header(data[:4]) != block_size:
+        return None
+    return [data[place : place + 16] for place in range(4, len(data), 16)]
+
+
+def changed_of(blocks, digests, before):
+    """The indexes of the blocks that a version must hold."""
+    if before is None:
+        return list(range(len(blocks)))
+    known = len(before)
+    return [i for i, digest in enumerate(digests) if i >= known or digest != before[i]]
+
+
+def write_version(
+    store,
+    volume,
+    block_size=65536,
+    codec=codecs.GZIP,
+    *,
+    full=False,
+    original=False,
+    member=64 * 1024,
+    with_index=True,
+):
+    """Write the next version of a set and return its number."""
+    number = store.newest() + 1
+    blocks = blocks_of(volume, block_size)
+    digests = [md5(block) for block in blocks]
+    before = None if full or number == 1 else parent_digests(store, number - 1, block_size)
+    changed = changed_of(blocks, digests, before)
+    if original:
+        _write_original(store, number, blocks, digests, changed, block_size, codec)
+    else:
+        _write_ours(
+            store, number, len(volume), blocks, digests, changed, block_size, codec, before, member, with_index
+        )
+    return number
+
+
+def payload_of(blocks, changed, block_size):
+    """The payload of a diff file, uncompressed."""
+    out = [difffile.encode_header(block_size)]
+    for i in changed:
+        out += [difffile.encode_offset(i * block_size), blocks[i]]
+    return b"".join(out)
+
+
+def _write_original(store, number, blocks, digests, changed, block_size, codec):
+    payload = payload_of(blocks, changed, block_size)
+    if codec.suffix == ".gz":
+        payload = gzip.compress(payload, 6, mtime=0)
+    elif codec.suffix == ".lzop":
+        payload = subprocess.run(["lzop", "-c"], input=payload, stdout=subprocess.PIPE, check=True).stdout
+    else:
+        assert codec.suffix == "", "the original knows no other"
+    for suffix, data in ((codec.suffix, payload), (".md5", digestfile.encode_header(block_size) + b"".join(digests))):
+        with open(store.path(number, suffix), "wb") as file:
+            file.write(data)
+    with open(os.path.join(store.folder, store.base + ".ver"), "wb") as file:
+        file.write(b"%d\n" % number)
+
+
+def members_of(blocks, changed, block_size, codec, most):
+    """Yield (bytes, payload length, first block, last block) of each member; the first is the header alone."""
+    header = difffile.encode_header(block_size)
+    yield codec.compress(header), len(header), 0, 0
+    zero = bytes(block_size)
+    rows, length, first, last = [], 0, 0, 0
+
+    def member():
+        return codec.compress(b"".join(rows), 8 + block_size), length, first, last
+
+    place = 0
+    while place < len(changed):
+        i = changed[place]
+        count = 0
+        while place + count < len(changed) and changed[place + count] == i + count and blocks[i + count] == zero:
+            count += 1
+        zeros = codec.zeros(i, block_size, count) if count >= LONG else None
+        if zeros is not None:
+            if rows:
+                yield member()
+            yield zeros, count * (8 + block_size), i, i + count - 1
+            rows, length = [], 0
+            place += count
+            continue
+        rows.append(difffile.encode_offset(i * block_size) + blocks[i])
+        length += len(rows[-1])
+        first, last = (i if len(rows) == 1 else first), i
+        place += 1
+        if length >= most:
+            yield member()
+            rows, length = [], 0
+    if rows:
+        yield member()
+
+
+def _write_ours(store, number, size, blocks, digests, changed, block_size, codec, before, most, with_index):
+    suffixes = [codec.suffix, ".md5", ".xxh128"] + (
+        [".idx"] if with_index and codec.suffix in (".gz", ".zst") else []
+    )
+    parts = {suffix: store.part(number, suffix) for suffix in suffixes}
+    try:
+        place = payload = 0
+        entries = []
+        for data, length, first, last in members_of(blocks, changed, block_size, codec, most):
+            entries.append(index.Member(place, payload, first, last))
+            parts[codec.suffix].write(data)
+            place += len(data)
+            payload += length
+        if ".idx" in parts:
+            parts[".idx"].write(index.encode_header(block_size))
+            for entry in [*entries, index.Member(place, payload, 0, 0)]:
+                parts[".idx"].write(index.encode(entry))
+        parts[".md5"].write(digestfile.encode_header(block_size) + b"".join(digests))
+        import xxhash
+
+        fast = b"".join(xxhash.xxh3_128_digest(block) for block in blocks)
+        parts[".xxh128"].write(digestfile.encode_header(block_size) + fast)
+        for part in parts.values():
+            part.close()
+        full = before is None
+        store.publish(
+            number,
+            parts,
+            {
+                "format": 1,
+                "set": store.base,
+                "version": number,
+                "kind": "full" if full else "incremental",
+                "parent": None if full else number - 1,
+                "parent_md5_sha256": None if full else store.hash(number - 1, ".md5").sha256,
+                "begun": f"2026-01-{number % 28 + 1:02}T01:00:00Z",
+                "ended": f"2026-01-{number % 28 + 1:02}T01:02:03Z",
+                "source": {"host": "localhost", "path": "/vol", "kind": "file", "size": size, "lv_uuid": None},
+                "block_size": block_size,
+                "blocks": {"total": len(blocks), "changed": len(changed), "zero": 0},
+                "bytes": {"read": size, "payload": payload, "wire": payload, "stored": place},
+                "quiesce": None,
+                "snapshot": None,
+                "consistency": "none",
+            },
+        )
+    finally:
+        for part in parts.values():
+            part.discard()
+
+
+def new_set(folder, base="vol"):
+    """A set that has not begun, in a folder that there is."""
+    return Store(os.path.join(folder, base))

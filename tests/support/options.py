@@ -1,0 +1,16 @@
+"""Every option of every program."""
+
+import click
+
+from blockdiff.commands import programs
+
+
+def command_of(name):
+    return programs.load(programs.PROGRAMS[name])
+
+
+def options_of(name):
+    """Return every way to write an option of a program."""
+    parameters = [p for p in command_of(name).params if isinstance(p, click.Option) and not p.hidden]
+    return {"-h", "--help"} | {word for p in parameters for word in (*p.opts, *p.secondary_opts)}
+EVERY_OPTION = {option for name in programs.PROGRAMS for option in options_of(name)}

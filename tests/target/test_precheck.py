@@ -1,0 +1,113 @@
+"""A target under a name of a set is refused, by every path that leads there, whatever is forced."""
+
+import os
+import pathlib
+
+import chains
+import pytest
+
+from blockdiff import restore
+from blockdiff.errors import TargetRefused
+from blockdiff.formats import names
+from blockdiff.target import precheck
+
+BLOCK = 512
+MEMBERS = ["img.ver", "img.ver.part", "img.lock", "img.2", "img.3", "img.2.gz", "img.9.zst", "img.1.json", "img.2.gz.part"]
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = chains.new_set(tmp_path, "img")
+    chains.write_version(store, b"x" * 5000, BLOCK)
+    return store
+
+
+def state(folder):
+    return {path.name: path.read_bytes() for path in pathlib.Path(folder).iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_name_of_the_set_is_refused(name, store, tmp_path):
+    before = state(tmp_path)
+
+    for options in ({}, {"dry_run": True}, {"force": True}):
+        with pytest.raises(TargetRefused, match=r"its name is one of the set .*/img\b"):
+            restore.restore(store, 1, str(tmp_path / name), **options)
+
+    assert state(tmp_path) == before
+
+
+def test_the_program_refuses_it(run, store, tmp_path):
+    payload = chains.payload_of([b"y" * BLOCK], [0], BLOCK)
+    for name in ("img.2", "img.ver"):
+        done = run("blockdiff-merge", "--force", "img", name, cwd=tmp_path)
+        assert done.returncode == 35 and "its name is one of the set" in done.stderr
+        done = run("blockdiff_merge", name, cwd=tmp_path, input=payload, text=False)
+        assert done.returncode == 35
+    assert (tmp_path / "img.ver").read_bytes() == b"1\n" and not (tmp_path / "img.2").exists()
+
+
+def test_a_name_of_any_set_in_that_folder_is_refused(store, tmp_path):
+    (tmp_path / "other").mkdir()
+    elsewhere = chains.new_set(tmp_path / "other", "web.7")
+    chains.write_version(elsewhere, b"x", BLOCK)
+
+    for name in ("web.7.ver", "web.7.2", "web.7.lock"):
+        with pytest.raises(TargetRefused, match=r"one of the set .*/other/web\.7"):
+            restore.restore(store, 1, str(tmp_path / "other" / name), force=True)
+
+
+def test_by_any_spelling(store, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "file").symlink_to("img.2")
+    (tmp_path / "sub" / "file").symlink_to("../img.1.md5")
+    (tmp_path / "sub" / "hard").hardlink_to(tmp_path / "img.1.gz")
+    (tmp_path / "beside").hardlink_to(tmp_path / "img.ver")
+    before = state(tmp_path)
+
+    for path in ("link/img.2", "sub/../img.2", "./img.2", "file", "sub/file", "sub/hard", "beside", "link/sub/hard"):
+        with pytest.raises(TargetRefused, match="set"):
+            restore.restore(store, 1, f"{tmp_path}/{path}", force=True)
+
+    assert state(tmp_path) == before
+
+
+def test_a_set_whose_files_are_links_to_elsewhere(store, tmp_path):
+    (tmp_path / "disk").mkdir()
+    os.rename(store.path(1, ".gz"), tmp_path / "disk" / "data")
+    os.symlink(tmp_path / "disk" / "data", store.path(1, ".gz"))
+
+    with pytest.raises(TargetRefused, match=r"img\.1\.gz, a file of a set"):
+        restore.restore(store, 1, str(tmp_path / "disk" / "data"), force=True)
+
+
+def test_a_hard_link_beside_another_sets_file(store, tmp_path):
+    (tmp_path / "other").mkdir()
+    elsewhere = chains.new_set(tmp_path / "other", "web")
+    chains.write_version(elsewhere, b"x", BLOCK)
+    os.link(elsewhere.path(1, ".gz"), tmp_path / "other" / "copy")
+
+    with pytest.raises(TargetRefused, match=r"web\.1\.gz, a file of a set"):
+        restore.restore(store, 1, str(tmp_path / "other" / "copy"), force=True)
+
+
+def test_other_names_may_be_written(store, tmp_path):
+    for name in ("img", "img.0", "img.02", "img.2.raw", "img.2.blockdiff", "img2", "new.ver.old", "web.1"):
+        assert restore.restore(store, 1, str(tmp_path / name)).failure is None, name
+        os.unlink(tmp_path / name)
+
+
+def test_an_original_set_without_digests_or_ver_is_the_one_that_is_read(tmp_path):
+    """Its own names are known from the command line, where the folder does not tell."""
+    assert precheck.look(str(tmp_path / "img.2")).kind == precheck.NEW
+    with pytest.raises(TargetRefused, match="one of the set"):
+        precheck.look(str(tmp_path / "img.2"), (str(tmp_path), "img"))
+
+
+def test_owner():
+    assert names.owner("a.b.2.gz", ["a", "a.b"]) == "a.b"
+    assert names.owner("a.2.idx.part", ["b", "a"]) == "a"
+    assert names.owner("a.ver.r0123456789abcdef.part", ["b", "a"]) == "a"
+    assert names.owner("a.2.bz2", ["a"]) is None
+    assert names.owner("a", ["a"]) is None
