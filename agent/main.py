@@ -312,7 +312,7 @@ def _scan(link, request, held, path, block_size, digester, other):
             told = dict(held.facts, size=source.size, same=look.same(request), users=None)
         link.send(messages.OPENED, messages.encode_talk(told))
         old = None if request["old"] is None else _OldDigests(link, request["old"])
-        way = sender.Wire(link, max(0, request["bwlimit"]), native.compressor().pays_below)
+        way = sender.Sender(link, max(0, request["bwlimit"]), native.compressor().pays_below)
         compress = (lambda: way.slow) if request["compress"] else (lambda: False)
         work = scan.Scan(source, block_size, digester, other, old, compress, _jobs(request), _buffers(link, request))
         try:

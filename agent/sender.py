@@ -11,7 +11,7 @@ _SWALLOWED = 8 * 1024 * 1024  # bytes that pipes, ssh and sockets take before an
 _PATIENCE, _MOST_PATIENCE = 8, 64  # looks until an attempt is made again
 
 
-class Wire:
+class Sender:
     """Takes frames on credit."""
 
     def __init__(self, link, rate, pays_below):

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from blockdiff import __version__, codecs
-from blockdiff.errors import BlockdiffError, Interrupted, StoreUnreadable, TornFile
+from blockdiff.errors import BlockdiffError, DamagedFile, Interrupted, StoreUnreadable
 from blockdiff.formats import manifest
 from blockdiff.ingest import members
 from blockdiff.ingest.job import Job
 from blockdiff.sets import identity, parent
 from blockdiff.sets.digests import Digests
-from blockdiff.sets.newversion import Draft, now, stamp
+from blockdiff.sets.newversion import NewVersion, now, stamp
 from blockdiff.sets.outcome import Outcome
 from blockdiff.sets.parent import Log
 from blockdiff.sets.version import Version
@@ -203,7 +203,7 @@ class _Run:
             old = Digests(self._store.path(before.number, ".xxh128"), before.count)
             self._held.callback(old.close)
             return old if old.seal() == before.manifest.files[".xxh128"].sha256 else None
-        except (TornFile, StoreUnreadable):
+        except (DamagedFile, StoreUnreadable):
             return None
 
     def see(self) -> None:
@@ -229,9 +229,9 @@ class _Run:
         old_size = before.manifest.size if before is not None and before.manifest is not None else None
         terms = receiver.Terms(size=opened.size, block_size=self._block_size, old_size=old_size, **self._terms)
         codec = codecs.BY_SUFFIX[wanted.suffix]
-        draft = Draft(self._store, self._parent.number, codec, self._block_size, terms.keep_xxh)
+        draft = NewVersion(self._store, self._parent.number, codec, self._block_size, terms.keep_xxh)
         self._held.callback(draft.discard)
-        work = receiver.Intake(
+        work = receiver.Receiver(
             self.session,
             draft,
             codec,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from blockdiff.errors import BlockdiffError, ForeignFiles, Interrupted, NoSuchSet, StoreUnreadable
 from blockdiff.formats import difffile, names
 from blockdiff.sets import versions
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
 
@@ -72,7 +72,7 @@ def every(operands: Iterable[str]) -> list[Listed]:
             continue
         for name in names:
             try:
-                out.append(describe(Store(name)))
+                out.append(describe(BackupSet(name)))
             except Interrupted:
                 raise  # no fault of what was looked at
             except BlockdiffError as error:
@@ -80,7 +80,7 @@ def every(operands: Iterable[str]) -> list[Listed]:
     return out
 
 
-def describe(store: Store) -> Listed:
+def describe(store: BackupSet) -> Listed:
     """Return what a set holds.  Raises NoSuchSet or StoreUnreadable."""
     listing = store.settled_listing(above=False)
     if not listing.versions and not listing.has_ver:
@@ -139,7 +139,7 @@ def _broken(version: Version, before: Version | None, broken: str) -> str:
     return ""
 
 
-def _stored(store: Store, number: int, suffixes: frozenset[str]) -> int:
+def _stored(store: BackupSet, number: int, suffixes: frozenset[str]) -> int:
     total = 0
     for suffix in suffixes:
         try:
@@ -149,7 +149,7 @@ def _stored(store: Store, number: int, suffixes: frozenset[str]) -> int:
     return total
 
 
-def _entry(store: Store, version: Version, stored: int, broken: str) -> Entry:
+def _entry(store: BackupSet, version: Version, stored: int, broken: str) -> Entry:
     value = version.manifest.value if version.manifest is not None else {}
     time = value.get("ended")
     recorded = isinstance(time, str)
@@ -180,7 +180,7 @@ def _file_time(path: str) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _changed(store: Store, version: Version, blocks: object) -> int | None:
+def _changed(store: BackupSet, version: Version, blocks: object) -> int | None:
     if version.full:
         return version.count
     if isinstance(blocks, dict) and isinstance(blocks.get("changed"), int):

@@ -15,7 +15,7 @@ from blockdiff.errors import BlockdiffError
 from blockdiff.ingest import members
 from blockdiff.ingest.job import Job
 from blockdiff.sets import identity, parent, versions
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.parent import Log
 from blockdiff.source import snapshots
 from blockdiff.source.wanted import AUTO, NONE, request
@@ -60,7 +60,7 @@ def plan_all(jobs: Sequence[Job], *, quiet: snapshots.Quiesce | None, warn: Log,
     return plans
 
 
-def _newest(store: Store, warn: Log) -> int:
+def _newest(store: BackupSet, warn: Log) -> int:
     """Return the version that a run continues, which adopts one that is complete."""
     listing = store.listing()
     newest = 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 from blockdiff import codecs
-from blockdiff.errors import BlockSizeDiffers, NotOurFormat, TornFile
+from blockdiff.errors import BlockSizeDiffers, DamagedFile, NotOurFormat
 from blockdiff.formats import FormatError, TornError, digestfile
 from blockdiff.formats.index import Member
 from blockdiff.ingest import receiver
@@ -52,7 +52,7 @@ class Descriptor:
 
 
 class _DumpWriter:
-    """An intake.Writer whose files are two Outputs."""
+    """A receiver.Writer whose files are two Outputs."""
 
     def __init__(self, payload: Output, digests: Output, codec: codecs.Codec, block_size: int) -> None:
         self._payload, self._digests = payload, digests
@@ -100,7 +100,7 @@ class _OldFile:
 def _read_old(stream: IO[bytes], name: str, spool: IO[bytes]) -> _OldFile:
     """Copy a digest stream into a file of ours, so that a pipe serves as well as a file.
 
-    Raises TornFile, NotOurFormat.
+    Raises DamagedFile, NotOurFormat.
     """
     shutil.copyfileobj(stream, spool)
     spool.flush()
@@ -110,7 +110,7 @@ def _read_old(stream: IO[bytes], name: str, spool: IO[bytes]) -> _OldFile:
         block_size = digestfile.decode_header(spool.read(digestfile.HEADER_SIZE))
         count = digestfile.count(size)
     except TornError as error:
-        raise TornFile(name, error) from None
+        raise DamagedFile(name, error) from None
     except FormatError as error:
         raise NotOurFormat(name, error) from None
     return _OldFile(block_size, Digests(f"/proc/self/fd/{spool.fileno()}", count))
@@ -160,7 +160,7 @@ def run(
                 writer = _DumpWriter(payload, digests, codec, block_size)
                 try:
                     terms = receiver.Terms(size, block_size, told, others=False, keep_xxh=parent is None)
-                    work = receiver.Intake(session, writer, codec, terms, parent.digests if parent else None)
+                    work = receiver.Receiver(session, writer, codec, terms, parent.digests if parent else None)
                     totals = work.run(max(1, wanted.jobs or cores))
                     writer.finish()
                 except BaseException:

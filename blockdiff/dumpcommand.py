@@ -18,12 +18,12 @@ from typing import Any
 from blockdiff import __version__
 from blockdiff.blocks import diffreader
 from blockdiff.blocks.changes import changed
-from blockdiff.blocks.checker import Proof
-from blockdiff.errors import CommandFailed, DigestMismatch, NotOurFormat, ProgramMissing, TornFile
+from blockdiff.blocks.checker import BlockChecker
+from blockdiff.errors import CommandFailed, DamagedFile, DigestMismatch, NotOurFormat, ProgramMissing
 from blockdiff.formats import FormatError, TornError, digestfile, manifest
 from blockdiff.sets import identity, newversion
 from blockdiff.sets import parent as parents
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.outcome import Outcome
 from blockdiff.sets.partfile import PartFile, read_failed
@@ -45,7 +45,7 @@ def suffix_of(words: Sequence[str]) -> str:
 
 
 def run(
-    store: Store,
+    store: BackupSet,
     words: Sequence[str],
     *,
     environment: Mapping[str, str],
@@ -57,7 +57,7 @@ def run(
 ) -> Outcome:
     """Write the next version of a set with a command, and return what was done.
 
-    Raises ProgramMissing, CommandFailed, and what is wrong with what it wrote: TornFile,
+    Raises ProgramMissing, CommandFailed, and what is wrong with what it wrote: DamagedFile,
     NotOurFormat or DigestMismatch; then nothing was published.
     """
     if shutil.which(words[0], path=environment.get("PATH")) is None:
@@ -202,7 +202,7 @@ def _end(child: int) -> None:
             time.sleep(0.05)
 
 
-class _Parts(Store):
+class _Parts(BackupSet):
     """The set as it would be with the files that are still being written."""
 
     def __init__(self, name: str, parts: Mapping[str, PartFile]) -> None:
@@ -215,7 +215,7 @@ class _Parts(Store):
 
 
 def _prove(
-    store: Store, parent: parents.Parent, parts: Mapping[str, PartFile], suffix: str
+    store: BackupSet, parent: parents.Parent, parts: Mapping[str, PartFile], suffix: str
 ) -> tuple[Version, dict[str, Any]]:
     """Prove both files against each other and the parent; returns the version, and what is in it."""
     drafts = _Parts(store.name, parts)
@@ -225,7 +225,7 @@ def _prove(
             block_size = digestfile.decode_header(file.read(digestfile.HEADER_SIZE))
             count = digestfile.count(os.fstat(file.fileno()).st_size)
     except TornError as error:
-        raise TornFile("what came on descriptor 6", error) from None
+        raise DamagedFile("what came on descriptor 6", error) from None
     except FormatError as error:
         raise NotOurFormat("what came on descriptor 6", error) from None
     if parent.version is not None and block_size != parent.version.block_size:
@@ -237,7 +237,7 @@ def _prove(
         try:
             totals = _prove_records(drafts, version, after, expected)
         except FormatError as error:
-            raise TornFile("what came on standard output", error) from None
+            raise DamagedFile("what came on standard output", error) from None
         except OSError as error:
             raise read_failed(error, drafts.path(parent.number, suffix)) from None
     if totals["size"] is None and parent.version is not None and parent.version.count == count:
@@ -245,8 +245,8 @@ def _prove(
     return version, totals
 
 
-def _prove_records(store: Store, version: Version, digests: Digests, expected: Any) -> dict[str, Any]:
-    proof, window = Proof(digests, version.block_size), digests.window()
+def _prove_records(store: BackupSet, version: Version, digests: Digests, expected: Any) -> dict[str, Any]:
+    proof, window = BlockChecker(digests, version.block_size), digests.window()
     totals: dict[str, Any] = {"changed": 0, "zero": 0, "payload": 4, "size": 0 if version.count == 0 else None}
     with diffreader.DiffFile(store, version) as diff:
         for piece in diff.pieces():

@@ -231,13 +231,13 @@ class NotOurFormat(BlockdiffError):
     exit_code = 50
 
 
-class TornFile(BlockdiffError):
+class DamagedFile(BlockdiffError):
     """{} is damaged: {}"""
 
     exit_code = 51
 
 
-class MissingFile(TornFile):
+class MissingFile(DamagedFile):
     """{} is missing"""
 
 

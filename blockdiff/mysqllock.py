@@ -19,7 +19,7 @@ PING_S = 3.0  # between two proofs; well below readlock.IDLE_S
 MAX_HOLD_S = 60.0
 
 
-class Held(Protocol):
+class SnapshotVolume(Protocol):
     """What is needed of a lock; readlock.ReadLock is one."""
 
     facts: dict[str, Any]
@@ -48,7 +48,7 @@ class Outcome:
 
 def run(
     command: Sequence[str],
-    lock: Held,
+    lock: SnapshotVolume,
     *,
     environ: Mapping[str, str],
     max_hold_s: float = MAX_HOLD_S,
@@ -87,7 +87,7 @@ def run(
 
 
 def _watch(
-    child: subprocess.Popen[bytes], lock: Held, max_hold_s: float, log: Callable[[str], None]
+    child: subprocess.Popen[bytes], lock: SnapshotVolume, max_hold_s: float, log: Callable[[str], None]
 ) -> LockLost | None:
     """Wait for the command's end, and return how the lock was lost, None if it was not."""
     while True:

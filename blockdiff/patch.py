@@ -15,15 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from blockdiff.blocks import parallel
-from blockdiff.blocks.checker import Proof
+from blockdiff.blocks.checker import BlockChecker
 from blockdiff.errors import (
     BlockdiffError,
+    DamagedFile,
     DigestMismatch,
     NotOurFormat,
     ReadFailed,
     StoreUnreadable,
     TargetRefused,
-    TornFile,
 )
 from blockdiff.formats import FormatError, TornError, difffile, digestfile
 from blockdiff.sets import digests
@@ -57,11 +57,11 @@ def patch(
     *,
     digests_path: str | None = None,
     jobs: int = 2,
-    look: Callable[..., precheck.Look] = precheck.look,
+    look: Callable[..., precheck.TargetState] = precheck.look,
 ) -> Patched:
     """Write the records of a diff file's plain payload to the target, which is made if it is not there.
 
-    `read` gives up to so many bytes of the payload, b"" at its end.  Raises TornFile,
+    `read` gives up to so many bytes of the payload, b"" at its end.  Raises DamagedFile,
     NotOurFormat, DigestMismatch, ReadFailed, StoreUnreadable, TargetRefused or TargetFailed; what was
     written until then stands.
     """
@@ -78,7 +78,7 @@ def patch(
     try:
         block_size = difffile.decode_header(head)
     except TornError as error:
-        raise TornFile(STREAM, error) from None
+        raise DamagedFile(STREAM, error) from None
     except FormatError as error:
         raise NotOurFormat(STREAM, _or_compressed(head, error)) from None
     with contextlib.ExitStack() as held:
@@ -110,7 +110,7 @@ def _take_all(work: "_Patch", read: Callable[[int], bytes], first: bytes) -> Non
         for payload, last in _payloads(read, first):
             work.take(payload, last)
     except TornError as error:
-        raise TornFile(STREAM, error) from None
+        raise DamagedFile(STREAM, error) from None
     except FormatError as error:
         what = error if work.done.records else _or_compressed(first[: difffile.HEADER_SIZE], error)
         raise NotOurFormat(STREAM, what) from None
@@ -141,7 +141,7 @@ def _digests(path: str, block_size: int) -> digests.Digests:
             found = digestfile.decode_header(file.read(digestfile.HEADER_SIZE))
         count = digestfile.count(size)
     except TornError as error:
-        raise TornFile(path, error) from None
+        raise DamagedFile(path, error) from None
     except FormatError as error:
         raise NotOurFormat(path, error) from None
     except OSError as error:
@@ -168,7 +168,7 @@ class _Patch:
         self._sink, self._end, self._block_size = sink, end, block_size
         self._device = sink.kind == precheck.DEVICE
         self._known = known
-        self._proof = Proof(known, block_size) if known is not None else None
+        self._proof = BlockChecker(known, block_size) if known is not None else None
         self._window = known.window() if known is not None else None
         self._zeros = bytes(block_size)
         self._previous = -1

@@ -9,20 +9,20 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from blockdiff.blocks.checker import Proof
-from blockdiff.blocks.restorer import Placement, Progress, silent
+from blockdiff.blocks.checker import BlockChecker
+from blockdiff.blocks.restorer import Progress, Restorer, silent
 from blockdiff.errors import (
     BlockdiffError,
     ChainBroken,
+    DamagedFile,
     Interrupted,
     NoRoom,
     NotOurFormat,
     StoreUnreadable,
-    TornFile,
 )
 from blockdiff.formats import names
 from blockdiff.sets import digests, versions
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 from blockdiff.target import precheck, writer
 from blockdiff.target.writer import Target
@@ -62,7 +62,7 @@ class Restored:
 
 
 def restore(
-    store: Store,
+    store: BackupSet,
     number: int | None,
     target_path: str,
     *,
@@ -70,7 +70,7 @@ def restore(
     dry_run: bool = False,
     jobs: int = 2,
     progress: Progress = silent,
-    look: Callable[..., precheck.Look] = precheck.look,
+    look: Callable[..., precheck.TargetState] = precheck.look,
 ) -> Restored:
     """Write version `number` (None: the newest) to a file or block device.
 
@@ -98,24 +98,24 @@ def restore(
         return outcome
     total = wanted.size if wanted.size is not None else wanted.count * wanted.block_size
     with Target(seen, wanted.size) as sink, progress(total) as tell:
-        _write(Placement(store, links, sink, tell), sink, outcome, force, jobs)
+        _write(Restorer(store, links, sink, tell), sink, outcome, force, jobs)
     return outcome
 
 
-def _check_room(store: Store, wanted: Version, seen: precheck.Look) -> None:
+def _check_room(store: BackupSet, wanted: Version, seen: precheck.TargetState) -> None:
     """Raise NoRoom if the version's blocks cannot all find room: zeros take none in a new file."""
     room = writer.room(seen)
     if room is None or room >= wanted.count * wanted.block_size:
         return
     with digests.Digests(store.path(wanted.number, ".md5"), wanted.count) as known:
-        blocks = Proof(known, wanted.block_size).count_not_zero()
+        blocks = BlockChecker(known, wanted.block_size).count_not_zero()
     least = max(0, blocks - 1) * wanted.block_size  # the last one may be short
     if room < least:
         hint = "nothing was written; free space there or choose another place; --force tries all the same"
         raise NoRoom(f"{seen.path}: it takes {least} bytes or more, and {room} are free", hint=hint)
 
 
-def _write(work: Placement, sink: Target, outcome: Restored, force: bool, jobs: int) -> None:
+def _write(work: Restorer, sink: Target, outcome: Restored, force: bool, jobs: int) -> None:
     """Write and finish; what fails is put into the outcome."""
     outcome.path = sink.standing
     try:
@@ -134,7 +134,7 @@ def _write(work: Placement, sink: Target, outcome: Restored, force: bool, jobs: 
     outcome.warnings += work.warnings
 
 
-def _tell_right(work: Placement, sink: Target, outcome: Restored, durable: bool) -> None:
+def _tell_right(work: Restorer, sink: Target, outcome: Restored, durable: bool) -> None:
     """Say which bytes of the target are right, once they are on the disk if they are to be `durable`."""
     try:
         if durable:
@@ -150,18 +150,18 @@ def _tell_right(work: Placement, sink: Target, outcome: Restored, durable: bool)
             outcome.right_more = True
 
 
-def _size(store: Store, version: Version) -> int:
+def _size(store: BackupSet, version: Version) -> int:
     try:
         return os.path.getsize(store.path(version.number, version.suffix))
     except OSError as error:
         raise StoreUnreadable(store.path(version.number, version.suffix), error.strerror) from None
 
 
-def _links(store: Store, number: int, listing: names.Listing, force: bool, warnings: list[str]) -> list[Version]:
+def _links(store: BackupSet, number: int, listing: names.Listing, force: bool, warnings: list[str]) -> list[Version]:
     """Return the versions to read, oldest first; with force those that are there."""
     try:
         return versions.chain_of(store, number, listing)
-    except (ChainBroken, TornFile, NotOurFormat) as error:
+    except (ChainBroken, DamagedFile, NotOurFormat) as error:
         if not force:
             raise
         warnings.append(str(error))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from blockdiff.blocks import blockset, changes
 from blockdiff.blocks.diffreader import whole_blocks
 from blockdiff.blocks.restorer import Progress, silent
-from blockdiff.blocks.versioncheck import Reading
+from blockdiff.blocks.versioncheck import VersionCheck
 from blockdiff.errors import (
     BlockdiffError,
     ChainBroken,
@@ -30,7 +30,7 @@ from blockdiff.errors import (
 )
 from blockdiff.formats import names
 from blockdiff.sets import digests, verified, versions
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
 _MOST_RANGES = 100  # of lost bytes that are listed for a version
@@ -90,7 +90,7 @@ class Verified:
 
 
 def verify(
-    store: Store,
+    store: BackupSet,
     number: int | None = None,
     *,
     known: Mapping[int, str] | None = None,
@@ -127,7 +127,7 @@ def verify(
     return result
 
 
-def _stored(store: Store, listing: names.Listing, numbers: list[int]) -> int:
+def _stored(store: BackupSet, listing: names.Listing, numbers: list[int]) -> int:
     """Return how many bytes of diff files these versions have."""
     total = 0
     for number in numbers:
@@ -137,7 +137,7 @@ def _stored(store: Store, listing: names.Listing, numbers: list[int]) -> int:
     return total
 
 
-def _numbers(store: Store, listing: names.Listing, newest: int, everything: bool) -> list[int]:
+def _numbers(store: BackupSet, listing: names.Listing, newest: int, everything: bool) -> list[int]:
     """Return the versions to walk: all up to the newest, or from the full that it stands on."""
     numbers = sorted(n for n in listing.versions if n <= newest)
     if everything:
@@ -161,7 +161,7 @@ class _Walk:
     """The state between two versions."""
 
     def __init__(
-        self, store: Store, listing: names.Listing, known: Mapping[int, str], progress: Callable[[int], object]
+        self, store: BackupSet, listing: names.Listing, known: Mapping[int, str], progress: Callable[[int], object]
     ) -> None:
         self._store, self._listing, self._known, self._progress = store, listing, known, progress
         self._previous: Version | None = None
@@ -241,7 +241,7 @@ class _Walk:
         path = self._store.path(version.number, ".md5")
         try:
             with digests.Digests(path, version.count) as own:
-                reading = Reading(self._store, version, own, self._progress)
+                reading = VersionCheck(self._store, version, own, self._progress)
                 reading.run(pool)
                 self.read += reading.read
                 out.faults += reading.faults
@@ -269,7 +269,7 @@ class _Walk:
                 out.lost_more = True
         out.restores = not self._broken and not self._lost
 
-    def _settle(self, reading: Reading, must: Iterator[blockset.Run], out: Checked) -> None:
+    def _settle(self, reading: VersionCheck, must: Iterator[blockset.Run], out: Checked) -> None:
         """Compare the records that were found good with those that must be there."""
         for run in reading.found.runs():
             self._lost.remove(*run)

@@ -8,7 +8,7 @@ import pytest
 
 from blockdiff import catalogue, codecs
 from blockdiff.errors import ForeignFiles, NoSuchSet
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 GOLDEN = places.GOLDEN
 BLOCK = 64
@@ -33,7 +33,7 @@ def test_a_set_of_ours(tmp_path):
 
 
 def test_a_set_of_the_originals():
-    listed = catalogue.describe(Store(str(GOLDEN / "raw" / "raw")))
+    listed = catalogue.describe(BackupSet(str(GOLDEN / "raw" / "raw")))
 
     assert [(v.kind, v.blocks, v.block_size, v.size) for v in listed.versions] == [
         ("full", 20, 512, None),
@@ -45,7 +45,7 @@ def test_a_set_of_the_originals():
 
 
 def test_what_cannot_be_known_is_not_guessed():
-    listed = catalogue.describe(Store(str(GOLDEN / "grow" / "grow")))
+    listed = catalogue.describe(BackupSet(str(GOLDEN / "grow" / "grow")))
 
     assert [v.changed for v in listed.versions] == [11, None, None, None]
 

@@ -10,7 +10,7 @@ from launched import Launched, Set
 from programs import until
 
 from blockdiff import codecs
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 BLOCK = 64 * 1024
 CHANGED, NO_VOLUME, WARNED, NO_ROOM = 37, 30, 3, 13
@@ -139,7 +139,7 @@ def test_a_version_that_a_run_would_adopt(begun, look, version):
 
 
 def test_a_set_of_the_original(begun, look):
-    chains.write_version(Store(begun.name), begun.source.read_bytes(), BLOCK, codecs.GZIP, original=True)
+    chains.write_version(BackupSet(begun.name), begun.source.read_bytes(), BLOCK, codecs.GZIP, original=True)
     assert told(look, begun.name, begun.source)["parent"] == 1
     assert told(look, begun.name, "blockdiff_dump", "-z", begun.source)["parent"] == 1
 

@@ -17,11 +17,11 @@ from conftest import ROOT
 from blockdiff import codecs
 from blockdiff.errors import (
     BlockdiffError,
+    DamagedFile,
     DigestMismatch,
     NotOurFormat,
     StoreUnreadable,
     TargetRefused,
-    TornFile,
 )
 from blockdiff.formats import digestfile
 from blockdiff.patch import patch
@@ -135,10 +135,10 @@ def test_a_stream_cut_anywhere_over_what_was_there(cut, tmp_path):
     if cut in BORDERS:  # only the digests tell
         merge(DIFF[:cut], path)
     else:
-        with pytest.raises(TornFile):
+        with pytest.raises(DamagedFile):
             merge(DIFF[:cut], path)
     path.write_bytes(OLD)
-    with pytest.raises((TornFile, DigestMismatch)):
+    with pytest.raises((DamagedFile, DigestMismatch)):
         merge(DIFF[:cut], path, digests_path=digests(tmp_path, VOLUME, BLOCK))
 
 
@@ -151,10 +151,10 @@ def test_a_stream_cut_anywhere_onto_nothing(cut, tmp_path):
         merge(DIFF[:cut], path)
         path.unlink()
     else:
-        with pytest.raises(TornFile):
+        with pytest.raises(DamagedFile):
             merge(DIFF[:cut], path)
         assert not path.exists()
-    with pytest.raises((TornFile, DigestMismatch)):
+    with pytest.raises((DamagedFile, DigestMismatch)):
         merge(DIFF[:cut], path, digests_path=digests(tmp_path, VOLUME, BLOCK))
     assert not path.exists()
 
@@ -176,8 +176,8 @@ def test_any_flipped_byte_is_seen_with_digests(place, tmp_path):
 @pytest.mark.parametrize(
     "stream, error",
     [
-        (b"", TornFile),
-        (b"\1\0\0", TornFile),
+        (b"", DamagedFile),
+        (b"\1\0\0", DamagedFile),
         (header(0), NotOurFormat),
         (header((16 << 20) + 1), NotOurFormat),
         (header(4) + record(2, b"aaaa"), NotOurFormat),
@@ -186,7 +186,7 @@ def test_any_flipped_byte_is_seen_with_digests(place, tmp_path):
         (header(4) + record(0, b"aaaa") + record(0, b"bbbb"), NotOurFormat),
         (header(4) + record(4, b"aaaa"), NotOurFormat),  # an increment onto nothing
         (header(4) + record(0, b"aaaa") + record(8, b"bbbb"), NotOurFormat),
-        (header(4) + record(0, b""), TornFile),
+        (header(4) + record(0, b""), DamagedFile),
     ],
 )
 def test_streams_that_cannot_be(stream, error, tmp_path):
@@ -216,7 +216,7 @@ def test_digests_of_another_block_size_or_none_at_all(tmp_path):
     with pytest.raises(StoreUnreadable):
         merge(DIFF, tmp_path / "out", digests_path=str(tmp_path / "none"))
     (tmp_path / "torn").write_bytes(b"\1\0\0\0abc")
-    with pytest.raises(TornFile):
+    with pytest.raises(DamagedFile):
         merge(HELLO, tmp_path / "out", digests_path=str(tmp_path / "torn"))
 
 

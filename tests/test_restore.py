@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from blockdiff import codecs, restore
 from blockdiff.errors import (
     ChainBroken,
+    DamagedFile,
     DigestMismatch,
     ForeignFiles,
     NoSuchSet,
     NoSuchVersion,
     StoreUnreadable,
     TargetRefused,
-    TornFile,
 )
 
 BLOCK = 512
@@ -336,7 +336,7 @@ def test_a_digest_file_cut_on_a_digests_border_does_not_shrink_the_volume(tmp_pa
     chains.write_version(store, os.urandom(5 * BLOCK), BLOCK)
     os.truncate(store.path(1, ".md5"), 4 + 3 * 16)
 
-    with pytest.raises(TornFile, match="md5"):
+    with pytest.raises(DamagedFile, match="md5"):
         restore.restore(store, 1, str(tmp_path / "out"))
 
 

@@ -11,7 +11,7 @@ import pytest
 from blockdiff import codecs, restore, verify
 from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, NoSuchVersion
 from blockdiff.sets import verified
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 BLOCK = 64
 CODECS = [codecs.PLAIN, codecs.GZIP, codecs.ZSTD]
@@ -365,5 +365,5 @@ def test_golden_sets_are_clean():
     for folder in sorted(path for path in golden.iterdir() if path.is_dir()):
         if folder.name == "lzop" and shutil.which("lzop") is None:
             continue
-        found = verify.verify(Store(str(folder / folder.name)))
+        found = verify.verify(BackupSet(str(folder / folder.name)))
         assert (found.exit_code, found.all_faults, found.all_warnings) == (0, [], []), folder.name

@@ -43,7 +43,7 @@ class State(typing.NamedTuple):
     lost: typing.Optional[str]
 
 
-class Custody:
+class SupervisorClient:
     """One supervisor and its snapshot; every method may be called from any thread.
 
     `silence_s` is how long the supervisor waits for a `beat` before it ends this process and removes

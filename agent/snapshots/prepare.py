@@ -11,7 +11,7 @@ from .runner import Runner
 
 
 def prepare(path, request, timeout_s, heard, say):
-    """Return the Held for a path (bytes) that is a logical volume's, else None: it is read as it lives.
+    """Return the SnapshotVolume for a path (bytes) that is a logical volume's, else None: it is read as it lives.
 
     `request` is what the server wants of a snapshot; `say(line)` takes lines for the log.  Snapshots
     of dead runs are swept before.  Raises AgentError.
@@ -29,7 +29,7 @@ def prepare(path, request, timeout_s, heard, say):
     found = lvm.find(name, run)
     if found is None:
         raise AgentError("NoSuchVolume", name, "it is gone")
-    return volume.Held(found, request, timeout_s, heard, say)
+    return volume.SnapshotVolume(found, request, timeout_s, heard, say)
 
 
 def look(path, request, say):

@@ -41,7 +41,7 @@ class Snapshot(typing.NamedTuple):
         return "%s/%s" % (self.vg, self.lv)
 
 
-class Look(typing.NamedTuple):
+class SnapshotUsage(typing.NamedTuple):
     """What a snapshot's room looks like at one moment."""
 
     fill: float  # percent of its own room, or of its pool's data for a thin one
@@ -116,7 +116,7 @@ def look(snapshot, run):
     rows = lvm.report(run, _FIELDS, "-a", "--select", wanted, snapshot.vg)
     found = [row for row in rows if row["lv_uuid"] == snapshot.uuid]
     if not found:
-        return Look(0.0, 0, 0, "somebody removed it")
+        return SnapshotUsage(0.0, 0, 0, "somebody removed it")
     row = found[0]
     free = lvm.number(row, "vg_free_count")
     lost = None
@@ -124,10 +124,10 @@ def look(snapshot, run):
         lost = "the kernel gave it up"
     if snapshot.pool is None:
         fill = lvm.percent(row, "data_percent")
-        return Look(fill, lvm.number(row, "lv_size") // snapshot.extent_size, free, lost)
+        return SnapshotUsage(fill, lvm.number(row, "lv_size") // snapshot.extent_size, free, lost)
     pools = [other for other in rows if other["lv_uuid"] != snapshot.uuid]
     if not pools:
-        return Look(0.0, 0, free, "its thin pool is gone")
+        return SnapshotUsage(0.0, 0, free, "its thin pool is gone")
     pool = pools[0]
     fill = lvm.percent(pool, "data_percent")
     lost = lost or sizing.pool_trouble(
@@ -137,7 +137,7 @@ def look(snapshot, run):
         pool["lv_health_status"],
         sizing.POOL_STOP_PERCENT,
     )
-    return Look(fill, 0, free, lost)
+    return SnapshotUsage(fill, 0, free, lost)
 
 
 def extend(snapshot, count, run):

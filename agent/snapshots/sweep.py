@@ -1,7 +1,7 @@
 """Snapshots of ours that a dead run left behind: after SIGKILL, or when the host lost power.
 
 Only a snapshot that carries all our tags and whose owner is provably dead is removed, never
-anybody else's; see owner.py.
+anybody else's; see tags.py.
 """
 
 import os

@@ -14,7 +14,7 @@ from . import client, consistency, sizing
 SILENCE_MORE_S = 15.0  # the supervisor waits so much longer than the wire before it gives up
 
 
-class Held:
+class SnapshotVolume:
     """A logical volume that will be, and then is, a snapshot in a supervisor's custody."""
 
     def __init__(self, volume, request, timeout_s, heard, say):
@@ -24,7 +24,7 @@ class Held:
         self._heard = heard
         self._room = sizing.extents(volume, request["size"])
         self.plan = sizing.plan(volume, self._room)
-        self._custody = client.Custody(timeout_s + SILENCE_MORE_S, say, request["verbose"])
+        self._custody = client.SupervisorClient(timeout_s + SILENCE_MORE_S, say, request["verbose"])
         self._beat_s = max(0.2, min(timeout_s / 4, 5.0))
         self._stop = threading.Event()
         self._watcher = None

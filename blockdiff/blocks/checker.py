@@ -12,7 +12,7 @@ from blockdiff.sets.digests import Digests
 _AT_ONCE = 4096  # digests
 
 
-class Proof:
+class BlockChecker:
     """What a version's digest file says of blocks; any thread may ask."""
 
     def __init__(self, digests: Digests, block_size: int) -> None:

@@ -26,7 +26,7 @@ from blockdiff.codecs import base
 from blockdiff.codecs.base import Payload, Read
 from blockdiff.formats import FormatError, TornError, difffile, digestfile, index
 from blockdiff.sets import versions
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
 _STREAM_PIECE = 2 * 1024 * 1024  # bytes of payload in a piece of a stream, unless one record is larger
@@ -119,7 +119,7 @@ def split(payload: Payload, piece: Piece, volume: Version, faults: Faults) -> It
 class DiffFile:
     """One version's diff file, open for reading; use it as a context manager."""
 
-    def __init__(self, store: Store, version: Version, observe: Callable[[bytes], object] | None = None) -> None:
+    def __init__(self, store: BackupSet, version: Version, observe: Callable[[bytes], object] | None = None) -> None:
         """`observe` is shown every byte of the file in order.  Raises OSError."""
         self.version = version
         self.path = store.path(version.number, version.suffix)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from blockdiff.blocks import blockset, changes, diffreader, parallel
-from blockdiff.blocks.checker import Proof
-from blockdiff.errors import BlockdiffError, ChainBroken, DigestMismatch, NotOurFormat, StoreUnreadable, TornFile
+from blockdiff.blocks.checker import BlockChecker
+from blockdiff.errors import BlockdiffError, ChainBroken, DamagedFile, DigestMismatch, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError, TornError
 from blockdiff.sets import digests
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
 # given the bytes to come, it gives a function to be told of those that are done
@@ -52,11 +52,15 @@ class _Placed:
     last_length: int | None = None  # bytes of the volume's last block, where it was here
 
 
-class Placement:
+class Restorer:
     """One version's blocks, as far as they are placed."""
 
     def __init__(
-        self, store: Store, links: list[Version], sink: Sink, progress: Callable[[int], object] = lambda length: None
+        self,
+        store: BackupSet,
+        links: list[Version],
+        sink: Sink,
+        progress: Callable[[int], object] = lambda length: None,
     ) -> None:
         """`links`: the versions to read, oldest first; the last one is the one that is wanted."""
         self._store, self._links, self._sink, self._progress = store, links, sink, progress
@@ -82,7 +86,7 @@ class Placement:
             digests.Digests(self._store.path(self._version.number, ".md5"), self._count) as known,
             ThreadPoolExecutor(jobs, thread_name_prefix="restore") as pool,
         ):
-            self._proof = Proof(known, self._block_size)
+            self._proof = BlockChecker(known, self._block_size)
             for version in reversed(self._links):
                 if not self._wanted:
                     break
@@ -245,4 +249,4 @@ class Placement:
 
 def damage(what: str, error: FormatError) -> BlockdiffError:
     """Return the error for bytes that are not as they were written."""
-    return TornFile(what, error) if isinstance(error, TornError) else DigestMismatch(what, error)
+    return DamagedFile(what, error) if isinstance(error, TornError) else DigestMismatch(what, error)

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from blockdiff.blocks import blockset, diffreader, parallel
-from blockdiff.blocks.checker import Proof
+from blockdiff.blocks.checker import BlockChecker
 from blockdiff.blocks.restorer import damage
-from blockdiff.errors import BlockdiffError, DigestMismatch, NotOurFormat, StoreUnreadable, TornFile
+from blockdiff.errors import BlockdiffError, DamagedFile, DigestMismatch, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError, names
 from blockdiff.sets import versions
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.version import Version
 
@@ -30,10 +30,10 @@ class _Proved:
     failure: FormatError | None = None  # the piece cannot be read at all
 
 
-class Reading:
+class VersionCheck:
     """What a version's files hold, as far as it proves right."""
 
-    def __init__(self, store: Store, version: Version, own: Digests, progress: Callable[[int], object]) -> None:
+    def __init__(self, store: BackupSet, version: Version, own: Digests, progress: Callable[[int], object]) -> None:
         """`own` are the version's own digests."""
         self.version = version
         self.path = store.path(version.number, version.suffix)
@@ -43,7 +43,7 @@ class Reading:
         self.read = 0  # bytes of the diff file
         self.forbidden = False  # it may not be read: nothing is known of what it holds
         self._store, self._progress = store, progress
-        self._proof = Proof(own, version.block_size)
+        self._proof = BlockChecker(own, version.block_size)
         self._explained: list[blockset.Run] = []  # blocks that a fault was told of
         self._missing: list[blockset.Run] = []
         self._untold = 0  # faults beyond those that are told
@@ -80,7 +80,7 @@ class Reading:
         self._look_beside()
 
     def _look_beside(self) -> None:
-        """Look at the files that only speed things up."""
+        """TargetState at the files that only speed things up."""
         sheet = self.version.manifest
         for suffix in sheet.files if sheet is not None else ():
             if suffix == ".md5" or suffix in names.DIFF_SUFFIXES:
@@ -101,7 +101,7 @@ class Reading:
             return []
         start, end = diffreader.whole_blocks(self.version, gone[0])
         more = f" and {len(gone) - 1} more ranges" if len(gone) > 1 else ""
-        return [TornFile(self.path, f"it must hold bytes {start} to {end - 1}{more}, and does not")]
+        return [DamagedFile(self.path, f"it must hold bytes {start} to {end - 1}{more}, and does not")]
 
     def _take(self, piece: diffreader.Piece, proved: _Proved) -> None:
         for run in proved.right:

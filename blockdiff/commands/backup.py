@@ -95,7 +95,7 @@ class _Command(click.Command):
 @click.option("--block-size", "--blocksize", "block_size", type=options_source.BLOCK_SIZE, metavar="BYTES",
               help="Size of a block, 1 to 16M; must be the set's, unless a full is made.  [default: the set's,"
               " else BLOCKSIZE, else 64K]")  # fmt: skip
-@click.option("--full", is_flag=True, help="Store every block, whatever the version before holds.")
+@click.option("--full", is_flag=True, help="BackupSet every block, whatever the version before holds.")
 @click.option("--no-auto-full", is_flag=True, help="Stop where the version before cannot be built upon.")
 @click.option("--no-snapshot", is_flag=True, help="Read the source as it lives, without a snapshot.")
 @options_lock.options

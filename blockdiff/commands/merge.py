@@ -96,12 +96,12 @@ def _restore(
     verbose: bool,
 ) -> int:
     from blockdiff import restore
-    from blockdiff.sets.backupset import Store
+    from blockdiff.sets.backupset import BackupSet
 
     def show(total_bytes: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
         return progress(total_bytes, "restore", not quiet)
 
-    done = restore.restore(Store(name), number, path, force=force, dry_run=dry_run, jobs=jobs, progress=show)
+    done = restore.restore(BackupSet(name), number, path, force=force, dry_run=dry_run, jobs=jobs, progress=show)
     if as_json:
         text.put_json(_json(done))
     elif not quiet:

@@ -11,7 +11,7 @@ import click
 from blockdiff.commands import text
 from blockdiff.errors import NoSuchSet
 from blockdiff.ingest.job import Job
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.transport.destination import parse_source
 
 
@@ -32,7 +32,7 @@ def _is_volume(path: str) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
 
 
-def named_set(name: str, path: str | None) -> Store:
+def named_set(name: str, path: str | None) -> BackupSet:
     """Return the set of this name for a source's path, None if it is not of this machine.
 
     What is a folder or a source itself is taken for a set only if it has versions.  Raises NoSuchSet.
@@ -41,7 +41,7 @@ def named_set(name: str, path: str | None) -> Store:
     folder = NoSuchSet(name, hint=f"that is a folder; a set in it is named such as {text.name(in_it)}")
     swapped = NoSuchSet(name, hint="NAME comes first, then the source")
     try:
-        store = Store(name)
+        store = BackupSet(name)
     except NoSuchSet:
         if os.path.isdir(name):
             raise folder from None

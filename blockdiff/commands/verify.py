@@ -37,9 +37,9 @@ def command(
     """
     from blockdiff import verify
     from blockdiff.sets import verified
-    from blockdiff.sets.backupset import Store
+    from blockdiff.sets.backupset import BackupSet
 
-    store = Store(name)
+    store = BackupSet(name)
     path = _stamps_path(name)
     known = verified.load(path)
 

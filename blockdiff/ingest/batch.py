@@ -76,7 +76,7 @@ def stretches(runs: Iterable[Run]) -> Iterator[tuple[int, list[Run]]]:
         yield what, joined
 
 
-class Maker:
+class BatchWorker:
     """Makes the digests and the members of one version."""
 
     def __init__(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from blockdiff.sets import identity
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.source.wanted import Wanted
 from blockdiff.transport.base import Transport
 
@@ -15,7 +15,7 @@ Progress = Callable[[int, int], object]  # (bytes of the volume done now, bytes 
 class Job:
     """One source of a run, and the set that its next version goes to."""
 
-    store: Store
+    store: BackupSet
     wanted: Wanted
     connect: Callable[[], Transport]  # starts the agent's command where the volume is
     progress: Progress = lambda done, size: None

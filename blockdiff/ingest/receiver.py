@@ -20,7 +20,7 @@ from blockdiff.codecs import base
 from blockdiff.errors import ProtocolBroken
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, digestfile
 from blockdiff.formats.index import Member
-from blockdiff.ingest.batch import Batch, Data, Done, Maker, expect
+from blockdiff.ingest.batch import Batch, BatchWorker, Data, Done, expect
 from blockdiff.ingest.members import MadeMember
 from blockdiff.source.session import Session
 from blockdiff.wire import messages
@@ -59,7 +59,7 @@ class Old(Protocol):
     count: int  # blocks
 
     def take(self, first: int, count: int) -> bytes:
-        """Return the digests of these blocks.  Raises TornFile."""
+        """Return the digests of these blocks.  Raises DamagedFile."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Totals:
     snapshot: dict[str, Any] | None = None  # fill in percent, size in bytes, extended: at the end
 
 
-class Intake:
+class Receiver:
     """One version on its way from the agent to a Writer."""
 
     def __init__(
@@ -102,7 +102,7 @@ class Intake:
     ) -> None:
         """`progress` is told of every so many bytes of the volume that are done."""
         self._session, self._writer, self._terms = session, writer, terms
-        self._maker = Maker(codec, terms.size, terms.block_size, terms.told, session.seen)
+        self._maker = BatchWorker(codec, terms.size, terms.block_size, terms.told, session.seen)
         self._block_size = terms.block_size
         self._old_md5, self._old_xxh = old_md5, old_xxh
         self._progress = progress

@@ -33,7 +33,7 @@ class ServerGone(Exception):
     """The connection ended, or no answer came in time."""
 
 
-class Session:
+class Connection:
     """An open connection. Raises LockUnreachable if there is none to be had."""
 
     def __init__(self, account: Account, *, answer_s: float) -> None:
@@ -132,7 +132,7 @@ class Session:
             raise ServerGone(_text(error)) from error
 
 
-def kill(account: Account, thread: int, *, is_same: Callable[[Session], bool], answer_s: float) -> None:
+def kill(account: Account, thread: int, *, is_same: Callable[[Connection], bool], answer_s: float) -> None:
     """End another session of ours through a connection made for it, as well as it goes.
 
     A server does not notice that its client has gone while it is busy or waits for a lock.
@@ -140,7 +140,7 @@ def kill(account: Account, thread: int, *, is_same: Callable[[Session], bool], a
     behind a balancer it may be another, and after a restart numbers begin anew.
     """
     try:
-        session = Session(replace(account, database=None), answer_s=answer_s)
+        session = Connection(replace(account, database=None), answer_s=answer_s)
     except LockUnreachable:
         return
     with contextlib.suppress(ServerRefused, ServerGone):

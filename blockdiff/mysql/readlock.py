@@ -16,7 +16,7 @@ from typing import Any
 from blockdiff.errors import LockLost, LockNotGranted, LockUnreachable
 from blockdiff.mysql import longqueries, serverfacts
 from blockdiff.mysql.account import Account
-from blockdiff.mysql.connection import ServerGone, ServerRefused, Session, kill
+from blockdiff.mysql.connection import Connection, ServerGone, ServerRefused, kill
 
 IDLE_S = 15  # seconds without a word from us after which the server gives the lock up
 ANSWER_S = 2.0  # how much longer than the server should take we wait for its answer
@@ -82,7 +82,7 @@ class ReadLock:
         self._log = log
         self._clock = clock
         self._sleep = sleep
-        self._session: Session | None = None
+        self._session: Connection | None = None
         self._unlock: str | None = None
         self._granted: float | None = None
         self._opened = 0.0
@@ -100,7 +100,7 @@ class ReadLock:
         client_port, and those of serverfacts. Raises LockUnreachable, LockNotGranted or LockLost.
         """
         begun = self._clock()
-        session = Session(self._account, answer_s=self._answer_s())
+        session = Connection(self._account, answer_s=self._answer_s())
         self._session = session
         self._opened = self._clock()
         try:
@@ -175,7 +175,7 @@ class ReadLock:
             return
         session.close()
 
-        def is_same(other: Session) -> bool:
+        def is_same(other: Connection) -> bool:
             age_s = self._clock() - self._opened
             return serverfacts.identity(other) == self._identity and serverfacts.uptime_s(other) >= age_s
 
@@ -184,7 +184,7 @@ class ReadLock:
     def _answer_s(self) -> float:
         return self._limits.lock_timeout_s + ANSWER_S
 
-    def _wait_for_quiet(self, session: Session) -> None:
+    def _wait_for_quiet(self, session: Connection) -> None:
         limits = self._limits
         if not serverfacts.sees_everybody(session):
             self._log(
@@ -213,7 +213,7 @@ class ReadLock:
         if queries:
             raise LockNotGranted(f"no quiet moment within {limits.wait_timeout_s:g} s: {queries[0]}")
 
-    def _lock(self, session: Session, method: Method) -> None:
+    def _lock(self, session: Connection, method: Method) -> None:
         self._unlock = method.unlock  # from here on there may be something to unlock
         deadline = self._clock() + self._limits.lock_timeout_s
         answered = False

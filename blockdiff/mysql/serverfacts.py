@@ -8,7 +8,7 @@ import posixpath
 import re
 from typing import Any
 
-from blockdiff.mysql.connection import SYNTAX_ERROR, ServerGone, ServerRefused, Session
+from blockdiff.mysql.connection import SYNTAX_ERROR, Connection, ServerGone, ServerRefused
 
 _DIRECTORIES = (
     "datadir",
@@ -21,7 +21,7 @@ _VARIABLES = ("hostname", "port", "pid_file", "server_uuid", "server_uid", "log_
 _GLOBAL_GRANT = re.compile(r"GRANT (?P<privileges>.*?) ON \*\.\* TO", re.IGNORECASE)
 
 
-def identity(session: Session) -> dict[str, Any]:
+def identity(session: Connection) -> dict[str, Any]:
     """Return who the server is and where its files lie.
 
     Keys: server ("HOST:PORT" by its own name), version, hostname, pid_file, datadir, uuid,
@@ -54,7 +54,7 @@ def directories(said: dict[str, str]) -> list[str]:
     return sorted(found)
 
 
-def position(session: Session) -> tuple[dict[str, Any], list[str]]:
+def position(session: Connection) -> tuple[dict[str, Any], list[str]]:
     """Return where the binary log stands, and warnings for what may not be asked.
 
     Keys: binlog ({"file", "position"}, None without a binary log) and gtid (None without).
@@ -77,7 +77,7 @@ def position(session: Session) -> tuple[dict[str, Any], list[str]]:
     return {"binlog": binlog, "gtid": gtid}, warnings
 
 
-def client_port(session: Session) -> int | None:
+def client_port(session: Connection) -> int | None:
     """Return our port of this connection as the server sees it; None through its socket."""
     for row in session.rows("SHOW PROCESSLIST"):
         if int(row["id"]) == session.id:
@@ -86,7 +86,7 @@ def client_port(session: Session) -> int | None:
     return None
 
 
-def own_account(session: Session) -> str | None:
+def own_account(session: Connection) -> str | None:
     """Return the account that we were taken for, quoted as GRANT has it; None if that is not known."""
     try:
         name, _, host = str(session.rows("SELECT CURRENT_USER() AS account")[0]["account"]).rpartition("@")
@@ -96,12 +96,12 @@ def own_account(session: Session) -> str | None:
     return f"'{name}'@'{host}'" if safe else None
 
 
-def uptime_s(session: Session) -> float:
+def uptime_s(session: Connection) -> float:
     """Return for how many seconds the server has been running."""
     return float(session.rows("SHOW GLOBAL STATUS LIKE 'Uptime'")[0]["value"])
 
 
-def _binlog_status(session: Session) -> list[dict[str, Any]]:
+def _binlog_status(session: Connection) -> list[dict[str, Any]]:
     """Ask in the words that the server's release knows: MySQL 8.2 has new ones, 8.4 only those."""
     statements = ["SHOW MASTER STATUS", "SHOW BINARY LOG STATUS"]
     if not session.mariadb and session.release >= (8, 2, 0):
@@ -114,7 +114,7 @@ def _binlog_status(session: Session) -> list[dict[str, Any]]:
         return session.rows(statements[1])
 
 
-def sees_everybody(session: Session) -> bool:
+def sees_everybody(session: Connection) -> bool:
     """Return whether the list of threads shows other people's, too: the PROCESS privilege."""
     for row in session.rows("SHOW GRANTS"):
         for grant in row.values():

@@ -43,7 +43,7 @@ _PATIENCE_S = 0.5  # for a run that is just publishing
 _PAUSE_S = 0.05
 
 
-class Store:
+class BackupSet:
     """The set that a NAME (a path prefix) stands for."""
 
     def __init__(self, name: str) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import os
 from types import TracebackType
 
-from blockdiff.errors import MissingFile, StoreUnreadable, TornFile
+from blockdiff.errors import DamagedFile, MissingFile, StoreUnreadable
 from blockdiff.formats import BYTES_OF_DIGEST, digestfile
 
 _WINDOW = 1024  # digests that a Window reads at once
@@ -82,7 +82,7 @@ class Digests:
     def take(self, first: int, count: int) -> bytes:
         """Return the digests of these blocks, joined.
 
-        Raises TornFile if the file does not hold them, or StoreUnreadable.
+        Raises DamagedFile if the file does not hold them, or StoreUnreadable.
         """
         size = count * BYTES_OF_DIGEST
         place = digestfile.position(first)
@@ -91,7 +91,7 @@ class Digests:
             while len(data) < size:
                 more = os.pread(self._fd, size - len(data), place + len(data))
                 if not more:
-                    raise TornFile(self.path, f"it ends before the digest of block {first + count - 1}")
+                    raise DamagedFile(self.path, f"it ends before the digest of block {first + count - 1}")
                 data += more
         except OSError as error:
             raise StoreUnreadable(self.path, error.strerror) from None

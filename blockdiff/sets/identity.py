@@ -13,7 +13,7 @@ from typing import Any
 
 from blockdiff.errors import NoRoom, SourceChanged
 from blockdiff.formats import FormatError, digestfile, names
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 GROWTH = 4  # times the size of the version before; more is asked about
 LOCAL = "localhost"
@@ -37,7 +37,7 @@ def spelt(host: str, path: str) -> str:
     return path if host == LOCAL else f"{host}:{path}"
 
 
-def known(store: Store, listing: names.Listing) -> Known | None:
+def known(store: BackupSet, listing: names.Listing) -> Known | None:
     """Return what the newest version that names its source says of it; None if none does."""
     for number in sorted(listing.versions, reverse=True):
         source = _source(store, number, listing)
@@ -47,7 +47,7 @@ def known(store: Store, listing: names.Listing) -> Known | None:
     return None
 
 
-def _source(store: Store, number: int, listing: names.Listing) -> dict[str, Any]:
+def _source(store: BackupSet, number: int, listing: names.Listing) -> dict[str, Any]:
     if ".json" not in listing.versions.get(number, ()):
         return {}
     try:
@@ -56,7 +56,7 @@ def _source(store: Store, number: int, listing: names.Listing) -> dict[str, Any]
         return {}
 
 
-def size_of(store: Store, number: int, listing: names.Listing) -> tuple[int, int] | None:
+def size_of(store: BackupSet, number: int, listing: names.Listing) -> tuple[int, int] | None:
     """Return the least and the most bytes that a version's volume can have had; None if nothing tells."""
     size = _source(store, number, listing).get("size")
     if isinstance(size, int):
@@ -73,7 +73,7 @@ def size_of(store: Store, number: int, listing: names.Listing) -> tuple[int, int
 class Check:
     """One run's source, compared with its set's: raises SourceChanged, unless `new_source`, or NoRoom."""
 
-    def __init__(self, store: Store, newest: int, host: str, path: str, new_source: bool) -> None:
+    def __init__(self, store: BackupSet, newest: int, host: str, path: str, new_source: bool) -> None:
         """`newest` is the set's newest version, 0 if there is none."""
         self._store, self._newest, self._new = store, newest, new_source
         self._host, self._path = host, path

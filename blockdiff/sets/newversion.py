@@ -6,17 +6,17 @@ from typing import Any
 
 from blockdiff import codecs
 from blockdiff.formats import digestfile, index
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.partfile import PartFile
 
 
-class Draft:
-    """The files of version `number` as an Intake writes them (it is an intake.Writer).
+class NewVersion:
+    """The files of version `number` as a Receiver writes them (it is a receiver.Writer).
 
     Raises NoRoom or StoreFailed from every method that writes.
     """
 
-    def __init__(self, store: Store, number: int, codec: codecs.Codec, block_size: int, keep_xxh: bool) -> None:
+    def __init__(self, store: BackupSet, number: int, codec: codecs.Codec, block_size: int, keep_xxh: bool) -> None:
         self._store = store
         self.number = number
         self._parts: dict[str, PartFile] = {}

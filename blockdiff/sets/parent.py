@@ -11,15 +11,15 @@ from typing import Any
 from blockdiff.errors import (
     BlockSizeDiffers,
     ChainBroken,
+    DamagedFile,
     ForeignFiles,
     MissingFile,
     NotOurFormat,
     StoreUnreadable,
-    TornFile,
 )
 from blockdiff.formats import names
 from blockdiff.sets import versions
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.version import Version
 
@@ -48,10 +48,10 @@ class Parent:
             return {"kind": "full", "parent": None, "parent_md5_sha256": None}
         return {"kind": "incremental", "parent": self.version.number, "parent_md5_sha256": self.link}
 
-    def check(self, store: Store) -> None:
+    def check(self, store: BackupSet) -> None:
         """Make sure that what the next version stands on is there as it was.
 
-        Raises MissingFile, TornFile or StoreUnreadable.
+        Raises MissingFile, DamagedFile or StoreUnreadable.
         """
         if self.version is None or self.md5 is None:
             return
@@ -64,12 +64,12 @@ class Parent:
             except OSError as error:
                 raise StoreUnreadable(path, error.strerror) from None
             if not same:
-                raise TornFile(path, "it was changed while this run lasted")
+                raise DamagedFile(path, "it was changed while this run lasted")
         for version in self.chain:
             versions.check_size(store, version)
 
 
-def settle(store: Store, note: Log) -> int:
+def settle(store: BackupSet, note: Log) -> int:
     """Bring a locked set into the state its last run meant, and return its newest version.
 
     A version above NAME.ver that is whole and ours is adopted, the rest of a run that died is
@@ -104,7 +104,7 @@ def settle(store: Store, note: Log) -> int:
 
 
 def find(
-    store: Store,
+    store: BackupSet,
     newest: int,
     warn: Log,
     note: Log,
@@ -133,7 +133,7 @@ def find(
         for version in links:
             versions.check_size(store, version)
         md5, link = _digest_file(store, parent)
-    except (TornFile, NotOurFormat, ChainBroken, StoreUnreadable) as error:
+    except (DamagedFile, NotOurFormat, ChainBroken, StoreUnreadable) as error:
         if full:
             return Parent(number, None, found)
         if not auto_full:
@@ -150,14 +150,14 @@ def find(
     return Parent(number, parent, found, tuple(links), md5, link)
 
 
-def _digest_file(store: Store, parent: Version) -> tuple[Digests, str]:
+def _digest_file(store: BackupSet, parent: Version) -> tuple[Digests, str]:
     """Return the parent's digest file, open, and its SHA-256: what is compared is what is linked to."""
     path = store.path(parent.number, ".md5")
     md5 = Digests(path, parent.count)
     try:
         link = md5.seal()
         if parent.manifest is not None and link != parent.manifest.files[".md5"].sha256:
-            raise TornFile(path, "it was changed just now")
+            raise DamagedFile(path, "it was changed just now")
     except BaseException:
         md5.close()
         raise

@@ -11,13 +11,13 @@ import hashlib
 import json
 import os
 
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
 FORMAT = 1
 
 
-def of(store: Store, version: Version) -> str:
+def of(store: BackupSet, version: Version) -> str:
     """Return a version's stamp, in hex.  Raises OSError."""
     parts = [store.hash(version.number, ".md5").sha256]
     parts.append(store.hash(version.number, ".json").sha256 if version.manifest is not None else "")

@@ -13,26 +13,26 @@ import os
 
 from blockdiff.errors import (
     ChainBroken,
+    DamagedFile,
     ForeignFiles,
     MissingFile,
     NoSuchSet,
     NoSuchVersion,
     NotOurFormat,
     StoreUnreadable,
-    TornFile,
 )
 from blockdiff.formats import FormatError, TornError, difffile, digestfile, manifest, names
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
 _LEAST = {"": 4, ".gz": 20, ".lzop": 9, ".zst": 9}  # bytes of a diff file that can be one
 
 
-def version(store: Store, number: int, listing: names.Listing, deep: bool = True) -> Version:
+def version(store: BackupSet, number: int, listing: names.Listing, deep: bool = True) -> Version:
     """Return version `number` as its files tell it.
 
     `deep` reads the digest file to hash it; without, sizes decide, and the hash only where
-    they disagree.  Raises NoSuchVersion, MissingFile, TornFile, NotOurFormat or StoreUnreadable.
+    they disagree.  Raises NoSuchVersion, MissingFile, DamagedFile, NotOurFormat or StoreUnreadable.
     """
     suffixes = listing.versions.get(number)
     if suffixes is None:
@@ -72,7 +72,7 @@ def version(store: Store, number: int, listing: names.Listing, deep: bool = True
     )
 
 
-def _sheet(store: Store, number: int, listing: names.Listing) -> manifest.Manifest | None:
+def _sheet(store: BackupSet, number: int, listing: names.Listing) -> manifest.Manifest | None:
     """Return a version's manifest, whether or not it counts; None where there is none that can be read."""
     if number not in listing.sheets:
         listing.sheets[number] = None
@@ -82,14 +82,14 @@ def _sheet(store: Store, number: int, listing: names.Listing) -> manifest.Manife
     return listing.sheets[number]
 
 
-def _called(store: Store, number: int, listing: names.Listing) -> str:
+def _called(store: BackupSet, number: int, listing: names.Listing) -> str:
     """Return the set that a version's manifest names, "" if none does."""
     sheet = _sheet(store, number, listing)
     name = sheet.value.get("set") if sheet is not None else None
     return name if isinstance(name, str) else ""
 
 
-def _is_own(store: Store, number: int, listing: names.Listing) -> bool:
+def _is_own(store: BackupSet, number: int, listing: names.Listing) -> bool:
     """Tell whether a manifest names this set, or a name that the set had before it was renamed.
 
     Manifests with another name come before all that have the set's own, each name in one row,
@@ -109,10 +109,10 @@ def _is_own(store: Store, number: int, listing: names.Listing) -> bool:
     return after.parent_md5_sha256 == before.files[".md5"].sha256
 
 
-def check_size(store: Store, version: Version) -> None:
+def check_size(store: BackupSet, version: Version) -> None:
     """Make sure that a diff file has the size that its manifest says, or one that can be.
 
-    Raises MissingFile, TornFile or StoreUnreadable.
+    Raises MissingFile, DamagedFile or StoreUnreadable.
     """
     path = store.path(version.number, version.suffix)
     try:
@@ -124,9 +124,9 @@ def check_size(store: Store, version: Version) -> None:
     if version.manifest is not None:
         wanted = version.manifest.files[version.suffix].size
         if size != wanted:
-            raise TornFile(path, f"it has {size} bytes, and its manifest says {wanted}")
+            raise DamagedFile(path, f"it has {size} bytes, and its manifest says {wanted}")
     elif size < _LEAST[version.suffix] or (version.suffix == "" and not _can_be(size, version)):
-        raise TornFile(path, f"it has {size} bytes, which no whole diff file of this version has")
+        raise DamagedFile(path, f"it has {size} bytes, which no whole diff file of this version has")
 
 
 def _can_be(size: int, version: Version) -> bool:
@@ -138,7 +138,7 @@ def _can_be(size: int, version: Version) -> bool:
     return fits and (rest == 0 or rest > difffile.OFFSET_SIZE)
 
 
-def _digest_file(store: Store, number: int) -> tuple[int, int]:
+def _digest_file(store: BackupSet, number: int) -> tuple[int, int]:
     path = store.path(number, ".md5")
     try:
         with open(path, "rb") as file:
@@ -146,13 +146,13 @@ def _digest_file(store: Store, number: int) -> tuple[int, int]:
             header = file.read(digestfile.HEADER_SIZE)
         return digestfile.decode_header(header), digestfile.count(size)
     except TornError as error:
-        raise TornFile(path, error) from None
+        raise DamagedFile(path, error) from None
     except FormatError as error:
         raise NotOurFormat(path, error) from None
 
 
 def _manifest(
-    store: Store, number: int, listing: names.Listing, deep: bool
+    store: BackupSet, number: int, listing: names.Listing, deep: bool
 ) -> tuple[manifest.Manifest | None, manifest.Manifest | None, list[str]]:
     """Return (manifest that counts, manifest that does not, notes)."""
     suffixes = listing.versions[number]
@@ -162,7 +162,8 @@ def _manifest(
     try:
         sheet = listing.sheets[number] = store.read_manifest(number)
     except FormatError as error:
-        raise TornFile(path, error, hint="put it aside and the version counts as one of the original tool") from None
+        hint = "put it aside and the version counts as one of the original tool"
+        raise DamagedFile(path, error, hint=hint) from None
     expected = sheet.files[".md5"]
     agrees = all(
         suffix in suffixes and os.path.getsize(store.path(number, suffix)) == entry.size
@@ -175,7 +176,7 @@ def _manifest(
 
 
 def _diff_suffix(
-    store: Store,
+    store: BackupSet,
     number: int,
     found: list[str],
     sheet: manifest.Manifest | None,
@@ -194,7 +195,7 @@ def _diff_suffix(
         # a run that was overwritten has lost its diff file as well; here only the digest file is not its own
         why = "it is not the digest file that its diff file and its manifest were written with"
         hint = f"if another tool did write version {number}, put {store.path(number, '.json')} aside"
-        raise TornFile(store.path(number, ".md5"), why, hint=hint)
+        raise DamagedFile(store.path(number, ".md5"), why, hint=hint)
     if stale is not None and len(found) > 1:
         foreign = [s for s in found if s not in stale.files or store.hash(number, s) != stale.files[s]]
         notes += [f"{store.path(number, s)} is not of this version and is ignored" for s in found if s not in foreign]
@@ -207,7 +208,7 @@ def _diff_suffix(
     return found[0]
 
 
-def counts(store: Store, owner: Version, suffix: str) -> bool:
+def counts(store: BackupSet, owner: Version, suffix: str) -> bool:
     """Tell whether the file beside a version (.xxh128, .idx) is the one its manifest vouches for."""
     if owner.manifest is None or suffix not in owner.manifest.files:
         return False
@@ -221,7 +222,7 @@ def counts(store: Store, owner: Version, suffix: str) -> bool:
         return False
 
 
-def check_link(store: Store, child: Version) -> None:
+def check_link(store: BackupSet, child: Version) -> None:
     """Prove that a version continues the one before it, as far as its manifest tells.
 
     Raises ChainBroken or StoreUnreadable.
@@ -239,11 +240,11 @@ def check_link(store: Store, child: Version) -> None:
         raise ChainBroken(child.number, store.name, f"it does not continue version {before} as it lies here")
 
 
-def chain_of(store: Store, number: int, listing: names.Listing, deep: bool = True) -> list[Version]:
+def chain_of(store: BackupSet, number: int, listing: names.Listing, deep: bool = True) -> list[Version]:
     """Return the versions that a restore of `number` reads, oldest first.
 
     `deep` hashes every digest file and proves every link.  Raises NoSuchVersion,
-    ChainBroken, MissingFile, TornFile, NotOurFormat or StoreUnreadable.
+    ChainBroken, MissingFile, DamagedFile, NotOurFormat or StoreUnreadable.
     """
     if number not in listing.versions:
         raise NoSuchVersion(store.name, number)
@@ -270,7 +271,7 @@ def chain_of(store: Store, number: int, listing: names.Listing, deep: bool = Tru
     return links
 
 
-def is_whole(store: Store, number: int, listing: names.Listing) -> bool:
+def is_whole(store: BackupSet, number: int, listing: names.Listing) -> bool:
     """Tell whether a version that NAME.ver does not name yet is whole, linked and ours."""
     try:
         found = version(store, number, listing)
@@ -278,11 +279,13 @@ def is_whole(store: Store, number: int, listing: names.Listing) -> bool:
             return False
         check_link(store, found)
         return all(store.hash(number, suffix) == entry for suffix, entry in found.manifest.files.items())
-    except (NoSuchVersion, TornFile, NotOurFormat, StoreUnreadable, ChainBroken, OSError):
+    except (NoSuchVersion, DamagedFile, NotOurFormat, StoreUnreadable, ChainBroken, OSError):
         return False
 
 
-def choose(store: Store, number: int | None, listing: names.Listing, force: bool = False) -> tuple[int, list[str]]:
+def choose(
+    store: BackupSet, number: int | None, listing: names.Listing, force: bool = False
+) -> tuple[int, list[str]]:
     """Return the version that is meant, and warnings; None stands for the newest.
 
     Raises NoSuchSet, NoSuchVersion, or ForeignFiles where NAME.ver is of no use.
@@ -305,7 +308,7 @@ def choose(store: Store, number: int | None, listing: names.Listing, force: bool
     return number, []
 
 
-def unpublished(store: Store, newest: int, listing: names.Listing) -> list[str]:
+def unpublished(store: BackupSet, newest: int, listing: names.Listing) -> list[str]:
     """Return a warning if there are versions above the one that NAME.ver says is the newest."""
     above = listing.above(newest)
     if not above:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.parent import Log
 from blockdiff.source import push
 from blockdiff.source.session import PROGRESS_S, Session
@@ -53,7 +53,7 @@ class Wanted:
         )  # fmt: skip
 
 
-def request(wanted: Wanted, store: Store, run_id: str, **more: Any) -> dict[str, Any]:
+def request(wanted: Wanted, store: BackupSet, run_id: str, **more: Any) -> dict[str, Any]:
     """Return what is asked of the agent; `more` is what was agreed upon, and comes on top."""
     place = os.path.abspath(store.name)
     return {

@@ -25,7 +25,7 @@ _LOOKS, _BETWEEN_S = 3, 0.15  # udev opens what has just been made or written, f
 
 
 @dataclass(frozen=True)
-class Look:
+class TargetState:
     """What stands at a target's path, before anything is written."""
 
     path: str
@@ -46,7 +46,7 @@ def look(
     own: tuple[str, str] | None = None,
     run: signatures.Program = signatures.run_program,
     pause: Callable[[float], object] = time.sleep,
-) -> Look:
+) -> TargetState:
     """Return what stands at path; `own` is the set that is read, its folder and the name in it.
 
     `run` runs blkid; `pause` waits so many seconds for who uses it only for a moment.
@@ -61,7 +61,7 @@ def look(
         folder = os.path.dirname(path) or "."
         if not os.path.isdir(folder) or not os.path.basename(path):
             raise TargetRefused(path, f"there is no folder {folder}") from None
-        return Look(path, NEW)
+        return TargetState(path, NEW)
     except OSError as error:
         raise TargetRefused(path, error.strerror) from None
     if not stat.S_ISBLK(found.st_mode) and not stat.S_ISREG(found.st_mode):
@@ -73,9 +73,9 @@ def look(
         pause(_BETWEEN_S)
         used = _users(path, found)
     if stat.S_ISBLK(found.st_mode):
-        return Look(path, DEVICE, _device_size(path), signatures.signature(path, run), used)
+        return TargetState(path, DEVICE, _device_size(path), signatures.signature(path, run), used)
     holds = signatures.signature(path, run) if found.st_size else ""
-    return Look(path, FILE, found.st_size, holds, used)
+    return TargetState(path, FILE, found.st_size, holds, used)
 
 
 def _users(path: str, found: os.stat_result) -> tuple[str, ...]:
@@ -142,7 +142,7 @@ def _device_size(path: str) -> int:
         raise TargetRefused(path, error.strerror) from None
 
 
-def check(seen: Look, least: int, force: bool = False, patch: bool = False) -> None:
+def check(seen: TargetState, least: int, force: bool = False, patch: bool = False) -> None:
     """Raise TargetRefused if a volume of `least` bytes or more must not be written there.
 
     `force` passes what lies on it, never who uses it.  `patch`: what lies on it is what is wanted.

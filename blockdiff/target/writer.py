@@ -2,7 +2,7 @@
 
 A new file is written under a temporary name beside its own (`.blockdiff-part`) and gets
 its name only when it is whole and on the disk: a half restored file never looks like one.
-What is there already is written in place; what refuses that is in site.py.
+What is there already is written in place; what refuses that is in precheck.py.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from blockdiff.errors import TargetFailed, TargetRefused
-from blockdiff.target.precheck import BUSY, DEVICE, FILE, NEW, Look
+from blockdiff.target.precheck import BUSY, DEVICE, FILE, NEW, TargetState
 
 PART = ".blockdiff-part"  # ending of the temporary name
 _BLKZEROOUT = 0x127F
@@ -32,7 +32,7 @@ Buffer = bytes | bytearray | memoryview
 class Target:
     """An open target; `write` and `zero` may be called by any thread."""
 
-    def __init__(self, seen: Look, size: int | None = None) -> None:
+    def __init__(self, seen: TargetState, size: int | None = None) -> None:
         """Open what was looked at and checked; `size`: bytes that a file will have, where that is known.
 
         Raises TargetRefused or TargetFailed; nothing was written then.
@@ -216,7 +216,7 @@ class Target:
             os.close(fd)
 
 
-def rehearse(seen: Look) -> None:
+def rehearse(seen: TargetState) -> None:
     """Raise TargetRefused where Target would, and change nothing."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
@@ -238,7 +238,7 @@ def rehearse(seen: Look) -> None:
         raise TargetRefused(seen.path, error.strerror) from None
 
 
-def room(seen: Look) -> int | None:
+def room(seen: TargetState) -> int | None:
     """Return how many bytes of room a file can take; None if that is not known."""
     if seen.kind == DEVICE:
         return None

@@ -57,7 +57,7 @@ def make(monkeypatch):
 @pytest.mark.parametrize(("takes", "slow"), [(1_000_000, True), (GIGABIT, True), (280_000_000, False), (10**10, False)])
 def test_compressing_pays_on_a_gigabit_and_not_on_what_is_faster(takes, slow, make):
     far = make(takes)
-    way = sender.Wire(far.link, 0, ZSTD)
+    way = sender.Sender(far.link, 0, ZSTD)
     far.send(way, 64 * MIB)
     assert way.slow is slow
 
@@ -65,14 +65,14 @@ def test_compressing_pays_on_a_gigabit_and_not_on_what_is_faster(takes, slow, ma
 @pytest.mark.parametrize(("takes", "slow"), [(12_000_000, True), (GIGABIT, False)])
 def test_a_slow_compressor_does_not_pay_on_a_gigabit(takes, slow, make):
     far = make(takes)
-    way = sender.Wire(far.link, 0, ZLIB)
+    way = sender.Sender(far.link, 0, ZLIB)
     far.send(way, 64 * MIB)
     assert way.slow is slow
 
 
 def test_it_is_taken_for_slow_until_it_is_known(make):
     far = make(10**10)
-    way = sender.Wire(far.link, 0, ZSTD)
+    way = sender.Sender(far.link, 0, ZSTD)
     assert way.slow
     far.send(way, 16 * MIB)
     assert way.slow
@@ -81,7 +81,7 @@ def test_it_is_taken_for_slow_until_it_is_known(make):
 @pytest.mark.parametrize("takes", [1_000_000, GIGABIT])
 def test_what_buffers_take_at_once_is_not_taken_for_the_wire(takes, make):
     far = make(takes, swallows=8 * MIB)
-    way = sender.Wire(far.link, 0, ZSTD)
+    way = sender.Sender(far.link, 0, ZSTD)
     for _ in range(200):
         far.send(way, MIB)
         assert way.slow
@@ -89,7 +89,7 @@ def test_what_buffers_take_at_once_is_not_taken_for_the_wire(takes, make):
 
 def test_a_wire_may_become_slow_and_fast_again(make):
     far = make(10**9)
-    way = sender.Wire(far.link, 0, ZSTD)
+    way = sender.Sender(far.link, 0, ZSTD)
     far.send(way, 64 * MIB)
     assert not way.slow
     far.takes = 20_000_000
@@ -103,7 +103,7 @@ def test_a_wire_may_become_slow_and_fast_again(make):
 def test_where_we_are_slower_than_the_wire_few_attempts_are_made(make):
     """Compressed bytes come so slowly that the wire never waits; as they are they come faster than it carries."""
     far = make(GIGABIT)
-    way = sender.Wire(far.link, 0, ZSTD)
+    way = sender.Sender(far.link, 0, ZSTD)
     packed = raw = 0
     for _ in range(1000):
         far.takes = 10**10 if way.slow else GIGABIT
@@ -114,7 +114,7 @@ def test_where_we_are_slower_than_the_wire_few_attempts_are_made(make):
 
 def test_what_is_held_back_is_slow(make):
     far = make(10**10)
-    way = sender.Wire(far.link, 500 * MIB, ZSTD)
+    way = sender.Sender(far.link, 500 * MIB, ZSTD)
     for _ in range(64):
         far.send(way, MIB)
         assert way.slow
@@ -122,7 +122,7 @@ def test_what_is_held_back_is_slow(make):
 
 def test_it_keeps_to_its_rate(make):
     far = make(10**12)
-    way = sender.Wire(far.link, 1000, ZSTD)
+    way = sender.Sender(far.link, 1000, ZSTD)
     for _ in range(50):
         way.send(messages.DATA, (bytes(500),))
     assert 23.5 <= far.clock - 100 <= 25.5

@@ -15,7 +15,7 @@ from blockdiff.blocks import diffreader
 from blockdiff.codecs import base
 from blockdiff.formats import FormatError, difffile, index
 from blockdiff.sets import versions
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 VECTORS = places.VECTORS / "oversized"
 BLOCK, COUNT, TAIL = 330_000, 280, 7
@@ -47,7 +47,7 @@ def restores(store, number, volume, target):
 def test_a_set_that_has_one_restores_verifies_and_is_continued(name, indexed, tmp_path):
     for path in VECTORS.glob(f"{name}.*"):
         shutil.copy(path, tmp_path)
-    store = Store(str(tmp_path / name))
+    store = BackupSet(str(tmp_path / name))
     spans = index.decode(pathlib.Path(store.path(2, ".idx")).read_bytes(), BLOCK)
     assert max(span.length for span in spans) > base.MAX_MEMBER  # it is what it is about
     if not indexed:

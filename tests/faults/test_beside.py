@@ -12,7 +12,7 @@ import pytest
 from blockdiff import catalogue, restore, verify
 from blockdiff.errors import BlockdiffError, ChainBroken, NoSuchSet, StoreUnreadable
 from blockdiff.sets import parent
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 BLOCK = 64
 
@@ -57,7 +57,7 @@ def test_a_version_that_is_published_between_any_two_looks(before, shm, monkeypa
                     calls += 1
                     if calls == count:
                         hit = True
-                        chains.write_version(Store(store.name), volume(), BLOCK)
+                        chains.write_version(BackupSet(store.name), volume(), BLOCK)
                     return real(*args, **kwargs)
 
                 patched.setattr(module, name, called)
@@ -84,7 +84,7 @@ def test_a_run_that_is_just_publishing_is_waited_for(before, tmp_path, monkeypat
         real(*args)
 
     monkeypatch.setattr(os, "rename", slow)
-    thread = threading.Thread(target=chains.write_version, args=(Store(store.name), volume(), BLOCK))
+    thread = threading.Thread(target=chains.write_version, args=(BackupSet(store.name), volume(), BLOCK))
     thread.start()
     try:
         assert stands.wait(10)
@@ -104,8 +104,8 @@ def test_a_loop_of_readers_beside_a_loop_of_runs(shm):
     def publish():
         try:
             for _ in range(40):
-                with Store(store.name).locked():
-                    chains.write_version(Store(store.name), volume(), BLOCK)
+                with BackupSet(store.name).locked():
+                    chains.write_version(BackupSet(store.name), volume(), BLOCK)
         finally:
             ended.set()
 
@@ -249,7 +249,7 @@ def test_an_adopted_version_is_a_note(run, tmp_path):
     done = run("blockdiff-backup", store.name, tmp_path / "source")
     assert done.returncode == 0
     assert "adopted" in done.stderr and "warning" not in done.stderr
-    assert Store(store.name).newest() == 3
+    assert BackupSet(store.name).newest() == 3
 
 
 def test_a_file_that_is_missing_is_said_to_be(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from engine import restored
 from memory import engine, measured, within_bounds
 
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 MIB, TIB = 1 << 20, 1 << 40
 ROOT = places.ROOT
@@ -53,7 +53,7 @@ def test_a_very_large_sparse_file(tmp_path, record_property):
         file.write(b"a change at the end")
     within_bounds(backup(tmp_path / "set", source, "--zstd"))
 
-    sheets = [Store(str(tmp_path / "set")).read_manifest(number) for number in (1, 2)]
+    sheets = [BackupSet(str(tmp_path / "set")).read_manifest(number) for number in (1, 2)]
     blocks = size // (16 * MIB)
     assert [sheet.size for sheet in sheets] == [size] * 2
     assert sheets[0].value["blocks"] == {"total": blocks, "changed": blocks, "zero": blocks - 3}

@@ -22,7 +22,7 @@ from blockdiff.commands import options_source
 from blockdiff.errors import HostSilent, LockLost
 from blockdiff.ingest.job import Job
 from blockdiff.locking import lockcommand
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.source.wanted import Wanted
 from blockdiff.wire import frames, messages
 from blockdiff.wire.link import Link
@@ -155,7 +155,7 @@ def test_a_lock_that_is_gone_while_the_snapshot_is_made_ends_the_run(tmp_path, m
     stream = put_together([HELLO, READY])
     with Set(1) as it:
         job = Job(
-            Store(str(it.folder / "set")), Wanted("/vol", block_size=BLOCK), lambda: Played(stream, endless=PING)
+            BackupSet(str(it.folder / "set")), Wanted("/vol", block_size=BLOCK), lambda: Played(stream, endless=PING)
         )
         with pytest.raises(LockLost, match="ended too early"):
             backup.run(job, cores=2, quiet=lambda: lockcommand.locked([str(script)], log=lambda line: None))

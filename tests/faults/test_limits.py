@@ -9,7 +9,7 @@ from engine import back_up, restored
 
 from blockdiff import verify
 from blockdiff.codecs import base
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.source import push
 
 SUFFIXES = ["", ".gz", ".zst"] + ([".lzop"] if shutil.which("lzop") else [])
@@ -109,7 +109,7 @@ def history(seed, suffix, block_size, folder, monkeypatch):
         for number, expected in enumerate(versions, 1):
             assert restored(name, number, folder / "out") == expected, number
         whole = [(True, [], [])] * len(versions)
-        assert [(v.restores, v.faults, v.warnings) for v in verify.verify(Store(str(name))).versions] == whole
+        assert [(v.restores, v.faults, v.warnings) for v in verify.verify(BackupSet(str(name))).versions] == whole
         # and what is larger than a reader takes at once
         with monkeypatch.context() as patch:
             patch.setattr(base, "MAX_MEMBER", 50)

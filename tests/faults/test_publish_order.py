@@ -15,7 +15,7 @@ from blockdiff import restore
 from blockdiff.commands import exits
 from blockdiff.errors import Interrupted
 from blockdiff.sets import parent
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 CALLS = ("write", "pwritev", "ftruncate", "fsync", "link", "rename", "unlink")
 VOLUME = os.urandom(300) + bytes(200)
@@ -158,7 +158,7 @@ def child(folder, work, count, number, after):
 
 def write(folder, volume):
     """Write a version as a backup does: the set locked and settled, its parent proved."""
-    store = Store(str(folder / "db"))
+    store = BackupSet(str(folder / "db"))
     with store.locked():
         newest = parent.settle(store, lambda line: None)
         found = parent.find(store, newest, pytest.fail, pytest.fail)
@@ -185,7 +185,7 @@ def test_after_an_end_anywhere_the_next_run_goes_on(before, number, shm):
             break
         hits += 1
         assert code in (-signal.SIGKILL, 143), (count, after)
-        store = Store(str(folder / "db"))
+        store = BackupSet(str(folder / "db"))
         if number == signal.SIGTERM:
             assert not store.listing().parts, (count, after)
         done = write(folder, volumes[3])

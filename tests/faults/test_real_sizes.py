@@ -15,7 +15,7 @@ from memory import MIB, SERVER, engine, measured, within_bounds
 
 from blockdiff.codecs import base
 from blockdiff.formats import index
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 pytestmark = pytest.mark.long
 ROOT = places.ROOT
@@ -104,7 +104,7 @@ class Volume:
 def test_a_volume_that_lives(suffix, block_size, size, tmp_path):
     name, target = tmp_path / "set", tmp_path / "restored"
     volume = Volume(tmp_path / "vol", block_size, size)
-    store = Store(str(name))
+    store = BackupSet(str(name))
     for number, change in enumerate(volume, 1):
         print(number, change, f"{volume.size / MIB:.0f} MiB")
         within_bounds(backed_up(name, volume.path, suffix, block_size))

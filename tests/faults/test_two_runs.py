@@ -17,7 +17,7 @@ from engine import back_up, files_of, local_agent, restored
 from blockdiff import verify
 from blockdiff.errors import ForeignFiles, SetLocked
 from blockdiff.sets import parent
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 BLOCK = 64
 FIRST, OURS, THEIRS = (os.urandom(10 * BLOCK) for _ in range(3))
@@ -26,7 +26,7 @@ CALLS = ("open", "fsync", "link", "unlink", "rename", "listdir")
 
 def write(folder, volume, codec=chains.codecs.GZIP):
     """Write a version as a backup does: the set locked and settled, its parent proved."""
-    store = Store(str(folder / "db"))
+    store = BackupSet(str(folder / "db"))
     with store.locked():
         newest = parent.settle(store, lambda line: None)
         parent.find(store, newest, pytest.fail, pytest.fail).close()
@@ -83,7 +83,7 @@ def test_another_run_at_any_moment(before, codec, shm, monkeypatch):
         unlocked(folder)
         for number, volume in enumerate([FIRST] * before + done, 1):
             assert restored(folder / "db", number, shm / "out") == volume, (count, one, other)
-        assert verify.verify(Store(str(folder / "db"))).exit_code == 0, (count, one, other)
+        assert verify.verify(BackupSet(str(folder / "db"))).exit_code == 0, (count, one, other)
         assert write(folder, FIRST) == before + len(done) + 1
         assert not [name for name in os.listdir(folder) if name.endswith(".part")]
     assert winners == {OURS, THEIRS}, "the other run was not where it should have been"
@@ -149,7 +149,7 @@ def test_ver_that_is_changed_while_a_run_begins(tmp_path, monkeypatch):
 
 
 def test_temporary_files_of_a_run_that_lives_are_not_swept(tmp_path):
-    store = Store(str(tmp_path / "db"))
+    store = BackupSet(str(tmp_path / "db"))
     part = store.part(1, ".gz")
     (tmp_path / "source").write_bytes(OURS)
 
@@ -183,9 +183,9 @@ def test_a_lock_file_that_is_replaced_while_it_is_taken(tmp_path, monkeypatch):
             unlocked(tmp_path)
 
     monkeypatch.setattr(fcntl, "flock", replaced)
-    with Store(str(tmp_path / "db")).locked():
+    with BackupSet(str(tmp_path / "db")).locked():
         monkeypatch.undo()
-        with pytest.raises(SetLocked), Store(str(tmp_path / "db")).locked():
+        with pytest.raises(SetLocked), BackupSet(str(tmp_path / "db")).locked():
             pass
     assert len(times) == 2
 
@@ -220,7 +220,7 @@ def test_every_file_is_for_its_owner_only(umask, tmp_path, monkeypatch):
 def test_a_lock_file_that_others_can_open_is_made_ours(tmp_path):
     (tmp_path / "db.lock").touch(0o666)
     (tmp_path / "db.lock").chmod(0o666)
-    with Store(str(tmp_path / "db")).locked():
+    with BackupSet(str(tmp_path / "db")).locked():
         assert modes(tmp_path) == {"db.lock": 0o600}
 
 
@@ -235,7 +235,7 @@ def test_a_file_that_somebody_made_before_is_not_written_to(kind, tmp_path, monk
         os.link(elsewhere, path)
     else:
         path.symlink_to(elsewhere)
-    part = Store(str(tmp_path / "db")).part(1, ".gz")
+    part = BackupSet(str(tmp_path / "db")).part(1, ".gz")
     part.write(b"secret")
     part.discard()
     assert elsewhere.read_bytes() == b"" and elsewhere.exists()
@@ -244,7 +244,7 @@ def test_a_file_that_somebody_made_before_is_not_written_to(kind, tmp_path, monk
 def test_two_that_publish_at_the_very_same_time(tmp_path, monkeypatch):
     """Threads that meet before the first name: one has it."""
     meet, results, real = threading.Barrier(2), [], os.link
-    stores = [Store(str(tmp_path / "db")) for _ in range(2)]
+    stores = [BackupSet(str(tmp_path / "db")) for _ in range(2)]
 
     def link(source, target):
         if target.endswith(".md5"):
@@ -283,7 +283,7 @@ def test_a_file_system_without_links(number, tmp_path, monkeypatch):
     assert restored(tmp_path / "db", 2, tmp_path / "out") == OURS
     before = files_of(tmp_path)
 
-    part = Store(str(tmp_path / "db")).part(2, ".gz")
+    part = BackupSet(str(tmp_path / "db")).part(2, ".gz")
     part.close()
     with pytest.raises(ForeignFiles, match=r"db\.2\.gz was made by another run"):
         part.publish()

@@ -15,7 +15,7 @@ from blockdiff import codecs, verify
 from blockdiff.codecs import base
 from blockdiff.formats import MAX_BLOCK_SIZE, digestfile, index
 from blockdiff.ingest.members import least_stored, most_records
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.wire import messages
 from blockdiff.wire.messages import SAME, ZERO
 
@@ -108,7 +108,7 @@ def test_single_blocks_that_turn_to_zeros_take_no_memory(zeros, block_size, suff
         outcome = say(said)
 
     assert outcome.payload > groups * 900 * KIB
-    store = Store(str(tmp_path / "set"))
+    store = BackupSet(str(tmp_path / "set"))
     if suffix in (".gz", ".zst"):
         spans = list(index.decode(pathlib.Path(store.path(2, ".idx")).read_bytes(), block_size))
         assert max(span.length for span in spans) <= base.MEMBER_SIZE + MIB
@@ -128,7 +128,7 @@ def test_zero_blocks_beside_changed_ones_are_in_one_member_as_long_as_they_are_f
     source.write_bytes(volume)
     back_up(tmp_path / "set", source, suffix=suffix)
 
-    store = Store(str(tmp_path / "set"))
+    store = BackupSet(str(tmp_path / "set"))
     spans = list(index.decode(pathlib.Path(store.path(2, ".idx")).read_bytes(), block_size))
     assert max(span.length for span in spans) <= base.MEMBER_SIZE + MIB
     assert len(spans) < 9

@@ -41,7 +41,7 @@ class Driver:
         return sweep.sweep(self.run, ended=ended)
 
     def open(self, silence_s):
-        self.custody = client.Custody(silence_s, self.said.append, verbose=True)
+        self.custody = client.SupervisorClient(silence_s, self.said.append, verbose=True)
         return [os.getpid(), self.custody._pid]
 
     def make(self, path, wanted, set_hash, run_id, reckoned=None):

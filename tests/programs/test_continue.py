@@ -13,7 +13,7 @@ from engine import back_up, restored
 
 from blockdiff import codecs, verify
 from blockdiff.formats import difffile
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 GOLDEN = places.GOLDEN
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
@@ -55,7 +55,7 @@ def test_a_golden_set_is_continued_by_ours_and_then_by_the_original(name, tmp_pa
         source.write_bytes(volume)
         if turn == 1:
             codec = SUFFIXES[facts["suffix"]]
-            chains.write_version(Store(str(tmp_path / name)), bytes(volume), facts["block_size"], codec, original=True)
+            chains.write_version(BackupSet(str(tmp_path / name)), bytes(volume), facts["block_size"], codec, original=True)
         else:
             outcome = back_up(tmp_path / name, source, suffix=facts["suffix"])
             assert (outcome.kind, outcome.warnings) == ("incremental", [])
@@ -105,7 +105,7 @@ def test_a_run_of_ours_that_the_original_overwrote_leads_nobody_astray(theirs, s
     source.write_bytes(volumes[1])
     back_up(name, source)
     (tmp_path / "db.ver").write_bytes(b"1\n")  # where ours died
-    chains.write_version(Store(str(name)), volumes[2], 4096, SUFFIXES[theirs], original=True)
+    chains.write_version(BackupSet(str(name)), volumes[2], 4096, SUFFIXES[theirs], original=True)
 
     source.write_bytes(volumes[3])
     outcome = back_up(name, source)
@@ -115,5 +115,5 @@ def test_a_run_of_ours_that_the_original_overwrote_leads_nobody_astray(theirs, s
         assert (outcome.kind, outcome.exit_code) == ("incremental", 3), "the stale manifest is said"
     for number, expected in ((1, volumes[0]), (2, volumes[2]), (3, volumes[3])):
         assert restored(name, number, tmp_path / "out") == expected
-    report = verify.verify(Store(str(name)))
+    report = verify.verify(BackupSet(str(name)))
     assert [v.number for v in report.versions if v.restores] == [1, 2, 3]

@@ -8,7 +8,7 @@ import places
 import pytest
 
 from blockdiff import restore
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 GOLDEN = places.GOLDEN
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
@@ -34,7 +34,7 @@ def test_a_golden_version_restores_exactly(name, facts, version, tmp_path):
     needs(facts)
     target = tmp_path / "out"
 
-    done = restore.restore(Store(str(GOLDEN / name / name)), version["version"], str(target))
+    done = restore.restore(BackupSet(str(GOLDEN / name / name)), version["version"], str(target))
 
     assert (done.failure, done.warnings) == (None, [])
     data = target.read_bytes()
@@ -48,7 +48,7 @@ def test_a_golden_version_restores_over_a_file_that_was_there(name, facts, versi
     target = tmp_path / "out"
     target.write_bytes(b"\xa5" * 90001)
 
-    done = restore.restore(Store(str(GOLDEN / name / name)), version["version"], str(target), force=True)
+    done = restore.restore(BackupSet(str(GOLDEN / name / name)), version["version"], str(target), force=True)
 
     assert done.failure is None
     assert hashlib.sha256(target.read_bytes()).hexdigest() == version["sha256"]

@@ -17,7 +17,7 @@ from engine import back_up, files_of, local_agent, restored
 from blockdiff import backup, codecs, verify
 from blockdiff.errors import ForeignFiles, NoRoom, SetLocked, StoreFailed
 from blockdiff.ingest.job import Job
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.source.wanted import Wanted
 
 VOLUMES = [bytes([65 + n]) * 1000 + bytes(3000) + os.urandom(5000) for n in range(4)]
@@ -76,7 +76,7 @@ def check(folder, newest, scratch):
     for number in range(1, newest + 1):
         assert restored(folder / "db", number, scratch) == VOLUMES[number - 1]
     if newest:
-        report = verify.verify(Store(str(folder / "db")))
+        report = verify.verify(BackupSet(str(folder / "db")))
         assert all(v.restores and not v.faults for v in report.versions)
 
 
@@ -153,7 +153,7 @@ def test_a_ver_that_is_not_of_its_form_is_no_new_set(ver, made):
 
 
 def test_the_originals_first_version_without_ver_is_not_touched(tmp_path):
-    store = Store(str(tmp_path / "db"))
+    store = BackupSet(str(tmp_path / "db"))
     chains.write_version(store, VOLUMES[0], 512, codecs.PLAIN, original=True)
     (tmp_path / "db.ver").unlink()
     before = files_of(tmp_path)
@@ -253,7 +253,7 @@ def test_files_that_come_during_a_run_are_not_replaced(made):
     (made / "source").write_bytes(VOLUMES[2])
     with pytest.raises(ForeignFiles, match=r"db\.3\.gz came while version 3 was being made"):
         wanted = Wanted(path=str(made / "source"))
-        backup.run(Job(Store(str(made / "db")), wanted, local_agent(), progress=tell), cores=2)
+        backup.run(Job(BackupSet(str(made / "db")), wanted, local_agent(), progress=tell), cores=2)
 
     assert (made / "db.3.gz").read_bytes() == b"the original's"
     assert (made / "db.ver").read_bytes() == b"2\n"
@@ -273,7 +273,7 @@ def test_nothing_of_a_set_with_a_longer_name_is_touched(made):
 
 
 def test_a_second_run_ends_at_once_and_touches_nothing(made):
-    store = Store(str(made / "db"))
+    store = BackupSet(str(made / "db"))
     with store.locked():
         before = files_of(made)
         with pytest.raises(SetLocked) as caught:
@@ -285,9 +285,9 @@ def test_a_second_run_ends_at_once_and_touches_nothing(made):
 def test_the_lock_ends_with_the_process_that_held_it(made):
     code = f"""
 import sys; sys.path[:0] = {sys.path!r}
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 import os, signal
-with Store({str(made / "db")!r}).locked():
+with BackupSet({str(made / "db")!r}).locked():
     os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL

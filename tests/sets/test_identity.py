@@ -17,7 +17,7 @@ from blockdiff.errors import NoRoom, SnapshotRefused, SourceChanged
 from blockdiff.formats import manifest
 from blockdiff.ingest.job import Job
 from blockdiff.sets import identity
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.source.wanted import NONE, Wanted
 from blockdiff.wire import messages
 
@@ -108,7 +108,7 @@ def test_a_block_device_by_another_name_is_the_same(tmp_path, call):
 
 def with_source(begun, **changes):
     """Give the newest version another source in its manifest."""
-    store = Store(begun.name)
+    store = BackupSet(begun.name)
     value = store.read_manifest(begun.newest()).value
     value["source"].update(changes)
     with open(store.path(begun.newest(), ".json"), "wb") as file:
@@ -124,7 +124,7 @@ def back_up_from(begun, host, **wanted):
         asked.append(True)
         return local_agent()()
 
-    job = Job(Store(begun.name), Wanted(path=str(begun.source), **wanted), connect, host=host)
+    job = Job(BackupSet(begun.name), Wanted(path=str(begun.source), **wanted), connect, host=host)
     with contextlib.suppress(SourceChanged):
         backup.run(job, cores=1)
         return "done"
@@ -232,7 +232,7 @@ def test_a_set_of_the_original_says_once_what_it_is_of(tmp_path, call, options):
     found = Set(tmp_path / "old")
     found.source = tmp_path / "volume"
     data = os.urandom(8 * BLOCK)
-    chains.write_version(Store(found.name), data, BLOCK, codecs.GZIP, original=True)
+    chains.write_version(BackupSet(found.name), data, BLOCK, codecs.GZIP, original=True)
     found.source.write_bytes(data[: 3 * BLOCK])
     found.versions[1] = data
     refused(found, lambda: call("-q", *options, found.name, found.source), f"this one has {3 * BLOCK}")
@@ -241,7 +241,7 @@ def test_a_set_of_the_original_says_once_what_it_is_of(tmp_path, call, options):
     assert (code, len(err), err[-1]) == (0, 2, DONE)
     assert str(found.source) in err[0]
     assert call(*options, found.name, found.source) == (0, [DONE])
-    chains.write_version(Store(found.name), data, BLOCK, codecs.GZIP, original=True)
+    chains.write_version(BackupSet(found.name), data, BLOCK, codecs.GZIP, original=True)
     assert call(*options, found.name, found.source) == (0, [DONE])
 
 
@@ -317,7 +317,7 @@ def test_a_snapshot_that_fails_among_others_names_its_source(tmp_path):
         stream = put_together([hello(), ready, answer])
         connect = functools.partial(Played, stream, endless=raw(messages.PING))
         wanted = Wanted(path=f"/dev/vg/{label}", timeout_s=5.0)
-        jobs.append(Job(Store(str(tmp_path / label)), wanted, connect, label=label))
+        jobs.append(Job(BackupSet(str(tmp_path / label)), wanted, connect, label=label))
     with pytest.raises(SnapshotRefused) as error:
         backup.run_all(jobs, cores=1)
     assert error.value.about == "b"

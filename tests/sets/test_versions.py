@@ -11,8 +11,8 @@ import pytest
 from engine import back_up, local_agent, restored
 
 from blockdiff import catalogue, codecs, verify
-from blockdiff.errors import ChainBroken, MissingFile, TornFile
-from blockdiff.sets.backupset import Store
+from blockdiff.errors import ChainBroken, DamagedFile, MissingFile
+from blockdiff.sets.backupset import BackupSet
 
 BLOCK = 64
 GOLDEN = places.GOLDEN
@@ -91,7 +91,7 @@ def renamed(store, base):
     for name in os.listdir(store.folder):
         if name.startswith(store.base + "."):
             os.rename(os.path.join(store.folder, name), os.path.join(store.folder, base + name[len(store.base) :]))
-    return Store(os.path.join(store.folder, base))
+    return BackupSet(os.path.join(store.folder, base))
 
 
 def test_a_renamed_set_counts_and_goes_on(tmp_path):
@@ -168,7 +168,7 @@ def test_a_diff_file_that_was_cut_short_is_not_built_upon(number, tmp_path):
     assert [restores for restores, _ in listed(store).values()] == [n < number for n in (1, 2, 3)]
     assert f"{path} is damaged: it has 100 bytes" in listed(store)[number][1]
     assert listed(store)[3][1] == f"version {number} is damaged"
-    with pytest.raises(TornFile, match=r"it has 100 bytes"):
+    with pytest.raises(DamagedFile, match=r"it has 100 bytes"):
         back_up(store.name, source, auto_full=False)
     outcome = back_up(store.name, source)
 
@@ -207,7 +207,7 @@ def test_a_file_of_the_originals_that_cannot_be_whole_is_not_built_upon(codec, k
 
 def test_every_golden_set_has_sizes_that_can_be():
     for folder in sorted(path for path in GOLDEN.iterdir() if path.is_dir()):
-        assert all(restores for restores, _ in listed(Store(str(folder / folder.name))).values()), folder
+        assert all(restores for restores, _ in listed(BackupSet(str(folder / folder.name))).values()), folder
 
 
 # what a run stands on, while it lasts
@@ -234,7 +234,7 @@ def test_a_digest_file_that_changes_in_the_middle_of_a_run(how, tmp_path):
         altered(store.path(1, ".md5"), how)
         return local_agent()()
 
-    with pytest.raises(TornFile) as caught:
+    with pytest.raises(DamagedFile) as caught:
         back_up(store.name, tmp_path / "source", connect=connect)
 
     assert caught.value.exit_code == 51

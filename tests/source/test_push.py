@@ -17,7 +17,7 @@ import pytest
 from engine import back_up, files_of, restored
 
 from blockdiff.errors import AgentDied, HostSilent, NoPython, ProtocolBroken
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.source import push
 from blockdiff.transport.local import LocalTransport
 from blockdiff.wire import messages
@@ -101,7 +101,7 @@ def test_every_interpreter_leads_to_the_same_bytes(python, host, tmp_path, refer
     for name, data in files.items():
         if not name.endswith(".json"):
             assert data == reference[name], name
-    facts = Store(str(tmp_path / "it" / "set")).read_manifest(2).value["agent"]
+    facts = BackupSet(str(tmp_path / "it" / "set")).read_manifest(2).value["agent"]
     major, minor = interpreters.found()[python]
     assert facts["python"].startswith(f"{major}.{minor}.")
     if host in ("no libxxhash", "no ctypes"):
@@ -117,7 +117,7 @@ def test_the_hosts_libraries_are_used_where_they_are(reference, tmp_path):
         except OSError:
             pytest.skip(f"{name} is not installed")
     two_versions(tmp_path / "it")
-    facts = Store(str(tmp_path / "it" / "set")).read_manifest(2).value["agent"]
+    facts = BackupSet(str(tmp_path / "it" / "set")).read_manifest(2).value["agent"]
     assert (facts["digest"], facts["codec"]) == ("xxh128", "zstd")
 
 
@@ -132,7 +132,7 @@ def test_a_host_whose_libxxhash_is_hidden(tmp_path, reference):
     command = ["unshare", "-m", "sh", "-c", hide + shlex.join(push.local_command("/usr/bin/python3"))]
     files = two_versions(tmp_path / "it", connect=lambda: LocalTransport(command))
 
-    facts = Store(str(tmp_path / "it" / "set")).read_manifest(2).value["agent"]
+    facts = BackupSet(str(tmp_path / "it" / "set")).read_manifest(2).value["agent"]
     assert facts["digest"] == "md5"
     assert all(files[name] == data for name, data in reference.items() if not name.endswith(".json"))
 
@@ -257,7 +257,7 @@ def test_a_traceback_while_loading_shows_its_lines(tmp_path):
     (tmp_path / "vol").write_bytes(b"x" * 9)
     lines = []
     with (
-        bundles.changed("agent/sender.py", "class Wire:\n", "nonsense = undefined_name  # here\n\n\nclass Wire:\n"),
+        bundles.changed("agent/sender.py", "class Sender:\n", "nonsense = undefined_name  # here\n\n\nclass Sender:\n"),
         pytest.raises(AgentDied) as error,
     ):
         back_up(tmp_path / "set", tmp_path / "vol", note=lines.append)
@@ -339,6 +339,6 @@ def test_a_command_that_ends_at_once_is_told_with_its_last_words(tmp_path):
 
 def test_what_snapshots_need_is_not_loaded_for_a_file(tmp_path):
     (tmp_path / "vol").write_bytes(b"x" * 9)
-    with bundles.changed("agent/snapshots/volume.py", "class Held:\n", "nonsense = undefined_name\n\n\nclass Held:\n"):
+    with bundles.changed("agent/snapshots/volume.py", "class SnapshotVolume:\n", "nonsense = undefined_name\n\n\nclass SnapshotVolume:\n"):
         back_up(tmp_path / "set", tmp_path / "vol")
     assert restored(tmp_path / "set", 1, tmp_path / "out") == b"x" * 9

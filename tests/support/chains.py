@@ -11,7 +11,7 @@ import subprocess
 
 from blockdiff import codecs
 from blockdiff.formats import difffile, digestfile, index
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 LONG = 4  # so many zero blocks in a row make a member of their own where the codec can
 
@@ -182,4 +182,4 @@ def _write_ours(store, number, size, blocks, digests, changed, block_size, codec
 
 def new_set(folder, base="vol"):
     """A set that has not begun, in a folder that there is."""
-    return Store(os.path.join(folder, base))
+    return BackupSet(os.path.join(folder, base))

@@ -4,7 +4,7 @@ import os
 
 from blockdiff import backup, restore
 from blockdiff.ingest.job import Job
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.source import push
 from blockdiff.source.wanted import Wanted
 from blockdiff.transport.local import LocalTransport
@@ -21,7 +21,7 @@ def back_up(
     """Write the next version of a set; returns the Outcome."""
     # volumes of tests grow and shrink as no others do
     request = Wanted(path=os.path.abspath(path), **{"new_source": True, **wanted})
-    job = Job(Store(str(name)), request, connect or local_agent(python))
+    job = Job(BackupSet(str(name)), request, connect or local_agent(python))
     return backup.run(job, cores=cores, warn=warn, note=note)
 
 
@@ -30,7 +30,7 @@ def restored(name, number, target):
     target = str(target)
     if os.path.exists(target):
         os.unlink(target)
-    done = restore.restore(Store(str(name)), number, target)
+    done = restore.restore(BackupSet(str(name)), number, target)
     assert done.failure is None, done
     with open(target, "rb") as file:
         data = file.read()

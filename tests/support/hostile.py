@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from blockdiff import __version__, verify
 from blockdiff.errors import BlockdiffError, NoRoom
 from blockdiff.formats import digestfile
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.source import push
 from blockdiff.transport.local import LocalTransport
 from blockdiff.wire import frames, messages
@@ -293,5 +293,5 @@ class Set:
     def is_whole(self):
         for number in range(1, self.number + 1):
             assert restored(self.folder / "set", number, self.folder / "out") == VOLUMES[number]
-        report = verify.verify(Store(str(self.folder / "set")))
+        report = verify.verify(BackupSet(str(self.folder / "set")))
         assert all(version.restores and not version.faults for version in report.versions)

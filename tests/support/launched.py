@@ -16,7 +16,7 @@ from engine import restored
 from programs import Program
 
 from blockdiff import verify
-from blockdiff.sets.backupset import Store
+from blockdiff.sets.backupset import BackupSet
 
 REQUIRED = os.environ.get("BLOCKDIFF_REQUIRE_LAB") == "1"
 MARK = "BLOCKDIFF_TEST_MARK"
@@ -136,7 +136,7 @@ class Set:
         self.versions = {}  # number -> bytes
 
     def newest(self):
-        return Store(self.name).newest()
+        return BackupSet(self.name).newest()
 
     def files(self):
         """Every file of the folder and its bytes, but for the lock, which stays for ever."""
@@ -148,6 +148,6 @@ class Set:
         for number, data in self.versions.items():
             assert restored(self.name, number, self.folder / "restored.tmp") == data
         if self.versions:
-            report = verify.verify(Store(self.name))
+            report = verify.verify(BackupSet(self.name))
             assert all(version.restores and not version.faults for version in report.versions)
         assert not [name for name in self.files() if name.endswith(".part")]

@@ -151,7 +151,7 @@ def small(monkeypatch):
                 assert hasattr(module, name)
                 patch.setattr(module, name, value)
         watch(session.Session, "receive", heard)
-        watch(receiver.Maker, "work", worked)
+        watch(receiver.BatchWorker, "work", worked)
         watch(members.ZeroMembers, "run", made)
         watch(members.ZeroMembers, "packed", made)
         watch(link.Link, "send", sent)

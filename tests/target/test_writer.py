@@ -13,7 +13,7 @@ from devices import loop_device, mounted
 from blockdiff import codecs, restore
 from blockdiff.errors import TargetFailed, TargetRefused
 from blockdiff.target import inuse, precheck
-from blockdiff.target.precheck import DEVICE, FILE, NEW, Look, look
+from blockdiff.target.precheck import DEVICE, FILE, NEW, TargetState, look
 from blockdiff.target.writer import PART, Target
 
 MIB = 1024 * 1024
@@ -97,7 +97,7 @@ def test_neither_file_nor_device(tmp_path):
 def test_an_empty_file_may_be_written_and_another_not(tmp_path):
     path = tmp_path / "out"
     path.write_bytes(b"")
-    assert look(str(path)) == Look(str(path), FILE)
+    assert look(str(path)) == TargetState(str(path), FILE)
     path.write_bytes(b"x" * 700)
     seen = look(str(path))
     assert seen.size == 700
