@@ -194,7 +194,7 @@ def test_every_key_of_a_manifest_is_told(tmp_path):
     assert not keys(value) - told
     known = {
         node.value
-        for path in (ROOT / "blockdiff").glob("*.py")
+        for path in (ROOT / "blockdiff").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
@@ -328,7 +328,7 @@ def test_what_is_said_has_the_keys_that_are_told(wire):
         assert not found - told[kind], kind
     known = {
         word
-        for path in [*(ROOT / "agent").glob("*.py"), *(ROOT / "blockdiff").glob("*.py")]
+        for path in [*(ROOT / "agent").rglob("*.py"), *(ROOT / "blockdiff").rglob("*.py")]
         for pair in re.findall(r'"(\w+)"|\b(\w+)=', path.read_text())
         for word in pair
     }

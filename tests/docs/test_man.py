@@ -29,7 +29,7 @@ ALWAYS = {
 }
 DONE = {0, 2, 3, *INTERRUPTED}
 NO_SET = dict.fromkeys(
-    ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken", "SourceChanged"), "it is about no set"
+    ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken"), "it is about no set"
 )
 NO_SNAPSHOT = dict.fromkeys(
     ("SnapshotRefused", "SnapshotOverflowed", "LockUnreachable", "LockNotGranted", "LockLost"), "it makes no snapshot"
@@ -45,9 +45,7 @@ NEVER = {
         **dict.fromkeys(("SetLocked", "StoreFailed", "CommandFailed"), "it does not write to the set"),
         "RunTooLong": "it has no such option",
     },
-    "blockdiff-verify": dict.fromkeys(
-        ("SetLocked", "NoRoom", "StoreFailed", "CommandFailed", "TargetRefused", "TargetFailed"), "it writes nothing"
-    ),
+    "blockdiff-verify": dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed", "CommandFailed"), "it writes nothing"),
     "blockdiff-list": {
         **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
         **dict.fromkeys(
