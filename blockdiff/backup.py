@@ -23,8 +23,9 @@ from blockdiff.sets.outcome import Outcome
 from blockdiff.sets.parent import Log
 from blockdiff.sets.version import Version
 from blockdiff.source import leftovers, push, snapshots
+from blockdiff.source.opened import Opened
 from blockdiff.source.prepared import Prepared
-from blockdiff.source.session import Opened, Session
+from blockdiff.source.session import Session
 from blockdiff.source.wanted import AUTO, NONE, request
 
 if TYPE_CHECKING:

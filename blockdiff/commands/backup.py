@@ -193,7 +193,7 @@ def command(
             "live": no_snapshot,
             "verbose": verbose,
             "snapshot_size": options_lock.snapshot_size(snapshot_size),
-            "heard": verbose,
+            "stderr_logged": verbose,
             **({"snapshot": NONE} if no_snapshot else {}),
         }
         pairs = [(name, source, program, words), *((more, at, None, []) for more, at in others)]

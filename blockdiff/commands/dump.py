@@ -107,7 +107,7 @@ def execute(
             pack_wire=line.destination is not None,
             jobs=reach.jobs,
             bwlimit=reach.bwlimit,
-            heard=True,
+            stderr_logged=True,
             **reach.patience(line.destination),
             verbose=bool(os.environ.get("VERBOSE")),
         )

@@ -1,1 +1,1 @@
-"""One agent at work on a source host: it is pushed, asked, and heard to its end."""
+"""One agent at work on a source host: it is pushed, asked for a volume, and received to its end."""

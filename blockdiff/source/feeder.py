@@ -1,0 +1,45 @@
+"""The parent's digests on their way to the agent, sent by a thread of their own as it asks for more.
+
+Format: blockdiff-protocol(5), "DIGESTS".
+"""
+
+import threading
+from typing import Protocol
+
+from blockdiff.formats import BYTES_OF_DIGEST, FormatError
+from blockdiff.wire import link, messages
+
+_DIGESTS_SIZE = 256 * 1024  # bytes of digests in a frame
+
+
+class DigestSource(Protocol):
+    """Where the parent's digests are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to size bytes, b"" at the end."""
+
+
+class Feeder:
+    """Sends a digest file to the agent, from now on until its end or the link's."""
+
+    def __init__(self, link: link.Link, digests: DigestSource) -> None:
+        """`digests` is a digest file of the parent's, past its header."""
+        self._link, self._digests = link, digests
+        self.failure: Exception | None = None  # why it could not be read; then the link was closed
+        self._thread = threading.Thread(target=self._feed, daemon=True)
+        self._thread.start()
+
+    def _feed(self) -> None:
+        try:
+            waiting = b""
+            while data := self._digests.read(_DIGESTS_SIZE):
+                waiting += data
+                whole = len(waiting) // BYTES_OF_DIGEST * BYTES_OF_DIGEST
+                if whole:
+                    self._link.send_metered(messages.DIGESTS, (waiting[:whole],))
+                    waiting = waiting[whole:]
+        except (link.LinkClosed, link.LinkSilent, FormatError):
+            pass  # the receiving side raises why
+        except Exception as error:
+            self.failure = error
+            self._link.close()
