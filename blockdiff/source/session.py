@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from blockdiff import errors
-from blockdiff.errors import AgentDied, BlockdiffError, HostSilent, Interrupted, ProtocolBroken
+from blockdiff.errors import AgentDied, BlockdiffError, HostSilent, ProtocolBroken
 from blockdiff.formats import FormatError, TornError
 from blockdiff.printable import printable, quoted
 from blockdiff.source import opened, opening, prepared, push
@@ -230,8 +230,6 @@ class Session:
             if kind != messages.LEFT:
                 return [f"the agent on {self.host} sent something after its end (frame {kind})"]
             remains = messages.decode_talk(payload, remains=(str, type(None)))["remains"]
-        except Interrupted:
-            raise
         except (BlockdiffError, FormatError) as error:
             return [f"backup complete; ending the agent failed: {error}"]
         self._transport.close_write()
