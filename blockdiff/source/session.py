@@ -16,7 +16,8 @@ from blockdiff.source import opened, opening, prepared, push
 from blockdiff.source.feeder import DigestSource, Feeder
 from blockdiff.source.notes import Notes
 from blockdiff.transport.base import LOCAL, Shared, Transport
-from blockdiff.wire import link, messages
+from blockdiff.wire import link, messages, request
+from blockdiff.wire.request import Request, SharedMemory
 
 _WATCH_S = 0.1  # between two looks at whatever else may end the wait for a snapshot
 PROGRESS_S = 1800.0  # for the next step of an agent that gives signs of life: the next blocks, or LVM's work
@@ -99,9 +100,9 @@ class Session:
         return self._transport.shared
 
     @property
-    def offer(self) -> dict[str, int] | None:
+    def offer(self) -> SharedMemory | None:
         """What the request says of that memory."""
-        return self._transport.shared.offer if self._transport.shared is not None else None
+        return None if self.shared is None else SharedMemory(**self.shared.offer)
 
     # what is received
 
@@ -169,11 +170,11 @@ class Session:
 
     # the phases, in order
 
-    def ask(self, request: dict[str, Any]) -> bool:
+    def ask(self, asked: Request) -> bool:
         """Ask for a volume; returns whether the agent waits for the moment of a snapshot."""
         self._phase = _OPEN
-        self._path = request["path"]
-        self._send(messages.REQUEST, request)
+        self._path = asked.path
+        self._send(messages.REQUEST, request.encode(asked))
         kind, payload = self.receive()
         if kind == messages.READY:
             try:
@@ -187,7 +188,7 @@ class Session:
     def now(self, places: dict[str, Any] | None) -> None:
         """Have the snapshot made; `places`: where the locked application keeps its data."""
         self._phase = _SNAPSHOT
-        self._send(messages.NOW, {"places": places})
+        self._send(messages.NOW, messages.encode_talk({"places": places}))
 
     def taken(self, watch: Callable[[], None]) -> None:
         """Wait until the snapshot is made.  Raises what the agent reports, and what `watch` raises."""
@@ -239,10 +240,10 @@ class Session:
             lines.append(f"the agent on {self.host} had done everything, but ended with {status}")
         return lines
 
-    def _send(self, kind: int, value: dict[str, Any]) -> None:
+    def _send(self, kind: int, payload: bytes) -> None:
         assert self._link is not None
         try:
-            self._link.send(kind, messages.encode_talk(value))
+            self._link.send(kind, payload)
         except link.LinkClosed as error:
             raise self._failed(error) from None
 
