@@ -4,21 +4,20 @@ The source's agent opens the volume and says what it is; of a logical volume it 
 snapshot would be.  What a run would refuse before its snapshot is refused here with the same error.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from blockdiff import codecs
 from blockdiff.errors import BlockdiffError
-from blockdiff.ingest import members
-from blockdiff.ingest.job import Job
-from blockdiff.sets import identity, parent, versions
+from blockdiff.ingest.job import Job, JobLog, continued
+from blockdiff.sets import versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.parent import Log
 from blockdiff.source import snapshots
-from blockdiff.source.wanted import AUTO, NONE, request, set_tag
+from blockdiff.source.opened import Opened
+from blockdiff.source.prepared import Prepared
+from blockdiff.source.wanted import request, set_tag
 
 
 @dataclass
@@ -48,12 +47,12 @@ class Plan:
         return {**dataclasses.asdict(self), "dry_run": True}
 
 
-def plan_all(jobs: Sequence[Job], *, quiet: snapshots.Quiesce | None, warn: Log, note: Log) -> list[Plan]:
-    """Return what a run of these jobs would do, inside a lock if there is `quiet`.  Raises what stops a run."""
+def plan_all(jobs: Sequence[Job], *, quiesce: snapshots.Quiesce | None, warn: Log, note: Log) -> list[Plan]:
+    """Return what a run of these jobs would do, inside a lock if there is `quiesce`.  Raises what stops a run."""
     plans = []
     for job in jobs:
         try:
-            plans.append(_look(job, quiet, warn, note))
+            plans.append(_plan(job, quiesce, JobLog(job, warn, note)))
         except BlockdiffError as error:
             error.concern(job.label)
             raise
@@ -72,53 +71,30 @@ def _newest(store: BackupSet, warn: Log) -> int:
     return newest
 
 
-def _look(job: Job, quiet: snapshots.Quiesce | None, warn: Log, note: Log) -> Plan:
-    wanted, store, warnings = job.wanted, job.store, list[str]()
-
-    def caution(line: str) -> None:
-        warnings.append(line)
-        warn(f"{job.label}: {line}" if job.label else line)
-
-    newest = _newest(store, note)
-    before = parent.find(
-        store, newest, caution, note, full=wanted.full, auto_full=wanted.auto_full, block_size=wanted.block_size
-    )
-    block_size = wanted.block_size or before.block_size or wanted.default_block_size
-    source = identity.Check(store, newest, job.host, wanted.path, wanted.new_source)
-    source.before_connecting(uuid_comes=wanted.snapshot != NONE)
-    with contextlib.ExitStack() as held:
-        held.callback(before.close)
-        session = held.enter_context(wanted.session(job.connect(), note, note))
-        terms = {"block_size": block_size, "digest": session.hello.digest}
-        session.ask(request(wanted, set_tag(store), "", known=source.known, look=True, **terms))
-        found = session.prepared
-        if found is None:
-            opened = session.opened(block_size)
-            snapshots.snapshots([], [session], quiet)  # which it refuses if there is a lock
-            told: dict[str, Any] = {"kind": opened.kind, "size": opened.size, "lv_uuid": None}
-            same, users = opened.same, opened.users
-        else:
-            told = {"kind": found.kind, "size": found.size, "lv_uuid": found.lv_uuid}
-            same, users = found.same, None
-        for line in session.finish():
-            caution(line)
-    source.see(told["size"], told["lv_uuid"], same)
-    codec, known = codecs.BY_SUFFIX[wanted.suffix], before.version.count if before.version is not None else 0
-    least = members.least_stored(told["size"], block_size, codec, known=known, keep_xxh=before.version is None)
-    source.see_room(told["size"], least)
-    if users is not None:
-        (caution if wanted.snapshot == AUTO else note)(source.in_use(users))
-    return Plan(
-        name=store.name,
-        version=before.number,
-        kind="full" if before.version is None else "incremental",
-        parent=None if before.version is None else before.version.number,
-        suffix=wanted.suffix,
-        block_size=block_size,
-        source={"host": job.host, "path": wanted.path, **told},
-        snapshot=None if found is None else {"size": found.room},
-        lock=quiet is not None,
-        least=least,
-        new_source=wanted.new_source,
-        warnings=warnings,
-    )
+def _plan(job: Job, quiesce: snapshots.Quiesce | None, log: JobLog) -> Plan:
+    wanted, store = job.wanted, job.store
+    with continued(job, _newest(store, log.note), log) as of:
+        with wanted.session(job.connect(), log.note, log.note) as session:
+            terms = {"block_size": of.block_size, "digest": session.hello.digest}
+            found = session.ask(request(wanted, set_tag(store), "", known=of.source.known, look=True, **terms))
+            if isinstance(found, Opened):
+                snapshots.snapshots([session], quiesce)  # which it refuses if there is a lock
+            for line in session.finish():
+                log.warn(line)
+        keep_xxh = of.parent.version is None
+        of.accept(found, keep_xxh=keep_xxh)
+        source = {"kind": found.kind, "size": found.size, "lv_uuid": found.lv_uuid}
+        return Plan(
+            name=store.name,
+            version=of.parent.number,
+            kind="full" if of.parent.version is None else "incremental",
+            parent=None if of.parent.version is None else of.parent.version.number,
+            suffix=wanted.suffix,
+            block_size=of.block_size,
+            source={"host": job.host, "path": wanted.path, **source},
+            snapshot={"size": found.room} if isinstance(found, Prepared) else None,
+            lock=quiesce is not None,
+            least=of.least(found.size, keep_xxh),
+            new_source=wanted.new_source,
+            warnings=log.warnings,
+        )

@@ -4,27 +4,30 @@ The engine is the backup's; only where the bytes go differs, and that nothing is
 whoever runs a dump must look at its exit code.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from blockdiff import codecs
 from blockdiff.errors import BlockSizeDiffers, DamagedFile, NotOurFormat
 from blockdiff.formats import FormatError, TornError, digestfile
 from blockdiff.formats.index import Member
-from blockdiff.ingest import receiver
+from blockdiff.ingest.comparison import Comparison
+from blockdiff.ingest.scan import Scan
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.parent import Log
 from blockdiff.sets.partfile import write_failed
-from blockdiff.source import leftovers, snapshots
-from blockdiff.source.wanted import Wanted, request
+from blockdiff.source import snapshots
+from blockdiff.source.wanted import Wanted
 from blockdiff.transport.base import Transport
-from blockdiff.wire.request import Request
+
+if TYPE_CHECKING:
+    from blockdiff.ingest import receiver
 
 Buffer = bytes | bytearray | memoryview
 
@@ -125,53 +128,37 @@ def run(
     old: tuple[IO[bytes], str] | None,
     *,
     cores: int,
-    quiet: snapshots.Quiesce | None = None,
+    quiesce: snapshots.Quiesce | None = None,
     note: Log = lambda line: None,
     warn: Log = lambda line: None,
-) -> receiver.Totals:
+) -> "receiver.Totals":
     """Dump a volume, and return what was done.
 
     `old` is the parent's digest file and its name: then only changed blocks are dumped, and
     its block size counts.  Raises the error that stopped it; what was written until then is
     no dump.
     """
-    with tempfile.TemporaryFile() as spool:
-        parent = None if old is None else _read_old(*old, spool)
-        if parent is not None and wanted.block_size not in (None, parent.block_size):
-            raise BlockSizeDiffers(old[1] if old else "", parent.block_size, wanted.block_size)
-        block_size = parent.block_size if parent else wanted.block_size or wanted.default_block_size
-        run_id = uuid.uuid4().hex
-
-        def hear(line: str) -> None:
-            (warn if leftovers.concerns(line) else note)(line)
-
-        waits = False
-        asked: Request | None = None
+    with tempfile.TemporaryFile() as spool, contextlib.ExitStack() as held:
+        parent, name = (None, "") if old is None else (_read_old(*old, spool), old[1])
+        if parent is not None:
+            held.callback(parent.digests.close)
+            if wanted.block_size not in (None, parent.block_size):
+                raise BlockSizeDiffers(name, parent.block_size, wanted.block_size)
+        scan = held.enter_context(Scan(wanted, connect, "dump", warn=warn, note=note))
+        if parent is None:
+            comparison = Comparison(wanted.block_size or wanted.default_block_size, scan.session.hello.digest)
+        else:
+            comparison = Comparison(parent.block_size, "md5", keep_xxh=False, md5=parent.digests)
+        found = scan.ask(comparison)
+        snapshots.snapshots([scan.session], quiesce)
+        size = scan.opened(found, comparison.block_size).size
+        codec = codecs.BY_SUFFIX[wanted.suffix]
+        writer = _DumpWriter(payload, digests, codec, comparison.block_size)
         try:
-            with wanted.session(connect(), hear, note) as session:
-                told = "md5" if parent is not None else session.hello.digest
-                count = parent.digests.count if parent else None
-                agreed = {"block_size": block_size, "digest": told, "old": count, "shared": session.offer}
-                asked = request(wanted, "dump", run_id, users=False, **agreed)
-                waits = session.ask(asked)
-                snapshots.snapshots([session] if waits else [], [] if waits else [session], quiet)
-                size = session.opened(block_size).size
-                if parent is not None:
-                    session.feed(parent.digests)
-                codec = codecs.BY_SUFFIX[wanted.suffix]
-                writer = _DumpWriter(payload, digests, codec, block_size)
-                try:
-                    terms = receiver.Terms(size, block_size, told, others=False, keep_xxh=parent is None)
-                    work = receiver.Receiver(session, writer, codec, terms, parent.digests if parent else None)
-                    totals = work.run(max(1, wanted.jobs or cores))
-                    writer.finish()
-                except BaseException:
-                    writer.abort()
-                    raise
-                for line in session.finish():
-                    warn(line)
-                return totals
-        except leftovers.LOST:
-            if waits and asked is not None:
-                leftovers.clear(connect, asked, run_id, wanted.timeout_s, note)
+            totals = scan.read(comparison, writer, codec, size, cores)
+            writer.finish()
+        except BaseException:
+            writer.abort()
             raise
+        scan.finish()
+        return totals

@@ -187,7 +187,7 @@ def command(
             "full": full,
             "auto_full": not no_auto_full,
             "rescan": rescan,
-            "jobs": reach.jobs,
+            "threads": reach.threads,
             "bwlimit": reach.bwlimit,
             "new_source": new_source,
             "live": no_snapshot,
@@ -217,12 +217,12 @@ def command(
                 say(f"{doing}: {text.name(shlex.join(composition) if composition else str(at))}")
             # a lock is for snapshots: the original's commands that make none never looked at its prefix
             locks = program in (None, dump_arguments.LVM_DUMP)
-            lock_wanted = options_lock.quiet(lock) if locks else None
+            lock_wanted = options_lock.quiesce(lock) if locks else None
             operands.refuse_twins(jobs)
             with _about(", ".join(job.label for job in jobs)):
                 if dry_run:
                     context.exit(_plan(jobs, lock_wanted, as_json, warn, say))
-                results = backup.run_all(jobs, cores=options_source.cores(), quiet=lock_wanted, warn=warn, note=say)
+                results = backup.run_all(jobs, cores=options_source.cores(), quiesce=lock_wanted, warn=warn, note=say)
     names = [name, *(more for more, _ in others)]
     context.exit(_report(names, results, as_json, verbose or (sys.stderr.isatty() and not quiet), say))
 
@@ -239,7 +239,7 @@ def _about(label: str) -> Iterator[None]:
 
 def _plan(
     jobs: Sequence[Job],
-    quiet: snapshots.Quiesce | None,
+    quiesce: snapshots.Quiesce | None,
     as_json: bool,
     warn: Callable[[str], None],
     say: Callable[[str], None],
@@ -247,7 +247,7 @@ def _plan(
     """Print what a run would do; returns the exit code."""
     from blockdiff import dryrun
 
-    plans = dryrun.plan_all(jobs, quiet=quiet, warn=warn, note=say)
+    plans = dryrun.plan_all(jobs, quiesce=quiesce, warn=warn, note=say)
     for plan in plans:
         if as_json:
             text.put_json(plan.as_json(), line=True)

@@ -63,7 +63,7 @@ def execute(
     digests_in: str | None,
     digests_out: str | None,
     output: str | None,
-    quiet: snapshots.Quiesce | None = None,
+    quiesce: snapshots.Quiesce | None = None,
     snapshot_size: str | None = None,
     **reach_options: Any,
 ) -> int:
@@ -104,8 +104,9 @@ def execute(
             default_block_size=line.default_block_size,
             snapshot=MUST if line.program == dump_arguments.LVM_DUMP else NONE,
             snapshot_size=snapshot_size,
+            live=True,
             pack_wire=line.destination is not None,
-            jobs=reach.jobs,
+            threads=reach.threads,
             bwlimit=reach.bwlimit,
             stderr_logged=True,
             **reach.patience(line.destination),
@@ -119,7 +120,7 @@ def execute(
             target(digests_out, programs.NEW_DIGESTS, "descriptor 6"),
             old,
             cores=options_source.cores(),
-            quiet=quiet,
+            quiesce=quiesce,
             note=lambda text: click.echo(text, err=True),
             warn=warnings.append,
         )

@@ -45,7 +45,7 @@ def snapshot_size(option: str | None) -> str | None:
     return option or os.environ.get("SNAPSHOT_SIZE") or None
 
 
-def quiet(option: str | None) -> snapshots.Quiesce | None:
+def quiesce(option: str | None) -> snapshots.Quiesce | None:
     """Return what makes the lock that option or environment ask for; None where neither does."""
     try:
         words = shlex.split(option) if option else _split(os.environ.get("LVCREATE_PREFIX", ""))

@@ -92,7 +92,7 @@ def options(function: F) -> F:
                          " configuration to use in the place of the user's and the system's, as ssh -F does."),
             click.option("--bwlimit", type=Bytes(0, 1 << 50), default=0, metavar="RATE",
                          help="Let the agent send at most so many bytes a second; 10M is ten MiB."),
-            click.option("--jobs", type=click.IntRange(0, 64), default=0, metavar="N",
+            click.option("--jobs", "threads", type=click.IntRange(0, 64), default=0, metavar="N",
                          help="Threads on each side.  [default: here one for each core; on the source host one,"
                          " or by its cores where it has no libxxhash]"),
             click.option("--timeout", type=click.FloatRange(1, 86400), default=wanted.DEFAULT_TIMEOUT_S,
@@ -116,7 +116,7 @@ class Reach:
     remote_python: str | None
     rsh: str | None
     bwlimit: int
-    jobs: int
+    threads: int
     timeout: float
     progress_timeout: float
     max_time: float | None

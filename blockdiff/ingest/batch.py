@@ -1,6 +1,6 @@
 """Batches: neighbouring blocks with all that came for them, made into digests and members.
 
-Each block is proved against the digest that came with it before anything is made of it.
+Each block is checked against the digest that came with it before anything is made of it.
 """
 
 import collections
@@ -21,9 +21,9 @@ Buffer = bytes | bytearray | memoryview
 Run = tuple[int, int, int]  # (SAME | ZERO | CHANGED, first block, count of blocks)
 
 
-def expect(truth: bool, complaint: str) -> None:
-    """Raise FormatError with a complaint unless something is true."""
-    if not truth:
+def expect(condition: bool, complaint: str) -> None:
+    """Raise FormatError with a complaint unless a condition is true."""
+    if not condition:
         raise FormatError(complaint)
 
 
@@ -41,8 +41,8 @@ class Batch:
     """Neighbouring runs of blocks, with all that came for them."""
 
     runs: list[Run] = field(default_factory=list)
-    told: list[bytes] = field(default_factory=list)  # digests of the changed blocks
-    others: list[bytes] = field(default_factory=list)  # of all blocks, the other kind's
+    compared: list[bytes] = field(default_factory=list)  # digests of the changed blocks
+    other_digests: list[bytes] = field(default_factory=list)  # of all blocks, the other kind's
     frames: list[Data] = field(default_factory=list)
     length: int = 0  # bytes of blocks that its ordinary members will hold
     weight: int = 0  # bytes that it counts while it is in flight
@@ -56,7 +56,7 @@ class Done:
     runs: list[Run]
     md5: bytes  # of the changed blocks
     xxh: bytes  # of the changed blocks
-    others: bytes
+    other_digests: bytes
     members: list[MadeMember | list[Run]]  # Runs: many zero blocks, whose members are made as they are written
 
 
@@ -64,7 +64,7 @@ def stretches(runs: Iterable[Run]) -> Iterator[tuple[int, list[Run]]]:
     """Yield the runs that make records, neighbours of a kind as one: (ZERO | CHANGED, its runs).
 
     What is unchanged parts nothing: zero blocks with only such between them are neighbours in the
-    diff file.  Runs that the agent told one by one are joined.
+    diff file.  Runs that the agent sent one by one are joined.
     """
     records = (run for run in runs if run[0] != messages.SAME)
     for what, group in itertools.groupby(records, lambda run: run[0]):
@@ -80,16 +80,16 @@ class BatchWorker:
     """Makes the digests and the members of one version."""
 
     def __init__(
-        self, codec: codecs.Codec, size: int, block_size: int, told: str, seen: Callable[[list[int]], object]
+        self, codec: codecs.Codec, size: int, block_size: int, compared: str, free: Callable[[list[int]], object]
     ) -> None:
-        """`size` is the volume's, in bytes; `told` the kind of digest that comes with each changed block.
+        """`size` is the volume's, in bytes; `compared` the kind of digest that comes with each changed block.
 
-        `seen` is called with the places of shared memory that are of no use any more.
+        `free` is called with the places of shared memory that are not needed any more.
         """
-        self._seen = seen
+        self._free = free
         self.zeros = ZeroMembers(codec, size, block_size)
         self._codec, self._size, self._block_size = codec, size, block_size
-        self._told_xxh = told == "xxh128"
+        self._xxh_compared = compared == "xxh128"
         self._step = difffile.OFFSET_SIZE + block_size  # bytes of a record
         self._zeros = memoryview(bytes(min(block_size, max(size, 1))))
         self._local = threading.local()
@@ -110,12 +110,12 @@ class BatchWorker:
 
         md5_of, xxh_of = hashlib.md5, xxhash.xxh3_128_digest
         take = self._taker(batch.frames)
-        told = b"".join(batch.told)
+        expected = b"".join(batch.compared)
         parts = [(what, runs, what == messages.ZERO and self.are_many(runs)) for what, runs in stretches(batch.runs)]
         room = self._room(sum(count for _, runs, many in parts if not many for _, _, count in runs))
         md5: list[bytes] = []
         xxh: list[bytes] = []
-        told_by = xxh if self._told_xxh else md5
+        compared = xxh if self._xxh_compared else md5
         members: list[MadeMember | list[Run]] = []
         begin = after = 0  # blocks of the records that wait in the room
         end = 0  # bytes of them
@@ -145,15 +145,15 @@ class BatchWorker:
                     place = len(md5) * BYTES_OF_DIGEST
                     md5.append(md5_of(block, usedforsecurity=False).digest())
                     xxh.append(xxh_of(block))
-                    right = told_by[-1] == told[place : place + BYTES_OF_DIGEST]
+                    right = compared[-1] == expected[place : place + BYTES_OF_DIGEST]
                     expect(right, f"block {index} does not have the digest it came with")
                 begin = begin if end else index
                 end, after = stop, index + 1
         flush()
-        return Done(batch.runs, b"".join(md5), b"".join(xxh), b"".join(batch.others), members)
+        return Done(batch.runs, b"".join(md5), b"".join(xxh), b"".join(batch.other_digests), members)
 
     def zeros_among(self, runs: list[Run]) -> int:
-        """Return how many bytes of zero blocks stand among changed ones in these runs' members."""
+        """Return how many bytes of zero blocks are among changed ones in these runs' members."""
         return sum(
             self.bytes_of(first, count)
             for what, group in stretches(runs)
@@ -193,7 +193,7 @@ class BatchWorker:
         waiting = collections.deque(frames)
         frames.clear()  # each goes as soon as it is taken
         piece = memoryview(b"")
-        seen: list[int] = []
+        places: list[int] = []  # of shared memory, taken
 
         def take(room: memoryview) -> None:
             nonlocal piece
@@ -202,12 +202,12 @@ class BatchWorker:
                     data = waiting.popleft()
                     piece = memoryview(wirecodecs.unwrap(data.codec, data.length, data.body))
                     if data.place is not None:
-                        seen.append(data.place)
+                        places.append(data.place)
                 length = min(len(room), len(piece))
                 room[:length] = piece[:length]
                 room, piece = room[length:], piece[length:]
             # all at once: a message for each would cost more than the memory is worth
-            if seen and not piece and not waiting:
-                self._seen(seen)
+            if places and not piece and not waiting:
+                self._free(places)
 
         return take

@@ -1,11 +1,11 @@
-"""What an agent sends becomes the files of a version.
+"""The receiver: what an agent sends becomes the files of a version.
 
 Extents arrive in block order and are gathered into batches of about one member.  A pool
-of threads decompresses, proves each block against the digest that came with it, computes
+of threads decompresses, checks each block against the digest that came with it, computes
 the digests that did not come, and compresses; results are written in order.  What is in
-flight is bounded by bytes.  Nothing the agent says is taken on trust: what it calls
-unchanged must have been there, what it sends must have the digest it says, and at the end
-counts and digest files must agree.
+flight is bounded by bytes.  Nothing the agent sends is trusted: what it calls unchanged must
+have been there, each block must have the digest that came with it, and at the end counts and
+digest files must agree.
 Format: blockdiff-protocol(5), "EXTENT", "DATA", "END".
 """
 
@@ -21,6 +21,7 @@ from blockdiff.errors import ProtocolBroken
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, digestfile
 from blockdiff.formats.index import Member
 from blockdiff.ingest.batch import Batch, BatchWorker, Data, Done, expect
+from blockdiff.ingest.comparison import Comparison
 from blockdiff.ingest.members import MadeMember
 from blockdiff.source.session import Session
 from blockdiff.wire import messages
@@ -53,27 +54,6 @@ class Writer(Protocol):
         """Return the SHA-256, in hex, of each whole digest file that was written: "md5", "xxh128"."""
 
 
-class Old(Protocol):
-    """A digest file of the parent's."""
-
-    count: int  # blocks
-
-    def take(self, first: int, count: int) -> bytes:
-        """Return the digests of these blocks.  Raises DamagedFile."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What was agreed with the agent."""
-
-    size: int  # bytes of the volume
-    block_size: int  # bytes
-    told: str  # kind of digest that the agent compares and tells: "md5" or "xxh128"
-    others: bool  # it tells the other kind of every block, too
-    keep_xxh: bool  # the XXH3-128 digests will be complete
-    old_size: int | None = None  # bytes of the parent's volume, where that is known
-
-
 @dataclass
 class Totals:
     """What a scan came to."""
@@ -95,33 +75,32 @@ class Receiver:
         session: Session,
         writer: Writer,
         codec: codecs.Codec,
-        terms: Terms,
-        old_md5: Old | None = None,
-        old_xxh: Old | None = None,
+        size: int,
+        comparison: Comparison,
         progress: Callable[[int], object] = lambda length: None,
     ) -> None:
-        """`progress` is told of every so many bytes of the volume that are done."""
-        self._session, self._writer, self._terms = session, writer, terms
-        self._maker = BatchWorker(codec, terms.size, terms.block_size, terms.told, session.seen)
-        self._block_size = terms.block_size
-        self._old_md5, self._old_xxh = old_md5, old_xxh
+        """`size`: bytes of the volume; `progress` is called with how many more of them are done."""
+        self._session, self._writer, self._size = session, writer, size
+        self._comparison = comparison
+        self._block_size = comparison.block_size
+        self._worker = BatchWorker(codec, size, self._block_size, comparison.compared, session.free)
         self._progress = progress
-        self.totals = Totals(blocks=digestfile.blocks_of(terms.size, terms.block_size))
-        self._most_data = max(messages.MAX_DATA, terms.block_size)  # bytes of changed blocks in an extent
+        self.totals = Totals(blocks=digestfile.blocks_of(size, self._block_size))
+        self._most_data = max(messages.MAX_DATA, self._block_size)  # bytes of changed blocks in an extent
         self._next = 0  # block that the next extent begins with
         self._owed = 0  # bytes of DATA that the extent announced and that have not come
         self._batch = Batch()
 
-    def run(self, jobs: int) -> Totals:
+    def run(self, threads: int) -> Totals:
         """Take everything until the agent's END, work on it in so many threads, and write it.
 
         Raises ProtocolBroken if anything does not agree, and whatever ends the session.
         """
-        pool = ThreadPoolExecutor(jobs, thread_name_prefix="intake")
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="receiver")
         pending: collections.deque[tuple[int, Future[Done]]] = collections.deque()
         in_flight = 0
         try:
-            self._write_member(self._maker.header())
+            self._write_member(self._worker.header())
             end: memoryview | None = None
             while end is None:
                 kind, payload = self._session.receive()
@@ -132,12 +111,12 @@ class Receiver:
                     self._take(kind, payload)
                 batch = self._ready(end is not None)
                 room = 0 if end is not None else _IN_FLIGHT - (batch.weight if batch else 0)
-                while pending and (in_flight > room or len(pending) > 2 * jobs):
+                while pending and (in_flight > room or len(pending) > 2 * threads):
                     weight, future = pending.popleft()
                     self._write(future.result())
                     in_flight -= weight
                 if batch:
-                    pending.append((batch.weight, pool.submit(self._maker.work, batch)))
+                    pending.append((batch.weight, pool.submit(self._worker.work, batch)))
                     in_flight += batch.weight
             while pending:
                 self._write(pending.popleft()[1].result())
@@ -163,16 +142,17 @@ class Receiver:
         expect(kind == messages.EXTENT, f"unexpected frame {kind}")
         expect(self._owed == 0, "an extent before the data of the last one")
         extent = messages.decode_extent(payload, self._next, self.totals.blocks)
-        expect(bool(extent.others) == self._terms.others, "digests that were not asked for, or not those that were")
+        has_others = bool(extent.others) == self._comparison.other_digests
+        expect(has_others, "digests that were not asked for, or not those that were")
         batch, runs_before = self._batch, len(self._batch.runs)
-        batch.others.append(extent.others)
-        batch.told.append(extent.digests)
+        batch.other_digests.append(extent.others)
+        batch.compared.append(extent.digests)
         for what, count in extent.runs:
             first = self._next
             self._next += count
             batch.runs.append((what, first, count))
             if what == messages.SAME:
-                known = self._old_md5.count if self._old_md5 is not None else 0
+                known = self._comparison.md5.count if self._comparison.md5 is not None else 0
                 expect(first + count <= known, f"block {first} unchanged, but the parent has no such block")
                 expect(self._as_long(first + count - 1, known), "a block unchanged, but not as long as the parent's")
                 continue
@@ -180,14 +160,14 @@ class Receiver:
             if what == messages.ZERO:
                 self.totals.zero += count
             else:
-                self._owed += self._maker.bytes_of(first, count)
-        length = self._owed + self._maker.zeros_among(batch.runs[runs_before:])
+                self._owed += self._worker.bytes_of(first, count)
+        length = self._owed + self._worker.zeros_among(batch.runs[runs_before:])
         batch.length += length
         batch.weight += length + len(extent.others)
         batch.weight += (len(extent.digests) // BYTES_OF_DIGEST + len(extent.runs)) * _BLOCK_COST
         batch.blocks += self._next - extent.first
         expect(self._owed <= self._most_data, f"an extent with {self._owed} bytes of changed blocks")
-        self._progress(self._maker.bytes_of(extent.first, self._next - extent.first))
+        self._progress(self._worker.bytes_of(extent.first, self._next - extent.first))
 
     def _lent(self, length: int, body: Buffer) -> Data:
         """Return the data that lies in shared memory."""
@@ -199,9 +179,9 @@ class Receiver:
     def _as_long(self, index: int, known: int) -> bool:
         """Tell whether a block is as long as in the parent, of `known` blocks, as far as that can be known."""
         if index < known - 1:
-            return self._maker.bytes_of(index, 1) == self._block_size
-        old_size = self._terms.old_size
-        return old_size is None or self._maker.bytes_of(index, 1) == old_size - index * self._block_size
+            return self._worker.bytes_of(index, 1) == self._block_size
+        old_size = self._comparison.old_size
+        return old_size is None or self._worker.bytes_of(index, 1) == old_size - index * self._block_size
 
     def _ready(self, ended: bool) -> Batch | None:
         """Return the batch if it is to be worked on now."""
@@ -221,6 +201,7 @@ class Receiver:
     def _write(self, done: Done) -> None:
         place = 0
         base = done.runs[0][1]
+        old_md5, old_xxh = self._comparison.md5, self._comparison.xxh
         for what, first, count in done.runs:
             if what == messages.CHANGED:
                 end = place + count * BYTES_OF_DIGEST
@@ -231,28 +212,28 @@ class Receiver:
             for start in range(first, first + count, _DIGESTS_AT_ONCE):
                 some = min(_DIGESTS_AT_ONCE, first + count - start)
                 if what == messages.ZERO:
-                    md5, xxh = self._maker.digests_of_zeros(start, some)
+                    md5, xxh = self._worker.digests_of_zeros(start, some)
                     self._writer.md5(md5)
                 else:
-                    assert self._old_md5 is not None
-                    self._writer.md5(self._old_md5.take(start, some))
-                    xxh = self._old_xxh.take(start, some) if self._old_xxh is not None else b""
+                    assert old_md5 is not None
+                    self._writer.md5(old_md5.take(start, some))
+                    xxh = old_xxh.take(start, some) if old_xxh is not None else b""
                 self._write_xxh(done, base, start, some, xxh)
         for member in done.members:
             if isinstance(member, MadeMember):
                 self._write_member(member)
             else:
-                for made in self._maker.zeros.of(run[1:] for run in member):
+                for made in self._worker.zeros.of(run[1:] for run in member):
                     self._write_member(made)
 
     def _write_xxh(self, done: Done, base: int, first: int, count: int, ours: bytes) -> None:
-        if not self._terms.keep_xxh:
+        if not self._comparison.keep_xxh:
             return
-        if done.others:  # told, of all blocks; what was also computed here must agree
+        if done.other_digests:  # of all blocks; what was also computed here must agree
             place = (first - base) * BYTES_OF_DIGEST
-            told = done.others[place : place + count * BYTES_OF_DIGEST]
-            expect(not ours or ours == told, f"blocks from {first} on do not have the XXH3-128 that came with them")
-            ours = told
+            theirs = done.other_digests[place : place + count * BYTES_OF_DIGEST]
+            expect(not ours or ours == theirs, f"blocks from {first} on do not have the XXH3-128 that came with them")
+            ours = theirs
         self._writer.xxh128(ours)
 
     def _write_member(self, member: MadeMember) -> None:
@@ -263,23 +244,22 @@ class Receiver:
         self.totals.payload += member.payload
 
     def _check_end(self, payload: memoryview) -> None:
-        said = messages.decode_talk(
+        end = messages.decode_talk(
             payload, total=int, changed=int, zero=int, read=int, digests=dict, snapshot=(dict, type(None))
         )
-        if said["snapshot"] is not None:
+        if end["snapshot"] is not None:
             self.totals.snapshot = messages.check(
-                said["snapshot"], fill=(int, float), size=(int, type(None)), extended=int
+                end["snapshot"], fill=(int, float), size=(int, type(None)), extended=int
             )
         ours = self.totals
-        for name, told, found in (
-            ("blocks", said["total"], ours.blocks),
-            ("changed blocks", said["changed"], ours.changed),
-            ("zero blocks", said["zero"], ours.zero),
+        for name, theirs, found in (
+            ("blocks", end["total"], ours.blocks),
+            ("changed blocks", end["changed"], ours.changed),
+            ("zero blocks", end["zero"], ours.zero),
         ):
-            expect(told == found, f"it counted {told} {name}, here are {found}")
-        expect(0 <= said["read"] <= self._terms.size, f"it read {said['read']} bytes of {self._terms.size}")
-        ours.read = said["read"]
+            expect(theirs == found, f"it counted {theirs} {name}, here are {found}")
+        expect(0 <= end["read"] <= self._size, f"it read {end['read']} bytes of {self._size}")
+        ours.read = end["read"]
         hashes = self._writer.hashes()
-        wanted = {self._terms.told} | ({"md5", "xxh128"} if self._terms.others else set())
-        for kind in wanted:
-            expect(said["digests"].get(kind) == hashes[kind], f"the {kind} digests differ from those it computed")
+        for kind in {self._comparison.compared} | ({"md5", "xxh128"} if self._comparison.other_digests else set()):
+            expect(end["digests"].get(kind) == hashes[kind], f"the {kind} digests differ from those it computed")

@@ -19,18 +19,12 @@ def concerns(line: str) -> bool:
     return text.startswith("cannot ") or any(words in text for words in _WORDS)
 
 
-def clear(
-    connect: Callable[[], Transport],
-    request: Request,
-    run_id: str,
-    timeout_s: float,
-    note: Callable[[str], None],
-) -> None:
-    """Connect once more to have the snapshot of a run removed, which asked with this request; never raises."""
+def clear(connect: Callable[[], Transport], request: Request, note: Callable[[str], None]) -> None:
+    """Connect once more to have the snapshot removed that a run asked for with this request; never raises."""
+    assert request.snapshot is not None
+    timeout_s = min(request.timeout_s, _TIMEOUT_S)
     try:
-        with Session(
-            connect(), min(timeout_s, _TIMEOUT_S), progress_s=_PROGRESS_S, snapshots=True, note=note
-        ) as session:
-            session.ask(request._replace(ended=run_id))
+        with Session(connect(), timeout_s, progress_s=_PROGRESS_S, snapshots=True, note=note) as session:
+            session.clear(request._replace(ended=request.snapshot.run))
     except (BlockdiffError, OSError) as error:
         note(f"cannot look for the snapshot of this run: {error}; its own supervisor removes it")

@@ -26,7 +26,7 @@ class Opened:
     users: str | None = None  # what may write to it while it is read
 
 
-def decode(payload: messages.Buffer, block_size: int) -> Opened:
+def decode_opened(payload: messages.Buffer, block_size: int) -> Opened:
     """Return the volume that an OPENED describes.  Raises FormatError."""
     found = messages.decode_talk(payload, size=int, kind=str, same=bool, users=(str, type(None)))
     if not 0 <= found["size"] < 1 << 63 or found["kind"] not in _KINDS:

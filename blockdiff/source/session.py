@@ -12,9 +12,10 @@ from blockdiff import errors
 from blockdiff.errors import AgentDied, BlockdiffError, HostSilent, ProtocolBroken
 from blockdiff.formats import FormatError, TornError
 from blockdiff.printable import printable, quoted
-from blockdiff.source import opened, opening, prepared, push
+from blockdiff.source import opening, prepared, push
 from blockdiff.source.feeder import DigestSource, Feeder
 from blockdiff.source.notes import Notes
+from blockdiff.source.opened import Opened, decode_opened
 from blockdiff.transport.base import LOCAL, Shared, Transport
 from blockdiff.wire import link, messages, request
 from blockdiff.wire.request import Request, SharedMemory
@@ -66,8 +67,7 @@ class Session:
         self._path = ""
         self._link: link.Link | None = None
         self._feeder: Feeder | None = None
-        self.prepared: prepared.Prepared | None = None  # while a snapshot waits for its moment
-        self._first: tuple[int, memoryview] | None = None  # of its frames, where ask() received it already
+        self.from_snapshot = False  # its volume is read from a snapshot
         try:
             read = self._command.start(push.bundle(snapshots))
             self._link = link.Link(
@@ -170,20 +170,29 @@ class Session:
 
     # the phases, in order
 
-    def ask(self, asked: Request) -> bool:
-        """Ask for a volume; returns whether the agent waits for the moment of a snapshot."""
+    def ask(self, asked: Request) -> prepared.Prepared | Opened:
+        """Ask for a volume; returns what waits for the moment of its snapshot, or what is open.
+
+        Raises ProtocolBroken, and what the agent reports.
+        """
+        kind, payload = self._answer(asked)
+        if kind != messages.READY:
+            return self._opened(kind, payload, asked.block_size)
+        self.from_snapshot = True
+        try:
+            return prepared.decode(payload)
+        except FormatError as error:
+            raise ProtocolBroken(self.host, error) from None
+
+    def clear(self, asked: Request) -> None:
+        """Have the snapshots removed that the ended run left.  Raises what the agent reports."""
+        self._answer(asked)
+
+    def _answer(self, asked: Request) -> tuple[int, memoryview]:
         self._phase = _OPEN
         self._path = asked.path
         self._send(messages.REQUEST, request.encode(asked))
-        kind, payload = self.receive()
-        if kind == messages.READY:
-            try:
-                self.prepared = prepared.decode(payload)
-            except FormatError as error:
-                raise ProtocolBroken(self.host, error) from None
-            return True
-        self._first = kind, payload
-        return False
+        return self.receive()
 
     def now(self, places: dict[str, Any] | None) -> None:
         """Have the snapshot made; `places`: where the locked application keeps its data."""
@@ -197,16 +206,15 @@ class Session:
             raise ProtocolBroken(self.host, f"expected a snapshot, got frame {kind}")
         self._phase = _OPEN
 
-    def opened(self, block_size: int) -> opened.Opened:
-        """Return what the agent says of the volume, which is open now.
+    def opened(self, block_size: int) -> Opened:
+        """Return what is open, once the snapshot is made.  Raises ProtocolBroken, and what the agent reports."""
+        return self._opened(*self.receive(), block_size)
 
-        Raises ProtocolBroken, and what the agent reports.
-        """
-        kind, payload = self._first or self.receive()
+    def _opened(self, kind: int, payload: memoryview, block_size: int) -> Opened:
         try:
             if kind != messages.OPENED:
                 raise FormatError(f"expected an open volume, got frame {kind}")
-            found = opened.decode(payload, block_size)
+            found = decode_opened(payload, block_size)
         except FormatError as error:
             raise ProtocolBroken(self.host, error) from None
         self._phase = _READ
@@ -217,7 +225,7 @@ class Session:
         assert self._link is not None
         self._feeder = Feeder(self._link, digests)
 
-    def seen(self, places: list[int]) -> None:
+    def free(self, places: list[int]) -> None:
         """Let the agent use these places of the shared memory again; any thread may call it."""
         assert self._link is not None
         with contextlib.suppress(link.LinkClosed):  # the receiving side raises why

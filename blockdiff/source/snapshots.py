@@ -1,10 +1,9 @@
-"""The moment of the snapshot: every agent that waits is told, inside one lock if there is one.
+"""The snapshots of all sources, made at one moment: inside one lock if there is one.
 
-The lock is held while the snapshots are made and not a breath longer: everything slow was
-done before it, and reading begins after it.
+The lock is held while the snapshots are made and no longer: everything slow was done before
+it, and reading begins after it.
 """
 
-import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -20,22 +19,23 @@ Quiesce = Callable[[], AbstractContextManager["lockcommand.Lock"]]
 _KEPT = ("method", "held_s", "waited_s", "server", "version", "binlog", "gtid")  # in the manifest
 
 
-def snapshots(waiting: Sequence[Session], still: Sequence[Session], quiet: Quiesce | None) -> dict[str, Any] | None:
-    """Have the snapshots of `waiting` sessions made; returns the lock's facts for the manifest.
+def snapshots(sessions: Sequence[Session], quiesce: Quiesce | None) -> dict[str, Any] | None:
+    """Have all snapshots made that sessions wait for; returns the lock's facts for the manifest.
 
-    `still` are sessions that read a volume as it lives: with a lock that is refused, since
-    what is read later is not what was locked.  Raises SnapshotRefused, what taking a snapshot
-    raises, or the lock's own errors: then no snapshot may be used.
+    With a lock, a session that reads its volume without a snapshot is refused: what is read
+    later is not what was locked.  Raises SnapshotRefused, what taking a snapshot raises, or
+    the lock's own errors: then no snapshot may be used.
     """
-    if quiet is None:
+    waiting = [session for session in sessions if session.from_snapshot]
+    if quiesce is None:
         _take(waiting, None, lambda: None)
         return None
-    for session in still:
-        raise SnapshotRefused(
-            session.volume, "a lock is asked for, but this source is not a logical volume that is snapshotted"
-        )
-    with contextlib.ExitStack() as held:
-        lock = held.enter_context(quiet())
+    for session in sessions:
+        if not session.from_snapshot:
+            raise SnapshotRefused(
+                session.volume, "a lock is asked for, but this source is not a logical volume that is snapshotted"
+            )
+    with quiesce() as lock:
         _take(waiting, _places(lock.facts), lock.check)
         lock.release()
         return {name: _clean(lock.facts.get(name)) for name in _KEPT}

@@ -36,7 +36,7 @@ class Wanted:
     new_source: bool = False  # the set goes on with this source, whatever it was of
     snapshot_size: str | None = None  # as lvcreate takes it, or a share as "15%"
     pack_wire: bool = False  # compress what goes over the wire
-    jobs: int = 0  # threads on each side; 0: by the cores
+    threads: int = 0  # on each side; 0: by the cores
     bwlimit: int = 0  # bytes per second; 0: none
     timeout_s: float = DEFAULT_TIMEOUT_S  # silence of the other side
     verbose: bool = False  # log what LVM says, too
@@ -63,7 +63,7 @@ def request(wanted: Wanted, set_tag: str, run_id: str, **more: Any) -> Request:
         "path": wanted.path,
         "users": not wanted.live,
         "compress": wanted.pack_wire,
-        "jobs": wanted.jobs,
+        "jobs": wanted.threads,
         "bwlimit": wanted.bwlimit,
         "timeout_s": wanted.timeout_s,
         "snapshot": None if wanted.snapshot == NONE else snapshot,

@@ -253,7 +253,7 @@ def test_a_read_error_of_the_device_ends_the_run(block, tmp_path):
     path.write_bytes(os.urandom(6 << 20))
     failing = traced("-o", "/dev/null", "-P", path, "-e", "trace=preadv,preadv2", "-e", f"inject=preadv,preadv2:error=EIO:when={block}")
     with pytest.raises(ReadFailed, match=r"Input/output error at byte \d+") as error:
-        back_up(tmp_path / "set", path, connect=failing, jobs=1)
+        back_up(tmp_path / "set", path, connect=failing, threads=1)
     assert error.value.exit_code == 33
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set.lock", "vol"]
     back_up(tmp_path / "set", path)

@@ -84,5 +84,5 @@ def test_tiny_blocks(block_size, tmp_path):
     within_bounds(backup(tmp_path / "set", source, "--block-size", block_size, "--jobs", 16))
     volume[::7] = b"x" * len(volume[::7])  # as many runs as can be
     source.write_bytes(volume)
-    within_bounds(packed(tmp_path / "set", source, jobs=16))
+    within_bounds(packed(tmp_path / "set", source, threads=16))
     assert restored(tmp_path / "set", 2, tmp_path / "out") == volume

@@ -158,7 +158,7 @@ def test_a_lock_that_is_gone_while_the_snapshot_is_made_ends_the_run(tmp_path, m
             BackupSet(str(it.folder / "set")), Wanted("/vol", block_size=BLOCK), lambda: Played(stream, endless=PING)
         )
         with pytest.raises(LockLost, match="ended too early"):
-            backup.run(job, cores=2, quiet=lambda: lockcommand.locked([str(script)], log=lambda line: None))
+            backup.run(job, cores=2, quiesce=lambda: lockcommand.locked([str(script)], log=lambda line: None))
         assert not list(it.folder.glob("set.*[!k]"))
         it.back_up(put_together(HONEST[1]))
         it.is_whole()

@@ -69,7 +69,7 @@ EDITS = (
     "alternating zeros", "zeros beside changes", "short zero runs", "punched", "half blocks", "grown by a hole",
     "shrunk", "a log",
 )  # fmt: skip
-HOWS = ({}, {"rescan": True}, {"pack_wire": True}, {"full": True}, {"jobs": 3})
+HOWS = ({}, {"rescan": True}, {"pack_wire": True}, {"full": True}, {"threads": 3})
 
 
 # where one block is more than the agent reads at once, some borders are not there
