@@ -134,62 +134,56 @@ def _write(begun: _Begun, opened: Opened, facts: dict[str, Any] | None, cores: i
     return Outcome(
         name=job.store.name,
         version=before.number,
-        kind=value["kind"],
+        kind=value.kind,
         size=opened.size,
         blocks=totals.blocks,
         changed=totals.changed,
         zero=totals.zero,
         read=totals.read,
-        wire=value["bytes"]["wire"],
+        wire=value.bytes.wire,
         payload=totals.payload,
         stored=new.stored,
         seconds=(now() - begun.time).total_seconds(),
-        consistency=value["consistency"],
+        consistency=value.consistency,
         warnings=begun.of.log.warnings,
     )
 
 
 def _manifest(
     begun: _Begun, opened: Opened, totals: "receiver.Totals", facts: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Return the manifest but for its files."""
+) -> manifest.NewManifest:
+    """Return what the manifest says of this run."""
     job, before, session = begun.of.job, begun.of.parent, begun.scan.session
     consistency, snapshot = "none", None
     if opened.snapshot is not None:
         consistency = "application" if facts is not None and opened.holds else "crash"
         end = totals.snapshot or {"fill": None, "size": None, "extended": None}
-        snapshot = {
-            "name": opened.snapshot["name"],
-            "size": end["size"],
-            "fill_at_begin": opened.snapshot["fill"],
-            "fill_at_end": end["fill"],
-            "extended": end["extended"],
-        }
-    return {
-        "format": manifest.FORMAT,
-        "blockdiff": __version__,
-        "set": job.store.base,
-        "version": before.number,
-        **before.link_keys(),
-        "begun": stamp(begun.time),
-        "ended": stamp(now()),
-        "source": {
-            "host": session.host,
-            "path": job.wanted.path,
-            "kind": opened.kind,
-            "size": opened.size,
-            "lv_uuid": opened.lv_uuid,
-        },
-        "block_size": begun.of.block_size,
-        "blocks": {"total": totals.blocks, "changed": totals.changed, "zero": totals.zero},
-        "bytes": {"read": totals.read, "payload": totals.payload, "wire": session.wire},
-        "quiesce": facts,
-        "snapshot": snapshot,
-        "consistency": consistency,
-        "agent": {
-            "python": session.hello.python,
-            "digest": begun.compared.compared,
-            "codec": session.hello.codec if job.wanted.pack_wire else "none",
-            "sha256": push.bundle_sha256(job.wanted.snapshot != NONE),
-        },
-    }
+        snapshot = manifest.Snapshot(
+            name=opened.snapshot["name"],
+            size=end["size"],
+            fill_at_begin=opened.snapshot["fill"],
+            fill_at_end=end["fill"],
+            extended=end["extended"],
+        )
+    return manifest.NewManifest(
+        blockdiff=__version__,
+        set=job.store.base,
+        version=before.number,
+        parent=before.parent_number,
+        parent_md5_sha256=before.link,
+        begun=stamp(begun.time),
+        ended=stamp(now()),
+        source=manifest.Source(session.host, job.wanted.path, opened.kind, opened.size, opened.lv_uuid),
+        block_size=begun.of.block_size,
+        blocks=manifest.Blocks(totals.blocks, totals.changed, totals.zero),
+        bytes=manifest.Transfer(totals.read, totals.payload, session.wire),
+        quiesce=facts,
+        snapshot=snapshot,
+        consistency=consistency,
+        agent=manifest.Agent(
+            python=session.hello.python,
+            digest=begun.compared.compared,
+            codec=session.hello.codec if job.wanted.pack_wire else "none",
+            sha256=push.bundle_sha256(job.wanted.snapshot != NONE),
+        ),
+    )
