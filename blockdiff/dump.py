@@ -10,16 +10,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
 from blockdiff import codecs
-from blockdiff.errors import BlockSizeDiffers, DamagedFile, NotOurFormat
-from blockdiff.formats import FormatError, TornError, digestfile
+from blockdiff.errors import BlockSizeDiffers
+from blockdiff.formats import digestfile
 from blockdiff.formats.index import Member
 from blockdiff.ingest.comparison import Comparison
 from blockdiff.ingest.scan import Scan
-from blockdiff.sets.digests import Digests
+from blockdiff.sets.digests import Digests, open_digests
 from blockdiff.sets.parent import Log
 from blockdiff.sets.partfile import write_failed
 from blockdiff.source import snapshots
@@ -93,31 +92,18 @@ class _DumpWriter:
             self._lzop.abort()
 
 
-@dataclass(frozen=True)
-class _OldFile:
-    """A digest file that was handed in, checked and at hand by place."""
+def _read_old(stream: IO[bytes], name: str, spool: IO[bytes], wanted: Wanted) -> tuple[int, Digests]:
+    """Copy a digest stream into a file of ours, so that a pipe serves as well as a file; returns it as open_digests does.
 
-    block_size: int
-    digests: Digests
-
-
-def _read_old(stream: IO[bytes], name: str, spool: IO[bytes]) -> _OldFile:
-    """Copy a digest stream into a file of ours, so that a pipe serves as well as a file.
-
-    Raises DamagedFile, NotOurFormat.
+    Raises DamagedFile, NotOurFormat or BlockSizeDiffers.
     """
     shutil.copyfileobj(stream, spool)
     spool.flush()
-    size = spool.tell()
-    spool.seek(0)
-    try:
-        block_size = digestfile.decode_header(spool.read(digestfile.HEADER_SIZE))
-        count = digestfile.count(size)
-    except TornError as error:
-        raise DamagedFile(name, error) from None
-    except FormatError as error:
-        raise NotOurFormat(name, error) from None
-    return _OldFile(block_size, Digests(f"/proc/self/fd/{spool.fileno()}", count))
+    block_size, digests = open_digests(f"/proc/self/fd/{spool.fileno()}", name)
+    if wanted.block_size not in (None, block_size):
+        digests.close()
+        raise BlockSizeDiffers(name, block_size, wanted.block_size)
+    return block_size, digests
 
 
 def run(
@@ -139,21 +125,18 @@ def run(
     no dump.
     """
     with tempfile.TemporaryFile() as spool, contextlib.ExitStack() as held:
-        parent, name = (None, "") if old is None else (_read_old(*old, spool), old[1])
-        if parent is not None:
-            held.callback(parent.digests.close)
-            if wanted.block_size not in (None, parent.block_size):
-                raise BlockSizeDiffers(name, parent.block_size, wanted.block_size)
+        block_size, md5 = wanted.block_size or wanted.default_block_size, None
+        if old is not None:
+            block_size, md5 = _read_old(*old, spool, wanted)
+            held.callback(md5.close)
         scan = held.enter_context(Scan(wanted, connect, "dump", warn=warn, note=note))
-        if parent is None:
-            comparison = Comparison(wanted.block_size or wanted.default_block_size, scan.session.hello.digest)
-        else:
-            comparison = Comparison(parent.block_size, "md5", keep_xxh=False, md5=parent.digests)
+        kind = scan.session.hello.digest if md5 is None else "md5"
+        comparison = Comparison(block_size, kind, keep_xxh=md5 is None, md5=md5)
         found = scan.ask(comparison)
         snapshots.snapshots([scan.session], quiesce)
-        size = scan.opened(found, comparison.block_size).size
+        size = scan.opened(found, block_size).size
         codec = codecs.BY_SUFFIX[wanted.suffix]
-        writer = _DumpWriter(payload, digests, codec, comparison.block_size)
+        writer = _DumpWriter(payload, digests, codec, block_size)
         try:
             totals = scan.read(comparison, writer, codec, size, cores)
             writer.finish()
