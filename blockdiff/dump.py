@@ -93,7 +93,7 @@ class _DumpWriter:
 
 
 def _read_old(stream: IO[bytes], name: str, spool: IO[bytes], wanted: Wanted) -> tuple[int, Digests]:
-    """Copy a digest stream into a file of ours, so that a pipe serves as well as a file; returns what open_digests does.
+    """Return what `open_digests` does of a stream, which is copied into a file of ours: it may be a pipe.
 
     Raises DamagedFile, NotOurFormat or BlockSizeDiffers.
     """

@@ -106,10 +106,8 @@ def execute(
             snapshot_size=snapshot_size,
             live=True,
             pack_wire=line.destination is not None,
-            threads=reach.threads,
-            bwlimit=reach.bwlimit,
             stderr_logged=True,
-            **reach.patience(line.destination),
+            **reach.wanted(line.destination),
             verbose=bool(os.environ.get("VERBOSE")),
         )
         warnings: list[str] = []

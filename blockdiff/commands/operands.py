@@ -1,18 +1,67 @@
-"""NAME and SOURCE as people mix them up: told before anything is locked or made."""
+"""NAME, SOURCE and COMMAND: told apart, and refused where they are mixed up, before anything is locked or made."""
 
 import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
-from blockdiff.commands import text
+from blockdiff.commands import dump_arguments, text
 from blockdiff.errors import NoSuchSet
 from blockdiff.ingest.job import Job
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.transport.destination import parse_source
+
+
+def split(args: Sequence[str], values: Mapping[str, int], always_command: bool) -> tuple[list[str], list[str]]:
+    """Return (our own words: options, NAME and perhaps SOURCE; the COMMAND's words, if there is one).
+
+    Behind NAME, one operand that is no known command is a SOURCE, with options of ours on
+    either side; a known command, two operands or more, or `--`, is a COMMAND with all that
+    follows it.
+    """
+    found: list[int] = []  # places of operands
+    place = 0
+    while place < len(args):
+        word = args[place]
+        if word == "--":
+            if found:
+                return list(args[: found[1] if len(found) > 1 else place]), list(
+                    args[found[1] if len(found) > 1 else place + 1 :]
+                )
+            # before NAME: only operands follow
+            behind = list(args[place + 1 :])
+            if len(behind) > 2 or always_command or (len(behind) == 2 and dump_arguments.known(behind[1])):
+                words = behind[2:] if behind[1:2] == ["--"] else behind[1:]
+                return [*args[: place + 1], *behind[:1]], words
+            return list(args), []
+        if word.startswith("-") and len(word) > 1:
+            place += 1 + values.get(word, 0)
+            continue
+        found.append(place)
+        if len(found) == 2 and (always_command or dump_arguments.known(word)):
+            return list(args[:place]), list(args[place:])
+        place += 1
+    if len(found) > 2:
+        return list(args[: found[1]]), list(args[found[1] :])
+    return list(args), []
+
+
+class Command(click.Command):
+    """A command whose words behind NAME may be another command's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        values = {
+            name: parameter.nargs
+            for parameter in self.params
+            if isinstance(parameter, click.Option) and not parameter.is_flag
+            for name in parameter.opts
+        }
+        own, words = split(args, values, always_command=ctx.info_name == "blockdiff_backup")
+        ctx.obj = words
+        return super().parse_args(ctx, own)
 
 
 def is_source(word: str) -> bool:

@@ -1,5 +1,6 @@
 """How a command reaches its source: the options and the environment that decide it, once for all."""
 
+import dataclasses
 import os
 import re
 import sys
@@ -110,7 +111,7 @@ def options(function: F) -> F:
 
 @dataclass(frozen=True)
 class Reach:
-    """What those options say."""
+    """What those options ask for."""
 
     sudo: bool
     remote_python: str | None
@@ -121,10 +122,12 @@ class Reach:
     progress_timeout: float
     max_time: float | None
 
-    def patience(self, destination: Destination | None) -> dict[str, Any]:
-        """Return what a Wanted has of them: how long to wait, and the pythons that a command there tries."""
+    def wanted(self, destination: Destination | None) -> dict[str, Any]:
+        """Return what a Wanted has of them, of a source at a destination; None is this machine."""
         own = (sys.executable,) if destination is None else push.PYTHONS
         return {
+            "threads": self.threads,
+            "bwlimit": self.bwlimit,
             "timeout_s": self.timeout,
             "progress_s": self.progress_timeout,
             "pythons": (self.remote_python,) if self.remote_python else own,
@@ -154,6 +157,11 @@ class Reach:
             )
 
         return local if destination is None else remote
+
+
+def take_reach(parameters: dict[str, Any]) -> Reach:
+    """Take the parameters of those options out of a command's, and return them."""
+    return Reach(**{field.name: parameters.pop(field.name) for field in dataclasses.fields(Reach)})
 
 
 def cores() -> int:

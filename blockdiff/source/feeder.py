@@ -1,6 +1,6 @@
 """The parent's digests on their way to the agent, sent by a thread of their own as it asks for more.
 
-Format: blockdiff-protocol(5), "DIGESTS".
+Format: blockdiff-protocol(5), "Messages".
 """
 
 import threading

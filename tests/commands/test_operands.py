@@ -2,17 +2,17 @@
 
 import pytest
 
-from blockdiff.commands import backup as command
+from blockdiff.commands import backup, operands
 
 
 def split(line, always_command=False):
     values = {
         name: option.nargs
-        for option in command.command.params
+        for option in backup.command.params
         if option.param_type_name == "option" and not option.is_flag
         for name in option.opts
     }
-    own, words = command.split(line.split(), values, always_command)
+    own, words = operands.split(line.split(), values, always_command)
     return " ".join(own), " ".join(words)
 
 
