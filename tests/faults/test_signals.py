@@ -14,6 +14,9 @@ from engine import back_up
 from launched import Launched, Set, needs
 from programs import until
 
+from blockdiff.sets import versions
+from blockdiff.sets.backupset import BackupSet
+
 BLOCK = 64 * 1024
 SLOW = ["--bwlimit", "1M", "--jobs", "1"]
 ASKED = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -31,6 +34,7 @@ def begun(tmp_path):
     found = Set(tmp_path / "backups")
     found.source = tmp_path / "volume"
     found.versions[1] = os.urandom(8 * BLOCK)
+    found.whole = None  # what the version restores to that is whole, but not published
     found.source.write_bytes(found.versions[1])
     back_up(found.name, found.source)
     found.source.write_bytes(os.urandom(20 * BLOCK))
@@ -50,16 +54,23 @@ def unprotected():
 def settle(begun, run, kept=False):
     """Nothing of the run lives on; the state is the old or the new one; the next run succeeds."""
     assert run.gone()
-    newest = begun.newest()
-    assert newest in (max(begun.versions), max(begun.versions) + 1)
-    if newest not in begun.versions:
-        begun.versions[newest] = begun.source.read_bytes()
+    count(begun)
     if kept:
         return
-    outcome = back_up(begun.name, begun.source)
-    for number in range(newest + 1, outcome.version + 1):  # one may have been adopted on the way
-        begun.versions[number] = begun.source.read_bytes()
+    back_up(begun.name, begun.source)
+    count(begun)
     begun.check()
+
+
+def count(begun):
+    """Record what the versions are that the last run published, at most one, after at most one that it adopted."""
+    newest, store = begun.newest(), BackupSet(begun.name)
+    if begun.whole is not None and newest > max(begun.versions):  # an earlier run had written it, but for NAME.ver
+        begun.versions[max(begun.versions) + 1], begun.whole = begun.whole, None
+    assert newest in (max(begun.versions), max(begun.versions) + 1)
+    begun.versions.setdefault(newest, begun.source.read_bytes())
+    if begun.whole is None and versions.is_whole(store, newest + 1, store.listing()):
+        begun.whole = begun.source.read_bytes()
 
 
 def told(code, err):
@@ -272,6 +283,21 @@ def test_a_version_at_once_after_every_kind_of_death(begun):
             if code in (0, 3):
                 assert begun.newest() not in begun.versions
             settle(begun, run, kept=True)
+    settle(begun, run)
+
+
+def test_a_version_that_a_later_run_adopts_is_of_the_source_as_it_was(begun, tmp_path):
+    needs("strace")
+    strace = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=rename", "-e", "inject=rename:signal=KILL:when=1"]
+    with Launched("blockdiff-backup", begun.name, begun.source, before=strace) as run:
+        run.finish(30)
+        settle(begun, run, kept=True)
+    assert begun.newest() == 1
+    begun.source.write_bytes(os.urandom(21 * BLOCK))
+    with Launched("blockdiff-backup", begun.name, begun.source) as run:
+        assert run.finish(30)[0] == 0
+        settle(begun, run, kept=True)
+    assert begun.newest() == 3
     settle(begun, run)
 
 

@@ -219,10 +219,15 @@ def test_a_helper_that_ends_badly_after_the_gate_voids_the_snapshot(folders, scr
         pass
 
 
-@pytest.mark.parametrize("lines", ['"$@"; "$@"; exit 0', '"$@" & "$@"; exit 0'])
-def test_a_helper_that_calls_the_gate_twice_voids_the_snapshot(folders, script, lines):
+def calls(folders):
+    """How many gates are connected, whether their call was accepted yet or not."""
+    return sum(str(folders) in line for line in Path("/proc/net/unix").read_text().splitlines()) - 1  # that listens
+
+
+@pytest.mark.parametrize("lines, at_once", [('"$@"; "$@"; exit 0', 1), ('"$@" & "$@"; exit 0', 2)])
+def test_a_helper_that_calls_the_gate_twice_voids_the_snapshot(folders, script, lines, at_once):
     with pytest.raises(LockLost, match="2 times"), locked(script(lines)):
-        time.sleep(0.5)  # both are there by now, where both can be
+        until(lambda: calls(folders) == at_once)
 
 
 def test_a_helper_that_does_not_wait_for_the_gate_voids_the_snapshot(folders, script):
@@ -232,8 +237,10 @@ def test_a_helper_that_does_not_wait_for_the_gate_voids_the_snapshot(folders, sc
 
 
 def test_a_helper_that_ends_the_gate_and_hides_it_voids_the_snapshot(folders, script):
-    command = script('"$@" & sleep 0.5; kill $!; wait; note killed; sleep 1; exit 0')
+    called = folders.parent / "called"
+    command = script(f'"$@" & until [ -e {called} ]; do sleep 0.05; done; kill $!; wait; note killed; sleep 1; exit 0')
     with pytest.raises(LockLost, match="too early"), locked(command):
+        called.touch()
         until(lambda: script.notes() == ["killed"])
 
 
@@ -272,8 +279,8 @@ def test_a_caller_that_says_nothing_holds_nobody_up(folders, script, monkeypatch
 
 BACKUP = """
 import sys, time
-from blockdiff import quiesce
-with quiesce.locked(sys.argv[1:], log=print):
+from blockdiff.locking import lockcommand
+with lockcommand.locked(sys.argv[1:], log=print):
     print("locked", flush=True)
     time.sleep(60)
 """
