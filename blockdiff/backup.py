@@ -152,7 +152,7 @@ def _write(begun: _Begun, opened: Opened, facts: dict[str, Any] | None, cores: i
 def _manifest(
     begun: _Begun, opened: Opened, totals: "receiver.Totals", facts: dict[str, Any] | None
 ) -> manifest.NewManifest:
-    """Return what the manifest says of this run."""
+    """Return the manifest, but for its files."""
     job, before, session = begun.of.job, begun.of.parent, begun.scan.session
     consistency, snapshot = "none", None
     if opened.snapshot is not None:

@@ -1,7 +1,7 @@
 """What a backup would do: the source is looked at, and nothing is locked, made or written anywhere.
 
-The source's agent opens the volume and says what it is; of a logical volume it says what its
-snapshot would be.  What a run would refuse before its snapshot is refused here with the same error.
+The source's agent opens the volume and describes it; of a logical volume it describes the
+snapshot that would be made.  What a run would refuse before its snapshot is refused here with the same error.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Dump a volume: payload to one descriptor, new digests to another, as the original's pipes have it.
 
 The engine is the backup's; only where the bytes go differs, and that nothing is published:
-whoever runs a dump must look at its exit code.
+who runs a dump must check its exit code.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ class _DumpWriter:
         return {"md5": self._md5_hash.hexdigest(), "xxh128": self._xxh_hash.hexdigest()}
 
     def finish(self) -> None:
-        """Write what is held back."""
+        """Write what is still buffered."""
         if self._lzop is not None:
             self._lzop.close()
 

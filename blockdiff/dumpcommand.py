@@ -1,8 +1,8 @@
-"""Back up with a program that is not ours, by the original's contract, and prove what it made.
+"""Back up with a program that is not ours, by the original's contract, and verify its output.
 
 The program writes the payload to standard output and the new digests to descriptor 6, with
-the old digests on descriptor 5.  Its word is not taken: every record must have the digest
-that stands for it, and exactly the blocks that differ from the parent must have come.
+the old digests on descriptor 5.  Its output is not trusted: every record must have the
+digest of its block, and exactly the blocks that differ from the parent must have come.
 """
 
 import contextlib
@@ -85,7 +85,7 @@ def run(
             _await_writers(part.path, words[0])
         for part in parts.values():
             part.take_over()
-        version, totals = _prove(store, parent, parts, suffix)
+        version, totals = _check(store, parent, parts, suffix)
         size = totals["size"]
         if size is not None:  # of what it is, only the command knows
             identity.Check(store, newest, identity.LOCAL, "", new_source).see_size(size)
@@ -165,10 +165,10 @@ def _execute(
 
 
 def _await_writers(path: str, name: str) -> None:
-    """Wait until nobody can write to a file any more: a command may end before all that it started has.
+    """Wait until no process can write to a file any more: a command may end before all that it started has.
 
     A read lease is granted only then, fcntl(2); where there are no leases, the command's end must do.
-    Raises CommandFailed if somebody stays.
+    Raises CommandFailed if one still can after some seconds.
     """
     until = time.monotonic() + _GRACE_S
     with open(path, "rb") as file:
@@ -209,10 +209,10 @@ class _Parts(BackupSet):
         return self._parts[suffix].path if suffix in self._parts else super().path(number, suffix)
 
 
-def _prove(
+def _check(
     store: BackupSet, parent: parents.Parent, parts: Mapping[str, PartFile], suffix: str
 ) -> tuple[Version, dict[str, Any]]:
-    """Prove both files against each other and the parent; returns the version, and what is in it."""
+    """Check both files against each other and the parent; returns the version, and what is in it."""
     drafts = _Parts(store.name, parts)
     md5_path = drafts.path(parent.number, ".md5")
     block_size, after = open_digests(md5_path, "what came on descriptor 6")
@@ -223,7 +223,7 @@ def _prove(
         version = Version(parent.number, parent.version is None, suffix, block_size, after.count, None)
         expected = (index for first, stop in changed(parent.md5, after) for index in range(first, stop))
         try:
-            totals = _prove_records(drafts, version, after, expected)
+            totals = _check_records(drafts, version, after, expected)
         except FormatError as error:
             raise DamagedFile("what came on standard output", error) from None
         except OSError as error:
@@ -233,8 +233,8 @@ def _prove(
     return version, totals
 
 
-def _prove_records(store: BackupSet, version: Version, digests: Digests, expected: Any) -> dict[str, Any]:
-    proof, window = BlockChecker(digests, version.block_size), digests.window()
+def _check_records(store: BackupSet, version: Version, digests: Digests, expected: Any) -> dict[str, Any]:
+    checker, window = BlockChecker(digests, version.block_size), digests.window()
     totals: dict[str, Any] = {"changed": 0, "zero": 0, "payload": 4, "size": 0 if version.count == 0 else None}
     with diffreader.DiffFile(store, version) as diff:
         for piece in diff.pieces():
@@ -245,9 +245,9 @@ def _prove_records(store: BackupSet, version: Version, digests: Digests, expecte
                 if index != next(expected, None):
                     raise FormatError(f"the record of block {index} is not the one that should come next")
                 digest = window.of(index)
-                if proof.is_zero(payload, start, end, digest):
+                if checker.is_zero(payload, start, end, digest):
                     totals["zero"] += 1
-                elif not proof.has(memoryview(payload)[start:end], digest):
+                elif not checker.has(memoryview(payload)[start:end], digest):
                     why = f"block {index} does not have the digest that came on descriptor 6"
                     raise DigestMismatch("what came on standard output", why)
                 totals["changed"] += 1

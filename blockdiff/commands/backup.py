@@ -49,13 +49,13 @@ _SUFFIXES = {"gzip": ".gz", "zstd": ".zst", "none": ""}
               " else BLOCKSIZE, else 64K]")  # fmt: skip
 @click.option("--full", is_flag=True, help="Store every block, whatever the version before holds.")
 @click.option("--no-auto-full", is_flag=True, help="Stop where the version before cannot be built upon.")
-@click.option("--no-snapshot", is_flag=True, help="Read the source as it lives, without a snapshot.")
+@click.option("--no-snapshot", is_flag=True, help="Read the source live, without a snapshot.")
 @options_lock.options
 @click.option("--with", "others", nargs=2, multiple=True, metavar="NAME SOURCE", shell_complete=completing.sets,
               help="Back up this source, too, with all snapshots made at one moment, in one lock; may be repeated.")
-@click.option("--rescan", is_flag=True, help="Compute the MD5 of every block, also where XXH3-128 tells no change.")
+@click.option("--rescan", is_flag=True, help="Compute the MD5 of every block, also where XXH3-128 shows no change.")
 @click.option("--new-source", is_flag=True, help="Let the set go on with this source, whatever it was of until now.")
-@click.option("--dry-run", is_flag=True, help="Look at the source and say what would be done; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Look at the source and print what would be done; change nothing.")
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print more, also the agent's output.")
@@ -69,7 +69,7 @@ def command(context: click.Context, /, **parameters: Any) -> None:
 
     Or from COMMAND, as the original has it: blockdiff-dump, ssh-blockdiff-dump and ssh-lvm-dump run
     inside; any other program writes the dump to its standard output and the new digests to
-    descriptor 6, with the old ones on descriptor 5, and is proved before it is published.
+    descriptor 6, with the old ones on descriptor 5, and is verified before it is published.
     """
     options = _Options(reach=options_source.take_reach(parameters), words=context.obj, **parameters)
     if (options.source is None) == (not options.words):
@@ -238,7 +238,7 @@ def _wanted(options: _Options, source: str | None, words: list[str]) -> tuple[De
 
 @contextlib.contextmanager
 def _about(label: str) -> Iterator[None]:
-    """Have an error say what it is about, unless it does."""
+    """Label an error, unless it has a label."""
     try:
         yield
     except BlockdiffError as error:

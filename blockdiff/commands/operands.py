@@ -1,4 +1,4 @@
-"""NAME, SOURCE and COMMAND: told apart, and refused where they are mixed up, before anything is locked or made."""
+"""NAME, SOURCE and COMMAND: distinguished, and refused where they are mixed up, before anything is locked or made."""
 
 import contextlib
 import os
@@ -65,7 +65,7 @@ class Command(click.Command):
 
 
 def is_source(word: str) -> bool:
-    """Tell whether a word that should be a program's is a source's."""
+    """Return whether a word that should be a program's is a source's."""
     try:
         destination, path = parse_source(word)
     except ValueError:

@@ -162,7 +162,7 @@ class BatchWorker:
         )
 
     def are_many(self, runs: list[Run]) -> bool:
-        """Tell whether the zero blocks of a stretch make members of their own."""
+        """Return whether the zero blocks of a stretch make members of their own."""
         return is_long(sum(count for _, _, count in runs), self._block_size)
 
     def _room(self, records: int) -> memoryview:

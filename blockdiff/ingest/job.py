@@ -27,7 +27,7 @@ class Job:
     connect: Callable[[], Transport]  # starts the agent's command where the volume is
     progress: Progress = lambda done, size: None
     host: str = identity.LOCAL  # of the volume, as its transport will name it
-    label: str = ""  # stands before its warnings and errors
+    label: str = ""  # put before its warnings and errors
 
 
 class JobLog:
@@ -63,7 +63,7 @@ class Continuation:
         self.source.see(found.size, found.lv_uuid, found.same)
         self.source.see_room(found.size, self.least(found.size, keep_xxh))
         if isinstance(found, Opened) and found.users is not None:
-            # the original's commands read it so as well, and say nothing
+            # the original's commands read it so as well, without a warning
             log = self.log.warn if self.job.wanted.snapshot == AUTO else self.log.note
             log(self.source.in_use(found.users))
 

@@ -33,7 +33,7 @@ class MadeMember:
 
 
 def is_long(count: int, block_size: int) -> bool:
-    """Tell whether so many zero blocks, neighbours in the diff file, make members of their own."""
+    """Return whether so many zero blocks, neighbours in the diff file, make members of their own."""
     return count >= _LONG or count * block_size >= messages.MAX_DATA
 
 
@@ -91,7 +91,7 @@ class ZeroMembers:
 def least_stored(size: int, block_size: int, codec: codecs.Codec, *, known: int = 0, keep_xxh: bool = True) -> int:
     """Return how many bytes the files of a version of a volume of `size` bytes have at least.
 
-    Its digest files tell of every block; of the blocks after the `known` that its parent has
+    Its digest files have every block; of the blocks after the `known` that its parent has
     (0: it is a full one) there are records, and nothing takes less room than zeros.
     """
     count = digestfile.blocks_of(size, block_size)

@@ -136,8 +136,8 @@ class Receiver:
             # small pieces would cost far more memory than the bytes that they are counted by
             expect(length == min(messages.MAX_DATA, self._owed), f"a piece of {length} bytes before the last one")
             self._owed -= length
-            lent = codec == messages.SHARED
-            self._batch.frames.append(self._lent(length, body) if lent else Data(codec, length, body))
+            shared = codec == messages.SHARED
+            self._batch.frames.append(self._shared(length, body) if shared else Data(codec, length, body))
             return
         expect(kind == messages.EXTENT, f"unexpected frame {kind}")
         expect(self._owed == 0, "an extent before the data of the last one")
@@ -169,7 +169,7 @@ class Receiver:
         expect(self._owed <= self._most_data, f"an extent with {self._owed} bytes of changed blocks")
         self._progress(self._worker.bytes_of(extent.first, self._next - extent.first))
 
-    def _lent(self, length: int, body: Buffer) -> Data:
+    def _shared(self, length: int, body: Buffer) -> Data:
         """Return the data that lies in shared memory."""
         shared, (place, *more) = self._session.shared, messages.decode_places(body)
         if more or shared is None or place + length > len(shared.view):
@@ -177,7 +177,7 @@ class Receiver:
         return Data(messages.RAW, length, shared.view[place : place + length], place)
 
     def _as_long(self, index: int, known: int) -> bool:
-        """Tell whether a block is as long as in the parent, of `known` blocks, as far as that can be known."""
+        """Return whether a block is as long as in the parent, of `known` blocks, as far as that can be known."""
         if index < known - 1:
             return self._worker.bytes_of(index, 1) == self._block_size
         old_size = self._comparison.old_size

@@ -1,4 +1,4 @@
-"""What a run may leave on a source host: what its agent says of that, and a last look after a lost connection."""
+"""What a run may leave on a source host: what its agent reports of it, and a last look after a lost connection."""
 
 from collections.abc import Callable
 
@@ -7,14 +7,14 @@ from blockdiff.source.session import Session
 from blockdiff.transport.base import Transport
 from blockdiff.wire.request import Request
 
-LOST = (HostSilent, AgentDied, HostUnreachable, ProtocolBroken)  # nobody has said that its snapshot is gone
+LOST = (HostSilent, AgentDied, HostUnreachable, ProtocolBroken)  # no report that its snapshot is removed
 _TIMEOUT_S = 30.0
 _PROGRESS_S = 300.0  # for LVM
 _WORDS = (" looks like ", "left alone", "could not be removed")
 
 
 def concerns(line: str) -> bool:
-    """Tell whether a line of the agent's, "HOST: ...", is for a person to act on, and not only for the log."""
+    """Return whether a line of the agent's, "HOST: ...", is for a person to act on, and not only for the log."""
     text = line.partition(": ")[2]
     return text.startswith("cannot ") or any(words in text for words in _WORDS)
 

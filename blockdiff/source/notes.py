@@ -1,7 +1,7 @@
 """What an agent has for the log: each line once, its host's name before it, and bounded.
 
 An agent repeats itself: LVM warns at every call, and it is called once a second for hours.
-And it may be anybody's program.  So what it says costs bounded memory and a bounded log,
+It may also be any other program.  So its lines cost bounded memory and a bounded log,
 and never ends a run.
 """
 
@@ -27,7 +27,7 @@ class Notes:
         self._dropped = 0
 
     def is_new(self, payload: Buffer) -> bool:
-        """Count a NOTE and tell whether it is to be logged; for the link's reader thread.  Raises FormatError."""
+        """Count a NOTE and return whether it is to be logged; for the link's reader thread.  Raises FormatError."""
         text = self._text(payload)
         if text in self._times:
             self._times[text] += 1

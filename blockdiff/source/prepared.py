@@ -1,4 +1,4 @@
-"""A logical volume that waits for the moment of its snapshot, as its agent tells of it.
+"""A logical volume that waits for the moment of its snapshot, as its agent describes it.
 
 Format: blockdiff-protocol(5), "Messages".
 """
@@ -21,10 +21,10 @@ class Prepared:
 
 
 def decode_prepared(payload: messages.Buffer) -> Prepared:
-    """Return what READY tells.  Raises FormatError."""
-    said = messages.decode_talk(payload, size=int, kind=str, lv_uuid=str, same=bool, room=(int, type(None)))
-    if said["size"] < 0 or (said["room"] or 0) < 0 or said["kind"] not in ("lvm-thick", "lvm-thin"):
+    """Return the volume that a READY describes.  Raises FormatError."""
+    found = messages.decode_talk(payload, size=int, kind=str, lv_uuid=str, same=bool, room=(int, type(None)))
+    if found["size"] < 0 or (found["room"] or 0) < 0 or found["kind"] not in ("lvm-thick", "lvm-thin"):
         raise FormatError("a volume that cannot be")
-    if len(said["lv_uuid"]) > 64 or not said["lv_uuid"].isprintable():
+    if len(found["lv_uuid"]) > 64 or not found["lv_uuid"].isprintable():
         raise FormatError("a UUID that is none")
-    return Prepared(said["size"], said["kind"], said["lv_uuid"], said["same"], said["room"])
+    return Prepared(found["size"], found["kind"], found["lv_uuid"], found["same"], found["room"])

@@ -56,7 +56,7 @@ _PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 
 
 def source(file: str) -> bytes:
-    """Return one of our files; agent/ stands beside the package in a checkout, inside it when installed."""
+    """Return one of our files; agent/ is beside the package in a checkout, inside it when installed."""
     for folder in (_PACKAGE, _PACKAGE.parent):
         path = folder / file.removeprefix("blockdiff/") if folder is _PACKAGE else folder / file
         if path.is_file():
@@ -74,7 +74,7 @@ def stub() -> str:
 
 
 def no_python(status: int | None, last_words: str) -> bool:
-    """Tell whether a command that ended so, before there was an agent, found no python that will do."""
+    """Return whether a command that ended so, before there was an agent, found no usable python."""
     return status in NO_PYTHON or (status == TOO_OLD[0] and TOO_OLD[1] in last_words)
 
 
@@ -111,5 +111,5 @@ def bundle(snapshots: bool = False) -> bytes:
 
 
 def bundle_sha256(snapshots: bool = False) -> str:
-    """Return the SHA-256 of the bundle, in hex: the manifest says what was pushed."""
+    """Return the SHA-256 of the bundle, in hex, for the manifest."""
     return hashlib.sha256(bundle(snapshots)).hexdigest()

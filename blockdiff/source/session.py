@@ -102,7 +102,7 @@ class Session:
 
     @property
     def offer(self) -> SharedMemory | None:
-        """What the request says of that memory."""
+        """That memory, as the request describes it."""
         return None if self.shared is None else SharedMemory(**self.shared.offer)
 
     # what is received
@@ -162,7 +162,7 @@ class Session:
 
     def _dead(self, why: Exception) -> None:
         if isinstance(why, link.LinkSilent | link.LinkStalled):
-            self._transport.close()  # frees whoever is blocked in a write
+            self._transport.close()  # ends a write that is blocked
 
     @property
     def _limit_s(self) -> float:

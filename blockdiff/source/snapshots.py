@@ -50,7 +50,7 @@ def _take(waiting: Sequence[Session], places: dict[str, Any] | None, check: Call
 
 
 def _places(facts: dict[str, Any]) -> dict[str, Any] | None:
-    """Return where the locked application keeps its data, for the agent to look at; None if nobody said."""
+    """Return where the locked application keeps its data, for the agent to look at; None if it is not known."""
     pid_file, directories = facts.get("pid_file"), facts.get("directories")
     if not isinstance(pid_file, str) or not isinstance(directories, list) or len(directories) > 64:
         return None

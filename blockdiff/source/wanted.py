@@ -30,23 +30,23 @@ class Wanted:
     default_block_size: int = DEFAULT_BLOCK_SIZE  # bytes, for a set that has none yet
     full: bool = False
     auto_full: bool = True  # make a full where the parent cannot be built upon
-    rescan: bool = False  # compute every MD5, whatever XXH3-128 says
-    snapshot: str = AUTO  # AUTO: of a logical volume; MUST: refuse what is none; NONE: read it live
-    live: bool = False  # reading it live is what is wanted: do not tell who may write to it meanwhile
+    rescan: bool = False  # compute every MD5, even where XXH3-128 shows no change
+    snapshot: str = AUTO  # AUTO: of a logical volume; MUST: refuse any other volume; NONE: read it live
+    live: bool = False  # it is read live on purpose: do not report who may write to it meanwhile
     new_source: bool = False  # the set goes on with this source, whatever it was of
     snapshot_size: str | None = None  # as lvcreate takes it, or a share as "15%"
     pack_wire: bool = False  # compress what goes over the wire
     threads: int = 0  # on each side; 0: by the cores
     bwlimit: int = 0  # bytes per second; 0: none
     timeout_s: float = DEFAULT_TIMEOUT_S  # silence of the other side
-    verbose: bool = False  # log what LVM says, too
+    verbose: bool = False  # log LVM's output, too
     progress_s: float = DEFAULT_PROGRESS_S  # nothing but signs of life of the other side
     pythons: Sequence[str] = push.PYTHONS  # that are tried there
     stderr_logged: bool = False  # what comes on the agent's stderr is logged as it comes
 
     def session(self, transport: Transport, note: Log, log: Log) -> Session:
         """Start the agent for it; see Session."""
-        # the longest frame takes its time where the wire is held back
+        # the longest frame takes longer where the wire is limited
         slow_s = 2 * messages.MAX_DATA / self.bwlimit if self.bwlimit else 0.0
         return Session(
             transport, self.timeout_s, progress_s=self.progress_s + slow_s, snapshots=self.snapshot != NONE,

@@ -219,15 +219,10 @@ def test_a_helper_that_ends_badly_after_the_gate_voids_the_snapshot(folders, scr
         pass
 
 
-def calls(folders):
-    """How many gates are connected, whether their call was accepted yet or not."""
-    return sum(str(folders) in line for line in Path("/proc/net/unix").read_text().splitlines()) - 1  # that listens
-
-
 @pytest.mark.parametrize("lines, at_once", [('"$@"; "$@"; exit 0', 1), ('"$@" & "$@"; exit 0', 2)])
 def test_a_helper_that_calls_the_gate_twice_voids_the_snapshot(folders, script, lines, at_once):
     with pytest.raises(LockLost, match="2 times"), locked(script(lines)):
-        until(lambda: calls(folders) == at_once)
+        until(lambda: Path("/proc/net/unix").read_text().count(str(folders)) == 1 + at_once)  # it listens
 
 
 def test_a_helper_that_does_not_wait_for_the_gate_voids_the_snapshot(folders, script):
