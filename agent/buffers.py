@@ -96,15 +96,13 @@ class Shared:
 
 def choose(offer, size):
     """Return buffers of this size, in shared memory if it is offered, reaches us and is large enough."""
-    if offer is not None:
-        offer = messages.check(offer, fd=int, device=int, inode=int, size=int)
-        if size >= _WORTH and offer["size"] >= _LEAST * size:
-            try:
-                found = os.fstat(offer["fd"])
-                if (found.st_dev, found.st_ino, found.st_size) == (offer["device"], offer["inode"], offer["size"]):
-                    memory = mmap.mmap(offer["fd"], offer["size"])
-                    os.close(offer["fd"])
-                    return Shared(memory, size)
-            except (OSError, ValueError, OverflowError):
-                pass  # sudo, say, closed it
+    if offer is not None and size >= _WORTH and offer.size >= _LEAST * size:
+        try:
+            found = os.fstat(offer.fd)
+            if (found.st_dev, found.st_ino, found.st_size) == (offer.device, offer.inode, offer.size):
+                memory = mmap.mmap(offer.fd, offer.size)
+                os.close(offer.fd)
+                return Shared(memory, size)
+        except (OSError, ValueError, OverflowError):
+            pass  # sudo, say, closed it
     return Private(size)

@@ -1,45 +1,32 @@
 """What there is to tell of the volume that a request names, before anything is read."""
 
-from blockdiff.formats import FormatError
 from blockdiff.wire import messages
+from blockdiff.wire.request import encode_path
 
 from . import users, volume
 
 
-def path(request, name):
-    """Return a path of a request's, as bytes.  Raises FormatError."""
-    try:
-        return request[name].encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise FormatError("path cannot be a file's: %s" % error) from None
-
-
-def wanted(request):
-    """Return what a request wants of a snapshot.  Raises FormatError."""
-    return messages.check(request["snapshot"], size=(str, type(None)), set=str, run=str, must=bool, verbose=bool)
-
-
-def same(request):
+def same(asked):
     """Tell whether the path that the set knows leads to the volume, too."""
-    return request["known"] is not None and volume.same(path(request, "path"), path(request, "known"))
+    return asked.known is not None and volume.same(encode_path(asked.path), encode_path(asked.known))
 
 
-def facts(request, source):
+def facts(asked, source):
     """Return what OPENED tells of a volume that is read as it lives."""
-    writers = users.of(source.path) if request["users"] else None
-    return {"size": source.size, "kind": source.kind, "same": same(request), "users": writers}
+    writers = users.of(source.path) if asked.users else None
+    return {"size": source.size, "kind": source.kind, "same": same(asked), "users": writers}
 
 
-def answer(request, say):
+def answer(asked, say):
     """Return the frame (kind, payload) that tells what would be read; makes nothing.  Raises AgentError."""
-    if request["snapshot"] is not None:
+    if asked.snapshot is not None:
         from .snapshots import prepare  # pushed only where a snapshot may be wanted
 
-        plan = prepare.look(path(request, "path"), wanted(request), say)
+        plan = prepare.look(encode_path(asked.path), asked.snapshot, say)
         if plan is not None:
-            return messages.READY, messages.encode_talk(dict(plan, same=same(request)))
-    source = volume.Volume(path(request, "path"))
+            return messages.READY, messages.encode_talk(dict(plan, same=same(asked)))
+    source = volume.Volume(encode_path(asked.path))
     try:
-        return messages.OPENED, messages.encode_talk(facts(request, source))
+        return messages.OPENED, messages.encode_talk(facts(asked, source))
     finally:
         source.close()

@@ -11,8 +11,8 @@ import threading
 import time
 
 from blockdiff import __version__
-from blockdiff.formats import BYTES_OF_DIGEST, FormatError, check_block_size
-from blockdiff.wire import messages
+from blockdiff.formats import BYTES_OF_DIGEST, FormatError
+from blockdiff.wire import messages, request
 from blockdiff.wire.link import Link, LinkClosed, LinkSilent
 
 from . import buffers, look, native, scan, sender, volume
@@ -138,33 +138,16 @@ def _serve(link, finish):
     kind, payload = link.receive()
     if kind != messages.REQUEST:
         raise FormatError("expected a request, got frame %d" % kind)
-    request = messages.decode_talk(
-        payload,
-        ended=(str, type(None)),
-        look=bool,
-        known=(str, type(None)),
-        users=bool,
-        snapshot=(dict, type(None)),
-        path=str,
-        block_size=int,
-        digest=str,
-        others=bool,
-        old=(int, type(None)),
-        compress=bool,
-        jobs=int,
-        bwlimit=int,
-        shared=(dict, type(None)),
-        timeout_s=(int, float),
-    )
-    link.set_timeout(max(1.0, float(request["timeout_s"])))
+    asked = request.decode(payload)
+    link.set_timeout(max(1.0, float(asked.timeout_s)))
     try:
-        if request["ended"] is not None:
-            _clear(link, request["ended"], finish)
-        elif request["look"]:
-            link.send(*look.answer(request, _say(link)))
+        if asked.ended is not None:
+            _clear(link, asked.ended, finish)
+        elif asked.look:
+            link.send(*look.answer(asked, _say(link)))
             _say_last(link, finish, messages.LEFT, {"remains": None})
         else:
-            _read_volume(link, request, finish)
+            _read_volume(link, asked, finish)
         status = 0
     except AgentError as error:
         _say_last(link, finish, messages.FAILED, {"error": error.error, "args": [str(a) for a in error.args]})
@@ -202,11 +185,11 @@ class _OldDigests:
         return digests
 
 
-def _jobs(request):
+def _jobs(asked):
     """Return how many threads shall work: one core is left to the host where it has more than two."""
-    if request["jobs"] > 0:
-        return min(64, request["jobs"])
-    if request["digest"] == "xxh128":
+    if asked.jobs > 0:
+        return min(64, asked.jobs)
+    if asked.digest == "xxh128":
         return 1  # it is all but waiting for the disk, which reads ahead; more threads only wait for each other
     try:
         cores = len(os.sched_getaffinity(0))
@@ -234,19 +217,19 @@ def _clear(link, ended, finish):
     _say_last(link, finish, messages.LEFT, {"remains": None})
 
 
-def _image(link, request):
+def _image(link, asked):
     """Return the image to read, standing; a snapshot is made when the server says so."""
-    path = look.path(request, "path")
-    if request["snapshot"] is None:
+    path = request.encode_path(asked.path)
+    if asked.snapshot is None:
         return None, path
     from .snapshots import prepare  # LVM's part is pushed only where a snapshot may be wanted
 
-    found = prepare.prepare(path, look.wanted(request), float(request["timeout_s"]), link.heard, _say(link))
+    found = prepare.prepare(path, asked.snapshot, float(asked.timeout_s), link.heard, _say(link))
     if found is None:
         return None, path
     try:
         found.settle()
-        link.send(messages.READY, messages.encode_talk(dict(found.plan, same=look.same(request))))
+        link.send(messages.READY, messages.encode_talk(dict(found.plan, same=look.same(asked))))
         kind, payload = link.receive()
         if kind != messages.NOW:
             raise FormatError("expected the moment of the snapshot, got frame %d" % kind)
@@ -269,17 +252,14 @@ def _remove_failed(link, held):
         _say(link)(remains)
 
 
-def _read_volume(link, request, finish):
-    block_size = check_block_size(request["block_size"])
-    digester = native.digester(request["digest"])
-    if digester is None or request["digest"] not in ("md5", "xxh128"):
-        raise FormatError("no digest %r here" % request["digest"])
-    other = native.digester("xxh128" if digester.name == "md5" else "md5") if request["others"] else None
-    if request["old"] is not None and not 0 <= request["old"] < 1 << 56:
-        raise FormatError("parent of %d blocks" % request["old"])
-    held, path = _image(link, request)
+def _read_volume(link, asked, finish):
+    digester = native.digester(asked.digest)
+    if digester is None:
+        raise FormatError("no digest %r here" % asked.digest)
+    other = native.digester("xxh128" if digester.name == "md5" else "md5") if asked.others else None
+    held, path = _image(link, asked)
     try:
-        work = _scan(link, request, held, path, block_size, digester, other)
+        work = _scan(link, asked, held, path, digester, other)
         snapshot = held.check() if held is not None else None  # looked at after the last read
         link.send(
             messages.END,
@@ -302,19 +282,21 @@ def _read_volume(link, request, finish):
     _say_last(link, finish, messages.LEFT, {"remains": remains})
 
 
-def _scan(link, request, held, path, block_size, digester, other):
+def _scan(link, asked, held, path, digester, other):
     """Read the whole image and send what became of it; returns the Scan."""
     source = volume.Volume(path)
     try:
         if held is None:
-            told = look.facts(request, source)
+            told = look.facts(asked, source)
         else:
-            told = dict(held.facts, size=source.size, same=look.same(request), users=None)
+            told = dict(held.facts, size=source.size, same=look.same(asked), users=None)
         link.send(messages.OPENED, messages.encode_talk(told))
-        old = None if request["old"] is None else _OldDigests(link, request["old"])
-        way = sender.Sender(link, max(0, request["bwlimit"]), native.compressor().pays_below)
-        compress = (lambda: way.slow) if request["compress"] else (lambda: False)
-        work = scan.Scan(source, block_size, digester, other, old, compress, _jobs(request), _buffers(link, request))
+        old = None if asked.old is None else _OldDigests(link, asked.old)
+        way = sender.Sender(link, max(0, asked.bwlimit), native.compressor().pays_below)
+        compress = (lambda: way.slow) if asked.compress else (lambda: False)
+        work = scan.Scan(
+            source, asked.block_size, digester, other, old, compress, _jobs(asked), _buffers(link, asked)
+        )
         try:
             _send(way, work)
         except AgentError as error:
@@ -327,11 +309,11 @@ def _scan(link, request, held, path, block_size, digester, other):
         source.close()
 
 
-def _buffers(link, request):
+def _buffers(link, asked):
     """Return what makes the memory to read into, by the size of a buffer."""
 
     def make(size):
-        offer = None if request["compress"] or request["bwlimit"] > 0 else request["shared"]
+        offer = None if asked.compress or asked.bwlimit > 0 else asked.shared
         found = buffers.choose(offer, size)
         if isinstance(found, buffers.Shared):
             link.aside[messages.FREE] = found.given_back

@@ -25,7 +25,8 @@ from blockdiff.sets.version import Version
 from blockdiff.source import leftovers, push, snapshots
 from blockdiff.source.prepared import Prepared
 from blockdiff.source.session import Opened, Session
-from blockdiff.source.wanted import AUTO, NONE, request
+from blockdiff.source.wanted import AUTO, NONE, request, set_tag
+from blockdiff.wire.request import Request
 
 if TYPE_CHECKING:
     from blockdiff.ingest import receiver
@@ -165,10 +166,10 @@ class _Run:
         )
         self._source.see_room(source.size, least)
 
-    def _request(self) -> dict[str, Any]:
+    def _request(self) -> Request:
         return request(
             self._wanted,
-            self._store,
+            set_tag(self._store),
             self._run_id,
             block_size=self._block_size,
             known=self._source.known,

@@ -18,7 +18,7 @@ from blockdiff.sets import identity, parent, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.parent import Log
 from blockdiff.source import snapshots
-from blockdiff.source.wanted import AUTO, NONE, request
+from blockdiff.source.wanted import AUTO, NONE, request, set_tag
 
 
 @dataclass
@@ -89,9 +89,8 @@ def _look(job: Job, quiet: snapshots.Quiesce | None, warn: Log, note: Log) -> Pl
     with contextlib.ExitStack() as held:
         held.callback(before.close)
         session = held.enter_context(wanted.session(job.connect(), note, note))
-        terms = {"digest": session.hello.digest, "others": False, "old": None, "shared": None}
-        asked = request(wanted, store, "", block_size=block_size, known=source.known, **terms)
-        session.ask({**asked, "look": True})
+        terms = {"block_size": block_size, "digest": session.hello.digest}
+        session.ask(request(wanted, set_tag(store), "", known=source.known, look=True, **terms))
         found = session.prepared
         if found is None:
             opened = session.opened(block_size)

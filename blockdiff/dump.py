@@ -11,7 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 from blockdiff import codecs
 from blockdiff.errors import BlockSizeDiffers, DamagedFile, NotOurFormat
@@ -22,8 +22,9 @@ from blockdiff.sets.digests import Digests
 from blockdiff.sets.parent import Log
 from blockdiff.sets.partfile import write_failed
 from blockdiff.source import leftovers, snapshots
-from blockdiff.source.wanted import MUST, NONE, Wanted
+from blockdiff.source.wanted import Wanted, request
 from blockdiff.transport.base import Transport
+from blockdiff.wire.request import Request
 
 Buffer = bytes | bytearray | memoryview
 
@@ -145,13 +146,14 @@ def run(
             (warn if leftovers.concerns(line) else note)(line)
 
         waits = False
-        request: dict[str, Any] = {}
+        asked: Request | None = None
         try:
             with wanted.session(connect(), hear, note) as session:
                 told = "md5" if parent is not None else session.hello.digest
                 count = parent.digests.count if parent else None
-                request = _request(wanted, block_size, told, count, run_id, session.offer)
-                waits = session.ask(request)
+                agreed = {"block_size": block_size, "digest": told, "old": count, "shared": session.offer}
+                asked = request(wanted, "dump", run_id, users=False, **agreed)
+                waits = session.ask(asked)
                 snapshots.snapshots([session] if waits else [], [] if waits else [session], quiet)
                 size = session.opened(block_size).size
                 if parent is not None:
@@ -170,37 +172,6 @@ def run(
                     warn(line)
                 return totals
         except leftovers.LOST:
-            if waits:
-                leftovers.clear(connect, request, run_id, wanted.timeout_s, note)
+            if waits and asked is not None:
+                leftovers.clear(connect, asked, run_id, wanted.timeout_s, note)
             raise
-
-
-def _request(
-    wanted: Wanted, block_size: int, told: str, old: int | None, run_id: str, offer: dict[str, int] | None
-) -> dict[str, Any]:
-    """Return what is asked of the agent; `old`: how many digests the parent has; `offer`: memory to share."""
-    return {
-        "ended": None,
-        "look": False,
-        "known": None,
-        "users": False,
-        "snapshot": None
-        if wanted.snapshot == NONE
-        else {
-            "size": wanted.snapshot_size,
-            "set": "dump",
-            "run": run_id,
-            "must": wanted.snapshot == MUST,
-            "verbose": wanted.verbose,
-        },
-        "path": wanted.path,
-        "block_size": block_size,
-        "digest": told,
-        "others": False,
-        "old": old,
-        "compress": wanted.pack_wire,
-        "jobs": wanted.jobs,
-        "bwlimit": wanted.bwlimit,
-        "shared": offer,
-        "timeout_s": wanted.timeout_s,
-    }

@@ -10,16 +10,16 @@ from . import lvm
 from .runner import Runner
 
 
-def prepare(path, request, timeout_s, heard, say):
+def prepare(path, wanted, timeout_s, heard, say):
     """Return the SnapshotVolume for a path (bytes) that is a logical volume's, else None: it is read as it lives.
 
-    `request` is what the server wants of a snapshot; `say(line)` takes lines for the log.  Snapshots
+    `wanted` is a SnapshotRequest; `say(line)` takes lines for the log.  Snapshots
     of dead runs are swept before.  Raises AgentError.
     """
-    run = Runner(say, request["verbose"])
+    run = Runner(say, wanted.verbose)
     name = os.fsdecode(path)
     if lvm.find(name, run) is None:
-        if request["must"]:
+        if wanted.must:
             raise AgentError("NoSuchVolume", name, "it is not a logical volume")
         return None
     from . import sweep, volume
@@ -29,23 +29,23 @@ def prepare(path, request, timeout_s, heard, say):
     found = lvm.find(name, run)
     if found is None:
         raise AgentError("NoSuchVolume", name, "it is gone")
-    return volume.SnapshotVolume(found, request, timeout_s, heard, say)
+    return volume.SnapshotVolume(found, wanted, timeout_s, heard, say)
 
 
-def look(path, request, say):
+def look(path, wanted, say):
     """Return what a snapshot of a path would be (room.plan), None if it is no logical volume's; makes nothing.
 
     Raises AgentError.
     """
     name = os.fsdecode(path)
-    found = lvm.find(name, Runner(say, request["verbose"]))
+    found = lvm.find(name, Runner(say, wanted.verbose))
     if found is None:
-        if request["must"]:
+        if wanted.must:
             raise AgentError("NoSuchVolume", name, "it is not a logical volume")
         return None
     from . import sizing
 
-    return sizing.plan(found, sizing.extents(found, request["size"]))
+    return sizing.plan(found, sizing.extents(found, wanted.size))
 
 
 def clear(ended, say):

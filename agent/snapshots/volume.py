@@ -17,14 +17,14 @@ SILENCE_MORE_S = 15.0  # the supervisor waits so much longer than the wire befor
 class SnapshotVolume:
     """A logical volume that will be, and then is, a snapshot in a supervisor's custody."""
 
-    def __init__(self, volume, request, timeout_s, heard, say):
+    def __init__(self, volume, wanted, timeout_s, heard, say):
         """`heard()` tells when the server was heard last; raises AgentError SnapshotRefused."""
         self._volume = volume
-        self._request = request
+        self._wanted = wanted
         self._heard = heard
-        self._room = sizing.extents(volume, request["size"])
+        self._room = sizing.extents(volume, wanted.size)
         self.plan = sizing.plan(volume, self._room)
-        self._custody = client.SupervisorClient(timeout_s + SILENCE_MORE_S, say, request["verbose"])
+        self._custody = client.SupervisorClient(timeout_s + SILENCE_MORE_S, say, wanted.verbose)
         self._beat_s = max(0.2, min(timeout_s / 4, 5.0))
         self._stop = threading.Event()
         self._watcher = None
@@ -45,8 +45,8 @@ class SnapshotVolume:
         """
         holds = None if places is None else consistency.holds(self._volume.path, places)
         os.sync()
-        request = self._request
-        self._snapshot = self._custody.make(self._volume, self._room, request["set"], request["run"], stands)
+        wanted = self._wanted
+        self._snapshot = self._custody.make(self._volume, self._room, wanted.set, wanted.run, stands)
         begin = self._custody.beat()
         self.path = os.fsencode(self._snapshot.device)
         self.facts = {

@@ -1,11 +1,11 @@
 """What a run may leave on a source host: what its agent says of that, and a last look after a lost connection."""
 
 from collections.abc import Callable
-from typing import Any
 
 from blockdiff.errors import AgentDied, BlockdiffError, HostSilent, HostUnreachable, ProtocolBroken
 from blockdiff.source.session import Session
 from blockdiff.transport.base import Transport
+from blockdiff.wire.request import Request
 
 LOST = (HostSilent, AgentDied, HostUnreachable, ProtocolBroken)  # nobody has said that its snapshot is gone
 _TIMEOUT_S = 30.0
@@ -21,7 +21,7 @@ def concerns(line: str) -> bool:
 
 def clear(
     connect: Callable[[], Transport],
-    request: dict[str, Any],
+    request: Request,
     run_id: str,
     timeout_s: float,
     note: Callable[[str], None],
@@ -31,6 +31,6 @@ def clear(
         with Session(
             connect(), min(timeout_s, _TIMEOUT_S), progress_s=_PROGRESS_S, snapshots=True, note=note
         ) as session:
-            session.ask({**request, "ended": run_id})
+            session.ask(request._replace(ended=run_id))
     except (BlockdiffError, OSError) as error:
         note(f"cannot look for the snapshot of this run: {error}; its own supervisor removes it")

@@ -18,6 +18,7 @@ PUSHED = (  # all that leaves this machine, in load order: module, file
     ("blockdiff.wire", "blockdiff/wire/__init__.py"),
     ("blockdiff.wire.frames", "blockdiff/wire/frames.py"),
     ("blockdiff.wire.messages", "blockdiff/wire/messages.py"),
+    ("blockdiff.wire.request", "blockdiff/wire/request.py"),
     ("blockdiff.wire.link", "blockdiff/wire/link.py"),
     ("agent", "agent/__init__.py"),
     ("agent.errors", "agent/errors.py"),

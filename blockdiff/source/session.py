@@ -28,7 +28,8 @@ from blockdiff.printable import printable, quoted
 from blockdiff.source import prepared, push
 from blockdiff.source.notes import Notes
 from blockdiff.transport.base import LOCAL, Shared, Transport
-from blockdiff.wire import link, messages
+from blockdiff.wire import link, messages, request
+from blockdiff.wire.request import Request, SharedMemory
 
 _MAX_NOISE = 256 * 1024  # bytes of banners and shell chatter before the agent's mark
 _READ_SIZE = 64 * 1024  # bytes
@@ -294,11 +295,11 @@ class Session:
         host, python, codec = (printable(said[name], 255) for name in ("host", "python", "codec"))
         return Hello(host, python, said["cores"], said["digest"], codec)
 
-    def ask(self, request: dict[str, Any]) -> bool:
+    def ask(self, asked: Request) -> bool:
         """Ask for a volume; returns whether the agent waits to be told when to make a snapshot."""
         self._phase = "while it opened the volume"
-        self._path = request["path"]
-        self._send(messages.REQUEST, request)
+        self._path = asked.path
+        self._send(messages.REQUEST, request.encode(asked))
         kind, payload = self.receive()
         if kind == messages.READY:
             try:
@@ -312,7 +313,7 @@ class Session:
     def now(self, places: dict[str, Any] | None) -> None:
         """Have the snapshot made; `places`: where the locked application keeps its data."""
         self._phase = "while it made the snapshot"
-        self._send(messages.NOW, {"places": places})
+        self._send(messages.NOW, messages.encode_talk({"places": places}))
 
     def taken(self, watch: Callable[[], None]) -> None:
         """Wait until the snapshot stands.  Raises what the agent reports, and what `watch` raises."""
@@ -321,10 +322,10 @@ class Session:
             raise ProtocolBroken(self.host, f"expected a snapshot, got frame {kind}")
         self._phase = "while it opened the volume"
 
-    def _send(self, kind: int, value: dict[str, Any]) -> None:
+    def _send(self, kind: int, payload: bytes) -> None:
         assert self._link is not None
         try:
-            self._link.send(kind, messages.encode_talk(value))
+            self._link.send(kind, payload)
         except link.LinkClosed as error:
             raise self._failed(error) from None
 
@@ -334,9 +335,9 @@ class Session:
         return self._transport.shared
 
     @property
-    def offer(self) -> dict[str, int] | None:
+    def offer(self) -> SharedMemory | None:
         """How to tell the agent of that memory."""
-        return self._transport.shared.offer if self._transport.shared is not None else None
+        return None if self.shared is None else SharedMemory(**self.shared.offer)
 
     def seen(self, places: list[int]) -> None:
         """Let the agent use these places of the shared memory again; any thread may say so."""

@@ -12,6 +12,7 @@ from blockdiff.source import push
 from blockdiff.source.session import PROGRESS_S, Session
 from blockdiff.transport.base import Transport
 from blockdiff.wire import messages
+from blockdiff.wire.request import Request, SnapshotRequest
 
 DEFAULT_BLOCK_SIZE = 64 * 1024  # bytes
 DEFAULT_TIMEOUT_S = 120.0
@@ -53,26 +54,23 @@ class Wanted:
         )  # fmt: skip
 
 
-def request(wanted: Wanted, store: BackupSet, run_id: str, **more: Any) -> dict[str, Any]:
+def request(wanted: Wanted, set_tag: str, run_id: str, **more: Any) -> Request:
     """Return what is asked of the agent; `more` is what was agreed upon, and comes on top."""
-    place = os.path.abspath(store.name)
-    return {
-        "ended": None,
-        "look": False,
+    snapshot = SnapshotRequest(
+        size=wanted.snapshot_size, set=set_tag, run=run_id, must=wanted.snapshot == MUST, verbose=wanted.verbose
+    )
+    fields: dict[str, Any] = {
         "path": wanted.path,
         "users": not wanted.live,
         "compress": wanted.pack_wire,
         "jobs": wanted.jobs,
         "bwlimit": wanted.bwlimit,
         "timeout_s": wanted.timeout_s,
-        "snapshot": None
-        if wanted.snapshot == NONE
-        else {
-            "size": wanted.snapshot_size,
-            "set": hashlib.sha256(os.fsencode(place)).hexdigest()[:16],
-            "run": run_id,
-            "must": wanted.snapshot == MUST,
-            "verbose": wanted.verbose,
-        },
-        **more,
+        "snapshot": None if wanted.snapshot == NONE else snapshot,
     }
+    return Request(**{**fields, **more})
+
+
+def set_tag(store: BackupSet) -> str:
+    """Return what names a set in the tags of its snapshots."""
+    return hashlib.sha256(os.fsencode(os.path.abspath(store.name))).hexdigest()[:16]

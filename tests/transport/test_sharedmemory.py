@@ -18,6 +18,7 @@ from blockdiff.transport.local import LocalTransport
 from blockdiff.transport.sharedmemory import SIZE, Shared
 from blockdiff.wire import messages
 from blockdiff.wire.messages import CHANGED
+from blockdiff.wire.request import SharedMemory
 
 MIB = 1 << 20
 BLOCK = 65536
@@ -178,18 +179,12 @@ def test_what_was_not_lent_cannot_be_given_back(payload):
 @pytest.mark.parametrize(
     "offer",
     [
-        {"fd": -1, "device": 0, "inode": 0, "size": SIZE},
-        {"fd": 0, "device": 0, "inode": 0, "size": SIZE},
-        {"fd": 1 << 40, "device": 0, "inode": 0, "size": SIZE},
-        {"fd": 9999, "device": 0, "inode": 0, "size": SIZE},
-        {"fd": 0, "device": 0, "inode": 0, "size": 1},
+        SharedMemory(fd=-1, device=0, inode=0, size=SIZE),
+        SharedMemory(fd=0, device=0, inode=0, size=SIZE),
+        SharedMemory(fd=1 << 40, device=0, inode=0, size=SIZE),
+        SharedMemory(fd=9999, device=0, inode=0, size=SIZE),
+        SharedMemory(fd=0, device=0, inode=0, size=1),
     ],
 )
 def test_an_offer_of_something_else_is_not_taken(offer):
     assert isinstance(buffers.choose(offer, MIB), buffers.Private)
-
-
-@pytest.mark.parametrize("offer", [{}, {"fd": 1}, {"fd": "1", "device": 0, "inode": 0, "size": 1}])
-def test_an_offer_that_is_none_is_refused(offer):
-    with pytest.raises(FormatError):
-        buffers.choose(offer, MIB)
