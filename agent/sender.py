@@ -6,8 +6,11 @@ to undo it.  It pays where the wire is what everybody waits for, and nowhere els
 
 import time
 
+from blockdiff.wire import messages
+
 _LOOK = 16 * 1024 * 1024  # bytes between two looks
 _SWALLOWED = 8 * 1024 * 1024  # bytes that pipes, ssh and sockets take before anything of the wire's own shows
+_REPORT_S = 5.0  # how long unchanged blocks are joined before the server is sent a sign of progress
 _PATIENCE, _MOST_PATIENCE = 8, 64  # looks until an attempt is made again
 
 
@@ -29,6 +32,34 @@ class Sender:
         began = time.monotonic()
         self._link.send_metered(kind, parts)
         self._measure(length, time.monotonic() - began)
+
+    def send_extents(self, results):
+        """Send every (Extent, Result) of a scan, joining neighbours that are unchanged."""
+        first = count = 0  # of the unchanged blocks that are not yet sent
+        sent = time.monotonic()
+        for extent, result in results:
+            unchanged = len(result.runs) == 1 and result.runs[0][0] == messages.SAME and not result.other_digests
+            now = time.monotonic()
+            if unchanged and count + extent.count <= messages.MAX_COUNT and now - sent < _REPORT_S:
+                if not count:
+                    first = extent.first
+                count += extent.count
+                continue
+            sent = now
+            self._send_unchanged(first, count)
+            first, count = extent.first, extent.count if unchanged else 0
+            if not unchanged:
+                self._send_extent(extent.first, result.runs, result.changed_digests, result.other_digests)
+                for codec, length, body in result.frames:
+                    self.send(messages.DATA, (messages.encode_data_header(codec, length), body))
+        self._send_unchanged(first, count)
+
+    def _send_unchanged(self, first, count):
+        if count:
+            self._send_extent(first, [(messages.SAME, count)], b"", b"")
+
+    def _send_extent(self, *extent):
+        self.send(messages.EXTENT, (messages.encode_extent(messages.Extent(*extent)),))
 
     def _wait_for(self, length):
         if not self._rate:

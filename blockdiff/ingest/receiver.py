@@ -163,9 +163,10 @@ class Receiver:
         expect(kind == messages.EXTENT, f"unexpected frame {kind}")
         expect(self._owed == 0, "an extent before the data of the last one")
         extent = messages.decode_extent(payload, self._next, self.totals.blocks)
-        expect(bool(extent.others) == self._terms.others, "digests that were not asked for, or not those that were")
+        as_asked = bool(extent.other_digests) == self._terms.others
+        expect(as_asked, "digests that were not asked for, or not those that were")
         batch, runs_before = self._batch, len(self._batch.runs)
-        batch.others.append(extent.others)
+        batch.others.append(extent.other_digests)
         batch.told.append(extent.digests)
         for what, count in extent.runs:
             first = self._next
@@ -183,7 +184,7 @@ class Receiver:
                 self._owed += self._maker.bytes_of(first, count)
         length = self._owed + self._maker.zeros_among(batch.runs[runs_before:])
         batch.length += length
-        batch.weight += length + len(extent.others)
+        batch.weight += length + len(extent.other_digests)
         batch.weight += (len(extent.digests) // BYTES_OF_DIGEST + len(extent.runs)) * _BLOCK_COST
         batch.blocks += self._next - extent.first
         expect(self._owed <= self._most_data, f"an extent with {self._owed} bytes of changed blocks")

@@ -142,7 +142,7 @@ Extent = NamedTuple(
         ("first", int),  # index of the first block
         ("runs", List[Tuple[int, int]]),  # (SAME | ZERO | CHANGED, count of blocks), in block order
         ("digests", bytes),  # of the CHANGED blocks, in block order; of the request's kind
-        ("others", bytes),  # of all blocks, of the other kind; empty unless asked for
+        ("other_digests", bytes),  # of all blocks, of the other kind; empty unless asked for
     ],
 )
 
@@ -150,9 +150,9 @@ Extent = NamedTuple(
 def encode_extent(extent: Extent) -> bytes:
     """Return the bytes of an extent."""
     count = sum(length for _, length in extent.runs)
-    head = _EXTENT.pack(extent.first, count, len(extent.runs), 1 if extent.others else 0)
+    head = _EXTENT.pack(extent.first, count, len(extent.runs), 1 if extent.other_digests else 0)
     runs = b"".join(_RUN.pack(what, length) for what, length in extent.runs)
-    return head + runs + extent.digests + extent.others
+    return head + runs + extent.digests + extent.other_digests
 
 
 def decode_extent(payload: Buffer, expected: int, total: int) -> Extent:

@@ -240,7 +240,7 @@ def test_all_that_leaves_this_machine_is_in_the_list():
 def test_a_traceback_of_pushed_code_shows_its_lines(python, tmp_path):
     (tmp_path / "vol").write_bytes(b"x" * 9)
     lines = []
-    old = "        runs, told, places = _Runs(), [], []\n"
+    old = "        runs, changed_digests, places = _Runs(), [], []\n"
     with (
         bundles.changed("agent/scan.py", old, "        raise RuntimeError('a bug' + ' of ours')  # here\n" + old),
         pytest.raises(AgentDied) as error,
@@ -269,7 +269,7 @@ def test_a_traceback_while_loading_shows_its_lines(tmp_path):
 def test_stray_prints_and_childrens_chatter_do_not_break_the_wire(python, tmp_path):
     (tmp_path / "vol").write_bytes(VOLUMES[0])
     lines = []
-    old = "        runs, told, places = _Runs(), [], []\n"
+    old = "        runs, changed_digests, places = _Runs(), [], []\n"
     noise = (
         "        import os, subprocess, sys\n"
         "        print('a stray print')\n"
