@@ -99,6 +99,7 @@ class SupervisorClient:
         try:
             holder = self._ask("remove")
         except AgentError:
+            self._channel.close()
             self._reap(REAP_S)
             run = Runner(self._say, self._verbose)
             if self._snapshot is not None:
