@@ -23,13 +23,13 @@ def blocks_read(block_size):
 
 
 def plan(volume, block_size):
-    """Yield the extents of a volume, in block order; holes are those of whole blocks."""
+    """Yield the extents of a volume, in block order; a hole counts only where it has whole blocks."""
     per_read = blocks_read(block_size)
     total = digestfile.blocks_of(volume.size, block_size)
     index = 0
     for start, end, is_hole in volume.regions():
         if is_hole:
-            # only blocks that lie in the hole whole; the volume's last one may be short
+            # only blocks that are whole in the hole; the volume's last one may be short
             last = total if end == volume.size else end // block_size
             first = max(index, -(-start // block_size))
         else:
@@ -57,17 +57,17 @@ def _cut(volume, block_size, first, last, most, hole):
 
 
 def ahead(volume, extents):
-    """Yield each extent, and which of its bytes are ours to drop, while those that follow are being fetched."""
+    """Yield (Extent, what of it to drop after use), while the kernel fetches those that follow."""
     waiting = collections.deque()
-    held = 0  # bytes
+    fetching = 0  # bytes
     for extent in extents:
         ours = [] if extent.hole else volume.cache.fetch(extent.offset, extent.length)
         waiting.append((extent, ours))
-        held += extent.length if ours else 0
-        # what is in memory needs no distance, nor do holes
-        while waiting and (not waiting[0][1] or held > READ_AHEAD or len(waiting) > _MOST_AHEAD):
+        fetching += extent.length if ours else 0
+        # what is in memory is not delayed, nor are holes
+        while waiting and (not waiting[0][1] or fetching > READ_AHEAD or len(waiting) > _MOST_AHEAD):
             first = waiting.popleft()
-            held -= first[0].length if first[1] else 0
+            fetching -= first[0].length if first[1] else 0
             yield first
     for first in waiting:
         yield first

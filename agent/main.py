@@ -1,4 +1,4 @@
-"""The agent as a process: it keeps the wire to itself, serves one request, and ends.
+"""The agent as a process: claim the wire, serve one request, end.
 
 Whatever ends the connection (end of input, a hangup, silence) ends the agent through its
 `finally` blocks.  Format: blockdiff-protocol(5), "Life of a connection".
@@ -16,13 +16,13 @@ from blockdiff.wire.link import Link, LinkClosed, LinkSilent
 from . import serve
 
 _HELLO_TIMEOUT_S = 120.0  # until the request brings the server's own
-_EXIT_LOST = 95  # the server is gone: nobody is there to read why
+_EXIT_LOST = 95  # the connection ended, or the server broke the protocol
 _EXIT_BUG = 99
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 class _Ended(Exception):
-    """A signal asked us to end."""
+    """A signal ended the agent."""
 
 
 class _State:
@@ -41,7 +41,7 @@ class _State:
         timer.start()
 
     def end(self, number, frame):
-        """Take the first signal; further ones are ignored, for what is under way now is the cleaning up."""
+        """Handle the first signal; further ones are ignored, since cleaning up is under way now."""
         self.signalled = True
         for other in _SIGNALS:
             signal.signal(other, _ignore)
@@ -63,7 +63,7 @@ def claim_wire():
 
 
 def main(show):
-    """Serve one request on stdin and stdout; exits.  `show` lets a traceback find our lines."""
+    """Serve one request on stdin and stdout; exits.  `show` lets a traceback show pushed code."""
     state = _State()
     for number in _SIGNALS:
         signal.signal(number, state.end)
@@ -72,7 +72,7 @@ def main(show):
     try:
         status = _run(state, show)
         sys.stderr.flush()
-        # threads may be blocked in reads that never end; nothing of ours is left to clean up
+        # threads may be blocked in reads that never end; nothing is left to clean up
         os._exit(status)
     except _Ended:  # while the last line was written to stderr; it is raised only once
         os._exit(status)

@@ -1,8 +1,8 @@
-"""The work: read, digest, compare and compress the blocks of a volume, in parallel and in order.
+"""Read, digest, compare and compress the blocks of a volume, in parallel; results come in order.
 
-Each extent (a run of neighbouring blocks) is one task with a buffer of its own; results
-are sent in block order.  What is in flight is bounded by bytes, so that memory does not
-grow with the volume.  Holes are not read, and a block's digest decides what is sent.
+Each extent is one task with a buffer of its own.  The bytes of all buffers are limited, so that
+memory does not grow with the volume.  Holes are not read; the digest of a block decides whether
+it is sent.
 """
 
 import collections
@@ -16,11 +16,11 @@ from blockdiff.wire import messages
 from . import extents, native
 
 IN_FLIGHT = 24 * 1024 * 1024  # bytes of buffers at most
-BLOCK_COST = 512  # bytes that are spent on a block beside its own, which counts where blocks are tiny
+BLOCK_COST = 512  # bytes of memory for a block beside its own, which matters where blocks are tiny
 
 
 class Result:
-    """What became of an extent: what is sent of it, and the digests of its blocks."""
+    """The result of an extent: the digests of its blocks, and what is sent of it."""
 
     __slots__ = ("buffer", "changed_digests", "digests", "frames", "length", "other_digests", "runs")
 
@@ -30,7 +30,7 @@ class Result:
         self.changed_digests = changed_digests
         self.other_digests = other_digests  # of all blocks, of the other kind
         self.frames = []  # (codec, length, body) of each DATA frame
-        self.buffer = None  # that the frames' bodies lie in, and that is free once they are sent
+        self.buffer = None  # of the frames' bodies; free once they are sent
         self.length = 0  # bytes read
 
 
@@ -67,13 +67,13 @@ class Scan:
         self._other_hash = hashlib.sha256(digestfile.encode_header(block_size))
 
     def results(self):
-        """Yield the Result of each extent with its first block, in order; each is whole when the next is asked."""
+        """Yield (Extent, Result) in block order; the buffer of a Result is used again after the next is asked for."""
         executor = _executor(self._jobs)
         pending = collections.deque()
         try:
             for extent, ours in extents.ahead(self._volume, extents.plan(self._volume, self._block_size)):
                 old = None if self._old is None else self._old(extent.count)
-                # never wait for memory while there is something to send: the server may wait for that
+                # never wait for a buffer while something can be sent: the server may wait for that
                 while len(pending) >= self._slots or (pending and not self._pool.ready()):
                     for item in self._finish(*pending.popleft()):
                         yield item
@@ -151,7 +151,7 @@ class Scan:
                     continue
                 start = index * self._block_size
                 end = min(start + self._block_size, extent.length)
-                # never trust the digest alone: what is called zero is zero
+                # the digest alone is no proof that a block is zero
                 if digest == self._zero_digest(self._digester, end - start) and self._is_zero(buffer, start, end):
                     runs.add(messages.ZERO, 1)
                     continue
@@ -163,31 +163,31 @@ class Scan:
                     places.append([start, end])
         result = Result(runs.list, digests, b"".join(changed_digests), other_digests)
         if self._pool.worth(sum(end - start for start, end in places)):
-            result.frames = self._shared_pieces(buffer, places)  # the buffer comes back by itself
+            result.frames = self._shared_pieces(buffer, places)  # FREE gives the buffer back
         else:
             result.frames, result.buffer = self._pieces(buffer, places), buffer
         result.length = extent.length
         return result
 
     def _pieces(self, buffer, places):
-        """Return (codec, length, body) for DATA frames that carry these places of the buffer, in order."""
+        """Return (codec, length, body) of the DATA frames for these places of the buffer, in order."""
         frames = []
-        held, held_length = [], 0
+        parts, length = [], 0
         for start, end in places:
             while start < end:
-                stop = min(end, start + messages.MAX_DATA - held_length)
-                held.append(buffer.view[start:stop])
-                held_length += stop - start
+                stop = min(end, start + messages.MAX_DATA - length)
+                parts.append(buffer.view[start:stop])
+                length += stop - start
                 start = stop
-                if held_length == messages.MAX_DATA:
-                    frames.append(self._piece(held, held_length))
-                    held, held_length = [], 0
-        if held:
-            frames.append(self._piece(held, held_length))
+                if length == messages.MAX_DATA:
+                    frames.append(self._piece(parts, length))
+                    parts, length = [], 0
+        if parts:
+            frames.append(self._piece(parts, length))
         return frames
 
     def _shared_pieces(self, buffer, places):
-        """Do the same where the other side sees the buffer: what is to be seen is moved together."""
+        """Do the same for a buffer in shared memory: the places are moved together, and not sent."""
         length = 0
         for start, end in places:
             if start > length:
@@ -200,8 +200,8 @@ class Scan:
         self._pool.lend(buffer, len(frames))
         return frames
 
-    def _piece(self, held, length):
-        body = held[0] if len(held) == 1 else bytearray().join(held)
+    def _piece(self, parts, length):
+        body = parts[0] if len(parts) == 1 else bytearray().join(parts)
         if self._compress():
             compressor = getattr(self._thread, "compressor", None)
             if compressor is None:
@@ -231,16 +231,16 @@ def _threads(asked):
 
 
 def _executor(jobs):
-    """Return what work is submitted to."""
+    """Return the executor to submit work to."""
     if jobs == 1:
         return _Alone()
-    from concurrent.futures import ThreadPoolExecutor  # takes long to load, and not every run needs it
+    from concurrent.futures import ThreadPoolExecutor  # slow to load, and not every run needs it
 
     return ThreadPoolExecutor(jobs)
 
 
 class _Alone:
-    """A pool of nobody: what is submitted is done at once, and no other thread is woken for it."""
+    """An executor without threads: what is submitted is done at once."""
 
     def submit(self, work, *args):
         return _Finished(work(*args))
@@ -250,7 +250,7 @@ class _Alone:
 
 
 class _Finished(collections.namedtuple("_Finished", "value")):
-    """What was submitted to nobody."""
+    """The future of such work."""
 
     __slots__ = ()
 
@@ -259,7 +259,7 @@ class _Finished(collections.namedtuple("_Finished", "value")):
 
 
 class _Runs:
-    """Runs of blocks with the same fate, joined as they come."""
+    """Runs of blocks with the same result, joined as they are added."""
 
     def __init__(self):
         self.list = []

@@ -77,7 +77,7 @@ def _back_up(link, asked):
         from .snapshots import prepare
 
         path = request.encode_path(asked.path)
-        snapshot = prepare.prepare(path, asked.snapshot, float(asked.timeout_s), link.heard, _logger(link))
+        snapshot = prepare.prepare(path, asked.snapshot, float(asked.timeout_s), link.last_received, _logger(link))
     if snapshot is None:
         _send_end(link, _send_blocks(link, asked, None), None)
         return None

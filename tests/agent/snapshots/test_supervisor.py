@@ -76,7 +76,7 @@ def test_how_it_was_lost_is_told_with_its_curve():
     supervisor, _ = made(None)
     supervisor._snapshot, supervisor._extended = THICK, 2
     supervisor._curve = [(100.0, 10.0), (101.0, 60.0), (102.0, 100.0)]
-    words = supervisor._story(SnapshotUsage(100.0, 25, 3, "the kernel gave it up"))
+    words = supervisor._how_lost(SnapshotUsage(100.0, 25, 3, "the kernel gave it up"))
     assert words == (
         "the kernel gave it up (10 % after 0.0 s, 60 % after 1.0 s), it had 100 MiB, extended 2 times,"
         " 3 extents are free in vg"
@@ -86,5 +86,5 @@ def test_how_it_was_lost_is_told_with_its_curve():
 def test_a_complaint_is_noted_once():
     supervisor, _ = made(None)
     for _ in range(3):
-        supervisor._complain("cannot extend")
+        supervisor._note_once("cannot extend")
     assert list(supervisor._notes) == ["cannot extend"]
