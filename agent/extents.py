@@ -61,9 +61,9 @@ def ahead(volume, extents):
     waiting = collections.deque()
     fetching = 0  # bytes
     for extent in extents:
-        ours = [] if extent.hole else volume.cache.fetch(extent.offset, extent.length)
-        waiting.append((extent, ours))
-        fetching += extent.length if ours else 0
+        fetched = [] if extent.hole else volume.cache.fetch(extent.offset, extent.length)
+        waiting.append((extent, fetched))
+        fetching += extent.length if fetched else 0
         # what is in memory is not delayed, nor are holes
         while waiting and (not waiting[0][1] or fetching > READ_AHEAD or len(waiting) > _MOST_AHEAD):
             first = waiting.popleft()

@@ -71,7 +71,7 @@ class Scan:
         executor = _executor(self._jobs)
         pending = collections.deque()
         try:
-            for extent, ours in extents.ahead(self._volume, extents.plan(self._volume, self._block_size)):
+            for extent, fetched in extents.ahead(self._volume, extents.plan(self._volume, self._block_size)):
                 old = None if self._old is None else self._old(extent.count)
                 # never wait for a buffer while something can be sent: the server may wait for that
                 while len(pending) >= self._slots or (pending and not self._pool.ready()):
@@ -80,7 +80,7 @@ class Scan:
                 if extent.hole:
                     pending.append((extent, executor.submit(self._hole, extent, old)))
                 else:
-                    pending.append((extent, executor.submit(self._data, extent, ours, old, self._pool.take())))
+                    pending.append((extent, executor.submit(self._data, extent, fetched, old, self._pool.take())))
             while pending:
                 for item in self._finish(*pending.popleft()):
                     yield item
@@ -131,9 +131,9 @@ class Scan:
                 runs.add(messages.SAME if same else messages.ZERO, 1)
         return Result(runs.list, digests, other_digests=other_digests)
 
-    def _data(self, extent, ours, old, buffer):
+    def _data(self, extent, fetched, old, buffer):
         self._volume.read_into(buffer.view[: extent.length], extent.offset)
-        self._volume.cache.drop(ours)
+        self._volume.cache.drop(fetched)
         digests = self._digester.digests(buffer, extent.length, self._block_size)
         other_digests = b""
         if self._other is not None:

@@ -77,7 +77,7 @@ class SupervisorClient:
         return None if self._created is None else snapshot.name(*self._created)
 
     def beat(self):
-        """Report that the server lives; return the State as last seen (None before there is one).
+        """Report a sign of life of the server; return the State as last seen (None before there is one).
 
         Raises AgentError: SnapshotOverflowed if the snapshot is lost, AgentDied if its owner is.
         """
@@ -92,7 +92,7 @@ class SupervisorClient:
         return self._checked(self._ask("state", True))
 
     def remove(self):
-        """Remove the snapshot if there is one, end the supervisor, return None or what holds the device.
+        """Remove the snapshot if there is one, end the supervisor, return None or why it could not be removed.
 
         Never raises; without a supervisor it removes the snapshot itself.
         """
@@ -171,7 +171,7 @@ def _fork(silence_s, verbose):
     It closes every descriptor but its own end of the channel, so that it does not keep the wire
     or the pipes of ssh open.
     """
-    ours, its = socket.socketpair()
+    ours, supervisors = socket.socketpair()
     reader = os.getpid()
     # a descriptor of garbage would be closed in the child after its number is in use again
     gc.collect()
@@ -179,10 +179,10 @@ def _fork(silence_s, verbose):
     try:
         pid = os.fork()
         if pid == 0:
-            _become(its, reader, silence_s, verbose)  # never returns
+            _become(supervisors, reader, silence_s, verbose)  # never returns
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    its.close()
+    supervisors.close()
     return pid, ours
 
 

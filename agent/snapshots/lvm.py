@@ -189,7 +189,7 @@ def _refusal(row):
         return "a snapshot is being merged into its origin there"
     if kind == "s":
         return "it is itself a snapshot, of %s" % row["origin"]
-    # A thin snapshot is not activated by itself unless somebody said that it is to be used as a
+    # A thin snapshot is not activated by itself unless it was configured to be used as a
     # volume in its own right, as with a virtual machine that was cloned from a template.
     if row["origin"] and row["segtype"] == "thin" and attributes[9:10] == "k":
         return "it is itself a snapshot, of %s" % row["origin"]

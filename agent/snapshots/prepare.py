@@ -28,7 +28,7 @@ def prepare(path, wanted, timeout_s, last_received, log):
         log(note)
     found = lvm.find(name, run)
     if found is None:
-        raise AgentError("NoSuchVolume", name, "it is gone")
+        raise AgentError("NoSuchVolume", name, "it was removed")
     return volume.SnapshotVolume(found, wanted, timeout_s, last_received, log)
 
 

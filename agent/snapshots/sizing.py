@@ -98,7 +98,7 @@ def more(now, most, free, percent, percent_per_s):
 def pool_trouble(name, data_percent, metadata_percent, health, limit_percent):
     """Return why a thin pool must not be filled further, or None."""
     if health:
-        return "the thin pool %s is in trouble: %s" % (name, health)
+        return "the thin pool %s is unhealthy: %s" % (name, health)
     for what, percent in (("data", data_percent), ("metadata", metadata_percent)):
         if percent >= limit_percent:
             return "the thin pool %s is %.1f %% full (%s), the limit is %.0f %%" % (

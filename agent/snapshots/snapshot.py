@@ -116,18 +116,18 @@ def look(snapshot, run):
     rows = lvm.report(run, _FIELDS, "-a", "--select", wanted, snapshot.vg)
     found = [row for row in rows if row["lv_uuid"] == snapshot.uuid]
     if not found:
-        return SnapshotUsage(0.0, 0, 0, "somebody removed it")
+        return SnapshotUsage(0.0, 0, 0, "it was removed")
     row = found[0]
     free = lvm.number(row, "vg_free_count")
     lost = None
     if row["lv_snapshot_invalid"] == "snapshot invalid" or row["lv_attr"][4:5] in ("I", "S"):
-        lost = "the kernel gave it up"
+        lost = "the kernel invalidated it"
     if snapshot.pool is None:
         fill = lvm.percent(row, "data_percent")
         return SnapshotUsage(fill, lvm.number(row, "lv_size") // snapshot.extent_size, free, lost)
     pools = [other for other in rows if other["lv_uuid"] != snapshot.uuid]
     if not pools:
-        return SnapshotUsage(0.0, 0, free, "its thin pool is gone")
+        return SnapshotUsage(0.0, 0, free, "its thin pool was removed")
     pool = pools[0]
     fill = lvm.percent(pool, "data_percent")
     lost = lost or sizing.pool_trouble(

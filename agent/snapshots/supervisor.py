@@ -5,7 +5,7 @@ moment; nothing is executed and no file is written.  It runs in a session of its
 or a signal to the reader's process group does not reach it.  It removes the snapshot on
 request, when its reader ends in any way, when the reader has sent nothing for too long (a cut
 network ends no process), and on SIGTERM.  Only SIGKILL or a loss of power leaves a snapshot,
-and then its tags tell the next run's sweep whose it was.
+and then the next run's sweep finds its owner in its tags.
 
 One thread checks the fill of the snapshot and extends it; the other answers the reader's
 requests: JSON, one line each way.

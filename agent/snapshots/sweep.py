@@ -37,7 +37,7 @@ def sweep(run, ended=(), sleep=time.sleep, monotonic=time.monotonic):
             elif row["lv_name"] == OLD_NAME and row["lv_attr"][:1] in "sSV":
                 notes.append(
                     "%s looks like a snapshot that the blockdiff of 2010 left behind; it fills up and slows "
-                    "the origin down until somebody removes it: lvremove %s" % (name, name)
+                    "the origin down; hint: lvremove %s" % (name, name)
                 )
             continue
         if row["lv_attr"][:1] not in "sSV":

@@ -58,7 +58,7 @@ class Link:
     """Frames over a pair of byte streams.
 
     `read(size)` returns 1 to size bytes, b"" at the end; `write(data)` takes all of data;
-    both may block, and raise OSError when the connection is gone.  `on_dead` is called
+    both may block, and raise OSError when the connection has ended.  `on_dead` is called
     once, from a thread of the link's, with the reason why nothing more will come.
     """
 
@@ -232,10 +232,10 @@ class Link:
         while not self._closing.wait(min(self._timeout_s / 4, 1.0)):
             now, awaited = time.monotonic(), self._awaited
             if now - self._last_received > self._timeout_s:
-                self._end(LinkSilent("nothing was heard for %g seconds" % self._timeout_s))
+                self._end(LinkSilent("nothing was received for %g seconds" % self._timeout_s))
                 return
             if awaited is not None and now - max(awaited[0], self._progress) > awaited[1]:
-                self._end(LinkStalled("nothing but heartbeats was heard for %g seconds" % awaited[1]))
+                self._end(LinkStalled("nothing but heartbeats was received for %g seconds" % awaited[1]))
                 return
 
     def _beat_loop(self) -> None:

@@ -16,11 +16,11 @@ POOL = row(lv_uuid="pool", lv_name="pool", data_percent="40.5", metadata_percent
     [
         (THICK, [row(data_percent="12.5", lv_size=str(8 << 20), vg_free_count="5")], (12.5, 2, 5, None)),
         (THICK, [row(data_percent="", lv_size=str(8 << 20), vg_free_count="5")], (0.0, 2, 5, None)),
-        (THICK, [row(lv_snapshot_invalid="snapshot invalid", lv_size="0")], (0.0, 0, 1, "the kernel gave it up")),
-        (THICK, [row(lv_attr="swi-I-s---", lv_size="0")], (0.0, 0, 1, "the kernel gave it up")),
-        (THICK, [], (0.0, 0, 0, "somebody removed it")),
+        (THICK, [row(lv_snapshot_invalid="snapshot invalid", lv_size="0")], (0.0, 0, 1, "the kernel invalidated it")),
+        (THICK, [row(lv_attr="swi-I-s---", lv_size="0")], (0.0, 0, 1, "the kernel invalidated it")),
+        (THICK, [], (0.0, 0, 0, "it was removed")),
         (THIN, [row(vg_free_count="5"), POOL], (40.5, 0, 5, None)),
-        (THIN, [row(vg_free_count="5")], (0.0, 0, 5, "its thin pool is gone")),
+        (THIN, [row(vg_free_count="5")], (0.0, 0, 5, "its thin pool was removed")),
         (
             THIN, [row(vg_free_count="5"), {**POOL, "data_percent": "97"}],
             (97.0, 0, 5, "the thin pool vg/pool is 97.0 % full (data), the limit is 97 %"),

@@ -76,9 +76,9 @@ def test_how_it_was_lost_is_told_with_its_curve():
     supervisor, _ = made(None)
     supervisor._snapshot, supervisor._extended = THICK, 2
     supervisor._curve = [(100.0, 10.0), (101.0, 60.0), (102.0, 100.0)]
-    words = supervisor._how_lost(SnapshotUsage(100.0, 25, 3, "the kernel gave it up"))
+    words = supervisor._how_lost(SnapshotUsage(100.0, 25, 3, "the kernel invalidated it"))
     assert words == (
-        "the kernel gave it up (10 % after 0.0 s, 60 % after 1.0 s), it had 100 MiB, extended 2 times,"
+        "the kernel invalidated it (10 % after 0.0 s, 60 % after 1.0 s), it had 100 MiB, extended 2 times,"
         " 3 extents are free in vg"
     )
 
