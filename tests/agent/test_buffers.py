@@ -71,3 +71,12 @@ def test_without_an_offer_a_buffer_is_used_again():
     assert len(first.view) == MIB and pool.ready() and not pool.worth(MIB)
     pool.put(first)
     assert pool.take() is first
+
+
+def test_another_file_of_the_same_size_is_not_taken(tmp_path):
+    (tmp_path / "other").write_bytes(bytes(SIZE))
+    with open(tmp_path / "other", "r+b") as other:
+        found = os.fstat(other.fileno())
+        offer = SharedMemory(other.fileno(), found.st_dev, found.st_ino + 1, SIZE)
+        assert isinstance(buffers.choose(offer, MIB), buffers.Private)
+        os.fstat(other.fileno())  # it is still open
