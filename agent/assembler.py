@@ -1,8 +1,8 @@
 """Stage 1: take the agent's modules from stdin, let python import them from memory, call its main.
 
-Runs as plain text under `python3 -c`, with `stdin` already open; so it imports nothing of
-ours and must not need a file.  A module is compiled when it is imported, so that what one
-run does not need costs its host nothing.  Format: blockdiff-protocol(5), "Bundle".
+Runs as plain text under `python3 -c`, with `stdin` already open; so it imports no module of
+blockdiff and needs no file.  A module is compiled only when it is imported.
+Format: blockdiff-protocol(5), "Bundle".
 """
 
 import sys
@@ -16,13 +16,13 @@ from importlib.machinery import ModuleSpec
 
 
 class Pushed:
-    """The modules that were sent, as python's import system wants them."""
+    """The modules that were sent, as a finder and loader of Python's import system."""
 
     def __init__(self):
         self._sources = {}  # by name: text, whether it is a package
 
     def take(self, stream):
-        """Read the modules up to the empty line; exits if one is not what it was when it was sent."""
+        """Read the modules up to the empty line; exits if one was damaged on the way."""
         while True:
             words = stream.readline().decode("ascii").split()
             if not words:
@@ -46,7 +46,7 @@ class Pushed:
         exec(compile(self._sources[module.__name__][0], name, "exec"), module.__dict__)
 
     def show(self):
-        """Let a traceback find the lines of pushed code, which lie in no file."""
+        """Let a traceback show the lines of pushed code, which is in no file."""
         import linecache
 
         for name, (source, _) in self._sources.items():

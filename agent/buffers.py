@@ -1,7 +1,7 @@
-"""The memory that extents are read into: our own, or some that the server shares with us.
+"""The buffers that extents are read into: private memory, or memory that the server shares.
 
-What lies in shared memory is not sent; the server is told where it is, and says when it
-has seen it.  Format: blockdiff-protocol(5), "Shared memory".
+Blocks in shared memory are not sent: DATA carries their place there, and FREE gives it back.
+Format: blockdiff-protocol(5), "Shared memory".
 """
 
 import mmap
@@ -13,23 +13,23 @@ from blockdiff.wire import messages
 
 from . import native
 
-_WORTH = 256 * 1024  # bytes; smaller buffers are sent as soon
-_LEAST = 12  # buffers: half of them may wait at the server for a member to be full, others are worked on
+_WORTH = 256 * 1024  # bytes; to send smaller buffers takes no longer
+_LEAST = 12  # buffers: up to half of them wait at the server until a member is full
 
 
 class Private:
-    """As many buffers as are asked for."""
+    """Buffers in private memory, as many as are needed."""
 
     def __init__(self, size):
         self._size = size
         self._free = []
 
     def worth(self, length):
-        """Tell whether so many bytes of a buffer are to be seen in place."""
+        """Tell whether so many bytes of a buffer are left in place instead of sent: never."""
         return False
 
     def ready(self):
-        """Tell whether `take` gives one at once."""
+        """Tell whether `take` returns without waiting."""
         return True
 
     def take(self):
@@ -42,7 +42,7 @@ class Private:
 
 
 class Shared:
-    """Buffers in the server's memory, each lent with its frames until the server gives them back."""
+    """Buffers in shared memory; one is in use until the server has given back all frames that refer to it."""
 
     def __init__(self, memory, size):
         self._size = size
@@ -53,15 +53,15 @@ class Shared:
         self._state = threading.Condition()
 
     def worth(self, length):
-        """Tell whether so many bytes of a buffer are to be seen in place.
+        """Tell whether so many bytes of a buffer are left in place instead of sent.
 
-        The server may gather a member's worth before it looks at any of it.  Small pieces
-        would hold all the memory until then, and there would be none for the next extent.
+        The server may collect a whole member before it copies any of it.  Small pieces would
+        keep all buffers in use until then, and none would be free for the next extent.
         """
         return 2 * length >= self._size
 
     def ready(self):
-        """Tell whether `take` gives one at once."""
+        """Tell whether `take` returns without waiting."""
         return bool(self._free)
 
     def take(self):
@@ -72,7 +72,7 @@ class Shared:
             return self._buffers[self._free.pop()]
 
     def lend(self, buffer, frames):
-        """Note that so many frames will tell of this buffer, which is free again when all were given back."""
+        """Note that so many frames refer to this buffer; it is free again when all are given back."""
         with self._state:
             self._lent[buffer.place // self._size] = frames
 
@@ -95,7 +95,7 @@ class Shared:
 
 
 def choose(offer, size):
-    """Return buffers of this size, in shared memory if it is offered, reaches us and is large enough."""
+    """Return buffers of this size, in shared memory if it is offered, was inherited and is large enough."""
     if offer is not None and size >= _WORTH and offer.size >= _LEAST * size:
         try:
             found = os.fstat(offer.fd)
@@ -104,5 +104,5 @@ def choose(offer, size):
                 os.close(offer.fd)
                 return Shared(memory, size)
         except (OSError, ValueError, OverflowError):
-            pass  # sudo, say, closed it
+            pass  # closed, by sudo for example
     return Private(size)

@@ -1,13 +1,8 @@
-"""What the agent tells the backup server when it cannot go on."""
+"""The one error of the agent: the server raises it again under the same name."""
 
 
 class AgentError(Exception):
-    """A failure with the name it has on the backup server.
-
-    `error` is the name of a class in blockdiff/errors.py and `args` are that
-    class's arguments, so that the server raises the very error that a local
-    failure would have raised.
-    """
+    """A failure; `error` is the name of a class in blockdiff/errors.py, `args` are its arguments."""
 
     def __init__(self, error, *args):
         super().__init__(*args)

@@ -1,4 +1,4 @@
-"""What there is to tell of the volume that a request names, before anything is read."""
+"""Describe the volume of a request, without reading it."""
 
 from blockdiff.wire import messages
 from blockdiff.wire.request import encode_path
@@ -7,22 +7,22 @@ from . import users, volume
 
 
 def same(asked):
-    """Tell whether the path that the set knows leads to the volume, too."""
+    """Tell whether the path that the set knows leads to the volume."""
     return asked.known is not None and volume.same(encode_path(asked.path), encode_path(asked.known))
 
 
 def facts(asked, source):
-    """Return what OPENED tells of a volume that is read as it lives."""
+    """Return the values of OPENED for a volume that is read without a snapshot."""
     writers = users.of(source.path) if asked.users else None
     return {"size": source.size, "kind": source.kind, "same": same(asked), "users": writers}
 
 
-def answer(asked, say):
-    """Return the frame (kind, payload) that tells what would be read; makes nothing.  Raises AgentError."""
+def answer(asked, log):
+    """Return the frame (kind, payload) that describes what would be read; makes nothing.  Raises AgentError."""
     if asked.snapshot is not None:
         from .snapshots import prepare  # pushed only where a snapshot may be wanted
 
-        plan = prepare.look(encode_path(asked.path), asked.snapshot, say)
+        plan = prepare.look(encode_path(asked.path), asked.snapshot, log)
         if plan is not None:
             return messages.READY, messages.encode_talk(dict(plan, same=same(asked)))
     source = volume.Volume(encode_path(asked.path))

@@ -1,7 +1,7 @@
-"""What the host's own libraries do better: XXH3-128 and Zstandard through ctypes, and comparing memory.
+"""Digests, compression and zero tests by libraries of the host: libxxhash and libzstd through ctypes.
 
-Nothing is installed: libxxhash and libzstd are used where the host has them, hashlib and
-zlib where it has not.  All of them release the interpreter's lock, so that threads count.
+Nothing is installed: where the host lacks a library, hashlib and zlib do its work.  All of them
+release the interpreter's lock, so that threads work in parallel.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ except ImportError:  # a python built without it
 
 _ZSTD_LEVEL = 1
 _ZLIB_LEVEL = 1
-_QUICK = 128 * 1024  # bytes; XXH3 takes microseconds for so many, and giving up the interpreter's lock takes as many
+_QUICK = 128 * 1024  # bytes; XXH3 needs no longer for them than releasing the interpreter's lock takes
 _PAIR = struct.Struct(">QQ")
 
 
 def _library(name, *functions, quick=False):
-    """Load a library by its exact name; asking where it lies would start programs.
+    """Load a library by its exact name; to search for it would start programs.
 
-    `quick`: its functions are done before another thread could make use of the interpreter's lock.
+    `quick`: keep the interpreter's lock, for functions that end before another thread could use it.
     """
     if ctypes is None:
         return None
@@ -45,10 +45,10 @@ def _md5(data=b""):
 
 
 class Buffer:
-    """Memory to read into, with an address that native code can be given."""
+    """Memory to read into, with an address for native code."""
 
     def __init__(self, memory, place, size):
-        """It is `size` bytes of memory (writable) from `place` on."""
+        """Use `size` bytes of memory (writable) from `place` on."""
         self.place = place
         self.view = memoryview(memory)[place : place + size]
         self.address = 0
@@ -90,8 +90,8 @@ class Xxh128:
 
     def digest(self, data):
         """Return the digest of bytes."""
-        held = ctypes.create_string_buffer(bytes(data), len(data))
-        found = self._function(ctypes.addressof(held), len(data))
+        memory = ctypes.create_string_buffer(bytes(data), len(data))
+        found = self._function(ctypes.addressof(memory), len(data))
         return _PAIR.pack(found.high, found.low)
 
     def digests(self, buffer, length, block_size):
@@ -108,11 +108,11 @@ class Xxh128:
 
 
 class Zstd:
-    """Compress by the host's libzstd; one object a thread."""
+    """Compress by the host's libzstd; each thread needs an object of its own."""
 
     name = "zstd"
     code = messages.ZSTD
-    pays_below = 128 * 1024 * 1024  # bytes a second of the wire's; a gigabit network carries less
+    pays_below = 128 * 1024 * 1024  # bytes per second of the wire; a gigabit network carries less
 
     def __init__(self, library):
         self._library = library
@@ -150,7 +150,7 @@ class Zlib:
 
     name = "zlib"
     code = messages.ZLIB
-    pays_below = 32 * 1024 * 1024  # bytes a second of the wire's; it takes in no more than 60
+    pays_below = 32 * 1024 * 1024  # bytes per second of the wire; it compresses no more than 60 MiB per second
 
     def compress(self, data):
         """Return data compressed."""
@@ -158,7 +158,7 @@ class Zlib:
 
 
 def digester(name):
-    """Return the digester of this name; None where this host has not what it needs."""
+    """Return the digester of this name; None where the host lacks its library."""
     if name == "md5":
         return Md5()
     libraries = [_library("libxxhash.so.0", "XXH3_128bits", quick=quick) for quick in (False, True)]

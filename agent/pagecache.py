@@ -1,9 +1,9 @@
-"""The host's page cache: what a backup reads is fetched ahead, and does not stay there.
+"""Keep the page cache of the host as it was: fetch pages ahead, and drop them after use.
 
-A backup reads everything once.  Left to itself the kernel would keep it, and throw out
-what production reads again and again.  So of every extent it is first asked which pages
-are in memory; what is there is somebody else's and stays, what we had to fetch is dropped
-behind us.  The kernel's own read-ahead is turned off, or its pages would look like theirs.
+A backup reads everything once.  By itself the kernel would keep these pages, and drop those
+that production needs again.  So for every extent the kernel is first asked which pages are in
+memory: they stay; the others are fetched, and dropped after they were read.  The kernel's own
+read-ahead is turned off, since its pages would look like those of production.
 """
 
 import os
@@ -15,19 +15,19 @@ except ImportError:  # a python built without it
     ctypes = None
 
 _PAGE = os.sysconf("SC_PAGESIZE")  # bytes
-_STEP = 128 * 1024  # bytes; the kernel may cut a longer wish to as few
+_STEP = 128 * 1024  # bytes; the kernel may shorten a longer request to this
 _MISSING = re.compile(b"\0+")
 _MAP_SHARED, _PROT_NONE = 1, 0
 
 
 class PageCache:
-    """What is in memory of one file or device."""
+    """The pages of one file or device."""
 
     def __init__(self, fd, size):
-        """`size` in bytes; where the kernel cannot be asked, everything counts as somebody else's."""
+        """`size` in bytes; where the kernel cannot be asked, no page is ever dropped."""
         self._fd = fd
         self._base = None
-        self._border = -1  # page that was fetched for the bytes before, and that the next ones may begin in
+        self._border = -1  # last page that was fetched before; the next bytes may begin in it
         if not size or ctypes is None or not hasattr(os, "posix_fadvise"):
             return
         library = ctypes.CDLL(None, use_errno=True)
@@ -39,20 +39,20 @@ class PageCache:
         self._mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
         if size >= 1 << (8 * ctypes.sizeof(ctypes.c_long) - 1):
             return
-        base = library.mmap(None, size, _PROT_NONE, _MAP_SHARED, fd, 0)  # never looked at, only asked about
+        base = library.mmap(None, size, _PROT_NONE, _MAP_SHARED, fd, 0)  # never read, only for mincore
         if base is None or base == ctypes.c_void_p(-1).value:
             return
         self._base = base
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
 
     def close(self):
-        """Let go of the file: while we could ask, it was in use, and no snapshot can be removed that is."""
+        """Release the file: a snapshot that is mapped cannot be removed."""
         if self._base is not None:
             self._munmap(self._base, self._size)
             self._base = None
 
     def fetch(self, offset, length):
-        """Have read ahead what is not in memory of these bytes; returns that, for `drop`: [(offset, length), ...]."""
+        """Fetch those of these bytes that are not in memory; returns them for `drop`: [(offset, length), ...]."""
         if self._base is None:
             return []
         first, last = offset // _PAGE, (offset + length - 1) // _PAGE
@@ -71,6 +71,6 @@ class PageCache:
         return missing
 
     def drop(self, missing):
-        """Let go of what `fetch` had to fetch."""
+        """Drop what `fetch` returned."""
         for start, size in missing:
             os.posix_fadvise(self._fd, start, size, os.POSIX_FADV_DONTNEED)

@@ -1,123 +1,63 @@
-"""The work: read, digest, compare and compress the blocks of a volume, in parallel and in order.
+"""Read, digest, compare and compress the blocks of a volume, in parallel; results come in order.
 
-Each extent (a run of neighbouring blocks) is one task with a buffer of its own; results
-are sent in block order.  What is in flight is bounded by bytes, so that memory does not
-grow with the volume.  Holes are not read, and a block's digest decides what is sent.
+Each extent is one task with a buffer of its own.  The bytes of all buffers are limited, so that
+memory does not grow with the volume.  Holes are not read; the digest of a block decides whether
+it is sent.
 """
 
 import collections
 import hashlib
+import os
 import threading
 
 from blockdiff.formats import BYTES_OF_DIGEST, digestfile
 from blockdiff.wire import messages
 
-from . import native
-from .buffers import Private
+from . import extents, native
 
-EXTENT_SIZE = 1024 * 1024  # bytes read at once, unless one block is larger
 IN_FLIGHT = 24 * 1024 * 1024  # bytes of buffers at most
-READ_AHEAD = 4 * 1024 * 1024  # bytes that are asked for before they are read
-_MOST_AHEAD = 32  # extents
-BLOCK_COST = 512  # bytes that are spent on a block beside its own, which counts where blocks are tiny
-HOLE_BLOCKS = messages.MAX_RUNS  # blocks of a hole in one extent: each may become a run
-
-Extent = collections.namedtuple("Extent", "first count offset length hole")
-
-
-def blocks_read(block_size):
-    """Return how many blocks are read at once."""
-    return max(1, min(EXTENT_SIZE // block_size, messages.MAX_RUNS))
-
-
-def plan(volume, block_size):
-    """Yield the extents of a volume, in block order; holes are those of whole blocks."""
-    per_read = blocks_read(block_size)
-    total = digestfile.blocks_of(volume.size, block_size)
-    index = 0
-    for start, end, is_hole in volume.regions():
-        if is_hole:
-            # only blocks that lie in the hole whole; the volume's last one may be short
-            last = total if end == volume.size else end // block_size
-            first = max(index, -(-start // block_size))
-        else:
-            last = min(total, -(-end // block_size))
-            first = index
-        if is_hole and first < last:
-            for extent in _cut(volume, block_size, index, first, per_read, False):
-                yield extent
-            for extent in _cut(volume, block_size, first, last, HOLE_BLOCKS, True):
-                yield extent
-            index = last
-        elif not is_hole and index < last:
-            for extent in _cut(volume, block_size, index, last, per_read, False):
-                yield extent
-            index = last
-    for extent in _cut(volume, block_size, index, total, per_read, False):
-        yield extent
-
-
-def _cut(volume, block_size, first, last, most, hole):
-    for index in range(first, last, most):
-        count = min(most, last - index)
-        offset = index * block_size
-        yield Extent(index, count, offset, min(count * block_size, volume.size - offset), hole)
-
-
-def _ahead(volume, extents):
-    """Yield each extent, and which of its bytes are ours to drop, while those that follow are being fetched."""
-    waiting = collections.deque()
-    held = 0  # bytes
-    for extent in extents:
-        ours = [] if extent.hole else volume.cache.fetch(extent.offset, extent.length)
-        waiting.append((extent, ours))
-        held += extent.length if ours else 0
-        # what is in memory needs no distance, nor do holes
-        while waiting and (not waiting[0][1] or held > READ_AHEAD or len(waiting) > _MOST_AHEAD):
-            first = waiting.popleft()
-            held -= first[0].length if first[1] else 0
-            yield first
-    for first in waiting:
-        yield first
+BLOCK_COST = 512  # bytes of memory for a block beside its own, which matters where blocks are tiny
 
 
 class Result:
-    """What became of an extent: what is sent of it, and the digests of its blocks."""
+    """The result of an extent: the digests of its blocks, and what is sent of it."""
 
-    __slots__ = ("buffer", "digests", "frames", "length", "others", "runs", "told")
+    __slots__ = ("buffer", "changed_digests", "digests", "frames", "length", "other_digests", "runs")
 
-    def __init__(self, runs, digests, told=b"", others=b""):
+    def __init__(self, runs, digests, changed_digests=b"", other_digests=b""):
         self.runs = runs
         self.digests = digests  # of all blocks
-        self.told = told  # digests of the changed blocks
-        self.others = others  # of all blocks, of the other kind
+        self.changed_digests = changed_digests
+        self.other_digests = other_digests  # of all blocks, of the other kind
         self.frames = []  # (codec, length, body) of each DATA frame
-        self.buffer = None  # that the frames' bodies lie in, and that is free once they are sent
+        self.buffer = None  # of the frames' bodies; free once they are sent
         self.length = 0  # bytes read
 
 
 class Scan:
-    """One pass over a volume.
+    """One pass over a volume."""
 
-    `old` gives the parent's digests: old(count) returns those of the next count blocks,
-    fewer where the parent had fewer; None for a full backup.  `compress()` tells whether it
-    pays now; `buffers(size)` gives the memory to read into (buffers.py).
-    """
+    def __init__(self, volume, asked, old, pays, pool):
+        """Scan a volume as the Request asks.
 
-    def __init__(self, volume, block_size, digester, other, old, compress, jobs, buffers=Private):
+        `old(count)` returns the parent's digests of the next count blocks, fewer where the parent
+        had fewer; None for a full backup.  `pays()` tells whether compressing pays now, where it is
+        allowed; `pool` has buffers of `buffer_size`.
+        """
         self._volume = volume
-        self._block_size = block_size
-        self._digester = digester
-        self._other = other
+        self._block_size = block_size = asked.block_size
+        self._digester = native.digester(asked.digest)
+        self._other = native.digester("xxh128" if asked.digest == "md5" else "md5") if asked.others else None
         self._old = old
-        self._compress = compress
+        self._compress = pays if asked.compress else lambda: False
         self._is_zero = native.ZeroTest(min(block_size, max(volume.size, 1)))
         self._zero_digests = {}  # by length of the block
-        largest = blocks_read(block_size) * block_size
-        most = IN_FLIGHT // max(largest, blocks_read(block_size) * BLOCK_COST)
+        blocks = extents.blocks_read(block_size)
+        most = IN_FLIGHT // (blocks * max(block_size, BLOCK_COST))
+        jobs = _threads(asked)
         self._slots = max(1, min(2 * jobs if jobs > 1 else 1, most))
         self._jobs = min(jobs, self._slots)
-        self._buffers = buffers(min(largest, max(volume.size, 1)))
+        self._pool = pool
         self._thread = threading.local()
         self.total = digestfile.blocks_of(volume.size, block_size)
         self.changed = 0  # blocks, zero ones counted
@@ -127,37 +67,37 @@ class Scan:
         self._other_hash = hashlib.sha256(digestfile.encode_header(block_size))
 
     def results(self):
-        """Yield the Result of each extent with its first block, in order; each is whole when the next is asked."""
-        pool = _pool(self._jobs)
+        """Yield (Extent, Result) in block order; the buffer of a Result is used again after the next is asked for."""
+        executor = _executor(self._jobs)
         pending = collections.deque()
         try:
-            for extent, ours in _ahead(self._volume, plan(self._volume, self._block_size)):
+            for extent, fetched in extents.ahead(self._volume, extents.plan(self._volume, self._block_size)):
                 old = None if self._old is None else self._old(extent.count)
-                # never wait for memory while there is something to send: the server may wait for that
-                while len(pending) >= self._slots or (pending and not self._buffers.ready()):
+                # never wait for a buffer while something can be sent: the server may wait for that
+                while len(pending) >= self._slots or (pending and not self._pool.ready()):
                     for item in self._finish(*pending.popleft()):
                         yield item
                 if extent.hole:
-                    pending.append((extent, pool.submit(self._hole, extent, old)))
+                    pending.append((extent, executor.submit(self._hole, extent, old)))
                 else:
-                    pending.append((extent, pool.submit(self._data, extent, ours, old, self._buffers.take())))
+                    pending.append((extent, executor.submit(self._data, extent, fetched, old, self._pool.take())))
             while pending:
                 for item in self._finish(*pending.popleft()):
                     yield item
         finally:
-            pool.shutdown()
+            executor.shutdown()
 
     def _finish(self, extent, future):
         result = future.result()
         self._hash.update(result.digests)
-        self._other_hash.update(result.others)
+        self._other_hash.update(result.other_digests)
         self.read += result.length
         for what, count in result.runs:
             self.changed += count if what != messages.SAME else 0
             self.zero += count if what == messages.ZERO else 0
         yield extent, result
         if result.buffer is not None:
-            self._buffers.put(result.buffer)
+            self._pool.put(result.buffer)
 
     def digest_hashes(self):
         """Return {kind: SHA-256 in hex of the digest file} for each kind that was computed of every block."""
@@ -179,7 +119,7 @@ class Scan:
 
     def _hole(self, extent, old):
         digests = self._zero_digests_of(self._digester, extent)
-        others = b"" if self._other is None else self._zero_digests_of(self._other, extent)
+        other_digests = b"" if self._other is None else self._zero_digests_of(self._other, extent)
         runs = _Runs()
         if old == digests:
             runs.add(messages.SAME, extent.count)
@@ -189,16 +129,16 @@ class Scan:
             for place in range(0, len(digests), BYTES_OF_DIGEST):
                 same = digests[place : place + BYTES_OF_DIGEST] == old[place : place + BYTES_OF_DIGEST]
                 runs.add(messages.SAME if same else messages.ZERO, 1)
-        return Result(runs.list, digests, others=others)
+        return Result(runs.list, digests, other_digests=other_digests)
 
-    def _data(self, extent, ours, old, buffer):
+    def _data(self, extent, fetched, old, buffer):
         self._volume.read_into(buffer.view[: extent.length], extent.offset)
-        self._volume.cache.drop(ours)
+        self._volume.cache.drop(fetched)
         digests = self._digester.digests(buffer, extent.length, self._block_size)
-        others = b""
+        other_digests = b""
         if self._other is not None:
-            others = self._other.digests(buffer, extent.length, self._block_size)
-        runs, told, places = _Runs(), [], []
+            other_digests = self._other.digests(buffer, extent.length, self._block_size)
+        runs, changed_digests, places = _Runs(), [], []
         if digests == old:
             runs.add(messages.SAME, extent.count)
         else:
@@ -211,43 +151,43 @@ class Scan:
                     continue
                 start = index * self._block_size
                 end = min(start + self._block_size, extent.length)
-                # never trust the digest alone: what is called zero is zero
+                # the digest alone is no proof that a block is zero
                 if digest == self._zero_digest(self._digester, end - start) and self._is_zero(buffer, start, end):
                     runs.add(messages.ZERO, 1)
                     continue
                 runs.add(messages.CHANGED, 1)
-                told.append(digest)
+                changed_digests.append(digest)
                 if places and places[-1][1] == start:
                     places[-1][1] = end
                 else:
                     places.append([start, end])
-        result = Result(runs.list, digests, b"".join(told), others)
-        if self._buffers.worth(sum(end - start for start, end in places)):
-            result.frames = self._shared_pieces(buffer, places)  # the buffer comes back by itself
+        result = Result(runs.list, digests, b"".join(changed_digests), other_digests)
+        if self._pool.worth(sum(end - start for start, end in places)):
+            result.frames = self._shared_pieces(buffer, places)  # FREE gives the buffer back
         else:
             result.frames, result.buffer = self._pieces(buffer, places), buffer
         result.length = extent.length
         return result
 
     def _pieces(self, buffer, places):
-        """Return (codec, length, body) for DATA frames that carry these places of the buffer, in order."""
+        """Return (codec, length, body) of the DATA frames for these places of the buffer, in order."""
         frames = []
-        held, held_length = [], 0
+        parts, length = [], 0
         for start, end in places:
             while start < end:
-                stop = min(end, start + messages.MAX_DATA - held_length)
-                held.append(buffer.view[start:stop])
-                held_length += stop - start
+                stop = min(end, start + messages.MAX_DATA - length)
+                parts.append(buffer.view[start:stop])
+                length += stop - start
                 start = stop
-                if held_length == messages.MAX_DATA:
-                    frames.append(self._piece(held, held_length))
-                    held, held_length = [], 0
-        if held:
-            frames.append(self._piece(held, held_length))
+                if length == messages.MAX_DATA:
+                    frames.append(self._piece(parts, length))
+                    parts, length = [], 0
+        if parts:
+            frames.append(self._piece(parts, length))
         return frames
 
     def _shared_pieces(self, buffer, places):
-        """Do the same where the other side sees the buffer: what is to be seen is moved together."""
+        """Do the same for a buffer in shared memory: the places are moved together, and not sent."""
         length = 0
         for start, end in places:
             if start > length:
@@ -257,11 +197,11 @@ class Scan:
         for start in range(0, length, messages.MAX_DATA):
             place = messages.encode_places([buffer.place + start])
             frames.append((messages.SHARED, min(messages.MAX_DATA, length - start), place))
-        self._buffers.lend(buffer, len(frames))
+        self._pool.lend(buffer, len(frames))
         return frames
 
-    def _piece(self, held, length):
-        body = held[0] if len(held) == 1 else bytearray().join(held)
+    def _piece(self, parts, length):
+        body = parts[0] if len(parts) == 1 else bytearray().join(parts)
         if self._compress():
             compressor = getattr(self._thread, "compressor", None)
             if compressor is None:
@@ -272,17 +212,35 @@ class Scan:
         return messages.RAW, length, body
 
 
-def _pool(jobs):
-    """Return what work is submitted to."""
+def buffer_size(volume, block_size):
+    """Return the bytes of the largest extent of a volume, at least 1."""
+    return min(extents.blocks_read(block_size) * block_size, max(volume.size, 1))
+
+
+def _threads(asked):
+    """Return how many threads work: one core is left to the host where it has more than two."""
+    if asked.jobs > 0:
+        return min(64, asked.jobs)
+    if asked.digest == "xxh128":
+        return 1  # it all but waits for the disk, which reads ahead; more threads only wait for each other
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        cores = os.cpu_count() or 1
+    return max(1, min(cores if cores <= 2 else cores - 1, 8))
+
+
+def _executor(jobs):
+    """Return the executor to submit work to."""
     if jobs == 1:
         return _Alone()
-    from concurrent.futures import ThreadPoolExecutor  # takes long to load, and not every run needs it
+    from concurrent.futures import ThreadPoolExecutor  # slow to load, and not every run needs it
 
     return ThreadPoolExecutor(jobs)
 
 
 class _Alone:
-    """A pool of nobody: what is submitted is done at once, and no other thread is woken for it."""
+    """An executor without threads: what is submitted is done at once."""
 
     def submit(self, work, *args):
         return _Finished(work(*args))
@@ -292,7 +250,7 @@ class _Alone:
 
 
 class _Finished(collections.namedtuple("_Finished", "value")):
-    """What was submitted to nobody."""
+    """The future of such work."""
 
     __slots__ = ()
 
@@ -301,7 +259,7 @@ class _Finished(collections.namedtuple("_Finished", "value")):
 
 
 class _Runs:
-    """Runs of blocks with the same fate, joined as they come."""
+    """Runs of blocks with the same result, joined as they are added."""
 
     def __init__(self):
         self.list = []

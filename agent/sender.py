@@ -1,25 +1,28 @@
-"""The way to the server: no faster than was asked for, and measured.
+"""Send the extents of a scan, at a limited rate, and measure whether compressing them pays.
 
-Compressing costs this host far more than all the rest of its work, and the server the time
-to undo it.  It pays where the wire is what everybody waits for, and nowhere else.
+Compressing costs this host far more than all its other work, and the server has to decompress.
+So it pays only where the wire is the slowest part.
 """
 
 import time
 
-_LOOK = 16 * 1024 * 1024  # bytes between two looks
-_SWALLOWED = 8 * 1024 * 1024  # bytes that pipes, ssh and sockets take before anything of the wire's own shows
-_PATIENCE, _MOST_PATIENCE = 8, 64  # looks until an attempt is made again
+from blockdiff.wire import messages
+
+_LOOK = 16 * 1024 * 1024  # bytes between two measurements
+_SWALLOWED = 8 * 1024 * 1024  # bytes that pipes, ssh and sockets buffer before the speed of the wire shows
+_REPORT_S = 5.0  # how long unchanged blocks are joined before the server is sent a sign of progress
+_PATIENCE, _MOST_PATIENCE = 8, 64  # measurements until the next attempt without compression
 
 
 class Sender:
-    """Takes frames on credit."""
+    """Sends metered frames."""
 
     def __init__(self, link, rate, pays_below):
-        """Keep to `rate` (0: as fast as it goes); on a wire below the other compressing pays.  Bytes per second."""
+        """Send at most `rate` bytes per second (0: no limit); on a wire below `pays_below` compressing pays."""
         self._link, self._rate, self._pays_below = link, rate, pays_below
         self._due = time.monotonic()
-        self._bytes, self._seconds = -_SWALLOWED, 0.0  # sent, and spent on it, since the last look
-        self._patience, self._next_patience = 0, _PATIENCE  # looks
+        self._bytes, self._seconds = -_SWALLOWED, 0.0  # sent, and the time it took, since the last measurement
+        self._patience, self._next_patience = 0, _PATIENCE  # measurements
         self.slow = True  # compressing pays
 
     def send(self, kind, parts):
@@ -29,6 +32,34 @@ class Sender:
         began = time.monotonic()
         self._link.send_metered(kind, parts)
         self._measure(length, time.monotonic() - began)
+
+    def send_extents(self, results):
+        """Send every (Extent, Result) of a scan, joining neighbours that are unchanged."""
+        first = count = 0  # of the unchanged blocks that are not yet sent
+        sent = time.monotonic()
+        for extent, result in results:
+            unchanged = len(result.runs) == 1 and result.runs[0][0] == messages.SAME and not result.other_digests
+            now = time.monotonic()
+            if unchanged and count + extent.count <= messages.MAX_COUNT and now - sent < _REPORT_S:
+                if not count:
+                    first = extent.first
+                count += extent.count
+                continue
+            sent = now
+            self._send_unchanged(first, count)
+            first, count = extent.first, extent.count if unchanged else 0
+            if not unchanged:
+                self._send_extent(extent.first, result.runs, result.changed_digests, result.other_digests)
+                for codec, length, body in result.frames:
+                    self.send(messages.DATA, (messages.encode_data_header(codec, length), body))
+        self._send_unchanged(first, count)
+
+    def _send_unchanged(self, first, count):
+        if count:
+            self._send_extent(first, [(messages.SAME, count)], b"", b"")
+
+    def _send_extent(self, *extent):
+        self.send(messages.EXTENT, (messages.encode_extent(messages.Extent(*extent)),))
 
     def _wait_for(self, length):
         if not self._rate:
@@ -55,7 +86,7 @@ class Sender:
                 self._next_patience = min(2 * self._next_patience, _MOST_PATIENCE)
             return
         self._patience -= 1
-        # it may be us who are slow, at compressing: only an attempt without it shows what the wire can do
+        # compressing may be what is slow: only an attempt without it shows how fast the wire is
         if keeps_up and self._patience < 0 and not self._rate:
             self.slow = False
             self._bytes = -_SWALLOWED

@@ -1,20 +1,20 @@
-"""Who may write to a volume while it is read as it lives.
+"""Who may write to a volume while it is read without a snapshot.
 
-What counts is what can write: a device or file is looked at with all that lies on it, such as
-its partitions, logical volumes and loop devices, and counts as used if one of them is mounted
-and not read-only, is swap, or is open for writing.  Seen is what the agent's account may see.
+A device or file is checked with all that is built on it, such as partitions, logical volumes
+and loop devices.  It is in use if one of them is mounted and not read-only, is swap, or is open
+for writing.  Only what the agent's account may see is found.
 """
 
 import os
 import re
 import stat
 
-_MOST = 5  # that are worth naming
+_MOST = 5  # users that are named
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 def of(path):
-    """Return who may write to a block device or file (path in bytes), as text; None if nobody is seen."""
+    """Return who may write to a block device or file (path in bytes), as text; None if nobody is found."""
     try:
         volume = os.stat(path)
     except OSError:
@@ -33,7 +33,7 @@ def of(path):
 
 
 def _pile(number, name, devices):
-    """Take a device and all that lies on it into `devices`."""
+    """Add a device and all that is built on it to `devices`."""
     if number in devices:
         return
     devices[number] = name
@@ -56,14 +56,14 @@ def _pile_named(folder, name, devices):
 
 
 def _loops(volume, devices):
-    """Take the loop devices of a file, and what lies on them, into `devices`."""
+    """Add the loop devices of a file, and what is built on them, to `devices`."""
     for loop, backing in _backing():
         if os.path.samestat(backing, volume):
             _pile_named("/sys/block/%s" % loop, loop, devices)
 
 
 def _backing():
-    """Yield (name, stat of what lies below) of every loop device that can write."""
+    """Yield (name, stat of the backing file) of every writable loop device."""
     for name in _names("/sys/block"):
         if name.startswith("loop") and _text("/sys/block/%s/ro" % name).strip() == "0":
             path = _text("/sys/block/%s/loop/backing_file" % name).rstrip("\n")
@@ -86,7 +86,7 @@ def _swaps(volume, devices):
 
 
 def _processes(volume, base, devices):
-    """Yield mounts in any name space, and what processes have open for writing."""
+    """Yield mounts in any name space, and processes that have it open for writing."""
     spaces = set()
     for pid in ["self"] + [name for name in _names("/proc") if name.isdigit()]:
         folder = "/proc/%s" % pid
@@ -144,7 +144,7 @@ def _mounts(path, devices):
             continue
         major, _, minor = fields[2].partition(":")
         number = os.makedev(int(major), int(minor))
-        # some file systems (btrfs) show a number of their own; then the source tells
+        # some file systems (btrfs) show a number of their own; then the source is looked up
         if number not in devices and source[1].startswith("/dev/"):
             try:
                 number = os.stat(_plain(source[1])).st_rdev

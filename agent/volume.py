@@ -1,4 +1,4 @@
-"""The volume on its host: a block device or a file, read in place; its holes."""
+"""The volume on its host: a block device or a file; its size, holes and bytes."""
 
 import errno
 import os
@@ -72,7 +72,7 @@ class Volume:
             raise AgentError("ReadFailed", self._name(), "it shrank from %d to %d bytes" % (self.size, size))
 
     def regions(self):
-        """Yield (start, end, is_hole) over the whole volume, in order; what cannot be told is no hole."""
+        """Yield (start, end, is_hole) over the whole volume, in order; what is not known to be a hole is none."""
         place = 0
         while place < self.size:
             data = place

@@ -1,9 +1,9 @@
-"""A snapshot in the supervisor's custody, as the agent that reads it sees it.
+"""The agent's side of the supervisor: start it, have it make a snapshot, check and remove that.
 
-The agent opens a custody before anything else holds a lock, has the snapshot made when
-the moment is right, says "alive" whenever it hears the server, and at its end calls
-`remove`, whatever happened. Any call notices when the supervisor is not there any more:
-the snapshot has no owner then, and nobody watches its fill, so reading on would be wrong.
+The agent starts a supervisor before any lock is taken, calls `make` inside the lock, `beat`
+whenever the server has sent something, and `remove` at its end, whatever happened.  Every call
+fails if the supervisor has died: then nobody watches the fill of the snapshot, and what is
+read from it cannot be trusted.
 """
 
 import gc
@@ -20,9 +20,9 @@ from . import snapshot, tags
 from .runner import Runner
 from .supervisor import Supervisor
 
-ANSWER_S = 60.0  # for anything but making and removing, which take what LVM takes
+ANSWER_S = 60.0  # for all requests but those that wait for LVM
 REAP_S = 5.0
-_SIGNALS = (  # that a terminal, a hangup or the agent's own habits could send, and that mean nothing here
+_SIGNALS = (  # that a terminal, a hangup or the agent could send; the supervisor ignores them
     signal.SIGHUP,
     signal.SIGINT,
     signal.SIGQUIT,
@@ -35,7 +35,7 @@ _SIGNALS = (  # that a terminal, a hangup or the agent's own habits could send, 
 
 
 class State(typing.NamedTuple):
-    """A snapshot's room: fill in percent (of its pool's data for a thin one), size in bytes or None."""
+    """State of a snapshot: fill in percent (of its pool's data for a thin one), size in bytes or None."""
 
     fill: float
     size: typing.Optional[int]
@@ -47,11 +47,11 @@ class SupervisorClient:
     """One supervisor and its snapshot; every method may be called from any thread.
 
     `silence_s` is how long the supervisor waits for a `beat` before it ends this process and removes
-    the snapshot: more than the wire's own timeout. `say` takes lines for the log, all of LVM's if `verbose`.
+    the snapshot: more than the timeout of the wire. `log` takes lines for the log, all of LVM's if `verbose`.
     """
 
-    def __init__(self, silence_s, say, verbose=False):
-        self._say = say
+    def __init__(self, silence_s, log, verbose=False):
+        self._log = log
         self._verbose = verbose
         self._lock = threading.Lock()
         self._number = 0
@@ -60,14 +60,14 @@ class SupervisorClient:
         self._snapshot = None
         self._pid, self._channel = _fork(silence_s, verbose)
 
-    def make(self, volume, wanted, set_hash, run_id, stands=lambda: None):
-        """Return the Snapshot of a volume, with the room `wanted` (from room.extents); raises AgentError.
+    def make(self, volume, wanted, set_hash, run_id, made=lambda: None):
+        """Return the Snapshot of a volume, with the Room `wanted` (from sizing.extents); raises AgentError.
 
-        `stands()` is called as soon as it stands; only then LVM is asked what it is like.
+        `made()` is called as soon as it exists; only then LVM is asked for its properties.
         """
         self._created = volume, tags.current(set_hash, run_id, self._pid)
         self._ask("create", list(volume), wanted, self._created[1])
-        stands()
+        made()
         self._snapshot = snapshot.Snapshot(*self._ask("find"))
         return self._snapshot
 
@@ -77,30 +77,31 @@ class SupervisorClient:
         return None if self._created is None else snapshot.name(*self._created)
 
     def beat(self):
-        """Say that the server was heard; return the State as last seen (None before there is one).
+        """Report a sign of life of the server; return the State as last seen (None before there is one).
 
         Raises AgentError: SnapshotOverflowed if the snapshot is lost, AgentDied if its owner is.
         """
         return self._checked(self._ask("beat"))
 
     def check(self):
-        """Look at the snapshot afresh and return its State; raises as `beat` does.
+        """Have LVM asked for the snapshot and return its State; raises as `beat` does.
 
-        This is the question after a read error, and after the last read: what was read counts only
-        if the snapshot was still whole then.
+        Call it after a read error, and after the last read: what was read is valid only if the
+        snapshot is valid afterwards.
         """
         return self._checked(self._ask("state", True))
 
     def remove(self):
-        """Remove the snapshot if there is one, end the supervisor, return None or what holds the device.
+        """Remove the snapshot if there is one, end the supervisor, return None or why it could not be removed.
 
         Never raises; without a supervisor it removes the snapshot itself.
         """
         try:
             holder = self._ask("remove")
         except AgentError:
+            self._channel.close()
             self._reap(REAP_S)
-            run = Runner(self._say, self._verbose)
+            run = Runner(self._log, self._verbose)
             if self._snapshot is not None:
                 return snapshot.remove(self._snapshot, run)
             if self._created is not None:  # it may have died while it made one
@@ -128,20 +129,20 @@ class SupervisorClient:
                 self._channel.sendall(json.dumps(request).encode("utf-8") + b"\n")
                 reply = self._reply()
             except OSError as error:  # a timeout is one, too
-                raise self._died(str(error) or "it gives no answer") from error
+                raise self._died(str(error) or "it does not answer") from error
         for note in reply["notes"]:
-            self._say(note)
+            self._log(note)
         if "error" in reply:
             raise AgentError(*reply["error"])
         return reply["value"]
 
     def _reply(self):
-        """Return the reply to the newest request; one that a signal kept us from taking is passed over."""
+        """Return the reply to the newest request; a reply that a signal kept us from reading is skipped."""
         while True:
             while b"\n" not in self._buffer:
                 data = self._channel.recv(65536)
                 if not data:
-                    raise self._died("it is gone")
+                    raise self._died("it has ended")
                 self._buffer += data
             line, _, self._buffer = self._buffer.partition(b"\n")
             reply = json.loads(line.decode("utf-8"))
@@ -153,7 +154,7 @@ class SupervisorClient:
         return AgentError("AgentDied", os.uname()[1], reason)
 
     def _reap(self, wait_s):
-        """Take the supervisor's exit, so that no zombie is left; bounded, since it may hang."""
+        """Wait for the supervisor's exit, so that no zombie is left; bounded, since it may hang."""
         deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:
             try:
@@ -165,23 +166,23 @@ class SupervisorClient:
 
 
 def _fork(silence_s, verbose):
-    """Fork a supervisor; return (its pid, the reader's end of the channel).
+    """Fork a supervisor; return (its pid, the agent's end of the channel).
 
-    It closes every descriptor but its own end of the channel, so that neither the wire nor
-    ssh's own pipes are held open by it.
+    It closes every descriptor but its own end of the channel, so that it does not keep the wire
+    or the pipes of ssh open.
     """
-    ours, its = socket.socketpair()
+    ours, supervisors = socket.socketpair()
     reader = os.getpid()
-    # a descriptor that garbage still held would be closed in the child when its number is used anew
+    # a descriptor of garbage would be closed in the child after its number is in use again
     gc.collect()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (*_SIGNALS, signal.SIGTERM, signal.SIGCHLD))
     try:
         pid = os.fork()
         if pid == 0:
-            _become(its, reader, silence_s, verbose)  # never returns
+            _become(supervisors, reader, silence_s, verbose)  # never returns
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    its.close()
+    supervisors.close()
     return pid, ours
 
 
@@ -201,9 +202,9 @@ def _become(channel, reader, silence_s, verbose):
                 try:
                     os.close(int(name))
                 except OSError:
-                    pass  # the listing's own, which is closed already
+                    pass  # the descriptor of the listing, which is closed already
         supervisor = Supervisor(channel, reader, silence_s, verbose)
-        signal.signal(signal.SIGTERM, supervisor.tell)
+        signal.signal(signal.SIGTERM, supervisor.end)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         supervisor.serve()
         code = 0

@@ -1,8 +1,8 @@
-"""The application that was locked: whether it is a process of this host with all its data on one volume.
+"""Whether the locked application is a process of this host with all its data on one volume.
 
-What it says of itself is not enough: another host's server keeps its data in folders of the
-same names, and its host may even have the same name.  So the process is looked for, and, where
-the lock came over the network, the lock's own connection among that process's connections.
+Its own report is not enough: a server on another host may keep its data in folders of the same
+names, and its host may have the same name.  So its process is looked up here and, where the
+lock came over the network, the connection of the lock among the connections of that process.
 """
 
 import os
@@ -11,10 +11,10 @@ _ESTABLISHED = "01"
 
 
 def holds(device, places):
-    """Tell whether a block device (its path) holds all data of the application that `places` tell of.
+    """Tell whether all data of the application that `places` describe is on a block device (its path).
 
     Keys: pid_file, directories, hostname (None: not known) and client_port (the far end's of the
-    connection that holds the lock; None: it came through a socket of the application's own host).
+    connection of the lock; None: it came through a socket of the application's own host).
     """
     try:
         with open(places["pid_file"]) as file:
@@ -37,7 +37,7 @@ def _here(pid, hostname, port):
 
 
 def _connections(pid, port):
-    """Return the inodes of the connections to a far port that a process's network name space has."""
+    """Return the inodes of the connections to a remote port in a process's network name space."""
     found = set()
     for name in ("tcp", "tcp6"):
         try:
@@ -52,7 +52,7 @@ def _connections(pid, port):
 
 
 def _sockets(pid):
-    """Return the inodes of the sockets that a process holds; raises OSError if that may not be seen."""
+    """Return the inodes of the sockets of a process; raises OSError if that may not be seen."""
     folder = "/proc/%d/fd" % pid
     found = set()
     for name in os.listdir(folder):

@@ -1,13 +1,13 @@
-"""Who holds a block device: the answer to "device is busy"."""
+"""What uses a block device: why a device is busy."""
 
 import os
 import stat
 
-_MOST = 5  # holders that are worth naming
+_MOST = 5  # holders that are named
 
 
 def holders(device):
-    """Return what holds a block device, for a person, such as "process 77 (dd)"; "" if nothing is seen."""
+    """Return what uses a block device as text, such as "process 77 (dd)"; "" if nothing is seen."""
     try:
         number = os.stat(device).st_rdev
     except OSError:
@@ -17,7 +17,7 @@ def holders(device):
 
 
 def _stacked(number):
-    """Devices that are built on it, such as another device-mapper device."""
+    """Return devices that are built on it, such as another device-mapper device."""
     folder = "/sys/dev/block/%d:%d/holders" % (os.major(number), os.minor(number))
     found = []
     for name in _names(folder):
@@ -27,7 +27,7 @@ def _stacked(number):
 
 
 def _processes(number):
-    """Mounts of it in any process's name space, and processes that have it open."""
+    """Return mounts of it in any process's name space, and processes that have it open."""
     wanted = "%d:%d" % (os.major(number), os.minor(number))
     found = []
     for pid in filter(str.isdigit, _names("/proc")):

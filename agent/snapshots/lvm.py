@@ -1,7 +1,7 @@
-"""Logical volumes: what stands behind a path, and whether it can be snapshotted.
+"""Logical volumes: which one a path leads to, and whether it can be snapshotted.
 
-A volume is known by its UUID, which the kernel's device mapper keeps, so that names
-with dashes, symlinks and renames need no guessing. Columns come from LVM's JSON reports.
+A volume is identified by its UUID, which the device mapper of the kernel reports; so names with
+dashes, symlinks and renames need no parsing.  All properties come from LVM's JSON reports.
 """
 
 import json
@@ -12,10 +12,10 @@ import typing
 from ..errors import AgentError
 from .runner import ProgramFailed
 
-# On every call, before what the host's lvm.conf says: all that could change a report, and where its
-# messages go.  Every LVM that has JSON reports (2.02.158) knows these settings; of one that it does not
-# know, it would complain.  Which devices there are, how volume groups are locked and what is activated
-# stays the host's.
+# On every call, instead of what lvm.conf has: all settings that change a report, and where messages
+# go.  Every LVM that has JSON reports (2.02.158) knows these settings; an unknown one would cause a
+# warning.  Which devices there are, how volume groups are locked and what is activated is left to
+# lvm.conf.
 # Our short-lived snapshots would fill /etc/lvm/archive with a file each. The backup of the metadata
 # stays on: a thin pool's transaction id counts our snapshots, and an older one would not be accepted.
 _CONFIG = (
@@ -51,7 +51,7 @@ _PARTS = {
 class Volume(typing.NamedTuple):
     """A logical volume. Sizes are bytes, percentages floats from 0 to 100."""
 
-    path: str  # as it was asked for
+    path: str  # as requested
     vg: str
     lv: str
     uuid: str
@@ -63,7 +63,7 @@ class Volume(typing.NamedTuple):
     pool: typing.Optional[str]  # of a thin volume, with what follows
     pool_data_percent: typing.Optional[float]
     pool_metadata_percent: typing.Optional[float]
-    pool_health: str  # "" while all is well
+    pool_health: str  # "" if it has no problem
 
     @property
     def name(self):
@@ -131,12 +131,12 @@ def _volume(path, row, pool):
 
 
 def call(run, program, *arguments):
-    """Run a program of LVM's, whatever its host has configured; returns its output, raises ProgramFailed."""
+    """Run a program of LVM with our settings; returns its output, raises ProgramFailed."""
     return run(program, "--config", _CONFIG, *arguments)
 
 
 def act(run, program, *arguments):
-    """Have a program of LVM's do something; raises ProgramFailed."""
+    """Run a program of LVM that changes something; raises ProgramFailed."""
     run.chatter(program, call(run, program, *arguments))
 
 
@@ -189,7 +189,7 @@ def _refusal(row):
         return "a snapshot is being merged into its origin there"
     if kind == "s":
         return "it is itself a snapshot, of %s" % row["origin"]
-    # A thin snapshot is not activated by itself unless somebody said that it is to be used as a
+    # A thin snapshot is not activated by itself unless it was configured to be used as a
     # volume in its own right, as with a virtual machine that was cloned from a template.
     if row["origin"] and row["segtype"] == "thin" and attributes[9:10] == "k":
         return "it is itself a snapshot, of %s" % row["origin"]

@@ -1,6 +1,6 @@
-"""The image that is read: the volume itself as it lives, or a snapshot of a logical volume.
+"""Decide whether a volume is read from a snapshot; prepare, describe or clean up snapshots.
 
-What snapshots need is loaded where there is a logical volume; most of it is LVM's.
+The modules that snapshots need are loaded only for a logical volume.
 """
 
 import os
@@ -10,13 +10,13 @@ from . import lvm
 from .runner import Runner
 
 
-def prepare(path, wanted, timeout_s, heard, say):
-    """Return the SnapshotVolume for a path (bytes) that is a logical volume's, else None: it is read as it lives.
+def prepare(path, wanted, timeout_s, last_received, log):
+    """Return the SnapshotVolume of a logical volume's path (bytes), or None: read the volume itself.
 
-    `wanted` is a SnapshotRequest; `say(line)` takes lines for the log.  Snapshots
-    of dead runs are swept before.  Raises AgentError.
+    `wanted` is a SnapshotRequest; `log(line)` takes lines for the log.  Snapshots of dead runs are
+    removed before.  Raises AgentError.
     """
-    run = Runner(say, wanted.verbose)
+    run = Runner(log, wanted.verbose)
     name = os.fsdecode(path)
     if lvm.find(name, run) is None:
         if wanted.must:
@@ -25,20 +25,20 @@ def prepare(path, wanted, timeout_s, heard, say):
     from . import sweep, volume
 
     for note in sweep.sweep(run):
-        say(note)
+        log(note)
     found = lvm.find(name, run)
     if found is None:
-        raise AgentError("NoSuchVolume", name, "it is gone")
-    return volume.SnapshotVolume(found, wanted, timeout_s, heard, say)
+        raise AgentError("NoSuchVolume", name, "it was removed")
+    return volume.SnapshotVolume(found, wanted, timeout_s, last_received, log)
 
 
-def look(path, wanted, say):
-    """Return what a snapshot of a path would be (room.plan), None if it is no logical volume's; makes nothing.
+def look(path, wanted, log):
+    """Return what a snapshot of a path would be (sizing.plan), or None if it is no logical volume; makes nothing.
 
     Raises AgentError.
     """
     name = os.fsdecode(path)
-    found = lvm.find(name, Runner(say, wanted.verbose))
+    found = lvm.find(name, Runner(log, wanted.verbose))
     if found is None:
         if wanted.must:
             raise AgentError("NoSuchVolume", name, "it is not a logical volume")
@@ -48,9 +48,9 @@ def look(path, wanted, say):
     return sizing.plan(found, sizing.extents(found, wanted.size))
 
 
-def clear(ended, say):
-    """Remove what a run that is over left here; `say` takes what was done."""
+def clear(ended, log):
+    """Remove the snapshots that a run left which is over; `log` takes what was done."""
     from . import sweep
 
-    for note in sweep.sweep(Runner(say), ended=(ended,)):
-        say(note)
+    for note in sweep.sweep(Runner(log), ended=(ended,)):
+        log(note)

@@ -1,4 +1,4 @@
-"""Programs of the source host, such as LVM's: run one, get its output, pass on what else it says."""
+"""Run programs of the source host, such as those of LVM; returns their output, logs their messages."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
 
 class ProgramFailed(Exception):
-    """A program ended badly; `reason` is its last words, for a person."""
+    """A program failed; `reason` is its message."""
 
     def __init__(self, program, code, reason):
         super().__init__("%s: %s" % (program, reason))
@@ -20,17 +20,17 @@ class ProgramFailed(Exception):
 class Runner:
     """Runs programs in the C locale, with nothing on stdin and none of our descriptors.
 
-    `say` takes lines for the log, the same one once: of a program that failed, what it writes to stderr
-    beside the reason; with `verbose`, of every program all that it writes there, and its chatter.
+    `log` takes lines for the log, each different one once: what a program that failed writes to stderr
+    beside the reason; with `verbose` all that any program writes there, and its `chatter`.
     """
 
-    def __init__(self, say=lambda line: None, verbose=False):
-        self._say = say
+    def __init__(self, log=lambda line: None, verbose=False):
+        self._log = log
         self._verbose = verbose
         self._passed = set()
 
     def chatter(self, program, text):
-        """Pass on what a program wrote that is of no use to us."""
+        """Log output of a program that the agent does not need."""
         if self._verbose:
             self._pass_on(program, _lines(text))
 
@@ -39,7 +39,7 @@ class Runner:
             line = "%s: %s" % (program, line)
             if line not in self._passed and len(self._passed) < _MOST_LINES:
                 self._passed.add(line)
-                self._say(line)
+                self._log(line)
 
     def __call__(self, program, *arguments):
         """Return what the program writes to stdout; raises ProgramFailed."""

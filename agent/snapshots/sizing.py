@@ -1,9 +1,8 @@
-"""How much room a snapshot gets: at its creation, and when it fills up while it is read.
+"""How many extents a snapshot gets: when it is made, and when it fills up.
 
-Everything is computed in extents, never in bytes: LVM gives nothing smaller. A thick
-snapshot needs room of its own in the group, at most that of its origin and a little; a
-thin one shares its pool, and a pool that runs full harms every volume in it, so there
-the limits are ours to keep.
+Everything is computed in extents, the smallest unit of LVM.  A thick snapshot needs free
+extents of the volume group, at most those of its origin and a few more.  A thin one shares its
+pool, and a full pool harms every volume in it; so a pool that is nearly full gets no snapshot.
 """
 
 import re
@@ -11,21 +10,21 @@ import typing
 
 from ..errors import AgentError
 
-SHARE = 0.20  # of the origin, where nobody says how much
-SMALL = 2**30  # bytes: all that a snapshot can use up to this, since a small one fills faster than we look
-SHARE_LEAST = 0.01  # of the origin: less than this would not last
+SHARE = 0.20  # of the origin, the default
+SMALL = 2**30  # bytes: up to this size all that it can use, since a small one fills faster than it is checked
+SHARE_LEAST = 0.01  # of the origin: less would be full too soon
 NEAR_PERCENT = 70.0  # fill at which a thick snapshot is extended
-AHEAD_S = 3.0  # or sooner, if it would be full before we look a few more times
+AHEAD_S = 3.0  # or sooner, if it would be full within this time
 POOL_REFUSE_PERCENT = 90.0  # of a thin pool's data or metadata: no new snapshot above it
-POOL_STOP_PERCENT = 97.0  # a snapshot that stands is given up here
+POOL_STOP_PERCENT = 97.0  # an existing snapshot is given up above it
 CHUNK = 4096  # bytes; LVM's default for snapshots
 
 
 class Room(typing.NamedTuple):
-    """What a thick snapshot gets when it is made, in extents."""
+    """The size of a new thick snapshot, in extents."""
 
     count: int
-    least: int  # with which it may do where somebody else took the rest meanwhile
+    least: int  # enough where the rest was taken meanwhile
 
 
 _UNITS = {"b": 1, "s": 512, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50, "e": 2**60}
@@ -51,7 +50,7 @@ def extents(volume, wanted=None):
     else:
         need = max(1, min(most, _up(volume.size * SHARE_LEAST, volume.extent_size)))
         share = min(_up(volume.size * SHARE, volume.extent_size), free - free // 10)
-        # other snapshots of this moment, and whatever else grows in the group, find the other half
+        # the other half is for other snapshots of this moment, and for volumes that grow
         small = min(SMALL // volume.extent_size, free // 2)
         count = max(need, min(most, max(share, small)))
     if need > free:
@@ -68,13 +67,13 @@ def extents(volume, wanted=None):
 
 
 def less(room, free):
-    """Return the count to try with what is free now, where the Room was not to be had; None: not at all."""
+    """Return the extents to try with what is free now, after the Room was refused; None: do not try."""
     count = max(room.least, free // 2)
     return count if count < room.count and count <= free else None
 
 
 def plan(volume, room):
-    """Return what READY tells of a volume and the bytes of the Room that its snapshot gets."""
+    """Return the values of READY for a volume and the Room of its snapshot."""
     size = None if room is None else room.count * volume.extent_size
     return {"size": volume.size, "kind": volume.kind, "lv_uuid": volume.uuid, "room": size}
 
@@ -91,15 +90,15 @@ def more(now, most, free, percent, percent_per_s):
     soon = percent + max(0.0, percent_per_s) * AHEAD_S
     if now >= most or (percent < NEAR_PERCENT and soon < 100.0):
         return 0
-    # half as much again, or what a minute at this pace takes
+    # half of its size more, or what a minute at this pace takes
     wanted = max(_up(now, 2), _up(now * percent_per_s / 100.0 * 60.0, 1))
     return max(0, min(wanted, most - now, free))
 
 
 def pool_trouble(name, data_percent, metadata_percent, health, limit_percent):
-    """Return why a thin pool must be spared, or None."""
+    """Return why a thin pool must not be filled further, or None."""
     if health:
-        return "the thin pool %s is in trouble: %s" % (name, health)
+        return "the thin pool %s is unhealthy: %s" % (name, health)
     for what, percent in (("data", data_percent), ("metadata", metadata_percent)):
         if percent >= limit_percent:
             return "the thin pool %s is %.1f %% full (%s), the limit is %.0f %%" % (
@@ -109,7 +108,7 @@ def pool_trouble(name, data_percent, metadata_percent, health, limit_percent):
 
 
 def amount(size):
-    """Return bytes as a person reads them."""
+    """Return bytes as text with a unit."""
     for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if size >= factor:
             return "%.4g %s" % (size / factor, unit)

@@ -1,6 +1,6 @@
-"""One snapshot of ours: make it, look at its fill, give it more room, remove it.
+"""One snapshot: create it, check its fill, extend it, remove it.
 
-These are the acts alone; who does them, and when, is the supervisor's business.
+The supervisor decides when.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _FIELDS = (
 
 
 class Snapshot(typing.NamedTuple):
-    """A snapshot that stands; plain values, so that it passes between processes."""
+    """An existing snapshot; plain values, so that it can be sent to another process."""
 
     origin: str  # path of the origin as it was asked for
     vg: str
@@ -30,7 +30,7 @@ class Snapshot(typing.NamedTuple):
     uuid: str
     device: str  # path to read it from
     kind: str  # of the origin: "lvm-thick" or "lvm-thin"
-    size: int  # bytes of the image, which is the origin's at that moment
+    size: int  # bytes, those of the origin at that moment
     extent_size: int  # bytes
     most: int  # extents that it can use at most; 0 for a thin one
     pool: typing.Optional[str]
@@ -42,25 +42,25 @@ class Snapshot(typing.NamedTuple):
 
 
 class SnapshotUsage(typing.NamedTuple):
-    """What a snapshot's room looks like at one moment."""
+    """How full a snapshot is at one moment."""
 
-    fill: float  # percent of its own room, or of its pool's data for a thin one
+    fill: float  # percent of its own space, or of its pool's data for a thin one
     extents: int  # that it has; 0 for a thin one
     free: int  # extents left in the group
-    lost: typing.Optional[str]  # why what it shows is not the origin any more, or must be given up
+    lost: typing.Optional[str]  # why it is not valid any more, or must not be used any longer
 
 
 def create(volume, wanted, owner, run):
-    """Make a read-only snapshot with the room.Room `wanted` (None: a thin one) that carries its owner's tags.
+    """Make a read-only snapshot with the sizing.Room `wanted` (None: a thin one) and its owner's tags.
 
-    Nothing is asked of LVM that can wait: a lock may be held now.  `find` tells what was made.
+    LVM is asked for nothing that can wait, since the application may be locked now: see `find`.
     Raises AgentError SnapshotRefused; nothing of it is left then.
     """
     try:
         try:
             _lvcreate(volume, None if wanted is None else wanted.count, owner, run)
         except ProgramFailed:
-            # another snapshot of the same moment may have taken the room
+            # another snapshot of the same moment may have taken the free extents
             count = None if wanted is None or wanted.count == wanted.least else _less(volume, wanted, run)
             if count is None:
                 raise
@@ -78,7 +78,7 @@ def _lvcreate(volume, count, owner, run):
     arguments = ["--snapshot", "--permission", "r", "--yes", "--name", _lv(volume, owner)]
     if count is not None:
         arguments += ["--extents", str(count)]
-    else:  # it is kept from being activated by itself at the next boot, and activated now all the same
+    else:  # not activated at the next boot, but activated now
         arguments += ["--setactivationskip", "y", "--activate", "y", "--ignoreactivationskip"]
     for tag in owner.tags():
         arguments += ["--addtag", tag]
@@ -109,25 +109,25 @@ def find(volume, wanted, owner, run):
 
 
 def look(snapshot, run):
-    """Return a Look; raises ProgramFailed if LVM cannot be asked."""
+    """Return the SnapshotUsage; raises ProgramFailed if LVM cannot be asked."""
     wanted = "lv_uuid=%s" % snapshot.uuid
     if snapshot.pool is not None:
         wanted += " || lv_name=%s" % snapshot.pool
     rows = lvm.report(run, _FIELDS, "-a", "--select", wanted, snapshot.vg)
     found = [row for row in rows if row["lv_uuid"] == snapshot.uuid]
     if not found:
-        return SnapshotUsage(0.0, 0, 0, "somebody removed it")
+        return SnapshotUsage(0.0, 0, 0, "it was removed")
     row = found[0]
     free = lvm.number(row, "vg_free_count")
     lost = None
     if row["lv_snapshot_invalid"] == "snapshot invalid" or row["lv_attr"][4:5] in ("I", "S"):
-        lost = "the kernel gave it up"
+        lost = "the kernel invalidated it"
     if snapshot.pool is None:
         fill = lvm.percent(row, "data_percent")
         return SnapshotUsage(fill, lvm.number(row, "lv_size") // snapshot.extent_size, free, lost)
     pools = [other for other in rows if other["lv_uuid"] != snapshot.uuid]
     if not pools:
-        return SnapshotUsage(0.0, 0, free, "its thin pool is gone")
+        return SnapshotUsage(0.0, 0, free, "its thin pool was removed")
     pool = pools[0]
     fill = lvm.percent(pool, "data_percent")
     lost = lost or sizing.pool_trouble(
@@ -146,9 +146,9 @@ def extend(snapshot, count, run):
 
 
 def remove(snapshot, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
-    """Remove a snapshot; return None, or what keeps it, for a person, after trying again and again.
+    """Remove a snapshot, trying several times; return None, or why it could not be removed.
 
-    It is known by its UUID: a volume that somebody else gave its name is not touched.
+    It is found by its UUID: another volume with its name is not touched.
     """
     return _remove("lv_uuid=%s" % snapshot.uuid, (), run, waits_s, sleep)
 
@@ -156,7 +156,7 @@ def remove(snapshot, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
 def discard(volume, owner, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
     """Remove what `create` made or left, if anything; returns as `remove` does.
 
-    Its UUID is not known yet; the tags say that it is ours.
+    Its UUID is not known yet; it is found by its name and its tags.
     """
     selection = 'vg_name="%s" && lv_name="%s"' % (volume.vg, _lv(volume, owner))
     return _remove(selection, owner.tags(), run, waits_s, sleep)
@@ -187,7 +187,7 @@ def _remove(selection, tags, run, waits_s, sleep):
 
 
 def of(row):
-    """Return as much of a Snapshot as its row in a report tells: enough to remove it."""
+    """Return the Snapshot of a row in a report, with as much as its removal needs."""
     return Snapshot(
         origin="", vg=row["vg_name"], lv=row["lv_name"], uuid=row["lv_uuid"], device=_device(row),
         kind="", size=0, extent_size=1, most=0, pool=None,
@@ -205,7 +205,7 @@ def tagged(run):
 
 
 def name(volume, owner):
-    """Return the name of the snapshot that `create` makes, as LVM's programs have it."""
+    """Return the name of the snapshot that `create` makes, as LVM's programs write it."""
     return "%s/%s" % (volume.vg, _lv(volume, owner))
 
 
@@ -214,14 +214,14 @@ def _lv(volume, owner):
 
 
 def _device(row):
-    """Return a path to the device: the kernel's own name where nobody makes the usual ones."""
+    """Return a path to the device: the kernel's name where udev does not make the usual one."""
     if os.path.exists(row["lv_dm_path"]):
         return row["lv_dm_path"]
     return "/dev/dm-%s" % row["lv_kernel_minor"]
 
 
 def _length(device, row):
-    """Return a snapshot's size in bytes as its device has it; raises OSError if that is not its device."""
+    """Return the size of a snapshot's device in bytes; raises OSError if that is another device."""
     descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
         number = os.makedev(lvm.number(row, "lv_kernel_major"), lvm.number(row, "lv_kernel_minor"))

@@ -1,15 +1,14 @@
 """The process that owns a snapshot and outlives its reader.
 
-It is forked before the snapshot is made, so that no moment exists in which a snapshot
-stands and nobody is bound to remove it; it is already in memory, so nothing is executed
-and no file is written. It lives in a session of its own: a hangup or a signal to the
-reader's group passes it by. It removes the snapshot when it is told to, when its reader
-ends in any way, when the reader has not been heard for too long (a cut network ends
-nothing), and on SIGTERM. Only its own SIGKILL, or the loss of power, leaves a snapshot,
-and then its tags let the next run's sweep know it.
+It is forked before the snapshot is made, so that every snapshot has an owner from its first
+moment; nothing is executed and no file is written.  It runs in a session of its own: a hangup
+or a signal to the reader's process group does not reach it.  It removes the snapshot on
+request, when its reader ends in any way, when the reader has sent nothing for too long (a cut
+network ends no process), and on SIGTERM.  Only SIGKILL or a loss of power leaves a snapshot,
+and then the next run's sweep finds its owner in its tags.
 
-While the snapshot stands, one thread looks at its fill and extends it; the other answers
-the reader, who asks and is always answered: JSON, one line each way.
+One thread checks the fill of the snapshot and extends it; the other answers the reader's
+requests: JSON, one line each way.
 """
 
 import collections
@@ -24,16 +23,16 @@ from ..errors import AgentError
 from . import lvm, sizing, snapshot, tags
 from .runner import ProgramFailed, Runner
 
-LOOK_MOST_S = 1.0  # between two looks at the fill
+LOOK_MOST_S = 1.0  # between two checks of the fill
 LOOK_LEAST_S = 0.1
-TICK_S = 0.25  # between two looks at the reader
-KILL_WAIT_S = 2.0  # from SIGTERM to SIGKILL, for a reader that is not heard any more
+TICK_S = 0.25  # between two checks of the reader
+KILL_WAIT_S = 2.0  # from SIGTERM to SIGKILL, for a reader that is silent
 GONE_WAITS_S = (0.2, 0.5, 1.0) + (2.0,) * 20  # at removal, when nobody waits for the answer
-_CURVE_MOST = 200  # looks that are remembered
+_CURVE_MOST = 200  # checks that are remembered
 
 
 class Supervisor:
-    """The child's side. `serve` runs until the snapshot is gone; it never returns to the agent's code."""
+    """The forked process: `serve` runs until the snapshot is removed."""
 
     def __init__(self, channel, reader, silence_s, verbose, monotonic=time.monotonic, sleep=time.sleep):
         self._channel = channel
@@ -45,42 +44,42 @@ class Supervisor:
         self._run = Runner(self._notes.append, verbose)
         self._created = None  # (volume, room or None, owner) of the snapshot that was asked for
         self._snapshot = None
-        self._told = False  # by SIGTERM
+        self._ended = False  # by SIGTERM
         self._stop = threading.Event()
         self._watcher = None
-        self._looking = threading.Lock()  # one look at a time
+        self._looking = threading.Lock()  # one check at a time
         self._curve = []  # (monotonic seconds, percent)
-        self._lock = threading.Lock()  # over what both threads touch; never held while LVM works
-        self._seen = None  # the last Look
+        self._lock = threading.Lock()  # over what both threads use; never taken while LVM works
+        self._seen = None  # the last SnapshotUsage
         self._extended = 0
         self._lost = None
-        self._complained = False
+        self._noted = False
 
-    def tell(self, number, frame):
+    def end(self, number, frame):
         """Take a signal to end."""
-        self._told = True
+        self._ended = True
 
     def serve(self):
-        """Answer the reader until it ends or wants no more; the snapshot is gone afterwards."""
+        """Answer the reader until it ends or asks for the removal; the snapshot is removed afterwards."""
         try:
             self._listen()
         except OSError:
-            pass  # the channel broke, which is one more way for a reader to end
+            pass  # the channel broke: the reader has ended
         finally:
-            # Whatever went wrong: what was promised is kept. After a removal that succeeded this does
-            # nothing; after one that found the device busy it goes on for as long as is reasonable.
+            # Whatever went wrong.  After a removal that succeeded this does nothing; after one that
+            # found the device busy it goes on for as long as is reasonable.
             self._remove(GONE_WAITS_S)
 
     def _listen(self):
-        """Return when the reader asked for the removal, or is not there any more."""
-        heard = self._monotonic()
+        """Return when the reader asked for the removal, or has ended."""
+        last_request = self._monotonic()
         buffer = b""
         while True:
-            if self._told or self._monotonic() - heard > self._silence_s:
+            if self._ended or self._monotonic() - last_request > self._silence_s:
                 self._end_reader()
                 return
             if os.getppid() != self._reader:
-                return  # its children may still hold the other end of the channel
+                return  # its children may still have the other end of the channel open
             if not select.select([self._channel], [], [], TICK_S)[0]:
                 continue
             data = self._channel.recv(65536)
@@ -94,7 +93,7 @@ class Supervisor:
                 if request["do"] == "remove":
                     return
                 if request["do"] != "state":
-                    heard = self._monotonic()  # after a lengthy answer, which was not the reader's silence
+                    last_request = self._monotonic()  # after the answer, which may have taken long
 
     def _answer(self, request):
         """Do what a request asks, and reply."""
@@ -130,8 +129,7 @@ class Supervisor:
             try:
                 self._look()
             except ProgramFailed as error:
-                # whoever asks afresh wants proof
-                reason = "no word on its snapshot: %s" % error
+                reason = "cannot check its snapshot: %s" % error
                 raise AgentError("ReadFailed", self._snapshot.origin, reason) from error
         with self._lock:
             if self._seen is None:
@@ -142,7 +140,7 @@ class Supervisor:
     def _do_remove(self):
         return self._remove(snapshot.REMOVE_WAITS_S)
 
-    # -- the watch
+    # the fill
 
     def _watch(self):
         wait_s = LOOK_LEAST_S
@@ -151,17 +149,17 @@ class Supervisor:
                 wait_s = self._look()
             except ProgramFailed as error:
                 wait_s = LOOK_MOST_S
-                self._complain(str(error))
+                self._note_once(str(error))
             except Exception as error:
-                # reading on without a watch would be reading on in the dark
+                # from here on nobody would see the snapshot fill up
                 with self._lock:
-                    self._lost = "the watch over it failed: %r" % error
+                    self._lost = "the check of its fill failed: %r" % error
                 raise
 
     def _look(self):
-        """Look at the fill, extend if that is due; return after how many seconds to look again.
+        """Check the fill, extend if that is due; return after how many seconds to check again.
 
-        Raises ProgramFailed if LVM gives no answer.
+        Raises ProgramFailed if LVM fails.
         """
         with self._looking:
             seen = snapshot.look(self._snapshot, self._run)
@@ -169,7 +167,7 @@ class Supervisor:
             with self._lock:
                 self._seen = seen
                 if seen.lost is not None and self._lost is None:
-                    self._lost = self._story(seen)
+                    self._lost = self._how_lost(seen)
             if seen.lost is not None:
                 return LOOK_MOST_S
             pace = self._pace()
@@ -177,7 +175,7 @@ class Supervisor:
                 self._extend(seen, pace)
         if pace <= 0:
             return LOOK_MOST_S
-        # look a few times before it can be full
+        # check a few times before it can be full
         return min(LOOK_MOST_S, max(LOOK_LEAST_S, (100.0 - seen.fill) / pace / 10.0))
 
     def _extend(self, seen, pace):
@@ -187,11 +185,11 @@ class Supervisor:
         try:
             snapshot.extend(self._snapshot, count, self._run)
         except ProgramFailed as error:
-            self._complain("cannot extend the snapshot: %s" % error)
+            self._note_once("cannot extend the snapshot: %s" % error)
             return
         with self._lock:
             self._extended += 1
-        self._curve = []  # percentages of another size
+        self._curve = []  # its percentages are of the old size
         self._notes.append(
             "extended %s from %s by %s when it was %.0f %% full"
             % (
@@ -212,8 +210,8 @@ class Supervisor:
                 return (percent - before) / (last - begin) if last > begin else 0.0
         return 0.0
 
-    def _story(self, seen):
-        """Return how it was lost: the reason, the curve of its fill, and what room there was."""
+    def _how_lost(self, seen):
+        """Return how it was lost: the reason, its fill over time, its size and the free extents."""
         begin = self._curve[0][0]
         points = self._curve[:-1][:: max(1, len(self._curve) // 4)]
         curve = ", ".join("%.0f %% after %.1f s" % (fill, at - begin) for at, fill in points)
@@ -225,13 +223,13 @@ class Supervisor:
             )  # fmt: skip
         return words
 
-    def _complain(self, words):
-        """Note a complaint of the watch once, not at every look."""
-        if not self._complained:
+    def _note_once(self, words):
+        """Note the first failure of a check only."""
+        if not self._noted:
             self._notes.append(words)
-        self._complained = True
+        self._noted = True
 
-    # -- the end
+    # the end
 
     def _remove(self, waits_s):
         self._stop.set()
@@ -250,7 +248,7 @@ class Supervisor:
         return holder
 
     def _end_reader(self):
-        """End a reader that hangs: what it has open could not be removed."""
+        """End a reader that hangs: a device that it has open could not be removed."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             deadline = self._monotonic() + KILL_WAIT_S
             while os.getppid() == self._reader and self._monotonic() < deadline:

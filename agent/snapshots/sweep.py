@@ -1,7 +1,7 @@
-"""Snapshots of ours that a dead run left behind: after SIGKILL, or when the host lost power.
+"""Remove snapshots that a dead run left: after SIGKILL, or when the host lost power.
 
-Only a snapshot that carries all our tags and whose owner is provably dead is removed, never
-anybody else's; see tags.py.
+Only a snapshot that has all tags of blockdiff and whose owner is provably dead is removed; see
+tags.py.
 """
 
 import os
@@ -11,15 +11,15 @@ import time
 from . import snapshot, tags
 from .runner import ProgramFailed
 
-OLD_NAME = "lvm_dump"  # the snapshot of the blockdiff of 2010, which had no tags
-_TERM_WAIT_S = 15.0  # for a supervisor that was told to end, to remove its snapshot
+OLD_NAME = "lvm_dump"  # the snapshot of the blockdiff of 2010, which set no tags
+_TERM_WAIT_S = 15.0  # for a supervisor to remove its snapshot and end
 
 
 def sweep(run, ended=(), sleep=time.sleep, monotonic=time.monotonic):
-    """Remove what dead runs left; return notes for a person, one line each, none if there was nothing.
+    """Remove what dead runs left; return notes for the log, one line each, none if there was nothing.
 
-    `ended` are runs that the caller knows to be over although their supervisor may not have noticed
-    yet: that process is told to end, and then looked at like any other.
+    `ended` are runs that the caller knows to be over although their supervisor may still run: it
+    gets SIGTERM first.
     """
     try:
         rows = snapshot.tagged(run)
@@ -37,7 +37,7 @@ def sweep(run, ended=(), sleep=time.sleep, monotonic=time.monotonic):
             elif row["lv_name"] == OLD_NAME and row["lv_attr"][:1] in "sSV":
                 notes.append(
                     "%s looks like a snapshot that the blockdiff of 2010 left behind; it fills up and slows "
-                    "the origin down until somebody removes it: lvremove %s" % (name, name)
+                    "the origin down; hint: lvremove %s" % (name, name)
                 )
             continue
         if row["lv_attr"][:1] not in "sSV":
@@ -58,7 +58,7 @@ def sweep(run, ended=(), sleep=time.sleep, monotonic=time.monotonic):
 
 
 def _end(who, me, sleep, monotonic):
-    """Tell a supervisor to remove its snapshot and end; wait for that, but not for ever."""
+    """Have a supervisor remove its snapshot and end; wait for that, but not for ever."""
     try:
         os.kill(int(who.pid), signal.SIGTERM)
     except OSError:

@@ -1,10 +1,10 @@
-"""Who owns a snapshot, and whether that owner still lives.
+"""Which process owns a snapshot, and whether it still runs.
 
-The answer is written into the snapshot's LVM tags by the very lvcreate that makes it:
-the set (hashed, since LVM's tag alphabet is small), the run, and the process that
-promised to remove it. A process is known by host, boot, pid name space, pid and start
-time: a pid alone is used again, and a volume group may be seen by several hosts.
-Whoever sweeps removes a snapshot only if its owner is provably dead.
+The lvcreate that makes the snapshot writes the owner into its LVM tags: the set (hashed, since
+tags allow few characters), the run, and the process that has to remove it.  A process is
+identified by host, boot, pid name space, pid and start time: a pid alone is used again, and
+several hosts may see one volume group.  A sweep removes a snapshot only if its owner is
+provably dead.
 """
 
 import collections
@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 
-MARK = "blockdiff"  # the tag that every snapshot of ours carries
+MARK = "blockdiff"  # a tag of every snapshot that the agent makes
 _FIELDS = ("set", "run", "host", "boot", "space", "pid", "start")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")  # what every LVM takes in a tag
 
@@ -25,7 +25,7 @@ class Owner(collections.namedtuple("Owner", _FIELDS)):
         return [MARK] + ["%s.%s.%s" % (MARK, name, value) for name, value in self._asdict().items()]
 
     def dead(self, me):
-        """Return True if it is provably dead, False if it lives, None if `me` cannot tell from here."""
+        """Return True if it is provably dead, False if it runs, None if that cannot be seen by `me`."""
         if self.host != me.host:
             return None
         if self.boot != me.boot:
@@ -36,7 +36,7 @@ class Owner(collections.namedtuple("Owner", _FIELDS)):
 
 
 def current(set_hash, run_id, pid=None):
-    """Return this process (or the one with `pid`) as an owner; raises ValueError for unfit names."""
+    """Return this process (or the one with `pid`) as an owner; raises ValueError for names that are no tags."""
     for name in (set_hash, run_id):
         if not _WORD.match(name):
             raise ValueError("%r cannot be part of an LVM tag" % name)
@@ -53,7 +53,7 @@ def current(set_hash, run_id, pid=None):
 
 
 def parse(tags):
-    """Return the owner that tags (an iterable of text) name, or None if they are not wholly ours."""
+    """Return the owner that tags (an iterable of text) name, or None if one of its tags is missing."""
     found = {}
     for tag in tags:
         mark, _, rest = tag.partition(".")
@@ -66,7 +66,7 @@ def parse(tags):
 
 
 def start_time(pid):
-    """Return when a process began (clock ticks since boot, as text); None if it is gone or a zombie."""
+    """Return when a process began (clock ticks since boot, as text); None if it has ended or is a zombie."""
     fields = _read("/proc/%s/stat" % pid).rpartition(")")[2].split()
     if len(fields) < 20 or fields[0] in "ZX":
         return None

@@ -142,10 +142,10 @@ class Receiver:
         expect(kind == messages.EXTENT, f"unexpected frame {kind}")
         expect(self._owed == 0, "an extent before the data of the last one")
         extent = messages.decode_extent(payload, self._next, self.totals.blocks)
-        has_others = bool(extent.others) == self._comparison.other_digests
+        has_others = bool(extent.other_digests) == self._comparison.other_digests
         expect(has_others, "digests that were not asked for, or not those that were")
         batch, runs_before = self._batch, len(self._batch.runs)
-        batch.other_digests.append(extent.others)
+        batch.other_digests.append(extent.other_digests)
         batch.compared.append(extent.digests)
         for what, count in extent.runs:
             first = self._next
@@ -163,7 +163,7 @@ class Receiver:
                 self._owed += self._worker.bytes_of(first, count)
         length = self._owed + self._worker.zeros_among(batch.runs[runs_before:])
         batch.length += length
-        batch.weight += length + len(extent.others)
+        batch.weight += length + len(extent.other_digests)
         batch.weight += (len(extent.digests) // BYTES_OF_DIGEST + len(extent.runs)) * _BLOCK_COST
         batch.blocks += self._next - extent.first
         expect(self._owed <= self._most_data, f"an extent with {self._owed} bytes of changed blocks")

@@ -28,8 +28,10 @@ PUSHED = (  # all that leaves this machine, in load order: module, file
     ("agent.users", "agent/users.py"),
     ("agent.look", "agent/look.py"),
     ("agent.buffers", "agent/buffers.py"),
+    ("agent.extents", "agent/extents.py"),
     ("agent.scan", "agent/scan.py"),
     ("agent.sender", "agent/sender.py"),
+    ("agent.serve", "agent/serve.py"),
     ("agent.main", "agent/main.py"),
 )
 SNAPSHOTS = (  # and these, where a snapshot may be wanted

@@ -1,4 +1,4 @@
-"""The wire's envelope: u8 kind, u32 length of the payload in bytes, the payload.
+"""Frames of the wire: u8 kind, u32 length of the payload in bytes, the payload.
 
 Format: blockdiff-protocol(5), "Frames".
 """
@@ -27,7 +27,7 @@ def encode(kind: int, payload: Union[bytes, bytearray, memoryview]) -> bytes:
 
 
 class Decoder:
-    """Turn arriving bytes into frames, however they were cut up."""
+    """Turn received bytes into frames, however they were split."""
 
     def __init__(self) -> None:
         self._parts: Deque[memoryview] = collections.deque()
@@ -42,7 +42,7 @@ class Decoder:
             self._length += len(data)
 
     def missing(self) -> int:
-        """Return how many bytes are needed before `next` can give more; at least 0."""
+        """Return how many bytes are needed until `next` can return more; at least 0."""
         return max(0, self._wanted - self._length)
 
     def _cut(self, size: int) -> memoryview:
@@ -50,8 +50,8 @@ class Decoder:
         first = self._parts[0]
         if len(first) > size:
             self._parts[0] = first[size:]
-            # most of what arrived at once: no byte is copied.  A small part of it is, since
-            # it may wait for long and would keep all of the rest in memory
+            # most of the received bytes: they are not copied.  A small part is copied, since it
+            # may wait for long and would keep all of them in memory
             return first[:size] if 2 * size > memoryview(first.obj).nbytes else memoryview(bytes(first[:size]))
         if len(first) == size:
             return self._parts.popleft()

@@ -1,10 +1,10 @@
 """One end of the wire: frames, credit, heartbeats and silence; the same code on both sides.
 
-What flows by the million (METERED kinds) is sent on credit only, and credit comes back
-as the other side takes frames off its queue.  So a reader thread can always empty the
-connection into bounded memory, heartbeats never wait behind a slow disk, and a
-connection that says nothing for `timeout_s` seconds is dead, whichever side is slow.
-Runs on the source host too: stdlib only, Python 3.6.
+Blocks and digests (METERED kinds) are sent on credit only, and credit comes back as the other
+side takes frames off its queue.  So a reader thread can always empty the connection into
+bounded memory, heartbeats never wait for a slow disk, and a connection without any frame for
+`timeout_s` seconds is dead, whichever side is slow.  Also runs on the source host: stdlib only,
+Python 3.6.
 Format: blockdiff-protocol(5), "Flow control", "Heartbeats".
 """
 
@@ -20,8 +20,8 @@ from blockdiff.wire import frames, messages
 Buffer = Union[bytes, bytearray, memoryview]
 
 WINDOW = 8 * 1024 * 1024  # bytes of metered frames that may be under way in one direction
-FRAME_COST = 512  # bytes that a waiting frame counts beside its payload: what it takes of our memory
-MAX_WAITING = 4 * 1024 * 1024  # bytes of frames that are not metered; more waiting ones are an attack
+FRAME_COST = 512  # bytes that a waiting frame counts beside its payload: its overhead in memory
+MAX_WAITING = 4 * 1024 * 1024  # bytes of waiting frames that are not metered; more break the protocol
 IDLE = frozenset((messages.PING, messages.NOTE))  # kinds that are no progress
 _READ_SIZE = 256 * 1024  # bytes
 
@@ -47,18 +47,18 @@ def _broke(error: OSError) -> LinkClosed:
 
 
 class LinkSilent(Exception):
-    """Nothing was heard for the time given."""
+    """Nothing was received for the time given."""
 
 
 class LinkStalled(Exception):
-    """Nothing but heartbeats and notes was heard for the time given."""
+    """Nothing but heartbeats and notes was received for the time given."""
 
 
 class Link:
     """Frames over a pair of byte streams.
 
     `read(size)` returns 1 to size bytes, b"" at the end; `write(data)` takes all of data;
-    both may block, and raise OSError when the connection is gone.  `on_dead` is called
+    both may block, and raise OSError when the connection has ended.  `on_dead` is called
     once, from a thread of the link's, with the reason why nothing more will come.
     """
 
@@ -82,20 +82,20 @@ class Link:
         self._queued = 0  # bytes of metered frames in the queue
         self._waiting = 0  # bytes of other frames in the queue
         self._credit = self._window  # bytes that we may still send
-        self._owed = 0  # bytes taken off the queue that the other side was not told of
+        self._owed = 0  # bytes taken off the queue that were not given back as credit
         self._ended: Optional[Exception] = None
         now = time.monotonic()
-        self._heard = now
+        self._last_received = now
         self._sent = now
         self._closing = threading.Event()
         self._closed_here = False
         self.received = 0  # bytes that came over the wire
-        # kinds that the reader thread deals with at once; what it returns True for is received as well
+        # kinds that the reader thread handles at once; a frame is queued only if its handler returns True
         self.aside = {} if aside is None else aside
-        self._idle = 0  # bytes that were no progress
-        self._moved = 0  # bytes that were
+        self._idle = 0  # bytes of IDLE frames
+        self._moved = 0  # bytes of all others
         self._progress = now
-        self._awaited: Optional[Tuple[float, float]] = None  # since when progress is waited for, and how long at most
+        self._awaited: Optional[Tuple[float, float]] = None  # begin and limit of the wait for progress
         self._threads = [
             threading.Thread(target=self._receive_loop, name="link reader", daemon=True),
             threading.Thread(target=self._watch_loop, name="link watch", daemon=True),
@@ -104,7 +104,7 @@ class Link:
         for thread in self._threads:
             thread.start()
 
-    # the other side's bytes
+    # receiving
 
     def _receive_loop(self) -> None:
         decoder = frames.Decoder()
@@ -114,7 +114,7 @@ class Link:
                 if not data:
                     decoder.close()
                     raise LinkClosed("the connection ended")
-                self._heard = time.monotonic()
+                self._last_received = time.monotonic()
                 self.received += len(data)
                 decoder.feed(data)
                 while True:
@@ -124,13 +124,13 @@ class Link:
                     if frame[0] in IDLE:
                         self._idle += frames.HEADER_SIZE + len(frame[1])
                     self._arrived(*frame)
-                # a part of a frame counts, for a slow wire; a part of a heartbeat but once
+                # a part of a frame is progress, for a slow wire; a part of a heartbeat counts only once
                 if self.received - self._idle > self._moved:
                     self._moved = self.received - self._idle
-                    self._progress = self._heard
+                    self._progress = self._last_received
         except OSError as error:
             self._end(_broke(error))
-        except Exception as error:  # FormatError, and what a transport says of its end
+        except Exception as error:  # FormatError, and what a transport raises at its end
             self._end(error)
 
     def _arrived(self, kind: int, payload: memoryview) -> None:
@@ -156,11 +156,11 @@ class Link:
             self._state.notify_all()
 
     def await_progress(self, limit_s: Optional[float]) -> None:
-        """End the link if nothing but heartbeats and notes comes for so many seconds from now on; None: let it."""
+        """End the link if only heartbeats and notes come for so many seconds from now on; None: no limit."""
         self._awaited = None if limit_s is None else (time.monotonic(), limit_s)
 
     def ready(self, wait_s: float) -> bool:
-        """Tell whether `receive` would give something or raise at once, waiting so many seconds for that."""
+        """Wait at most so many seconds; tell whether `receive` would return or raise at once."""
         with self._state:
             return self._state.wait_for(lambda: bool(self._queue) or self._ended is not None, wait_s)
 
@@ -183,12 +183,12 @@ class Link:
             owed = self._owed if self._owed >= self._window // 4 else 0
             self._owed -= owed
         if owed:
-            # what has arrived is still good if this fails; the end shows at the next receive
+            # what has arrived is still valid if this fails; the next receive raises
             with contextlib.suppress(LinkClosed):
                 self.send(messages.CREDIT, messages.encode_credit(owed))
         return kind, payload
 
-    # ours
+    # sending
 
     def send(self, kind: int, payload: Buffer = b"") -> None:
         """Send a frame at once.  Raises LinkClosed."""
@@ -197,7 +197,7 @@ class Link:
     def send_metered(self, kind: int, parts: Sequence[Buffer]) -> None:
         """Send a frame of METERED kind whose payload is the parts joined, when there is credit.
 
-        Raises LinkClosed, LinkSilent or FormatError if the link ends before.
+        Raises LinkClosed, LinkSilent, LinkStalled or FormatError if the link ends before.
         """
         length = sum(len(part) for part in parts)
         header = frames.encode_header(kind, length)
@@ -226,30 +226,30 @@ class Link:
                 raise _broke(error) from None
             self._sent = time.monotonic()
 
-    # life and death
+    # ending
 
     def _watch_loop(self) -> None:
         while not self._closing.wait(min(self._timeout_s / 4, 1.0)):
             now, awaited = time.monotonic(), self._awaited
-            if now - self._heard > self._timeout_s:
-                self._end(LinkSilent("nothing was heard for %g seconds" % self._timeout_s))
+            if now - self._last_received > self._timeout_s:
+                self._end(LinkSilent("nothing was received for %g seconds" % self._timeout_s))
                 return
             if awaited is not None and now - max(awaited[0], self._progress) > awaited[1]:
-                self._end(LinkStalled("nothing but heartbeats was heard for %g seconds" % awaited[1]))
+                self._end(LinkStalled("nothing but heartbeats was received for %g seconds" % awaited[1]))
                 return
 
     def _beat_loop(self) -> None:
-        # not the watch's work: a write may block for ever, and then it is the watch that must notice
+        # in a thread of its own: a write may block for ever, and the watch must notice that
         while not self._closing.wait(min(self._timeout_s / 4, 1.0)):
             beat_s = min(self._timeout_s / 4, 15.0)
             now = time.monotonic()
-            # a write under way is no silence of ours; never wait for its lock here
+            # while a write is under way this side is not silent; never wait for its lock here
             if now - self._sent >= beat_s and self._write_lock.acquire(False):
                 try:
                     self._write(frames.encode(messages.PING, b""))
                     self._sent = now
                 except OSError:
-                    pass  # the reader learns it, with what still arrives
+                    pass  # the reader thread gets it, after what still arrives
                 finally:
                     self._write_lock.release()
 
@@ -263,16 +263,16 @@ class Link:
         if not self._closed_here:
             self._on_dead(why)
 
-    def heard(self) -> float:
-        """Return when the other side was heard last, by the monotonic clock."""
-        return self._heard
+    def last_received(self) -> float:
+        """Return when something was received last, by the monotonic clock."""
+        return self._last_received
 
     def set_timeout(self, timeout_s: float) -> None:
         """Let the other side be silent for so many seconds from now on."""
         self._timeout_s = timeout_s
 
     def close(self) -> None:
-        """End this side; whoever waits here gets LinkClosed.  The streams are the caller's to close."""
+        """End this side; calls that wait here raise LinkClosed.  The caller closes the streams."""
         self._closed_here = True
         self._end(LinkClosed("this side closed the connection"))
 

@@ -1,8 +1,8 @@
-"""What the wire's frames carry: values to bytes and back, every bound checked.
+"""Payloads of the wire's frames: values to bytes and back, every bound checked.
 
-Small talk is one JSON object a frame; what flows by the million has a fixed layout.
-Whoever decodes trusts nothing: a wrong type, a count that does not add up or a length
-over its bound is a FormatError.  Format: blockdiff-protocol(5), "Messages".
+A message is one JSON object; extents and data have a fixed layout.  Nothing is trusted when
+decoding: a wrong type, a count that does not add up or a length over its bound is a FormatError.
+Format: blockdiff-protocol(5), "Messages".
 """
 
 import json
@@ -13,25 +13,25 @@ from blockdiff.formats import BYTES_OF_DIGEST, FormatError
 from blockdiff.wire import frames
 
 PROTOCOL = 2
-SYNC_MARK = b"\0\0blockdiff agent is here\0\n"  # what banners say before it is skipped
+SYNC_MARK = b"\0\0blockdiff agent is here\0\n"  # banners before it are skipped
 
 # kind of frame        from    carries
 HELLO = 1  #           agent   JSON: who it is and what its host has
 REQUEST = 2  #         server  JSON: what to do
-OPENED = 3  #          agent   JSON: the volume stands open; its size
+OPENED = 3  #          agent   JSON: the volume is open; its size
 DIGESTS = 4  #         server  digests of the parent version, in block order
-EXTENT = 5  #          agent   what became of the next blocks
-DATA = 6  #            agent   a piece of the blocks that the extent before it announced
+EXTENT = 5  #          agent   which of the next blocks are the same, zero or changed
+DATA = 6  #            agent   a piece of the changed blocks of the extent before it
 END = 7  #             agent   JSON: counts, digest of all digests
 FAILED = 8  #          agent   JSON: why there will be no END
 NOTE = 9  #            agent   JSON: a line for the log
-PING = 10  #           both    nothing: I am alive
-CREDIT = 11  #         both    u32: so many bytes of metered frames have been taken off your hands
-READY = 12  #          agent   JSON: all is prepared for a snapshot of this volume; say when
+PING = 10  #           both    nothing: a sign of life
+CREDIT = 11  #         both    u32: so many bytes of metered frames may be sent again
+READY = 12  #          agent   JSON: a snapshot of this volume is prepared
 NOW = 13  #            server  JSON: make the snapshot now; where the locked application keeps its data
-LEFT = 14  #           agent   JSON: what remains on the host, after END
-FREE = 15  #           server  u64s: what lies at these places of the shared memory has been seen
-TAKEN = 16  #          agent   JSON: the snapshot stands; whatever was locked for it may go on
+LEFT = 14  #           agent   JSON: what could not be removed from the host; after END
+FREE = 15  #           server  u64s: these places of the shared memory have been copied
+TAKEN = 16  #          agent   JSON: the snapshot is made; its lock may be released
 METERED = frozenset((DIGESTS, EXTENT, DATA))  # kinds that are sent on credit only
 
 MAX_TALK = 64 * 1024  # bytes of a JSON message
@@ -43,10 +43,10 @@ MAX_COUNT = 1 << 20  # blocks of one extent
 
 Buffer = Union[bytes, bytearray, memoryview]
 
-SAME, ZERO, CHANGED = 0, 1, 2  # what became of a run of blocks
+SAME, ZERO, CHANGED = 0, 1, 2  # kinds of runs of blocks
 
 RAW, ZLIB, ZSTD = 0, 1, 2  # compression of a DATA frame
-SHARED = 3  # its bytes lie in shared memory
+SHARED = 3  # its bytes are in shared memory
 
 _CREDIT = struct.Struct("<I")
 _PLACE = struct.Struct("<Q")
@@ -63,8 +63,7 @@ def encode_talk(value: Dict[str, Any]) -> bytes:
 def decode_talk(payload: Buffer, **fields: Any) -> Dict[str, Any]:
     """Return the JSON object in payload; each of `fields` must be there and of the type(s) given.
 
-    A tuple of types may hold type(None).  What is not named is let through: it is the
-    caller's to ignore.  Raises FormatError.
+    A tuple of types may have type(None).  Keys that are not named are kept.  Raises FormatError.
     """
     if len(payload) > MAX_TALK:
         raise FormatError("message of %d bytes is longer than %d" % (len(payload), MAX_TALK))
@@ -142,7 +141,7 @@ Extent = NamedTuple(
         ("first", int),  # index of the first block
         ("runs", List[Tuple[int, int]]),  # (SAME | ZERO | CHANGED, count of blocks), in block order
         ("digests", bytes),  # of the CHANGED blocks, in block order; of the request's kind
-        ("others", bytes),  # of all blocks, of the other kind; empty unless asked for
+        ("other_digests", bytes),  # of all blocks, of the other kind; empty unless asked for
     ],
 )
 
@@ -150,9 +149,9 @@ Extent = NamedTuple(
 def encode_extent(extent: Extent) -> bytes:
     """Return the bytes of an extent."""
     count = sum(length for _, length in extent.runs)
-    head = _EXTENT.pack(extent.first, count, len(extent.runs), 1 if extent.others else 0)
+    head = _EXTENT.pack(extent.first, count, len(extent.runs), 1 if extent.other_digests else 0)
     runs = b"".join(_RUN.pack(what, length) for what, length in extent.runs)
-    return head + runs + extent.digests + extent.others
+    return head + runs + extent.digests + extent.other_digests
 
 
 def decode_extent(payload: Buffer, expected: int, total: int) -> Extent:

@@ -1,6 +1,5 @@
 """The host's page cache after a backup: what was in memory is there still, what was not is not."""
 
-import ctypes
 import os
 import pathlib
 import random
@@ -9,56 +8,11 @@ import time
 
 import pytest
 from engine import back_up, restored
+from residency import MIB, PAGE, SIZE, resident, warm
 
-from agent import pagecache, scan, volume
+from agent import pagecache, volume
 from blockdiff.source import push
 from blockdiff.transport.local import LocalTransport
-
-PAGE = os.sysconf("SC_PAGESIZE")
-MIB = 1 << 20
-SIZE = 24 * MIB + 3 * PAGE + 100
-
-
-def resident(path):
-    """Which pages of a file are in memory."""
-    library = ctypes.CDLL(None, use_errno=True)
-    library.mmap.restype = ctypes.c_void_p
-    library.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-    library.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    library.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        size = os.fstat(fd).st_size
-        found = ctypes.create_string_buffer(-(-size // PAGE))
-        base = library.mmap(None, size, 1, 1, fd, 0)
-        assert library.mincore(base, size, found) == 0
-        library.munmap(base, size)
-    finally:
-        os.close(fd)
-    return {number for number, byte in enumerate(found.raw) if byte & 1}
-
-
-@pytest.fixture
-def cold(tmp_path):
-    """A file on a disk of which nothing is in memory."""
-    path = tmp_path / "volume"
-    path.write_bytes(random.Random(5).randbytes(SIZE))
-    subprocess.run(["sync", path], check=True)
-    fd = os.open(path, os.O_RDONLY)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(fd)
-    if resident(path):
-        pytest.skip("the temporary folder lies in memory")
-    return path
-
-
-def warm(path, runs):
-    """Have these bytes in memory, and none beside them."""
-    fd = os.open(path, os.O_RDONLY)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-    for start, length in runs:
-        os.pread(fd, length, start)
-    os.close(fd)
 
 
 @pytest.mark.parametrize("block_size", [1000, 65536, 3 * MIB + 5])
@@ -86,31 +40,6 @@ def test_what_production_has_in_memory_stays_there(runs, cold, tmp_path):
     after = resident(cold)
     assert after <= before
     assert len(before - after) <= len(before) // 5  # the kernel may take pages back at any time, and some machines' do
-
-
-def test_what_is_read_next_is_asked_for_before(cold, monkeypatch):
-    """And never more than a bounded distance ahead."""
-    source = volume.Volume(os.fsencode(cold))
-    asked = []
-    fetch = source.cache.fetch
-    monkeypatch.setattr(source.cache, "fetch", lambda *bytes_: asked.append(bytes_) or fetch(*bytes_))
-    distances = []
-    for extent, _ in scan._ahead(source, scan.plan(source, 65536)):
-        distances.append(sum(asked[-1]) - extent.offset - extent.length)
-    source.close()
-    assert max(distances) == scan.READ_AHEAD and distances[-1] == 0
-
-
-def test_a_long_row_of_what_is_in_memory_is_not_gathered(cold, monkeypatch):
-    monkeypatch.setattr(scan, "_MOST_AHEAD", 6)
-    warm(cold, [(MIB, SIZE - MIB)])
-    source = volume.Volume(os.fsencode(cold))
-    extents = scan.plan(source, 4096)
-    ahead = scan._ahead(source, extents)
-    next(ahead)
-    assert next(extents).first * 4096 == 7 * MIB
-    ahead.close()
-    source.close()
 
 
 def test_a_closed_volume_is_not_in_use(cold):

@@ -8,16 +8,18 @@ import tempfile
 import threading
 
 import pytest
+from files import sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory import peak_below
 
-from agent import native, scan, volume
+from agent import buffers, native, scan, volume
 from agent.errors import AgentError
 from blockdiff.formats import digestfile
 from blockdiff.ingest import wirecodecs
 from blockdiff.wire import messages
 from blockdiff.wire.messages import CHANGED, SAME, ZERO
+from blockdiff.wire.request import Request
 
 MIB = 1 << 20
 KINDS = [kind for kind in ("md5", "xxh128") if native.digester(kind)]
@@ -39,14 +41,6 @@ def digests_of(kind, data, block_size):
     return [digest_of(kind, block) for block in blocks_of(data, block_size)]
 
 
-def always():
-    return True
-
-
-def never():
-    return False
-
-
 class Old:
     """The parent's digests as the agent has them: handed out in order, fewer where the parent had fewer."""
 
@@ -60,20 +54,26 @@ class Old:
         return b"".join(found)
 
 
+def scan_of(source, block_size, *, old=None, kind="md5", **asked):
+    """Return the Scan of a volume, with what is asked of it."""
+    wanted = Request("/vol", block_size, kind, 1.0, **asked)
+    pool = buffers.Private(scan.buffer_size(source, block_size))
+    return scan.Scan(source, wanted, None if old is None else Old(old), lambda: True, pool)
+
+
 def scanned(path, block_size, *, kind="md5", others=False, old=None, compress=False, jobs=3, check=True):
     """Scan a file; returns the Scan and what became of each block: (fate, block or None).
 
     Everything that is promised of any scan is asserted on the way.
     """
     source = volume.Volume(os.fsencode(path))
-    other = native.digester("xxh128" if kind == "md5" else "md5") if others else None
-    work = scan.Scan(source, block_size, native.digester(kind), other, None if old is None else Old(old), lambda: compress, jobs)
+    work = scan_of(source, block_size, kind=kind, others=others, old=old, compress=compress, jobs=jobs)
     fates, told, other_digests, expected = [], [], [], 0
     try:
         for extent, result in work.results():
             assert extent.first == expected
             expected += extent.count
-            wire = messages.encode_extent(messages.Extent(extent.first, result.runs, result.told, result.others))
+            wire = messages.encode_extent(messages.Extent(extent.first, result.runs, result.changed_digests, result.other_digests))
             assert messages.decode_extent(wire, extent.first, work.total).runs == result.runs
             data = bytearray()
             for codec, length, body in result.frames:
@@ -94,8 +94,8 @@ def scanned(path, block_size, *, kind="md5", others=False, old=None, compress=Fa
             assert place == len(data)
             # only the last frame of an extent may be shorter than it could be
             assert all(length == messages.MAX_DATA for _, length, _ in result.frames[:-1])
-            told += [result.told[i : i + 16] for i in range(0, len(result.told), 16)]
-            other_digests += [result.others[i : i + 16] for i in range(0, len(result.others), 16)]
+            told += [result.changed_digests[i : i + 16] for i in range(0, len(result.changed_digests), 16)]
+            other_digests += [result.other_digests[i : i + 16] for i in range(0, len(result.other_digests), 16)]
         assert expected == work.total == len(fates)
     finally:
         source.close()
@@ -212,14 +212,6 @@ def test_a_zeroed_block_is_told_once_and_then_the_same(file):
 # holes
 
 
-def sparse(path, size, *places):
-    with open(path, "wb") as file:
-        for place in places:
-            file.seek(place)
-            file.write(b"here")
-        file.truncate(size)
-
-
 @pytest.mark.parametrize("block_size", [1000, 4096, 65536, MIB, 16 * MIB])
 def test_holes_are_zero_blocks(block_size, file):
     size = 24 * MIB + 123
@@ -302,7 +294,7 @@ def test_an_error_at_any_block_ends_the_scan_after_all_that_came_before_it(bad, 
     file.write_bytes(os.urandom(128 * 65536))
     before = threading.active_count()
     source = Scripted(file, [bad], 65536)
-    work = scan.Scan(source, 65536, native.digester("md5"), None, None, never, 4)
+    work = scan_of(source, 65536, jobs=4)
     seen = 0
     with pytest.raises(AgentError, match=f"at byte {bad * 65536}"):
         for extent, _ in work.results():
@@ -317,7 +309,7 @@ def test_a_scan_may_be_left_early(file):
     file.write_bytes(os.urandom(8 * MIB))
     before = threading.active_count()
     source = volume.Volume(os.fsencode(file))
-    results = scan.Scan(source, 65536, native.digester("md5"), None, None, always, 4).results()
+    results = scan_of(source, 65536, compress=True, jobs=4).results()
     next(results)
     results.close()
     assert threading.active_count() == before
@@ -332,7 +324,7 @@ def test_memory_does_not_grow_with_the_volume(block_size, tmp_path):
     """A taker that is slow holds the scan up; what is in flight stays below a constant."""
     sparse(tmp_path / "sparse", 1 << 40, 1 << 39)
     source = volume.Volume(os.fsencode(tmp_path / "sparse"))
-    work = scan.Scan(source, block_size, native.digester("md5"), None, None, always, 8)
+    work = scan_of(source, block_size, compress=True, jobs=8)
     with peak_below(64 * MIB):
         results = work.results()
         for _ in range(200):
@@ -347,23 +339,9 @@ def test_no_more_is_read_ahead_than_is_allowed(file):
     reading = source.read_into
     read = []
     source.read_into = lambda view, offset: (read.append(len(view)), reading(view, offset))
-    results = scan.Scan(source, 65536, native.digester("md5"), None, None, never, 64).results()
+    results = scan_of(source, 65536, jobs=64).results()
     for taken in range(1, 20):
         next(results)
         assert sum(read) <= scan.IN_FLIGHT + (taken + 1) * MIB
     results.close()
-    source.close()
-
-
-def test_the_plan_covers_every_block_once(file):
-    sparse(file, 30 * MIB + 17, 0, 9 * MIB + 5, 20 * MIB)
-    source = volume.Volume(os.fsencode(file))
-    for block_size in (1000, 4096, MIB, 7 * MIB):
-        index = 0
-        for extent in scan.plan(source, block_size):
-            assert (extent.first, extent.offset) == (index, index * block_size)
-            assert extent.length == min(extent.count * block_size, source.size - extent.offset)
-            assert extent.hole or extent.length <= max(scan.EXTENT_SIZE, block_size)
-            index += extent.count
-        assert index == digestfile.blocks_of(source.size, block_size)
     source.close()

@@ -15,8 +15,7 @@ from hostile import BLOCK, HONEST, Played, Set, put_together, raw, talk
 from launched import Launched
 from launched import Set as Written
 
-from agent import main, scan, volume
-from agent.native import digester
+from agent import buffers, extents, native, scan, sender, volume
 from blockdiff import backup
 from blockdiff.commands import options_source
 from blockdiff.errors import HostSilent, LockLost
@@ -26,6 +25,7 @@ from blockdiff.sets.backupset import BackupSet
 from blockdiff.source.wanted import Wanted
 from blockdiff.wire import frames, messages
 from blockdiff.wire.link import Link
+from blockdiff.wire.request import Request
 
 PING = raw(messages.PING)
 HELLO, OPENED, EXTENT, DATA = HONEST[1][:4]
@@ -114,28 +114,27 @@ def test_a_side_that_is_not_waited_for_may_take_its_time():
 @pytest.mark.parametrize("patience_s", [0.0, 3600.0])
 def test_a_volume_without_changes_is_told_of_as_it_is_read(tmp_path, monkeypatch, patience_s):
     """What is unchanged is joined, but not for ever: the server waits for signs of progress."""
-    monkeypatch.setattr(main, "_SAY_S", patience_s)
+    monkeypatch.setattr(sender, "_REPORT_S", patience_s)
     path = tmp_path / "vol"
     path.write_bytes(os.urandom(BLOCK) * 100_000)
-    kind = digester("md5")
-    old = kind.digest(path.read_bytes()[:BLOCK])
+    old = native.digester("md5").digest(path.read_bytes()[:BLOCK])
     source = volume.Volume(os.fsencode(path))
     sent = []
 
-    class Way:
-        slow = False
-
+    class Way(sender.Sender):
         def send(self, kind, parts):
             assert kind == messages.EXTENT
             done = sum(count for _, count in sent)
             extent = messages.decode_extent(b"".join(parts), done, 100_000)
             sent.extend(extent.runs)
 
-    work = scan.Scan(source, BLOCK, kind, None, lambda count: old * count, lambda: False, 1)
-    main._send(Way(), work)
+    pool = buffers.Private(scan.buffer_size(source, BLOCK))
+    asked = Request(str(path), BLOCK, "md5", 1.0, jobs=1)
+    work = scan.Scan(source, asked, lambda count: old * count, lambda: False, pool)
+    Way(None, 0, 0).send_extents(work.results())
     source.close()
     assert {what for what, _ in sent} == {messages.SAME} and sum(count for _, count in sent) == 100_000
-    assert len(sent) == (1 if patience_s else -(-100_000 // scan.blocks_read(BLOCK)))
+    assert len(sent) == (1 if patience_s else -(-100_000 // extents.blocks_read(BLOCK)))
 
 
 # the lock, while the snapshot is made

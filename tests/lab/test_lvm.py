@@ -84,7 +84,7 @@ def test_a_snapshot_stands_still_and_leaves_nothing(guest, agents, kind, python)
     assert agent.beat()["lost"] is None
     assert agent.remove() is None
     assert snapshots(guest) == []
-    guest.run(f"test ! -e /proc/{agent.snapshots.supervisor}")
+    guest.run(f"test ! -e /proc/{agent.supervisor}")
     assert guest.run("ls /etc/lvm/archive | wc -l") == archived
     assert "lvcreate" in " ".join(agent.chatter())
 
@@ -92,25 +92,25 @@ def test_a_snapshot_stands_still_and_leaves_nothing(guest, agents, kind, python)
 def test_the_tags_name_the_owner(guest, agent):
     snapshot = agent.snap(thick(guest))
     tags = guest.run(f"lvs --noheadings -o lv_tags {snapshot['name']}").strip().split(",")
-    stat = guest.run(f"cat /proc/{agent.snapshots.supervisor}/stat").rpartition(")")[2].split()
+    stat = guest.run(f"cat /proc/{agent.supervisor}/stat").rpartition(")")[2].split()
 
     assert "blockdiff" in tags
     assert "blockdiff.set.0123456789abcdef" in tags
     assert f"blockdiff.run.{agent.run_id}" in tags
     assert f"blockdiff.boot.{guest.run('cat /proc/sys/kernel/random/boot_id').strip()}" in tags
-    assert f"blockdiff.pid.{agent.snapshots.supervisor}" in tags
+    assert f"blockdiff.pid.{agent.supervisor}" in tags
     assert f"blockdiff.start.{stat[19]}" in tags
 
 
 def test_the_supervisor_holds_nothing_of_its_reader(guest, agent):
     agent.snap(thick(guest))
-    status = guest.run(f"cat /proc/{agent.snapshots.supervisor}/stat").rpartition(")")[2].split()
+    status = guest.run(f"cat /proc/{agent.supervisor}/stat").rpartition(")")[2].split()
     opened = [
         set(guest.run(f"ls -l /proc/{pid}/fd | sed -n 's/.*-> //p'").split())
-        for pid in (agent.reader, agent.snapshots.supervisor)
+        for pid in (agent.reader, agent.supervisor)
     ]
 
-    assert status[3] == str(agent.snapshots.supervisor)  # a session of its own
+    assert status[3] == str(agent.supervisor)  # a session of its own
     assert opened[0] & opened[1] <= {"/dev/null"}
     assert len([name for name in opened[1] if name.startswith("socket:")]) == 1
 

@@ -19,7 +19,7 @@ def test_a_killed_reader_leaves_nothing(guest, agent):
     agent.hold()
     guest.run(f"kill -KILL {agent.reader}")
     eventually(lambda: snapshots(guest) == [])
-    eventually(lambda: not guest.run(f"ls -d /proc/{agent.snapshots.supervisor} 2>/dev/null", check=False))
+    eventually(lambda: not guest.run(f"ls -d /proc/{agent.supervisor} 2>/dev/null", check=False))
 
 
 def test_a_reader_whose_child_lives_on_is_gone_all_the_same(guest, agents):
@@ -38,7 +38,7 @@ def test_a_hangup_does_not_reach_the_supervisor(guest, agent):
 
 def test_a_dead_supervisor_ends_the_reading(guest, agent):
     agent.snap(thick(guest))
-    guest.run(f"kill -KILL {agent.snapshots.supervisor}")
+    guest.run(f"kill -KILL {agent.supervisor}")
     for ask in (agent.beat, agent.check):
         with pytest.raises(Refused, match="AgentDied"):
             ask()
@@ -49,7 +49,7 @@ def test_a_dead_supervisor_ends_the_reading(guest, agent):
 def test_what_nobody_could_remove_the_next_run_sweeps(guest, agents):
     agent = agents()
     snapshot = agent.snap(thick(guest), "8M")
-    guest.run(f"kill -KILL {agent.snapshots.supervisor} {agent.reader}")
+    guest.run(f"kill -KILL {agent.supervisor} {agent.reader}")
     # LVM reports of it in two rows, if it is asked about its segments
     guest.run(f"lvcreate -qq -y -Zn -Wn -l 1 -n between vg0 && lvextend -qq -l +1 {snapshot['name']}")
     assert guest.run(f"lvs --noheadings -o seg_count {snapshot['name']}").strip() == "2"
@@ -117,7 +117,7 @@ def test_the_source_loses_power(guest, agents):
 def created(guest, agent):
     """An agent whose snapshot stands, and of which LVM was not asked yet."""
     path = thick(guest)
-    agent.reader, agent.snapshots.supervisor = agent.open(60)
+    agent.reader, agent.supervisor = agent.open(60)
     with pytest.raises(InterruptedError):
         agent.create(path, None, "0123456789abcdef", agent.run_id)
     assert len(snapshots(guest)) == 1
@@ -170,10 +170,10 @@ def test_lvm_that_fails_at_the_first_look_is_the_reason(guest, tmp_path):
 def test_what_stays_where_lvm_fails_is_told(guest, agents):
     agent = agents(lvs_instead(guest, f"[ -e /tmp/fail ] && {FAILS}") + " python3")
     path = thick(guest)
-    agent.reader, agent.snapshots.supervisor = agent.open(60)
+    agent.reader, agent.supervisor = agent.open(60)
     with pytest.raises(InterruptedError):
         agent.create(path, None, "0123456789abcdef", agent.run_id)
-    guest.run(f"touch /tmp/fail; kill -KILL {agent.snapshots.supervisor}")
+    guest.run(f"touch /tmp/fail; kill -KILL {agent.supervisor}")
 
     assert agent.remove() == "lvs: the metadata are locked"
     assert len(snapshots(guest)) == 1
@@ -189,7 +189,7 @@ def test_what_stays_after_a_failure_is_told(guest, tmp_path):
     said = runs.run(guest, "blockdiff-backup", *line, code=31, SSH_BLOCKDIFF_PREFIX=failing).stderr
 
     (left,) = snapshots(guest)
-    assert f"warning: the snapshot {left} could not be removed: lvs: the metadata are locked\n" in said
+    assert f"warning: db00: the snapshot {left} could not be removed: lvs: the metadata are locked\n" in said
 
 
 # -- what is not ours

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import os
 import random
-import re
 import shlex
 import subprocess
 
@@ -16,11 +15,10 @@ import interpreters
 import pytest
 from engine import back_up, files_of, restored
 
-from blockdiff.errors import AgentDied, NoPython
+from blockdiff.errors import NoPython
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.source import push
 from blockdiff.transport.local import LocalTransport
-from blockdiff.wire import messages
 
 BLOCK = 4096
 
@@ -155,20 +153,6 @@ def test_a_set_goes_on_from_one_kind_of_host_to_another(tmp_path):
 # interpreters that will not do
 
 
-@pytest.mark.parametrize("python", interpreters.too_old() or [pytest.param("none", marks=pytest.mark.skip("none here"))])
-def test_an_old_interpreter_says_so(python, tmp_path):
-    (tmp_path / "vol").write_bytes(b"x")
-    done = subprocess.run(push.local_command(python), input=push.bundle(), capture_output=True, check=False)
-    # before 3.4 it is python itself that refuses, as it does not know -I
-    assert (done.returncode, done.stdout) == (96 if interpreters.found()[python] >= (3, 4) else 2, b"")
-    assert push.no_python(done.returncode, done.stderr.decode())
-    # and stage 1 itself, had it come so far
-    stage_1 = b"stdin = None\n" + push.source("agent/assembler.py")
-    assert subprocess.run([python, "-c", stage_1], capture_output=True, check=False).returncode == 96
-    with pytest.raises(NoPython):
-        back_up(tmp_path / "set", tmp_path / "vol", python=python)
-
-
 @pytest.mark.parametrize("python", ["/nonexistent/python3", "/etc/passwd"])
 def test_no_interpreter_is_no_python(python, tmp_path):
     (tmp_path / "vol").write_bytes(b"x")
@@ -184,40 +168,7 @@ def test_the_first_python_that_is_there_is_taken(tmp_path):
     assert restored(tmp_path / "set", 1, tmp_path / "out") == b"x"
 
 
-@pytest.mark.parametrize("python", interpreters.usable())
-def test_the_agent_takes_no_module_from_where_it_starts(python, tmp_path):
-    """A file os.py in the current folder, PYTHONPATH and PYTHONSTARTUP have no part in it."""
-    for name in ("os", "struct", "hashlib", "agent", "blockdiff", "sitecustomize", "usercustomize", "linecache"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit(55)\n")
-    environment = dict(os.environ, PYTHONPATH=str(tmp_path), PYTHONSTARTUP=str(tmp_path / "os.py"), HOME=str(tmp_path))
-    done = subprocess.run(
-        push.local_command(python), input=push.bundle(), cwd=tmp_path, env=environment, capture_output=True, check=False
-    )
-    assert done.returncode == 95, done.stderr
-    assert done.stdout.startswith(messages.SYNC_MARK)
-    assert {path.suffix for path in tmp_path.rglob("*")} == {".py"}  # nothing compiled either
-
-
 # what goes wrong on the way
-
-
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.999])
-def test_a_bundle_that_is_cut_never_becomes_an_agent(share):
-    whole = push.bundle()
-    done = subprocess.run(push.local_command(), input=whole[: int(share * len(whole))], capture_output=True, check=False)
-    assert done.returncode in (1, 98, 99)
-    assert done.stdout == b""
-
-
-def test_a_damaged_bundle_never_becomes_an_agent():
-    whole = push.bundle()
-    stage_1 = len(push.source("agent/assembler.py"))
-    for place in range(stage_1, len(whole) - 1, len(whole) // 12):
-        damaged = bytearray(whole)
-        damaged[place] ^= 1
-        done = subprocess.run(push.local_command(), input=bytes(damaged), capture_output=True, check=False)
-        assert done.returncode == 99, place
-        assert done.stdout == b""
 
 
 def test_all_that_leaves_this_machine_is_in_the_list():
@@ -234,61 +185,3 @@ def test_all_that_leaves_this_machine_is_in_the_list():
             rest = rest[len(text) :]
         assert rest == b"\n"
         assert push.bundle_sha256(snapshots) == hashlib.sha256(push.bundle(snapshots)).hexdigest()
-
-
-@pytest.mark.parametrize("python", interpreters.some())
-def test_a_traceback_of_pushed_code_shows_its_lines(python, tmp_path):
-    (tmp_path / "vol").write_bytes(b"x" * 9)
-    lines = []
-    old = "        runs, told, places = _Runs(), [], []\n"
-    with (
-        bundles.changed("agent/scan.py", old, "        raise RuntimeError('a bug' + ' of ours')  # here\n" + old),
-        pytest.raises(AgentDied) as error,
-    ):
-        back_up(tmp_path / "set", tmp_path / "vol", python=python, note=lines.append)
-    assert "exit status 99" in str(error.value) and "RuntimeError: a bug of ours" in str(error.value)
-    text = "\n".join(lines)
-    assert "raise RuntimeError('a bug' + ' of ours')  # here" in text
-    assert re.search(r'File "<pushed:agent\.scan>", line \d+, in _data', text)
-    assert not (tmp_path / "set.ver").exists()
-
-
-def test_a_traceback_while_loading_shows_its_lines(tmp_path):
-    (tmp_path / "vol").write_bytes(b"x" * 9)
-    lines = []
-    with (
-        bundles.changed("agent/sender.py", "class Sender:\n", "nonsense = undefined_name  # here\n\n\nclass Sender:\n"),
-        pytest.raises(AgentDied) as error,
-    ):
-        back_up(tmp_path / "set", tmp_path / "vol", note=lines.append)
-    assert "exit status 99" in str(error.value)
-    assert "nonsense = undefined_name  # here" in "\n".join(lines)
-
-
-@pytest.mark.parametrize("python", interpreters.some())
-def test_stray_prints_and_childrens_chatter_do_not_break_the_wire(python, tmp_path):
-    (tmp_path / "vol").write_bytes(VOLUMES[0])
-    lines = []
-    old = "        runs, told, places = _Runs(), [], []\n"
-    noise = (
-        "        import os, subprocess, sys\n"
-        "        print('a stray print')\n"
-        "        sys.stdout.flush()\n"
-        "        os.write(1, b'a stray write\\n')\n"
-        "        if extent.first == 0:\n"
-        "            subprocess.call(['sh', '-c', 'echo chatter; cat'])\n"
-    )
-    with bundles.changed("agent/scan.py", old, noise + old):
-        back_up(
-            tmp_path / "set", tmp_path / "vol",
-            connect=lambda: LocalTransport(push.local_command(python), log=lines.append),
-        )  # fmt: skip
-    assert restored(tmp_path / "set", 1, tmp_path / "out") == VOLUMES[0]
-    assert {"a stray print", "a stray write", "chatter"} <= {str(line) for line in lines}
-
-
-def test_what_snapshots_need_is_not_loaded_for_a_file(tmp_path):
-    (tmp_path / "vol").write_bytes(b"x" * 9)
-    with bundles.changed("agent/snapshots/volume.py", "class SnapshotVolume:\n", "nonsense = undefined_name\n\n\nclass SnapshotVolume:\n"):
-        back_up(tmp_path / "set", tmp_path / "vol")
-    assert restored(tmp_path / "set", 1, tmp_path / "out") == b"x" * 9

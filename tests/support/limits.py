@@ -43,7 +43,8 @@ SERVER = {
 }
 AGENT = {
     "agent/buffers.py": {"_WORTH": 1},
-    "agent/scan.py": {"EXTENT_SIZE": EXTENT, "IN_FLIGHT": 2500, "READ_AHEAD": 200, "_MOST_AHEAD": 2},
+    "agent/extents.py": {"EXTENT_SIZE": EXTENT, "READ_AHEAD": 200, "_MOST_AHEAD": 2},
+    "agent/scan.py": {"IN_FLIGHT": 2500},
     "agent/sender.py": {"_LOOK": 2000, "_SWALLOWED": 100},
     "blockdiff/wire/messages.py": MESSAGES,
     "blockdiff/wire/link.py": SERVER[link],

@@ -10,15 +10,12 @@ from engine import back_up, files_of, restored
 from hostile import Played, data, end, extent, hello, opened, put_together
 from xxhash import xxh3_128_digest
 
-from agent import buffers
 from blockdiff.errors import ProtocolBroken
-from blockdiff.formats import FormatError
 from blockdiff.source import push
 from blockdiff.transport.local import LocalTransport
 from blockdiff.transport.sharedmemory import SIZE, Shared
 from blockdiff.wire import messages
 from blockdiff.wire.messages import CHANGED
-from blockdiff.wire.request import SharedMemory
 
 MIB = 1 << 20
 BLOCK = 65536
@@ -149,42 +146,3 @@ def test_a_place_that_cannot_be_is_refused(frame, tmp_path):
     with pytest.raises(ProtocolBroken):  # and any place where no memory was shared
         back_up(tmp_path / "set", "/vol", connect=lambda: Played(stream), block_size=BLOCK)
     assert [path.name for path in tmp_path.iterdir()] == ["set.lock"]
-
-
-# the agent's side
-
-
-def test_buffers_are_lent_until_they_are_given_back():
-    memory = bytearray(4 * MIB)
-    pool = buffers.Shared(memory, MIB)
-    taken = [pool.take() for _ in range(4)]
-    assert {buffer.place for buffer in taken} == {0, MIB, 2 * MIB, 3 * MIB} and not pool.ready()
-    pool.lend(taken[0], 2)
-    place = taken[0].place
-    pool.given_back(messages.encode_places([place]))
-    assert not pool.ready()
-    pool.given_back(messages.encode_places([place + MIB // 2]))
-    assert pool.take().place == place
-    pool.put(taken[1])
-    assert pool.take().place == taken[1].place
-
-
-@pytest.mark.parametrize("payload", [b"", bytes(7), bytes(8), messages.encode_places([1 << 40]), b"\xff" * 8])
-def test_what_was_not_lent_cannot_be_given_back(payload):
-    pool = buffers.Shared(bytearray(4 * MIB), MIB)
-    with pytest.raises(FormatError):
-        pool.given_back(payload)
-
-
-@pytest.mark.parametrize(
-    "offer",
-    [
-        SharedMemory(fd=-1, device=0, inode=0, size=SIZE),
-        SharedMemory(fd=0, device=0, inode=0, size=SIZE),
-        SharedMemory(fd=1 << 40, device=0, inode=0, size=SIZE),
-        SharedMemory(fd=9999, device=0, inode=0, size=SIZE),
-        SharedMemory(fd=0, device=0, inode=0, size=1),
-    ],
-)
-def test_an_offer_of_something_else_is_not_taken(offer):
-    assert isinstance(buffers.choose(offer, MIB), buffers.Private)

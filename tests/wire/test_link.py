@@ -345,10 +345,10 @@ def test_the_timeout_may_be_changed(wire):
 def test_when_the_other_side_was_heard_is_told(wire):
     peer = Peer(wire[1])
     with over(wire[0]) as link:
-        before = link.heard()
+        before = link.last_received()
         assert time.monotonic() - before < 5
         peer.say(PING)
-        until(lambda: link.heard() > before)
+        until(lambda: link.last_received() > before)
 
 
 # the end

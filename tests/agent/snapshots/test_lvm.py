@@ -1,40 +1,14 @@
-"""What is not a report of LVM's as we ask for it is an error that says so, never taken for an answer."""
+"""What is not a report of LVM's as we ask for it is an error that says so, never taken for an answer.
 
-import json
-import os
-import stat
+Real LVM: tests/lab/test_lvm.py.
+"""
 
 import pytest
+from reports import UUID, report, row
 
 from agent.errors import AgentError
-from agent.snapshots import lvm, snapshot, sweep
-from agent.snapshots.runner import ProgramFailed, Runner
-
-UUID = "123456-1234-1234-1234-1234-1234-123456"
-
-
-@pytest.fixture
-def lvs(tmp_path, monkeypatch):
-    """Return a function that makes the program lvs print a text, or fail after saying it."""
-
-    def put(text, code=0):
-        (tmp_path / "out").write_text(text)
-        pipe = "" if code == 0 else " >&2"
-        (tmp_path / "lvs").write_text(f"#!/bin/sh\ncat {tmp_path}/out{pipe}; exit {code}\n")
-        (tmp_path / "lvs").chmod(stat.S_IRWXU)
-
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    return put
-
-
-def row(**changed):
-    fields = dict.fromkeys((lvm._FIELDS + "," + snapshot._FIELDS).split(","), "")
-    numbers = {"lv_size": "1", "vg_extent_size": "1", "vg_free_count": "1"}
-    return {**fields, **numbers, "lv_uuid": UUID, "lv_attr": "-wi-a-----", **changed}
-
-
-def said(*rows):
-    return json.dumps({"report": [{"lv": rows}], "log": []})
+from agent.snapshots import lvm
+from agent.snapshots.runner import Runner
 
 
 @pytest.mark.parametrize(
@@ -46,10 +20,10 @@ def said(*rows):
         ("{}", "cannot be read: 'report'"),
         ('{"report": [1]}', "cannot be read"),
         ('{"report": [{"lv": [1]}]}', "cannot be read"),
-        (said({name: text for name, text in row().items() if not name.startswith("lv_t")}), "has no lv_tags"),
-        (said(row(lv_size=7)), "has no lv_size"),
-        (said(row(lv_size="1.50g")), "has '1.50g' as lv_size"),
-        (said(row(vg_free_count="")), "has '' as vg_free_count"),
+        (report({name: text for name, text in row().items() if not name.startswith("lv_t")}), "has no lv_tags"),
+        (report(row(lv_size=7)), "has no lv_size"),
+        (report(row(lv_size="1.50g")), "has '1.50g' as lv_size"),
+        (report(row(vg_free_count="")), "has '' as vg_free_count"),
     ],
 )
 def test_a_report_that_cannot_be_used_is_the_reason(lvs, text, words):
@@ -61,35 +35,44 @@ def test_a_report_that_cannot_be_used_is_the_reason(lvs, text, words):
     assert words in reason
 
 
-def test_a_sweep_that_sees_nothing_says_so(lvs):
-    lvs(said({"lv_name": "x"}))
-    (note,) = sweep.sweep(Runner())
-    assert note.startswith("cannot look for old snapshots: lvs: its report has no ")
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, None),
+        ({"lv_attr": "owi-a-----"}, None),  # an origin with snapshots
+        ({"lv_attr": "swi-a-----", "origin": "lv9"}, "it is itself a snapshot, of lv9"),
+        ({"lv_attr": "Vwi-a---tk", "origin": "lv9", "segtype": "thin"}, "it is itself a snapshot, of lv9"),
+        ({"lv_attr": "Vwi-a---t-", "origin": "lv9", "segtype": "thin"}, None),  # a clone that is used by itself
+        ({"lv_attr": "Owi-a-----"}, "a snapshot is being merged into its origin there"),
+        ({"lv_merging": "merging"}, "a snapshot is being merged into its origin there"),
+        ({"lv_attr": "twi-a-----"}, "it is a thin pool"),
+        ({"lv_attr": "iwi-a-----"}, "it is an image of a RAID or mirror"),
+    ],
+)
+def test_what_cannot_be_snapshotted_has_a_reason(lvs, changed, reason):
+    lvs(report(row(**changed)))
+    assert lvm.by_uuid(UUID, "/dev/vg0/lv0", Runner()).refusal == reason
 
 
-def test_a_program_that_works_is_heard_only_by_those_who_want_that(lvs):
-    lvs("nothing new")
-    for verbose, heard in ((False, []), (True, ["lvs: nothing new"])):
-        lines = []
-        run = Runner(lines.append, verbose)
-        for _ in range(3):
-            run.chatter("lvs", run("lvs"))
-        assert lines == heard
+def test_a_row_becomes_a_volume(lvs):
+    lvs(report(row(vg_name="vg0", lv_name="lv0", lv_size="8388608", vg_extent_size="4194304", vg_free_count="7")))
+    found = lvm.by_uuid(UUID, "/dev/x", Runner())
+    assert (found.name, found.path, found.uuid, found.kind) == ("vg0/lv0", "/dev/x", UUID, "lvm-thick")
+    assert (found.size, found.extent_size, found.vg_extents_free, found.pool) == (8388608, 4194304, 7, None)
 
 
-def test_of_a_program_that_fails_all_is_heard_once(lvs):
-    lvs("  WARNING: a disk is missing\n  cannot do it\n", code=5)
-    lines = []
-    run = Runner(lines.append)
-    for _ in range(3):
-        with pytest.raises(ProgramFailed, match=r"^lvs: cannot do it$"):
-            run("lvs")
-    assert lines == ["lvs: WARNING: a disk is missing"]
+def test_a_volume_that_is_gone_is_none(lvs):
+    lvs(report())
+    assert lvm.by_uuid(UUID, "/dev/x", Runner()) is None
 
 
-def test_a_program_that_always_says_something_else_is_heard_no_longer(lvs):
-    lines = []
-    run = Runner(lines.append, verbose=True)
-    for begin in range(0, 1000, 100):
-        run.chatter("lvs", "\n".join(str(number) for number in range(begin, begin + 100)))
-    assert len(lines) == 200
+def test_a_uuid_is_written_as_lvm_does():
+    assert lvm._dashed("abcdefGHIJklmnOPQRstuvWXYZ012345") == "abcdef-GHIJ-klmn-OPQR-stuv-WXYZ-012345"
+
+
+def test_a_file_is_no_logical_volume_and_an_inactive_one_is_named(lvs, tmp_path):
+    lvs(report(row(vg_name="vg0", lv_name="lv0", lv_path="/dev/vg0/lv0", lv_skip_activation="skip activation")))
+    assert lvm.find(str(tmp_path), Runner()) is None
+    assert lvm.find("/nonexistent", Runner()) is None
+    with pytest.raises(AgentError, match="it is not active; lvchange -ay -K vg0/lv0 would activate it"):
+        lvm.find("/dev/vg0/lv0", Runner())
