@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from blockdiff import __version__, codecs
-from blockdiff.errors import BlockdiffError, DamagedFile, Interrupted, StoreUnreadable
+from blockdiff.errors import BlockdiffError, DamagedFile, StoreUnreadable
 from blockdiff.formats import manifest
 from blockdiff.ingest import members
 from blockdiff.ingest.job import Job
@@ -69,8 +69,6 @@ def run_all(
         for each in runs:
             try:
                 results.append(each.scan(facts, cores))
-            except Interrupted:
-                raise  # it is for all of them
             except BlockdiffError as error:
                 each.failed(error)
                 error.concern(each.label)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from blockdiff.errors import BlockdiffError, ForeignFiles, Interrupted, NoSuchSet, StoreUnreadable
+from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, StoreUnreadable
 from blockdiff.formats import difffile, names
 from blockdiff.sets import versions
 from blockdiff.sets.backupset import BackupSet
@@ -73,8 +73,6 @@ def every(operands: Iterable[str]) -> list[Listed]:
         for name in names:
             try:
                 out.append(describe(BackupSet(name)))
-            except Interrupted:
-                raise  # no fault of what was looked at
             except BlockdiffError as error:
                 out.append(Listed(name, problems=[error]))
     return out
@@ -99,8 +97,6 @@ def describe(store: BackupSet) -> Listed:
             continue
         try:
             version = versions.version(store, number, listing, deep=False)
-        except Interrupted:
-            raise  # no fault of what was looked at
         except BlockdiffError as error:
             broken = _spoiled(number, error)
             before = None
@@ -111,8 +107,6 @@ def describe(store: BackupSet) -> Listed:
         why = broken
         try:
             versions.check_size(store, version)
-        except Interrupted:
-            raise
         except BlockdiffError as error:
             why, broken = broken or str(error), broken or _spoiled(number, error)
         out.versions.append(_entry(store, version, stored, why))

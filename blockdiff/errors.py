@@ -7,21 +7,13 @@ target, 40 the database lock, 50 integrity. Format: blockdiff(7), "Exit codes".
 """
 
 
-class BlockdiffError(Exception):
-    """blockdiff could not do what was asked: {}"""
+class _Report:
+    """What a user gets to see of an error: its message, its hint and its exit code."""
 
+    args: tuple[object, ...]
     exit_code = 1
     hint = ""
-    about = ""  # which of several things it happened to, where that has to be said
-
-    def __init__(self, *args: object, hint: str = "") -> None:
-        super().__init__(*args)
-        if hint:
-            self.hint = hint
-
-    def concern(self, what: str) -> None:
-        """Say what it happened to, unless that is known."""
-        self.about = self.about or what
+    about = ""  # which of several jobs failed, where there are several
 
     @property
     def message(self) -> str:
@@ -30,6 +22,19 @@ class BlockdiffError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} (hint: {self.hint})" if self.hint else self.message
+
+
+class BlockdiffError(_Report, Exception):
+    """blockdiff could not do what was asked: {}"""
+
+    def __init__(self, *args: object, hint: str = "") -> None:
+        super().__init__(*args)
+        if hint:
+            self.hint = hint
+
+    def concern(self, what: str) -> None:
+        """Record which job failed, unless that is known."""
+        self.about = self.about or what
 
 
 # 10-19: the set and the folder it lies in
@@ -253,7 +258,10 @@ class DigestMismatch(BlockdiffError):
     exit_code = 53
 
 
-class Interrupted(BlockdiffError):
+# The end of a run from outside. No error of ours: code that goes on after a failed step must not go on after this.
+
+
+class Interrupted(_Report, BaseException):
     """interrupted by {}"""
 
     exit_code = 130
@@ -261,9 +269,6 @@ class Interrupted(BlockdiffError):
     def __init__(self, name: str, exit_code: int = 130) -> None:
         super().__init__(name)
         self.exit_code = exit_code  # 128 + the signal's number: 129, 130 or 143
-
-    def concern(self, what: str) -> None:
-        """It is about everything."""
 
 
 class RunTooLong(Interrupted):

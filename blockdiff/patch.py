@@ -20,6 +20,7 @@ from blockdiff.errors import (
     BlockdiffError,
     DamagedFile,
     DigestMismatch,
+    Interrupted,
     NotOurFormat,
     ReadFailed,
     StoreUnreadable,
@@ -90,7 +91,7 @@ def patch(
         try:
             _take_all(work, read, first)
             work.finish(jobs)
-        except BlockdiffError as error:
+        except (BlockdiffError, Interrupted) as error:
             if sink.created:
                 error.hint = "; ".join(filter(None, (error.hint, sink.left())))
             raise

@@ -49,7 +49,7 @@ class Restored:
     right_more: bool = False  # more than `right` lists
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # complete, but a person must look
-    failure: BlockdiffError | None = None  # the target is not whole, or has not got its name
+    failure: BlockdiffError | Interrupted | None = None  # the target is not whole, or has not got its name
     whole: bool = False  # what stands at `path` is the version
     left: str = ""  # what a failed run left and how to go on, for a person
 
@@ -126,7 +126,7 @@ def _write(work: Restorer, sink: Target, outcome: Restored, force: bool, jobs: i
         rest = sink.size_before - outcome.size
         if sink.kind == precheck.DEVICE and rest > 0:
             outcome.notes.append(f"{sink.path} is larger: its last {rest} bytes are left as they were")
-    except BlockdiffError as error:
+    except (BlockdiffError, Interrupted) as error:
         outcome.failure = error
         outcome.whole, outcome.left = sink.durable, sink.left()
         _tell_right(work, sink, outcome, durable=not isinstance(error, Interrupted))
@@ -170,8 +170,6 @@ def _links(store: BackupSet, number: int, listing: names.Listing, force: bool, w
         for candidate in range(found[0].number - 1, 0, -1):
             try:
                 older = versions.version(store, candidate, listing)
-            except Interrupted:
-                raise  # no fault of what was looked at
             except BlockdiffError:
                 continue
             if older.block_size == found[-1].block_size:

@@ -23,7 +23,6 @@ from blockdiff.errors import (
     BlockdiffError,
     ChainBroken,
     ForeignFiles,
-    Interrupted,
     NoSuchSet,
     NoSuchVersion,
     StoreUnreadable,
@@ -150,8 +149,6 @@ def _numbers(store: BackupSet, listing: names.Listing, newest: int, everything: 
         try:
             if versions.version(store, candidate, listing, deep=False).full:
                 break
-        except Interrupted:
-            raise  # no fault of what was looked at
         except BlockdiffError:
             break  # the walk will tell
     return chosen[::-1]
@@ -176,8 +173,6 @@ class _Walk:
         before, self._previous = self._previous, None
         try:
             version = versions.version(self._store, number, self._listing)
-        except Interrupted:
-            raise  # no fault of what was looked at
         except BlockdiffError as error:
             self._stop(number, error, out)
             return out
@@ -255,8 +250,6 @@ class _Walk:
                 elif before is not None and before.block_size == version.block_size:
                     with digests.Digests(self._store.path(before.number, ".md5"), before.count) as old:
                         self._settle(reading, changes.changed(old, own), out)
-        except Interrupted:
-            raise  # no fault of what was looked at
         except BlockdiffError as error:
             self._stop(version.number, error, out)
             return

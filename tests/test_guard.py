@@ -267,7 +267,7 @@ def error_classes():
     for module in pkgutil.walk_packages(blockdiff.__path__, "blockdiff."):
         if not module.name.startswith("blockdiff.agent"):
             importlib.import_module(module.name)
-    found, todo = [], [BlockdiffError]
+    found, todo = [], [BlockdiffError, Interrupted]
     while todo:
         found.append(todo.pop())
         todo += found[-1].__subclasses__()

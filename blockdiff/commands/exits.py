@@ -55,7 +55,7 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
     try:
         code = command.main(prog_name=prog_name, standalone_mode=False)
         _close_ears()
-    except BlockdiffError as error:
+    except (BlockdiffError, Interrupted) as error:
         code = report(error)
         _put_owed(describe(error))
     except click.ClickException as error:
@@ -72,13 +72,13 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def report(error: BlockdiffError) -> int:
+def report(error: BlockdiffError | Interrupted) -> int:
     """Print an error and return its exit code."""
     click.echo(f"blockdiff: {error.about}: {error}" if error.about else f"blockdiff: {error}", err=True)
     return error.exit_code
 
 
-def describe(error: BlockdiffError) -> dict[str, Any]:
+def describe(error: BlockdiffError | Interrupted) -> dict[str, Any]:
     """Return an error as the JSON of every command has it."""
     return {
         "class": type(error).__name__,

@@ -18,7 +18,6 @@ from blockdiff.errors import (
     HostRefused,
     HostSilent,
     HostUnreachable,
-    Interrupted,
     NoPython,
     ProtocolBroken,
     VersionsDiffer,
@@ -401,8 +400,6 @@ class Session:
             if kind != messages.LEFT:
                 return [f"the agent on {self.host} said something after its end (frame {kind})"]
             remains = messages.decode_talk(payload, remains=(str, type(None)))["remains"]
-        except Interrupted:
-            raise
         except (BlockdiffError, FormatError) as error:
             return [f"backup complete; ending the agent failed: {error}"]
         self._transport.close_write()

@@ -15,7 +15,7 @@ ROOT = places.ROOT
 CLASSES = {
     name: found
     for name, found in vars(errors).items()
-    if isinstance(found, type) and issubclass(found, errors.BlockdiffError)
+    if isinstance(found, type) and issubclass(found, errors.BlockdiffError | errors.Interrupted)
 }
 
 
