@@ -246,62 +246,56 @@ class _Run:
         return Outcome(
             name=self._store.name,
             version=self._parent.number,
-            kind=value["kind"],
+            kind=value.kind,
             size=opened.size,
             blocks=totals.blocks,
             changed=totals.changed,
             zero=totals.zero,
             read=totals.read,
-            wire=value["bytes"]["wire"],
+            wire=value.bytes.wire,
             payload=totals.payload,
             stored=draft.stored,
             seconds=(now() - self._begun).total_seconds(),
-            consistency=value["consistency"],
+            consistency=value.consistency,
             warnings=self._warnings,
         )
 
-    def _manifest(self, totals: "receiver.Totals", facts: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the manifest but for its files."""
+    def _manifest(self, totals: "receiver.Totals", facts: dict[str, Any] | None) -> manifest.NewManifest:
+        """Return what the manifest tells of this run."""
         opened, session = self._opened, self.session
         consistency, snapshot = "none", None
         if opened.snapshot is not None:
             consistency = "application" if facts is not None and opened.holds else "crash"
             end = totals.snapshot or {"fill": None, "size": None, "extended": None}
-            snapshot = {
-                "name": opened.snapshot["name"],
-                "size": end["size"],
-                "fill_at_begin": opened.snapshot["fill"],
-                "fill_at_end": end["fill"],
-                "extended": end["extended"],
-            }
-        return {
-            "format": manifest.FORMAT,
-            "blockdiff": __version__,
-            "set": self._store.base,
-            "version": self._parent.number,
-            **self._parent.link_keys(),
-            "begun": stamp(self._begun),
-            "ended": stamp(now()),
-            "source": {
-                "host": session.host,
-                "path": self._wanted.path,
-                "kind": opened.kind,
-                "size": opened.size,
-                "lv_uuid": opened.lv_uuid,
-            },
-            "block_size": self._block_size,
-            "blocks": {"total": totals.blocks, "changed": totals.changed, "zero": totals.zero},
-            "bytes": {"read": totals.read, "payload": totals.payload, "wire": session.wire},
-            "quiesce": facts,
-            "snapshot": snapshot,
-            "consistency": consistency,
-            "agent": {
-                "python": session.hello.python,
-                "digest": self._terms["told"],
-                "codec": session.hello.codec if self._wanted.pack_wire else "none",
-                "sha256": push.bundle_sha256(self._wanted.snapshot != NONE),
-            },
-        }
+            snapshot = manifest.Snapshot(
+                name=opened.snapshot["name"],
+                size=end["size"],
+                fill_at_begin=opened.snapshot["fill"],
+                fill_at_end=end["fill"],
+                extended=end["extended"],
+            )
+        return manifest.NewManifest(
+            blockdiff=__version__,
+            set=self._store.base,
+            version=self._parent.number,
+            parent=self._parent.parent_number,
+            parent_md5_sha256=self._parent.link,
+            begun=stamp(self._begun),
+            ended=stamp(now()),
+            source=manifest.Source(session.host, self._wanted.path, opened.kind, opened.size, opened.lv_uuid),
+            block_size=self._block_size,
+            blocks=manifest.Blocks(totals.blocks, totals.changed, totals.zero),
+            bytes=manifest.Transfer(totals.read, totals.payload, session.wire),
+            quiesce=facts,
+            snapshot=snapshot,
+            consistency=consistency,
+            agent=manifest.Agent(
+                python=session.hello.python,
+                digest=self._terms["told"],
+                codec=session.hello.codec if self._wanted.pack_wire else "none",
+                sha256=push.bundle_sha256(self._wanted.snapshot != NONE),
+            ),
+        )
 
     def failed(self, error: BaseException) -> None:
         """After a lost connection look once whether a snapshot of this run is still there, and remove it."""

@@ -89,30 +89,25 @@ def run(
         size = totals["size"]
         if size is not None:  # of what it is, only the command knows
             identity.Check(store, newest, identity.LOCAL, "", new_source).see_size(size)
-        value: dict[str, Any] = {
-            "format": manifest.FORMAT,
-            "blockdiff": __version__,
-            "set": store.base,
-            "version": parent.number,
-            **parent.link_keys(),
-            "begun": newversion.stamp(begun),
-            "ended": newversion.stamp(newversion.now()),
-            # a command's words may hold a password: only its name is kept
-            "source": {"host": "localhost", "path": None, "kind": None, "size": size, "lv_uuid": None},
-            "command": os.path.basename(words[0]),
-            "block_size": version.block_size,
-            "blocks": {"total": version.count, "changed": totals["changed"], "zero": totals["zero"]},
-            "bytes": {"read": None, "payload": totals["payload"], "wire": None, "stored": parts[suffix].size},
-            "quiesce": None,
-            "snapshot": None,
-            "consistency": "none",
-            "agent": None,
-        }
+        value = manifest.NewManifest(
+            blockdiff=__version__,
+            set=store.base,
+            version=parent.number,
+            parent=parent.parent_number,
+            parent_md5_sha256=parent.link,
+            begun=newversion.stamp(begun),
+            ended=newversion.stamp(newversion.now()),
+            source=manifest.Source("localhost", path=None, kind=None, size=size, lv_uuid=None),
+            block_size=version.block_size,
+            blocks=manifest.Blocks(version.count, totals["changed"], totals["zero"]),
+            bytes=manifest.Transfer(read=None, payload=totals["payload"], wire=None),
+            command=os.path.basename(words[0]),  # its words may hold a password: only its name is kept
+        )
         store.publish(parent.number, parts, value, lambda: parent.check(store))
         return Outcome(
             name=store.name,
             version=parent.number,
-            kind=value["kind"],
+            kind=value.kind,
             size=size,
             blocks=version.count,
             changed=totals["changed"],

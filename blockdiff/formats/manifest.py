@@ -6,9 +6,11 @@ the file shows.  Unknown keys are kept; a higher `format` is refused.
 Format: blockdiff-formats(5), "Manifest".
 """
 
+import builtins
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from blockdiff.formats import FormatError, check_block_size
@@ -47,6 +49,95 @@ class Manifest:
     def full(self) -> bool:
         """Whether the version needs no other one."""
         return self.kind == "full"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The volume that a version is of; None: not known."""
+
+    host: str
+    path: str | None
+    kind: str | None
+    size: int | None  # bytes
+    lv_uuid: str | None
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How many blocks a volume has, and how many of them the version stores."""
+
+    total: int
+    changed: int
+    zero: int
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How many bytes a run moved; None: not known."""
+
+    read: int | None  # from the volume
+    payload: int  # of the diff file, before compression
+    wire: int | None  # from the agent
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The snapshot that was read; its sizes are in bytes, its fill in percent, None: not known."""
+
+    name: str
+    size: int | None
+    fill_at_begin: float | None
+    fill_at_end: float | None
+    extended: int | None
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The agent that read the volume."""
+
+    python: str
+    digest: str  # that it compared: "md5" or "xxh128"
+    codec: str  # of the wire
+    sha256: str  # of its bundle, in hex
+
+
+@dataclass(frozen=True)
+class NewManifest:
+    """What is known of a version before its files are complete.  The names of the fields are the keys."""
+
+    blockdiff: str  # the program's version
+    set: str
+    version: int
+    parent: int | None  # None: it is a full
+    parent_md5_sha256: str | None
+    begun: str  # UTC, ISO 8601
+    ended: str
+    source: Source
+    block_size: int  # bytes
+    blocks: Blocks
+    bytes: Transfer
+    consistency: str = "none"  # or "crash", "application"
+    quiesce: dict[str, Any] | None = None  # what the lock command reported
+    snapshot: Snapshot | None = None
+    agent: Agent | None = None
+    command: str | None = None  # the name of the program that read the volume instead of an agent
+
+    @property
+    def kind(self) -> str:
+        """Return "full" or "incremental"."""
+        return "full" if self.parent is None else "incremental"
+
+    def encode(self, files: Mapping[str, StoredFile], diff_suffix: str) -> builtins.bytes:
+        """Return the bytes of the version's manifest.  Raises FormatError.
+
+        `files`: all files of the version but this one, by suffix; the diff file has `diff_suffix`.
+        """
+        value = asdict(self)
+        if self.command is None:
+            del value["command"]
+        value |= {"format": FORMAT, "kind": self.kind, "files": {key: asdict(file) for key, file in files.items()}}
+        value["bytes"]["stored"] = files[diff_suffix].size
+        return encode(value)
 
 
 def encode(value: dict[str, Any]) -> bytes:

@@ -22,7 +22,6 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 from blockdiff.errors import ForeignFiles, NoSuchSet, NotOurFormat, SetLocked, StoreFailed, StoreUnreadable
 from blockdiff.formats import FormatError, manifest, names
@@ -210,17 +209,18 @@ class BackupSet:
         self,
         number: int,
         parts: Mapping[str, PartFile],
-        value: dict[str, Any],
+        value: manifest.NewManifest,
         last_look: Callable[[], object] = lambda: None,
     ) -> None:
-        """Make the closed parts version `number`; `value` is the manifest without its files.
+        """Make the closed parts version `number`; `value` is what its manifest tells of the run.
 
         `last_look` is called when all is on the disk, and may raise.  Raises NoRoom, StoreFailed,
         SetLocked or ForeignFiles; then the old state stands, or all but NAME.ver is done.
         """
-        stored = {suffix: vars(part.stored()) for suffix, part in parts.items()}
+        stored = {suffix: part.stored() for suffix, part in parts.items()}
+        (diff,) = stored.keys() & names.DIFF_SUFFIXES
         try:
-            data = manifest.encode(dict(value, files=stored))
+            data = value.encode(stored, diff)
         except FormatError as error:
             raise NotOurFormat(self.name, error) from None
         sheet = self.part(number, ".json")

@@ -2,10 +2,9 @@
 
 import datetime
 from collections.abc import Callable
-from typing import Any
 
 from blockdiff import codecs
-from blockdiff.formats import digestfile, index
+from blockdiff.formats import digestfile, index, manifest
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.partfile import PartFile
 
@@ -70,10 +69,10 @@ class NewVersion:
         """Bytes of the diff file so far."""
         return self._diff.size
 
-    def publish(self, value: dict[str, Any], payload: int, last_look: Callable[[], object]) -> None:
+    def publish(self, value: manifest.NewManifest, payload: int, last_look: Callable[[], object]) -> None:
         """Put everything on the disk and make it the set's newest version.
 
-        `value` is the manifest without its files; `payload`: bytes of the diff file before
+        `value` is what the manifest tells of the run; `payload`: bytes of the diff file before
         compression; `last_look` is called when all is on the disk, and may raise.
         """
         if self._lzop is not None:
@@ -83,7 +82,6 @@ class NewVersion:
             self._parts[".idx"].write(index.encode(index.Member(self._diff.size, payload, 0, 0)))
         for part in self._parts.values():
             part.close()
-        value["bytes"]["stored"] = self._diff.size
         self._store.publish(self.number, self._parts, value, last_look)
 
     def discard(self) -> None:

@@ -6,7 +6,6 @@ built upon.  Format: blockdiff-formats(5), "Publishing".
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from blockdiff.errors import (
     BlockSizeDiffers,
@@ -42,11 +41,10 @@ class Parent:
         if self.md5 is not None:
             self.md5.close()
 
-    def link_keys(self) -> dict[str, Any]:
-        """Return the manifest's keys that say what a version continues."""
-        if self.version is None:
-            return {"kind": "full", "parent": None, "parent_md5_sha256": None}
-        return {"kind": "incremental", "parent": self.version.number, "parent_md5_sha256": self.link}
+    @property
+    def parent_number(self) -> int | None:
+        """Number of the version that the next one continues; None: the next one is a full."""
+        return None if self.version is None else self.version.number
 
     def check(self, store: BackupSet) -> None:
         """Make sure that what the next version stands on is there as it was.

@@ -1,5 +1,6 @@
 """The manifest: canonical or damaged, nothing between; unknown keys kept, newer formats refused."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -42,6 +43,61 @@ def sealed(**changes):
 def test_it_is_written_as_told():
     assert manifest.encode(VALUE) == WHOLE
     assert manifest.encode(dict(VALUE, self_sha256="an old one")) == WHOLE
+
+
+# by hand, from blockdiff-formats(5), "Manifest": every key that is written
+NEW = (
+    '{"agent":{"codec":"gzip","digest":"xxh128","python":"3.6.8","sha256":"%s"},"begun":"2026-01-02T01:00:00Z",'
+    '"block_size":8,"blockdiff":"1.2","blocks":{"changed":2,"total":3,"zero":1},'
+    '"bytes":{"payload":36,"read":20,"stored":31,"wire":40},"consistency":"application",'
+    '"ended":"2026-01-02T01:02:03Z","files":{".gz":{"sha256":"%s","size":31},".md5":{"sha256":"%s","size":52}},'
+    '"format":1,"kind":"incremental","parent":1,"parent_md5_sha256":"%s","quiesce":{"held_s":1.5},'
+    '"set":"db ä","snapshot":{"extended":0,"fill_at_begin":0.5,"fill_at_end":2.5,"name":"vg/s","size":4096},'
+    '"source":{"host":"srv","kind":"lv","lv_uuid":"a-b","path":"/v","size":20},"version":2}\n' % (SHA, SHA, SHA, SHA)
+)
+
+
+def new(**changes):
+    value = manifest.NewManifest(
+        blockdiff="1.2",
+        set="db ä",
+        version=2,
+        parent=1,
+        parent_md5_sha256=SHA,
+        begun="2026-01-02T01:00:00Z",
+        ended="2026-01-02T01:02:03Z",
+        source=manifest.Source("srv", "/v", "lv", 20, "a-b"),
+        block_size=8,
+        blocks=manifest.Blocks(3, 2, 1),
+        bytes=manifest.Transfer(20, 36, 40),
+        consistency="application",
+        quiesce={"held_s": 1.5},
+        snapshot=manifest.Snapshot("vg/s", 4096, 0.5, 2.5, 0),
+        agent=manifest.Agent("3.6.8", "xxh128", "gzip", SHA),
+    )
+    return dataclasses.replace(value, **changes)
+
+
+FILES = {".md5": manifest.StoredFile(52, SHA), ".gz": manifest.StoredFile(31, SHA)}
+
+
+def test_a_new_one_has_every_key_in_canonical_form():
+    bare = NEW.encode()
+    seal = b',"self_sha256":"%s","set":' % hashlib.sha256(bare).hexdigest().encode()
+
+    assert new().encode(FILES, ".gz") == bare.replace(b',"set":', seal)
+
+
+def test_a_new_one_has_the_key_command_only_if_a_command_read_the_volume():
+    found = manifest.decode(new(agent=None, command="dd", parent=None, parent_md5_sha256=None).encode(FILES, ".gz"))
+
+    assert (found.value["command"], found.value["agent"], found.kind) == ("dd", None, "full")
+    assert "command" not in manifest.decode(new().encode(FILES, ".gz")).value
+
+
+def test_a_new_one_that_cannot_be_read_back_is_not_written():
+    with pytest.raises(FormatError):
+        new(version=3).encode(FILES, ".gz")
 
 
 def test_it_is_read_as_told():

@@ -10,7 +10,7 @@ import os
 import subprocess
 
 from blockdiff import codecs
-from blockdiff.formats import difffile, digestfile, index
+from blockdiff.formats import difffile, digestfile, index, manifest
 from blockdiff.sets.backupset import BackupSet
 
 LONG = 4  # so many zero blocks in a row make a member of their own where the codec can
@@ -157,23 +157,19 @@ def _write_ours(store, number, size, blocks, digests, changed, block_size, codec
         store.publish(
             number,
             parts,
-            {
-                "format": 1,
-                "set": store.base,
-                "version": number,
-                "kind": "full" if full else "incremental",
-                "parent": None if full else number - 1,
-                "parent_md5_sha256": None if full else store.hash(number - 1, ".md5").sha256,
-                "begun": f"2026-01-{number % 28 + 1:02}T01:00:00Z",
-                "ended": f"2026-01-{number % 28 + 1:02}T01:02:03Z",
-                "source": {"host": "localhost", "path": "/vol", "kind": "file", "size": size, "lv_uuid": None},
-                "block_size": block_size,
-                "blocks": {"total": len(blocks), "changed": len(changed), "zero": 0},
-                "bytes": {"read": size, "payload": payload, "wire": payload, "stored": place},
-                "quiesce": None,
-                "snapshot": None,
-                "consistency": "none",
-            },
+            manifest.NewManifest(
+                blockdiff="0",
+                set=store.base,
+                version=number,
+                parent=None if full else number - 1,
+                parent_md5_sha256=None if full else store.hash(number - 1, ".md5").sha256,
+                begun=f"2026-01-{number % 28 + 1:02}T01:00:00Z",
+                ended=f"2026-01-{number % 28 + 1:02}T01:02:03Z",
+                source=manifest.Source("localhost", "/vol", "file", size, None),
+                block_size=block_size,
+                blocks=manifest.Blocks(len(blocks), len(changed), zero=0),
+                bytes=manifest.Transfer(read=size, payload=payload, wire=payload),
+            ),
         )
     finally:
         for part in parts.values():
