@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 from blockdiff import codecs
-from blockdiff.errors import BlockSizeDiffers, DamagedFile, NotOurFormat
-from blockdiff.formats import FormatError, TornError, digestfile
+from blockdiff.errors import BlockSizeDiffers
+from blockdiff.formats import digestfile
 from blockdiff.formats.index import Member
 from blockdiff.ingest import receiver
-from blockdiff.sets.digests import Digests
+from blockdiff.sets.digests import Digests, open_digests
 from blockdiff.sets.parent import Log
 from blockdiff.sets.partfile import write_failed
 from blockdiff.source import leftovers, snapshots
@@ -104,16 +104,7 @@ def _read_old(stream: IO[bytes], name: str, spool: IO[bytes]) -> _OldFile:
     """
     shutil.copyfileobj(stream, spool)
     spool.flush()
-    size = spool.tell()
-    spool.seek(0)
-    try:
-        block_size = digestfile.decode_header(spool.read(digestfile.HEADER_SIZE))
-        count = digestfile.count(size)
-    except TornError as error:
-        raise DamagedFile(name, error) from None
-    except FormatError as error:
-        raise NotOurFormat(name, error) from None
-    return _OldFile(block_size, Digests(f"/proc/self/fd/{spool.fileno()}", count))
+    return _OldFile(*open_digests(f"/proc/self/fd/{spool.fileno()}", name))
 
 
 def run(

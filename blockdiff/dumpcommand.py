@@ -20,11 +20,11 @@ from blockdiff.blocks import diffreader
 from blockdiff.blocks.changes import changed
 from blockdiff.blocks.checker import BlockChecker
 from blockdiff.errors import CommandFailed, DamagedFile, DigestMismatch, NotOurFormat, ProgramMissing
-from blockdiff.formats import FormatError, TornError, digestfile, manifest
+from blockdiff.formats import FormatError, manifest
 from blockdiff.sets import identity, newversion
 from blockdiff.sets import parent as parents
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.digests import Digests
+from blockdiff.sets.digests import Digests, open_digests
 from blockdiff.sets.outcome import Outcome
 from blockdiff.sets.partfile import PartFile, read_failed
 from blockdiff.sets.version import Version
@@ -215,19 +215,12 @@ def _prove(
     """Prove both files against each other and the parent; returns the version, and what is in it."""
     drafts = _Parts(store.name, parts)
     md5_path = drafts.path(parent.number, ".md5")
-    try:
-        with open(md5_path, "rb") as file:
-            block_size = digestfile.decode_header(file.read(digestfile.HEADER_SIZE))
-            count = digestfile.count(os.fstat(file.fileno()).st_size)
-    except TornError as error:
-        raise DamagedFile("what came on descriptor 6", error) from None
-    except FormatError as error:
-        raise NotOurFormat("what came on descriptor 6", error) from None
-    if parent.version is not None and block_size != parent.version.block_size:
-        raise NotOurFormat("what came on descriptor 6", f"it has blocks of {block_size} bytes, the set has others")
-    version = Version(parent.number, parent.version is None, suffix, block_size, count, None)
-    with contextlib.ExitStack() as held:
-        after = held.enter_context(Digests(md5_path, count))
+    block_size, after = open_digests(md5_path, "what came on descriptor 6")
+    with after:
+        if parent.version is not None and block_size != parent.version.block_size:
+            why = f"it has blocks of {block_size} bytes, the set has others"
+            raise NotOurFormat("what came on descriptor 6", why)
+        version = Version(parent.number, parent.version is None, suffix, block_size, after.count, None)
         expected = (index for first, stop in changed(parent.md5, after) for index in range(first, stop))
         try:
             totals = _prove_records(drafts, version, after, expected)
@@ -235,7 +228,7 @@ def _prove(
             raise DamagedFile("what came on standard output", error) from None
         except OSError as error:
             raise read_failed(error, drafts.path(parent.number, suffix)) from None
-    if totals["size"] is None and parent.version is not None and parent.version.count == count:
+    if totals["size"] is None and parent.version is not None and parent.version.count == version.count:
         totals["size"] = parent.version.size
     return version, totals
 

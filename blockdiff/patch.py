@@ -8,6 +8,7 @@ Format: blockdiff-formats(5), "Diff file".
 """
 
 import contextlib
+import errno
 import functools
 import os
 from collections.abc import Callable, Iterator
@@ -21,12 +22,13 @@ from blockdiff.errors import (
     DamagedFile,
     DigestMismatch,
     Interrupted,
+    MissingFile,
     NotOurFormat,
     ReadFailed,
     StoreUnreadable,
     TargetRefused,
 )
-from blockdiff.formats import FormatError, TornError, difffile, digestfile
+from blockdiff.formats import FormatError, TornError, difffile
 from blockdiff.sets import digests
 from blockdiff.target import precheck
 from blockdiff.target.writer import Target
@@ -137,19 +139,13 @@ def _payloads(read: Callable[[int], bytes], first: bytes) -> Iterator[tuple[byte
 
 def _digests(path: str, block_size: int) -> digests.Digests:
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            found = digestfile.decode_header(file.read(digestfile.HEADER_SIZE))
-        count = digestfile.count(size)
-    except TornError as error:
-        raise DamagedFile(path, error) from None
-    except FormatError as error:
-        raise NotOurFormat(path, error) from None
-    except OSError as error:
-        raise StoreUnreadable(path, error.strerror) from None
+        found, known = digests.open_digests(path)
+    except MissingFile:  # it is no file of a set
+        raise StoreUnreadable(path, os.strerror(errno.ENOENT)) from None
     if found != block_size:
+        known.close()
         raise NotOurFormat(path, f"its blocks have {found} bytes, those of the diff {block_size}")
-    return digests.Digests(path, count)
+    return known
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import hashlib
 import os
 from types import TracebackType
 
-from blockdiff.errors import DamagedFile, MissingFile, StoreUnreadable
-from blockdiff.formats import BYTES_OF_DIGEST, digestfile
+from blockdiff.errors import DamagedFile, MissingFile, NotOurFormat, StoreUnreadable
+from blockdiff.formats import BYTES_OF_DIGEST, FormatError, TornError, digestfile
 
 _WINDOW = 1024  # digests that a Window reads at once
 _PIECE = 1024 * 1024  # bytes that are hashed at once
@@ -100,6 +100,28 @@ class Digests:
     def window(self) -> "Window":
         """Return a reader of single digests, for one thread."""
         return Window(self)
+
+
+def open_digests(path: str, name: str = "") -> tuple[int, Digests]:
+    """Open a digest file; returns its block size in bytes, and its digests, which the caller closes.
+
+    `name`: what errors call the file, if not by its path.  Raises MissingFile, StoreUnreadable,
+    DamagedFile or NotOurFormat.
+    """
+    found = Digests(path, 0)
+    try:
+        block_size = digestfile.decode_header(os.pread(found.fileno(), digestfile.HEADER_SIZE, 0))
+        found.count = digestfile.count(os.fstat(found.fileno()).st_size)
+        return block_size, found
+    except BaseException as error:
+        found.close()
+        if isinstance(error, TornError):
+            raise DamagedFile(name or path, error) from None
+        if isinstance(error, FormatError):
+            raise NotOurFormat(name or path, error) from None
+        if isinstance(error, OSError):
+            raise StoreUnreadable(name or path, error.strerror) from None
+        raise
 
 
 class Window:

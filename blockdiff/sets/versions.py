@@ -21,8 +21,9 @@ from blockdiff.errors import (
     NotOurFormat,
     StoreUnreadable,
 )
-from blockdiff.formats import FormatError, TornError, difffile, digestfile, manifest, names
+from blockdiff.formats import FormatError, difffile, digestfile, manifest, names
 from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.digests import open_digests
 from blockdiff.sets.version import Version
 
 _LEAST = {"": 4, ".gz": 20, ".lzop": 9, ".zst": 9}  # bytes of a diff file that can be one
@@ -38,7 +39,9 @@ def version(store: BackupSet, number: int, listing: names.Listing, deep: bool = 
     if suffixes is None:
         raise NoSuchVersion(store.name, number)
     try:
-        block_size, count = _digest_file(store, number)
+        block_size, md5 = open_digests(store.path(number, ".md5"))
+        md5.close()
+        count = md5.count
         sheet, stale, notes = _manifest(store, number, listing, deep)
         suffix = _diff_suffix(store, number, listing.diffs(number), sheet, stale, notes)
         own = "" if sheet is None else _called(store, number, listing)
@@ -136,19 +139,6 @@ def _can_be(size: int, version: Version) -> bool:
     records = whole + (rest > 0)
     fits = records == version.count if version.full else records <= version.count
     return fits and (rest == 0 or rest > difffile.OFFSET_SIZE)
-
-
-def _digest_file(store: BackupSet, number: int) -> tuple[int, int]:
-    path = store.path(number, ".md5")
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            header = file.read(digestfile.HEADER_SIZE)
-        return digestfile.decode_header(header), digestfile.count(size)
-    except TornError as error:
-        raise DamagedFile(path, error) from None
-    except FormatError as error:
-        raise NotOurFormat(path, error) from None
 
 
 def _manifest(
