@@ -16,7 +16,7 @@ from blockdiff.errors import BlockdiffError, DamagedFile, StoreUnreadable
 from blockdiff.formats import manifest
 from blockdiff.ingest import members
 from blockdiff.ingest.job import Job
-from blockdiff.sets import identity, parent
+from blockdiff.sets import identity, parent, recover
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.newversion import NewVersion, now, stamp
 from blockdiff.sets.outcome import Outcome
@@ -122,7 +122,7 @@ class _Run:
     def _begin(self) -> None:
         wanted = self._wanted
         self._held.enter_context(self._store.locked())
-        newest = parent.settle(self._store, self._note)
+        newest = recover.settle(self._store, self._note)
         self._parent = parent.find(
             self._store,
             newest,

@@ -1,4 +1,4 @@
-"""What a new version continues: the set's state brought in order, and the parent proved.
+"""What a new version continues: the newest version, proved.
 
 Everything that can refuse does so before a byte is written.  A parent that fails is never
 built upon.  Format: blockdiff-formats(5), "Publishing".
@@ -11,12 +11,10 @@ from blockdiff.errors import (
     BlockSizeDiffers,
     ChainBroken,
     DamagedFile,
-    ForeignFiles,
     MissingFile,
     NotOurFormat,
     StoreUnreadable,
 )
-from blockdiff.formats import names
 from blockdiff.sets import versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests
@@ -65,40 +63,6 @@ class Parent:
                 raise DamagedFile(path, "it was changed while this run lasted")
         for version in self.chain:
             versions.check_size(store, version)
-
-
-def settle(store: BackupSet, note: Log) -> int:
-    """Bring a locked set into the state its last run meant, and return its newest version.
-
-    A version above NAME.ver that is whole and ours is adopted, the rest of a run that died is
-    cleared away.  Raises ForeignFiles before anything is touched that somebody could need.
-    """
-    listing = store.listing()
-    if not listing.has_ver and set(listing.versions) == {1}:
-        with store.holding(1):
-            if versions.is_whole(store, 1, listing):
-                store.publish_ver(1, after=0)
-                note(f"version 1 of {store.name} was complete but not yet published: adopted")
-            else:
-                store.drop_torn_first(listing)
-        listing = store.listing()
-    newest = store.newest(listing)
-    above = listing.above(newest)
-    if above and above[-1] > newest + 1:
-        raise ForeignFiles(
-            f"{store.name} has version {above[-1]}, but {names.ver_name(store.base)} says {newest}",
-            hint="put the number of the newest good version into it, or move the files above it away",
-        )
-    if above:
-        with store.holding(newest + 1) as found:
-            if versions.is_whole(store, newest + 1, listing):
-                newest += 1
-                store.publish_ver(newest, after=newest - 1)
-                note(f"version {newest} of {store.name} was complete but not yet published: adopted")
-            else:
-                store.drop_torn(newest + 1, found)
-    store.sweep_parts()  # after that: a temporary manifest tells what is ours
-    return newest
 
 
 def find(
