@@ -14,7 +14,7 @@ from blockdiff import codecs
 from blockdiff.errors import BlockdiffError
 from blockdiff.ingest import members
 from blockdiff.ingest.job import Job
-from blockdiff.sets import identity, parent, versions
+from blockdiff.sets import identity, parent, recover
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.parent import Log
 from blockdiff.source import snapshots
@@ -66,7 +66,7 @@ def _newest(store: BackupSet, warn: Log) -> int:
     newest = 0
     if listing.has_ver or set(listing.versions) != {1}:
         newest = store.newest(listing)
-    if newest + 1 in listing.versions and versions.is_whole(store, newest + 1, listing):
+    if newest + 1 in listing.versions and recover.is_whole(store, newest + 1, listing):
         warn(f"version {newest + 1} of {store.name} is complete but not published: a run would adopt it")
         newest += 1
     return newest

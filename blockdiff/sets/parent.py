@@ -15,7 +15,7 @@ from blockdiff.errors import (
     NotOurFormat,
     StoreUnreadable,
 )
-from blockdiff.sets import versions
+from blockdiff.sets import chain, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.version import Version
@@ -30,7 +30,7 @@ class Parent:
     number: int  # of the next version
     version: Version | None  # None: the next version is a full
     block_size: int | None  # bytes: the set's, where it is known
-    chain: tuple[Version, ...] = ()  # what the next version stands on, oldest first
+    links: tuple[Version, ...] = ()  # what the next version stands on, oldest first
     md5: Digests | None = None  # of `version`, open
     link: str | None = None  # SHA-256 of that very file
 
@@ -61,7 +61,7 @@ class Parent:
                 raise StoreUnreadable(path, error.strerror) from None
             if not same:
                 raise DamagedFile(path, "it was changed while this run lasted")
-        for version in self.chain:
+        for version in self.links:
             versions.check_size(store, version)
 
 
@@ -90,8 +90,8 @@ def find(
         found = parent.block_size
         if full:
             return Parent(number, None, found)
-        links = versions.chain_of(store, newest, listing, deep=False)
-        versions.check_link(store, parent)
+        links = chain.chain_of(store, newest, listing, deep=False)
+        chain.check_link(store, parent)
         for version in links:
             versions.check_size(store, version)
         md5, link = _digest_file(store, parent)

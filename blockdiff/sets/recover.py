@@ -9,9 +9,17 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from blockdiff.errors import ForeignFiles, SetLocked
+from blockdiff.errors import (
+    ChainBroken,
+    DamagedFile,
+    ForeignFiles,
+    NoSuchVersion,
+    NotOurFormat,
+    SetLocked,
+    StoreUnreadable,
+)
 from blockdiff.formats import FormatError, manifest, names
-from blockdiff.sets import versions
+from blockdiff.sets import chain, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.parent import Log
 from blockdiff.sets.partfile import Busy, lock_alone, remove_dead, write_failed
@@ -27,7 +35,7 @@ def settle(store: BackupSet, note: Log) -> int:
     listing = store.listing()
     if not listing.has_ver and set(listing.versions) == {1}:
         with _holding(store, 1):
-            if versions.is_whole(store, 1, listing):
+            if is_whole(store, 1, listing):
                 store.publish_ver(1, after=0)
                 note(f"version 1 of {store.name} was complete but not yet published: adopted")
             else:
@@ -42,7 +50,7 @@ def settle(store: BackupSet, note: Log) -> int:
         )
     if above:
         with _holding(store, newest + 1) as found:
-            if versions.is_whole(store, newest + 1, listing):
+            if is_whole(store, newest + 1, listing):
                 newest += 1
                 store.publish_ver(newest, after=newest - 1)
                 note(f"version {newest} of {store.name} was complete but not yet published: adopted")
@@ -50,6 +58,18 @@ def settle(store: BackupSet, note: Log) -> int:
                 _drop_torn(store, newest + 1, found)
     _sweep_parts(store)  # after that: a temporary manifest tells what is ours
     return newest
+
+
+def is_whole(store: BackupSet, number: int, listing: names.Listing) -> bool:
+    """Tell whether a version that NAME.ver does not name yet is whole, linked and ours."""
+    try:
+        found = versions.version(store, number, listing)
+        if found.manifest is None:
+            return False
+        chain.check_link(store, found)
+        return all(store.hash(number, suffix) == entry for suffix, entry in found.manifest.files.items())
+    except (NoSuchVersion, DamagedFile, NotOurFormat, StoreUnreadable, ChainBroken, OSError):
+        return False
 
 
 @contextlib.contextmanager
