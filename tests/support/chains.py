@@ -178,6 +178,12 @@ def _write_ours(store, number, size, blocks, digests, changed, block_size, codec
             part.discard()
 
 
+def spans_of(store, number, block_size):
+    """The members that the index of a version names, in order."""
+    with open(store.path(number, ".idx"), "rb") as file:
+        return list(index.spans(file.read, os.fstat(file.fileno()).st_size, block_size))
+
+
 def new_set(folder, base="vol"):
     """A set that has not begun, in a folder that there is."""
     return BackupSet(os.path.join(folder, base))
