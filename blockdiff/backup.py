@@ -19,7 +19,7 @@ from blockdiff.ingest import comparison
 from blockdiff.ingest.comparison import Comparison
 from blockdiff.ingest.job import Continuation, Job, JobLog, continued
 from blockdiff.ingest.scan import Scan
-from blockdiff.sets import parent
+from blockdiff.sets import recover
 from blockdiff.sets.newversion import NewVersion, now, stamp
 from blockdiff.sets.outcome import Outcome
 from blockdiff.sets.parent import Log
@@ -96,7 +96,7 @@ def _begin(job: Job, log: JobLog) -> Iterator[_Begun]:
     """Do everything that can refuse, and write nothing."""
     store, wanted = job.store, job.wanted
     with store.locked(), contextlib.ExitStack() as held:
-        of = held.enter_context(continued(job, parent.settle(store, log.note), log))
+        of = held.enter_context(continued(job, recover.settle(store, log.note), log))
         if of.source.unknown:
             log.note(f"{store.name} did not name its source until now: it is of {of.source.spelt}")
         time = now()

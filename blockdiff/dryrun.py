@@ -11,7 +11,7 @@ from typing import Any
 
 from blockdiff.errors import BlockdiffError
 from blockdiff.ingest.job import Job, JobLog, continued
-from blockdiff.sets import versions
+from blockdiff.sets import recover
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.parent import Log
 from blockdiff.source import snapshots
@@ -65,7 +65,7 @@ def _newest(store: BackupSet, warn: Log) -> int:
     newest = 0
     if listing.has_ver or set(listing.versions) != {1}:
         newest = store.newest(listing)
-    if newest + 1 in listing.versions and versions.is_whole(store, newest + 1, listing):
+    if newest + 1 in listing.versions and recover.is_whole(store, newest + 1, listing):
         warn(f"version {newest + 1} of {store.name} is complete but not published: a run would adopt it")
         newest += 1
     return newest

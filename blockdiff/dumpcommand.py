@@ -21,7 +21,7 @@ from blockdiff.blocks.changes import changed
 from blockdiff.blocks.checker import BlockChecker
 from blockdiff.errors import CommandFailed, DamagedFile, DigestMismatch, NotOurFormat, ProgramMissing
 from blockdiff.formats import FormatError, manifest
-from blockdiff.sets import identity, newversion
+from blockdiff.sets import identity, newversion, publishing, recover
 from blockdiff.sets import parent as parents
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests, open_digests
@@ -70,7 +70,7 @@ def run(
             warnings.append(line)
             warn(line)
 
-        newest = parents.settle(store, note)
+        newest = recover.settle(store, note)
         parent = parents.find(store, newest, caution, note, full=full, auto_full=auto_full)
         held.callback(parent.close)
         suffix = suffix_of(words)
@@ -103,7 +103,7 @@ def run(
             bytes=manifest.Transfer(read=None, payload=totals["payload"], wire=None),
             command=os.path.basename(words[0]),  # its words may hold a password: only its name is kept
         )
-        store.publish(parent.number, parts, value, lambda: parent.check(store))
+        publishing.publish(store, parent.number, parts, value, lambda: parent.check(store))
         return Outcome(
             name=store.name,
             version=parent.number,

@@ -21,7 +21,7 @@ from blockdiff.errors import (
     StoreUnreadable,
 )
 from blockdiff.formats import names
-from blockdiff.sets import digests, versions
+from blockdiff.sets import chain, digests, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 from blockdiff.target import precheck, writer
@@ -160,7 +160,7 @@ def _size(store: BackupSet, version: Version) -> int:
 def _links(store: BackupSet, number: int, listing: names.Listing, force: bool, warnings: list[str]) -> list[Version]:
     """Return the versions to read, oldest first; with force those that are there."""
     try:
-        return versions.chain_of(store, number, listing)
+        return chain.chain_of(store, number, listing)
     except (ChainBroken, DamagedFile, NotOurFormat) as error:
         if not force:
             raise

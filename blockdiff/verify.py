@@ -28,7 +28,7 @@ from blockdiff.errors import (
     StoreUnreadable,
 )
 from blockdiff.formats import names
-from blockdiff.sets import digests, verified, versions
+from blockdiff.sets import chain, digests, verified, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
@@ -220,7 +220,7 @@ class _Walk:
             self._break(version, f"block size changes from {before.block_size} to {version.block_size}", out)
         else:
             try:
-                versions.check_link(self._store, version)
+                chain.check_link(self._store, version)
             except ChainBroken as error:
                 self._broken = f"version {version.number} does not continue version {before.number}"
                 out.faults.append(error)

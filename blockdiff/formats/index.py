@@ -5,7 +5,6 @@ reading the diff file from its start tells the same.  Pure.
 Format: blockdiff-formats(5), "Index".
 """
 
-import io
 import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -46,13 +45,11 @@ def encode(member: Member) -> bytes:
     return _ENTRY.pack(*member)
 
 
-def decode(data: bytes, block_size: int) -> Iterator[Span]:
-    """Yield the members in order.  Raises FormatError or TornError, before the first span where it can."""
-    return spans(io.BytesIO(data).read, len(data), block_size)
-
-
 def spans(read: Callable[[int], bytes], size: int, block_size: int) -> Iterator[Span]:
-    """Yield the members of an index of size bytes, read a piece at a time.  Raises as `decode`."""
+    """Yield the members of an index of size bytes in order, read a piece at a time.
+
+    Raises FormatError or TornError, before the first span where it can.
+    """
     if size < HEADER_SIZE + ENTRY_SIZE or (size - HEADER_SIZE) % ENTRY_SIZE:
         raise TornError("index does not end on an entry's border")
     magic, found = _HEADER.unpack(_exactly(read, HEADER_SIZE))

@@ -1,4 +1,4 @@
-"""Names and planning: which files are a set's, and which versions another one needs.
+"""Names: which files of a folder are a set's.
 
 Pure: lists of names in, values out.  A set is all files NAME.something in one folder,
 and names are strict, because what is not known to be ours is never touched.
@@ -6,7 +6,7 @@ Format: blockdiff-formats(5), "Names".
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from blockdiff.formats.manifest import Manifest
@@ -127,28 +127,3 @@ def owner(name: str, bases: Iterable[str]) -> str | None:
         if name.startswith(base) and _MEMBER.fullmatch(name, len(base)):
             return base
     return None
-
-
-class MissingLink(LookupError):
-    """The chain of a version has a hole; `number` is the first version that is not there."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-def needed(is_full: Callable[[int], bool | None], number: int) -> list[int]:
-    """Return the versions to restore `number`: from the newest full at or before it, in order.
-
-    `is_full` tells of a version whether it is a full one, None if it is not there.
-    Raises MissingLink with the first version that is missing, counted from `number` down.
-    """
-    chain = []
-    for candidate in range(number, 0, -1):
-        full = is_full(candidate)
-        if full is None:
-            raise MissingLink(candidate)
-        chain.append(candidate)
-        if full:
-            return chain[::-1]
-    raise MissingLink(0)

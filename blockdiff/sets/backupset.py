@@ -1,39 +1,25 @@
-"""The backup folder: what lies in it, one run at a time, and how a version is published.
+"""The set in its folder: which files it has, its lock, and NAME.ver.
 
-Order of a backup, and what a crash leaves at each step:
-1. every file is written under a temporary name (.part) and synced: nothing has happened;
-2. each gets its final name, the digest file first and the manifest last, and the folder is
-   synced: if all of them are there the next run adopts the version, otherwise it replaces it;
-3. NAME.ver is replaced by rename: only now does the version exist.
-The lock keeps two runs apart.  Where it does not (it was removed, or a file system of a network
-does not keep it), names that are never replaced do: of two runs that write the same version one
-has the digest file's name, and the other ends and removes what it made itself and nothing else.
-Where not even the locks on a run's own files are kept, one moment remains: a run that begins may take
-for a dead one's what another has just named and not yet published, and remove it.
-Format: blockdiff-formats(5), "Publishing".
+Format: blockdiff-formats(5), "Names".
 """
 
 import contextlib
 import fcntl
 import hashlib
 import os
-import shlex
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from blockdiff.errors import ForeignFiles, NoSuchSet, NotOurFormat, SetLocked, StoreFailed, StoreUnreadable
+from blockdiff.errors import ForeignFiles, NoSuchSet, SetLocked, StoreFailed
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.sets.partfile import (
     FILE_MODE,
     PIECE,
-    Busy,
     PartFile,
     is_at,
-    lock_alone,
     read_failed,
-    remove_dead,
     write_failed,
 )
 
@@ -179,168 +165,15 @@ class BackupSet:
         """Open a new file of version `number` under its temporary name."""
         return PartFile(self.folder, names.member_name(self.base, number, suffix), self._run)
 
-    def sweep_parts(self) -> None:
-        """Remove temporary files that a dead run of this set left; the lock is held.
+    def ver_is(self, newest: int) -> bool:
+        """Tell whether NAME.ver names this version; 0: whether there is none.  Raises StoreUnreadable."""
+        return self._ver() == (names.encode_ver(newest) if newest else None)
 
-        Raises SetLocked if one belongs to a run that lives: then the lock does not keep runs apart.
-        """
-        for name in self.listing().parts:
-            if not remove_dead(os.path.join(self.folder, name)):
-                raise SetLocked(self.name)
-
-    @contextlib.contextmanager
-    def holding(self, number: int) -> Iterator[list[str]]:
-        """Keep other runs from publishing or removing the files of a version that is not published.
-
-        Gives their suffixes.  Raises SetLocked if a run that lives has made them.
-        """
-        with contextlib.ExitStack() as held:
-            suffixes = sorted(self.listing().versions.get(number, ()))
-            for suffix in suffixes:
-                try:
-                    fd = lock_alone(self.path(number, suffix))
-                except Busy:
-                    raise SetLocked(self.name) from None
-                if fd is not None:
-                    held.callback(os.close, fd)
-            yield suffixes
-
-    def publish(
-        self,
-        number: int,
-        parts: Mapping[str, PartFile],
-        value: manifest.NewManifest,
-        last_look: Callable[[], object] = lambda: None,
-    ) -> None:
-        """Make the closed parts version `number`; `value` is what its manifest tells of the run.
-
-        `last_look` is called when all is on the disk, and may raise.  Raises NoRoom, StoreFailed,
-        SetLocked or ForeignFiles; then the old state stands, or all but NAME.ver is done.
-        """
-        stored = {suffix: part.stored() for suffix, part in parts.items()}
-        (diff,) = stored.keys() & names.DIFF_SUFFIXES
-        try:
-            data = value.encode(stored, diff)
-        except FormatError as error:
-            raise NotOurFormat(self.name, error) from None
-        sheet = self.part(number, ".json")
-        ordered = sorted(parts, key=lambda suffix: suffix != ".md5")  # who has its name goes on
-        files = [*(parts[suffix] for suffix in ordered), sheet]
-        try:
-            sheet.write(data)
-            sheet.close()
-            last_look()
-            self._refuse_taken(number)
-            for part in files:
-                part.publish()
-            self._sync_folder()
-            self._name(number, files)
-        except BaseException:
-            whole = all(part.stands() for part in files) and not self._moved(number)
-            # a whole one is adopted by the next run.  Of another the sheet's temporary file tells a
-            # torn first version of ours from files of somebody else: it goes last, and only if
-            # everything that it tells of is gone
-            left = [] if whole else [part for part in reversed(files) if not part.withdraw()]
-            if not left:
-                sheet.discard()
-            sheet.release()
-            raise
-        for part in files:
-            part.release()
-
-    def _moved(self, number: int) -> bool:
-        """Tell whether NAME.ver names neither this version nor the one before."""
-        with contextlib.suppress(StoreUnreadable):
-            return self._ver() not in (self._encoded(number - 1), self._encoded(number))
-        return False
-
-    def _encoded(self, newest: int) -> bytes | None:
-        return names.encode_ver(newest) if newest else None
-
-    def _refuse_taken(self, number: int) -> None:
-        """Raise ForeignFiles if another run has published, or files of this number have come, since the run began."""
-        self._expect(number - 1)
-        names = [self.path(number, suffix) for suffix in sorted(self.listing().versions.get(number, ()))]
-        if names:
-            raise ForeignFiles(f"{' and '.join(names)} came while version {number} was being made", hint=_FOREIGN)
-
-    def _expect(self, newest: int) -> None:
+    def expect(self, newest: int) -> None:
         """Make sure that NAME.ver says what it said when this run began.  Raises ForeignFiles."""
-        if self._ver() != self._encoded(newest):
+        if not self.ver_is(newest):
             why = f"{self.name}.ver was changed by another run while this one lasted"
             raise ForeignFiles(why, hint="nothing of this run was published; run again")
-
-    def _name(self, number: int, files: list[PartFile]) -> None:
-        """Publish a version whose files have their names; another run may have adopted them already."""
-        with contextlib.suppress(ForeignFiles):
-            self._expect(number)
-            if all(part.stands() for part in files):
-                return
-        if not all(part.stands() for part in files):
-            why = f"the files of version {number} were replaced by another run while this one lasted"
-            raise ForeignFiles(why, hint="nothing of this run was published; run again")
-        self.publish_ver(number, after=number - 1)
-
-    def drop_torn_first(self, listing: names.Listing) -> None:
-        """Remove what a first run left that died between its renames; its files are held.
-
-        Such a run left the manifest under its temporary name, and every file of version 1 is
-        one that it names with the SHA-256 it has.  A manifest alone, which earlier versions of the
-        program left, stands for nothing.  Anything else is not touched.
-        """
-        if listing.versions[1] == {".json"} and self._named(1):
-            self._remove(1, [".json"])
-            return
-        for path in self._temporary_sheets(1):
-            if self._tells_of_first(path, listing):
-                self._remove(1, sorted(listing.versions[1]))
-                return
-
-    def drop_torn(self, number: int, found: list[str]) -> None:
-        """Remove what a run of ours left at the number after NAME.ver's; these suffixes are held.
-
-        Those are the files that its manifest names, be it under its own name or still under its
-        temporary one.  Raises ForeignFiles if there are others; nothing was touched then.
-        """
-        named = self._named(number)
-        others = [self.path(number, suffix) for suffix in found if suffix not in named]
-        if others:
-            what = f"{' and '.join(others)}: above the newest version, and no manifest of ours names it"
-            raise ForeignFiles(what, hint=f"{_FOREIGN}, or remove it with: rm -- {shlex.join(others)}")
-        self._expect(number - 1)
-        self._remove(number, sorted(found, key=".json".__eq__))  # the manifest last: what is left is known by it
-
-    def _remove(self, number: int, suffixes: list[str]) -> None:
-        for suffix in suffixes:
-            path = self.path(number, suffix)
-            try:
-                os.unlink(path)
-            except OSError as error:
-                raise write_failed(error, path) from None
-
-    def _temporary_sheets(self, number: int) -> list[str]:
-        """Return the paths of a version's manifests that have not got their names yet."""
-        begin = names.member_name(self.base, number, ".json") + "."
-        return [os.path.join(self.folder, name) for name in self.listing().parts if name.startswith(begin)]
-
-    def _named(self, number: int) -> set[str]:
-        """Return the suffixes of the files that manifests of ours at this number name."""
-        named: set[str] = set()
-        with contextlib.suppress(FormatError, OSError):
-            named |= {".json", *self.read_manifest(number).files}
-        for path in self._temporary_sheets(number):
-            with contextlib.suppress(FormatError, OSError), open(path, "rb") as file:
-                sheet = manifest.decode(file.read(manifest.MAX_SIZE + 1))
-                named |= set(sheet.files) if sheet.version == number else set()
-        return named
-
-    def _tells_of_first(self, path: str, listing: names.Listing) -> bool:
-        try:
-            with open(path, "rb") as file:
-                files = manifest.decode(file.read(manifest.MAX_SIZE + 1)).files
-            return all(files.get(suffix) == self.hash(1, suffix) for suffix in listing.versions[1])
-        except (FormatError, OSError):
-            return False
 
     def publish_ver(self, number: int, after: int | None = None) -> None:
         """Let NAME.ver name this version: from here on it exists.
@@ -352,13 +185,14 @@ class BackupSet:
             part.write(names.encode_ver(number))
             part.close()
             if after is not None:
-                self._expect(after)
+                self.expect(after)
             part.replace()
         finally:
             part.discard()
-        self._sync_folder()
+        self.sync()
 
-    def _sync_folder(self) -> None:
+    def sync(self) -> None:
+        """Put the names in the folder on the disk.  Raises StoreFailed."""
         try:
             fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -369,7 +203,6 @@ class BackupSet:
             raise write_failed(error, self.folder) from None
 
 
-_FOREIGN = "another run, or another tool's that died, may have left it; move it away"
 _MEND = "look with blockdiff-list; if version N is the newest good one, put N and a newline into it"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from blockdiff import codecs
 from blockdiff.formats import digestfile, index, manifest
+from blockdiff.sets import publishing
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.partfile import PartFile
 
@@ -82,7 +83,7 @@ class NewVersion:
             self._parts[".idx"].write(index.encode(index.Member(self._diff.size, payload, 0, 0)))
         for part in self._parts.values():
             part.close()
-        self._store.publish(self.number, self._parts, value, last_look)
+        publishing.publish(self._store, self.number, self._parts, value, last_look)
 
     def discard(self) -> None:
         """Remove what was written; never raises, and does nothing to what was published."""

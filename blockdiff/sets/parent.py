@@ -1,4 +1,4 @@
-"""What a new version continues: the set's state brought in order, and the parent proved.
+"""What a new version continues: the newest version, proved.
 
 Everything that can refuse does so before a byte is written.  A parent that fails is never
 built upon.  Format: blockdiff-formats(5), "Publishing".
@@ -11,13 +11,11 @@ from blockdiff.errors import (
     BlockSizeDiffers,
     ChainBroken,
     DamagedFile,
-    ForeignFiles,
     MissingFile,
     NotOurFormat,
     StoreUnreadable,
 )
-from blockdiff.formats import names
-from blockdiff.sets import versions
+from blockdiff.sets import chain, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.version import Version
@@ -32,7 +30,7 @@ class Parent:
     number: int  # of the next version
     version: Version | None  # None: the next version is a full
     block_size: int | None  # bytes: the set's, where it is known
-    chain: tuple[Version, ...] = ()  # what the next version stands on, oldest first
+    links: tuple[Version, ...] = ()  # what the next version stands on, oldest first
     md5: Digests | None = None  # of `version`, open
     link: str | None = None  # SHA-256 of that very file
 
@@ -63,42 +61,8 @@ class Parent:
                 raise StoreUnreadable(path, error.strerror) from None
             if not same:
                 raise DamagedFile(path, "it was changed while this run lasted")
-        for version in self.chain:
+        for version in self.links:
             versions.check_size(store, version)
-
-
-def settle(store: BackupSet, note: Log) -> int:
-    """Bring a locked set into the state its last run meant, and return its newest version.
-
-    A version above NAME.ver that is whole and ours is adopted, the rest of a run that died is
-    cleared away.  Raises ForeignFiles before anything is touched that somebody could need.
-    """
-    listing = store.listing()
-    if not listing.has_ver and set(listing.versions) == {1}:
-        with store.holding(1):
-            if versions.is_whole(store, 1, listing):
-                store.publish_ver(1, after=0)
-                note(f"version 1 of {store.name} was complete but not yet published: adopted")
-            else:
-                store.drop_torn_first(listing)
-        listing = store.listing()
-    newest = store.newest(listing)
-    above = listing.above(newest)
-    if above and above[-1] > newest + 1:
-        raise ForeignFiles(
-            f"{store.name} has version {above[-1]}, but {names.ver_name(store.base)} says {newest}",
-            hint="put the number of the newest good version into it, or move the files above it away",
-        )
-    if above:
-        with store.holding(newest + 1) as found:
-            if versions.is_whole(store, newest + 1, listing):
-                newest += 1
-                store.publish_ver(newest, after=newest - 1)
-                note(f"version {newest} of {store.name} was complete but not yet published: adopted")
-            else:
-                store.drop_torn(newest + 1, found)
-    store.sweep_parts()  # after that: a temporary manifest tells what is ours
-    return newest
 
 
 def find(
@@ -126,8 +90,8 @@ def find(
         found = parent.block_size
         if full:
             return Parent(number, None, found)
-        links = versions.chain_of(store, newest, listing, deep=False)
-        versions.check_link(store, parent)
+        links = chain.chain_of(store, newest, listing, deep=False)
+        chain.check_link(store, parent)
         for version in links:
             versions.check_size(store, version)
         md5, link = _digest_file(store, parent)

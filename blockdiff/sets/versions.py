@@ -1,4 +1,4 @@
-"""Which of a version's files count, and whether one version continues another.
+"""Which of a version's files count.
 
 A manifest counts only while the digest file beside it is the one it was written with.
 One whose digest file differs belongs to a run that something overwrote (the original
@@ -12,7 +12,6 @@ import itertools
 import os
 
 from blockdiff.errors import (
-    ChainBroken,
     DamagedFile,
     ForeignFiles,
     MissingFile,
@@ -43,7 +42,9 @@ def version(store: BackupSet, number: int, listing: names.Listing, deep: bool = 
         md5.close()
         count = md5.count
         sheet, stale, notes = _manifest(store, number, listing, deep)
-        suffix = _diff_suffix(store, number, listing.diffs(number), sheet, stale, notes)
+        found = listing.diffs(number)
+        suffix, more = _named_diff(store, number, found, sheet) if sheet else _only_diff(store, number, found, stale)
+        notes += more
         own = "" if sheet is None else _called(store, number, listing)
         if sheet is not None and not _is_own(store, number, listing):
             path = store.path(number, ".json")
@@ -165,22 +166,23 @@ def _manifest(
     return sheet, None, []
 
 
-def _diff_suffix(
-    store: BackupSet,
-    number: int,
-    found: list[str],
-    sheet: manifest.Manifest | None,
-    stale: manifest.Manifest | None,
-    notes: list[str],
-) -> str:
-    if sheet is not None:
-        named = [suffix for suffix in sheet.files if suffix in names.DIFF_SUFFIXES]
-        if len(named) != 1:
-            raise NotOurFormat(store.path(number, ".json"), "it does not name one diff file")
-        if named[0] not in found:
-            raise MissingFile(store.path(number, named[0]))
-        notes += [f"{store.path(number, s)} is not of this version and is ignored" for s in found if s != named[0]]
-        return named[0]
+def _named_diff(
+    store: BackupSet, number: int, found: list[str], sheet: manifest.Manifest
+) -> tuple[str, list[str]]:
+    """Return the suffix of the diff file that the manifest that counts names, and notes of others beside it."""
+    named = [suffix for suffix in sheet.files if suffix in names.DIFF_SUFFIXES]
+    if len(named) != 1:
+        raise NotOurFormat(store.path(number, ".json"), "it does not name one diff file")
+    if named[0] not in found:
+        raise MissingFile(store.path(number, named[0]))
+    return named[0], [_foreign(store.path(number, suffix)) for suffix in found if suffix != named[0]]
+
+
+def _only_diff(
+    store: BackupSet, number: int, found: list[str], stale: manifest.Manifest | None
+) -> tuple[str, list[str]]:
+    """Return the suffix of the diff file where no manifest counts, and notes of those that do not count."""
+    notes: list[str] = []
     if stale is not None and len(found) == 1 and store.hash(number, found[0]) == stale.files.get(found[0]):
         # a run that was overwritten has lost its diff file as well; here only the digest file is not its own
         why = "it is not the digest file that its diff file and its manifest were written with"
@@ -188,14 +190,18 @@ def _diff_suffix(
         raise DamagedFile(store.path(number, ".md5"), why, hint=hint)
     if stale is not None and len(found) > 1:
         foreign = [s for s in found if s not in stale.files or store.hash(number, s) != stale.files[s]]
-        notes += [f"{store.path(number, s)} is not of this version and is ignored" for s in found if s not in foreign]
+        notes = [_foreign(store.path(number, s)) for s in found if s not in foreign]
         found = foreign
     if not found:
         raise MissingFile(f"the diff file {store.path(number, '')}, under every suffix,")
     if len(found) > 1:
         both = " and ".join(store.path(number, suffix) for suffix in found)
         raise NotOurFormat(both, "two diff files of one version, and nothing tells which counts")
-    return found[0]
+    return found[0], notes
+
+
+def _foreign(path: str) -> str:
+    return f"{path} is not of this version and is ignored"
 
 
 def counts(store: BackupSet, owner: Version, suffix: str) -> bool:
@@ -209,67 +215,6 @@ def counts(store: BackupSet, owner: Version, suffix: str) -> bool:
                 return False
         return store.hash(owner.number, suffix) == owner.manifest.files[suffix]
     except OSError:
-        return False
-
-
-def check_link(store: BackupSet, child: Version) -> None:
-    """Prove that a version continues the one before it, as far as its manifest tells.
-
-    Raises ChainBroken or StoreUnreadable.
-    """
-    if child.full or child.manifest is None:
-        return
-    before = child.number - 1
-    try:
-        found = store.hash(before, ".md5").sha256
-    except FileNotFoundError as error:
-        raise ChainBroken(child.number, store.name, f"{error.filename} is missing") from None
-    except OSError as error:
-        raise StoreUnreadable(str(error.filename), error.strerror) from None
-    if found != child.manifest.parent_md5_sha256:
-        raise ChainBroken(child.number, store.name, f"it does not continue version {before} as it lies here")
-
-
-def chain_of(store: BackupSet, number: int, listing: names.Listing, deep: bool = True) -> list[Version]:
-    """Return the versions that a restore of `number` reads, oldest first.
-
-    `deep` hashes every digest file and proves every link.  Raises NoSuchVersion,
-    ChainBroken, MissingFile, DamagedFile, NotOurFormat or StoreUnreadable.
-    """
-    if number not in listing.versions:
-        raise NoSuchVersion(store.name, number)
-    known: dict[int, Version] = {}
-
-    def is_full(candidate: int) -> bool | None:
-        if candidate not in listing.versions:
-            return None
-        known[candidate] = version(store, candidate, listing, deep)
-        return known[candidate].full
-
-    try:
-        numbers = names.needed(is_full, number)
-    except names.MissingLink as gap:
-        why = f"version {gap.number} is missing" if gap.number else "there is no full version before it"
-        raise ChainBroken(number, store.name, why) from None
-    links = [known[n] for n in numbers]
-    for before, after in itertools.pairwise(links):
-        if before.block_size != after.block_size:
-            change = f"from {before.block_size} to {after.block_size} bytes at version {after.number}"
-            raise ChainBroken(number, store.name, f"block size changes {change}")
-        if deep:
-            check_link(store, after)
-    return links
-
-
-def is_whole(store: BackupSet, number: int, listing: names.Listing) -> bool:
-    """Tell whether a version that NAME.ver does not name yet is whole, linked and ours."""
-    try:
-        found = version(store, number, listing)
-        if found.manifest is None:
-            return False
-        check_link(store, found)
-        return all(store.hash(number, suffix) == entry for suffix, entry in found.manifest.files.items())
-    except (NoSuchVersion, DamagedFile, NotOurFormat, StoreUnreadable, ChainBroken, OSError):
         return False
 
 

@@ -13,7 +13,7 @@ from memory import peak_below
 from blockdiff import codecs, restore, verify
 from blockdiff.blocks import diffreader
 from blockdiff.codecs import base
-from blockdiff.formats import FormatError, difffile, index
+from blockdiff.formats import FormatError, difffile
 from blockdiff.sets import versions
 from blockdiff.sets.backupset import BackupSet
 
@@ -48,7 +48,7 @@ def test_a_set_that_has_one_restores_verifies_and_is_continued(name, indexed, tm
     for path in VECTORS.glob(f"{name}.*"):
         shutil.copy(path, tmp_path)
     store = BackupSet(str(tmp_path / name))
-    spans = index.decode(pathlib.Path(store.path(2, ".idx")).read_bytes(), BLOCK)
+    spans = chains.spans_of(store, 2, BLOCK)
     assert max(span.length for span in spans) > base.MAX_MEMBER  # it is what it is about
     if not indexed:
         os.unlink(store.path(2, ".idx"))

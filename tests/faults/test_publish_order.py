@@ -14,7 +14,7 @@ from engine import back_up
 from blockdiff import restore
 from blockdiff.commands import exits
 from blockdiff.errors import Interrupted
-from blockdiff.sets import parent
+from blockdiff.sets import parent, recover
 from blockdiff.sets.backupset import BackupSet
 
 CALLS = ("write", "pwritev", "ftruncate", "fsync", "link", "rename", "unlink")
@@ -160,7 +160,7 @@ def write(folder, volume):
     """Write a version as a backup does: the set locked and settled, its parent proved."""
     store = BackupSet(str(folder / "db"))
     with store.locked():
-        newest = parent.settle(store, lambda line: None)
+        newest = recover.settle(store, lambda line: None)
         found = parent.find(store, newest, pytest.fail, pytest.fail)
         found.close()
         return chains.write_version(store, volume, 64)

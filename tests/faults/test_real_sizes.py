@@ -4,17 +4,16 @@ Only `make test-long` runs it: some minutes for each kind of diff file, and ten 
 """
 
 import os
-import pathlib
 import random
 import shutil
 import subprocess
 
+import chains
 import places
 import pytest
 from memory import MIB, SERVER, engine, measured, within_bounds
 
 from blockdiff.codecs import base
-from blockdiff.formats import index
 from blockdiff.sets.backupset import BackupSet
 
 pytestmark = pytest.mark.long
@@ -115,7 +114,7 @@ def test_a_volume_that_lives(suffix, block_size, size, tmp_path):
         subprocess.run(["cmp", volume.path, target], check=True)
         target.unlink()
         if suffix in (".gz", ".zst"):
-            entries = index.decode(pathlib.Path(store.path(number, ".idx")).read_bytes(), block_size)
+            entries = chains.spans_of(store, number, block_size)
             assert max(span.length for span in entries) <= max(2 * base.MEMBER_SIZE, block_size + 8)
     volume.file.close()
     shutil.rmtree(tmp_path)

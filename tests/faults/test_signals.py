@@ -14,7 +14,7 @@ from engine import back_up
 from launched import Launched, Set, needs
 from programs import until
 
-from blockdiff.sets import versions
+from blockdiff.sets import recover
 from blockdiff.sets.backupset import BackupSet
 
 BLOCK = 64 * 1024
@@ -69,7 +69,7 @@ def count(begun):
         begun.versions[max(begun.versions) + 1], begun.whole = begun.whole, None
     assert newest in (max(begun.versions), max(begun.versions) + 1)
     begun.versions.setdefault(newest, begun.source.read_bytes())
-    if begun.whole is None and versions.is_whole(store, newest + 1, store.listing()):
+    if begun.whole is None and recover.is_whole(store, newest + 1, store.listing()):
         begun.whole = begun.source.read_bytes()
 
 

@@ -16,7 +16,7 @@ from engine import back_up, files_of, local_agent, restored
 
 from blockdiff import verify
 from blockdiff.errors import ForeignFiles, SetLocked
-from blockdiff.sets import parent
+from blockdiff.sets import parent, recover
 from blockdiff.sets.backupset import BackupSet
 
 BLOCK = 64
@@ -28,7 +28,7 @@ def write(folder, volume, codec=chains.codecs.GZIP):
     """Write a version as a backup does: the set locked and settled, its parent proved."""
     store = BackupSet(str(folder / "db"))
     with store.locked():
-        newest = parent.settle(store, lambda line: None)
+        newest = recover.settle(store, lambda line: None)
         parent.find(store, newest, pytest.fail, pytest.fail).close()
         return chains.write_version(store, volume, BLOCK, codec)
 

@@ -1,65 +1,10 @@
-"""Names and planning: which files are a set's, and what a version needs.  Chains are spelled as strings."""
+"""Names: which files are a set's."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from blockdiff.formats import names
-
-
-def spelled(word):
-    """is_full for a chain: F a full version, i an incremental one, . a missing one; the first is version 1."""
-
-    def is_full(number):
-        return {"F": True, "i": False, ".": None}[word[number - 1]] if 1 <= number <= len(word) else None
-
-    return is_full
-
-
-@pytest.mark.parametrize(
-    "word, number, needed",
-    [
-        ("F", 1, [1]),
-        ("Fii", 3, [1, 2, 3]),
-        ("Fii", 2, [1, 2]),
-        ("FiiFi", 5, [4, 5]),
-        ("FiiFi", 4, [4]),
-        ("FiiFi", 3, [1, 2, 3]),
-        ("..Fi", 4, [3, 4]),
-        (".iF", 3, [3]),
-    ],
-)
-def test_a_version_needs_all_back_to_the_newest_full(word, number, needed):
-    assert names.needed(spelled(word), number) == needed
-
-
-@pytest.mark.parametrize(
-    "word, number, missing",
-    [
-        ("", 1, 1),
-        ("Fi", 3, 3),
-        ("F.i", 3, 2),
-        ("F..i", 4, 3),
-        ("iii", 3, 0),  # nothing is full
-        (".ii", 3, 1),
-        ("F", 0, 0),
-    ],
-)
-def test_a_hole_is_named(word, number, missing):
-    with pytest.raises(names.MissingLink) as error:
-        names.needed(spelled(word), number)
-    assert error.value.number == missing
-
-
-@given(st.text("Fi.", max_size=30), st.integers(1, 30))
-def test_what_is_needed_is_a_full_and_all_that_follow_it(word, number):
-    try:
-        needed = names.needed(spelled(word), number)
-    except names.MissingLink as error:
-        assert error.number == 0 or spelled(word)(error.number) is None
-        return
-    assert needed == list(range(needed[0], number + 1))
-    assert "".join(word[n - 1] for n in needed) == "F" + "i" * (len(needed) - 1)
 
 
 @pytest.mark.parametrize("number, data", [(1, b"1\n"), (20, b"20\n"), (10**18 - 1, b"9" * 18 + b"\n")])
@@ -138,7 +83,7 @@ def test_any_base_name_has_its_own_files_and_no_others(base, number):
     listing = names.list_set(base, [*members, names.ver_name(base), names.lock_name(base)])
     assert listing.versions == {number: set(names.DIFF_SUFFIXES + names.BESIDE_SUFFIXES)}
     assert listing.has_ver and not listing.parts
-    assert names.list_set(base + ".x", names).versions == {}
+    assert names.list_set(base + ".x", members).versions == {}
     assert base in names.set_names([*members, names.ver_name(base)])
 
 

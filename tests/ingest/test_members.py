@@ -2,9 +2,9 @@
 
 import hashlib
 import os
-import pathlib
 import shutil
 
+import chains
 import pytest
 import xxhash
 from engine import back_up, restored
@@ -13,7 +13,7 @@ from memory import peak_below
 
 from blockdiff import codecs, verify
 from blockdiff.codecs import base
-from blockdiff.formats import MAX_BLOCK_SIZE, digestfile, index
+from blockdiff.formats import MAX_BLOCK_SIZE, digestfile
 from blockdiff.ingest.members import least_stored, most_records
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.wire import messages
@@ -110,7 +110,7 @@ def test_single_blocks_that_turn_to_zeros_take_no_memory(zeros, block_size, suff
     assert outcome.payload > groups * 900 * KIB
     store = BackupSet(str(tmp_path / "set"))
     if suffix in (".gz", ".zst"):
-        spans = list(index.decode(pathlib.Path(store.path(2, ".idx")).read_bytes(), block_size))
+        spans = chains.spans_of(store, 2, block_size)
         assert max(span.length for span in spans) <= base.MEMBER_SIZE + MIB
         assert len(spans) < outcome.payload // (2 * MIB)  # nor are they small
     (last,) = verify.verify(store, 2).versions[1:]
@@ -129,7 +129,7 @@ def test_zero_blocks_beside_changed_ones_are_in_one_member_as_long_as_they_are_f
     back_up(tmp_path / "set", source, suffix=suffix)
 
     store = BackupSet(str(tmp_path / "set"))
-    spans = list(index.decode(pathlib.Path(store.path(2, ".idx")).read_bytes(), block_size))
+    spans = chains.spans_of(store, 2, block_size)
     assert max(span.length for span in spans) <= base.MEMBER_SIZE + MIB
     assert len(spans) < 9
     assert restored(tmp_path / "set", 2, tmp_path / "out") == volume

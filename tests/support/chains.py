@@ -11,6 +11,7 @@ import subprocess
 
 from blockdiff import codecs
 from blockdiff.formats import difffile, digestfile, index, manifest
+from blockdiff.sets import publishing
 from blockdiff.sets.backupset import BackupSet
 
 LONG = 4  # so many zero blocks in a row make a member of their own where the codec can
@@ -154,7 +155,8 @@ def _write_ours(store, number, size, blocks, digests, changed, block_size, codec
         for part in parts.values():
             part.close()
         full = before is None
-        store.publish(
+        publishing.publish(
+            store,
             number,
             parts,
             manifest.NewManifest(
@@ -174,6 +176,12 @@ def _write_ours(store, number, size, blocks, digests, changed, block_size, codec
     finally:
         for part in parts.values():
             part.discard()
+
+
+def spans_of(store, number, block_size):
+    """The members that the index of a version names, in order."""
+    with open(store.path(number, ".idx"), "rb") as file:
+        return list(index.spans(file.read, os.fstat(file.fileno()).st_size, block_size))
 
 
 def new_set(folder, base="vol"):

@@ -1,0 +1,95 @@
+"""How the files that a run wrote become a version.
+
+Order of a backup, and what a crash leaves at each step:
+1. every file is written under a temporary name (.part) and synced: nothing has happened;
+2. each gets its final name, the digest file first and the manifest last, and the folder is
+   synced: if all of them are there the next run adopts the version, otherwise it replaces it;
+3. NAME.ver is replaced by rename: only now does the version exist.
+The set's lock keeps two runs apart.  Where it does not (it was removed, or a network file
+system does not keep it), names that are never replaced do: of two runs that write the same version one
+has the digest file's name, and the other ends and removes what it made itself and nothing else.
+Where not even the locks on a run's own files are kept, one moment remains: a run that begins may take
+for a dead one's what another has just named and not yet published, and remove it.
+Format: blockdiff-formats(5), "Publishing".
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping
+
+from blockdiff.errors import ForeignFiles, NotOurFormat, StoreUnreadable
+from blockdiff.formats import FormatError, manifest, names
+from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.partfile import PartFile
+
+MOVE_AWAY = "another run, or another tool's that died, may have left it; move it away"
+
+
+def publish(
+    store: BackupSet,
+    number: int,
+    parts: Mapping[str, PartFile],
+    value: manifest.NewManifest,
+    last_look: Callable[[], object] = lambda: None,
+) -> None:
+    """Make the closed parts version `number`; `value` is what its manifest tells of the run.
+
+    `last_look` is called when all is on the disk, and may raise.  Raises NoRoom, StoreFailed,
+    SetLocked or ForeignFiles; then the old state stands, or all but NAME.ver is done.
+    """
+    stored = {suffix: part.stored() for suffix, part in parts.items()}
+    (diff,) = stored.keys() & names.DIFF_SUFFIXES
+    try:
+        data = value.encode(stored, diff)
+    except FormatError as error:
+        raise NotOurFormat(store.name, error) from None
+    sheet = store.part(number, ".json")
+    ordered = sorted(parts, key=lambda suffix: suffix != ".md5")  # who has its name goes on
+    files = [*(parts[suffix] for suffix in ordered), sheet]
+    try:
+        sheet.write(data)
+        sheet.close()
+        last_look()
+        _refuse_taken(store, number)
+        for part in files:
+            part.publish()
+        store.sync()
+        _name(store, number, files)
+    except BaseException:
+        whole = all(part.stands() for part in files) and not _moved(store, number)
+        # a whole one is adopted by the next run.  Of another the sheet's temporary file tells a
+        # torn first version of ours from files of somebody else: it goes last, and only if
+        # everything that it tells of is gone
+        left = [] if whole else [part for part in reversed(files) if not part.withdraw()]
+        if not left:
+            sheet.discard()
+        sheet.release()
+        raise
+    for part in files:
+        part.release()
+
+
+def _moved(store: BackupSet, number: int) -> bool:
+    """Tell whether NAME.ver names neither this version nor the one before."""
+    with contextlib.suppress(StoreUnreadable):
+        return not (store.ver_is(number - 1) or store.ver_is(number))
+    return False
+
+
+def _refuse_taken(store: BackupSet, number: int) -> None:
+    """Raise ForeignFiles if another run has published, or files of this number have come, since the run began."""
+    store.expect(number - 1)
+    came = [store.path(number, suffix) for suffix in sorted(store.listing().versions.get(number, ()))]
+    if came:
+        raise ForeignFiles(f"{' and '.join(came)} came while version {number} was being made", hint=MOVE_AWAY)
+
+
+def _name(store: BackupSet, number: int, files: list[PartFile]) -> None:
+    """Publish a version whose files have their names; another run may have adopted them already."""
+    with contextlib.suppress(ForeignFiles):
+        store.expect(number)
+        if all(part.stands() for part in files):
+            return
+    if not all(part.stands() for part in files):
+        why = f"the files of version {number} were replaced by another run while this one lasted"
+        raise ForeignFiles(why, hint="nothing of this run was published; run again")
+    store.publish_ver(number, after=number - 1)

@@ -1,0 +1,109 @@
+"""Chains: what a version needs, and that links which do not join are refused.  Chains are spelled as strings."""
+
+import os
+
+import chains
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blockdiff.errors import ChainBroken, NoSuchVersion
+from blockdiff.sets import chain, versions
+
+
+def spelled(word):
+    """is_full for a chain: F a full version, i an incremental one, . a missing one; the first is version 1."""
+
+    def is_full(number):
+        return {"F": True, "i": False, ".": None}[word[number - 1]] if 1 <= number <= len(word) else None
+
+    return is_full
+
+
+@pytest.mark.parametrize(
+    "word, number, needed",
+    [
+        ("F", 1, [1]),
+        ("Fii", 3, [1, 2, 3]),
+        ("Fii", 2, [1, 2]),
+        ("FiiFi", 5, [4, 5]),
+        ("FiiFi", 4, [4]),
+        ("FiiFi", 3, [1, 2, 3]),
+        ("..Fi", 4, [3, 4]),
+        (".iF", 3, [3]),
+    ],
+)
+def test_a_version_needs_all_back_to_the_newest_full(word, number, needed):
+    assert chain.needed(spelled(word), number) == needed
+
+
+@pytest.mark.parametrize(
+    "word, number, missing",
+    [
+        ("", 1, 1),
+        ("Fi", 3, 3),
+        ("F.i", 3, 2),
+        ("F..i", 4, 3),
+        ("iii", 3, 0),  # nothing is full
+        (".ii", 3, 1),
+        ("F", 0, 0),
+    ],
+)
+def test_a_hole_is_named(word, number, missing):
+    with pytest.raises(chain.MissingLink) as error:
+        chain.needed(spelled(word), number)
+    assert error.value.number == missing
+
+
+@given(st.text("Fi.", max_size=30), st.integers(1, 30))
+def test_what_is_needed_is_a_full_and_all_that_follow_it(word, number):
+    try:
+        needed = chain.needed(spelled(word), number)
+    except chain.MissingLink as error:
+        assert error.number == 0 or spelled(word)(error.number) is None
+        return
+    assert needed == list(range(needed[0], number + 1))
+    assert "".join(word[n - 1] for n in needed) == "F" + "i" * (len(needed) - 1)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = chains.new_set(tmp_path)
+    for _ in range(3):
+        chains.write_version(store, os.urandom(1000), 100)
+    return store
+
+
+def numbers_of(store, number, **options):
+    return [version.number for version in chain.chain_of(store, number, store.listing(), **options)]
+
+
+def test_the_chain_of_a_version_is_what_a_restore_reads(store):
+    assert (numbers_of(store, 3), numbers_of(store, 1)) == ([1, 2, 3], [1])
+    with pytest.raises(NoSuchVersion):
+        numbers_of(store, 4)
+
+
+def test_a_link_that_does_not_join_is_refused(store):
+    other = chains.new_set(store.folder, "other")
+    chains.write_version(other, os.urandom(1000), 100)
+    for suffix in (".md5", ".gz", ".idx", ".xxh128"):
+        os.replace(other.path(1, suffix), store.path(1, suffix))
+    os.unlink(store.path(1, ".json"))
+    listing = store.listing()
+
+    with pytest.raises(ChainBroken, match="it does not continue version 1"):
+        numbers_of(store, 2)
+    with pytest.raises(ChainBroken):
+        chain.check_link(store, versions.version(store, 2, listing))
+    chain.check_link(store, versions.version(store, 3, listing))
+    assert numbers_of(store, 3, deep=False) == [1, 2, 3]
+
+
+def test_a_block_size_that_changes_breaks_a_chain(tmp_path):
+    store = chains.new_set(tmp_path)
+    chains.write_version(store, os.urandom(1000), 100, original=True)
+    chains.write_version(store, os.urandom(1000), 50, original=True)
+
+    with pytest.raises(ChainBroken, match="from 100 to 50 bytes at version 2"):
+        numbers_of(store, 2)
