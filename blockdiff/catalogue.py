@@ -1,7 +1,7 @@
-"""What sets and versions there are, told from names, sizes, digest file headers and manifests.
+"""What sets and versions there are, read from names, sizes, digest file headers and manifests.
 
 Nothing large is read: a thousand versions are listed in well under a second.  Whether a
-version restores is said as far as that tells; blockdiff-verify proves it.
+version can be restored is shown as far as these files show it; blockdiff-verify proves it.
 """
 
 import os
@@ -23,7 +23,7 @@ class Entry:
     number: int
     restores: bool
     why: str = ""  # why it does not restore, or what is odd about it
-    kind: str = ""  # "full" or "incremental"; "" where its files do not tell
+    kind: str = ""  # "full" or "incremental"; "" where its files do not show it
     time: str = ""  # when it was done, UTC, ISO 8601
     recorded: bool = False  # the time is the manifest's, not only the file's
     size: int | None = None  # bytes of the volume; None: at most blocks x block_size
@@ -129,7 +129,7 @@ def _broken(version: Version, before: Version | None, broken: str) -> str:
         return f"block size changes from {before.block_size} to {version.block_size}"
     if version.manifest is not None and before.md5_sha256 is not None:
         joined = version.manifest.parent_md5_sha256 == before.md5_sha256
-        return "" if joined else f"it does not continue version {before.number} as it lies here"
+        return "" if joined else f"it does not continue the version {before.number} that is here"
     return ""
 
 

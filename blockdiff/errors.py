@@ -37,7 +37,7 @@ class BlockdiffError(_Report, Exception):
         self.about = self.about or what
 
 
-# 10-19: the set and the folder it lies in
+# 10-19: the set and its folder
 
 
 class NoSuchSet(BlockdiffError):
@@ -177,7 +177,7 @@ class BlockSizeDiffers(BlockdiffError):
     """{} has blocks of {} bytes, not {}"""
 
     exit_code = 34
-    hint = "leave the option away, or begin anew with --full"
+    hint = "omit the option, or use --full"
 
 
 class TargetRefused(BlockdiffError):

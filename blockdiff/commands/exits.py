@@ -16,13 +16,13 @@ _ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ENDING = (*_ASKED, signal.SIGALRM)
 
 
-def _deaf(number: int, frame: FrameType | None) -> None:
-    """Take a signal that has nothing to say any more; SIG_IGN would have Python complain of one under way."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Take a signal that changes nothing any more; with SIG_IGN Python would warn about a pending one."""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     for other in _ENDING:  # cleaning up is bounded; a second ^C must not cut it short
-        signal.signal(other, _deaf)
+        signal.signal(other, _ignore)
     raise Interrupted(signal.Signals(number).name, 128 + number)
 
 
@@ -33,15 +33,15 @@ def limit(seconds: float | None) -> None:
 
     def too_long(number: int, frame: FrameType | None) -> NoReturn:
         for other in _ENDING:
-            signal.signal(other, _deaf)
+            signal.signal(other, _ignore)
         raise RunTooLong(f"{seconds:g}")
 
     signal.signal(signal.SIGALRM, too_long)
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def _close_ears() -> None:
-    """Let no signal change the answer any more: python's own end would give it back its power to kill."""
+def _ignore_signals() -> None:
+    """Let no signal change the exit code any more: while python ends, it resets handlers, but not SIG_IGN."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
 
@@ -49,12 +49,12 @@ def _close_ears() -> None:
 def run(command: click.Command, prog_name: str) -> NoReturn:
     """Run a command as a program and exit."""
     for number in _ASKED:
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup's choice stands
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, _interrupt)
     code: object = 0
     try:
         code = command.main(prog_name=prog_name, standalone_mode=False)
-        _close_ears()
+        _ignore_signals()
     except (BlockdiffError, Interrupted) as error:
         code = report(error)
         _put_owed(describe(error))
@@ -68,7 +68,7 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    _close_ears()
+    _ignore_signals()
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -12,7 +12,7 @@ from blockdiff.commands import completing, text
 @text.json_option
 @click.pass_context
 def command(context: click.Context, operands: tuple[str, ...], as_json: bool) -> None:
-    """List the versions of set NAME, or of all sets in FOLDER (the current one unless told).
+    """List the versions of set NAME, or of all sets in FOLDER (default: the current folder).
 
     It reads names, sizes and manifests; blockdiff-verify proves what it says.
     """

@@ -22,7 +22,7 @@ Buffer = Union[bytes, bytearray, memoryview]
 
 
 def encode_offset(offset: int) -> bytes:
-    """Return the first bytes of a record: where its block stands in the volume, in bytes."""
+    """Return the first bytes of a record: where its block is in the volume, in bytes."""
     return _OFFSET.pack(offset)
 
 
@@ -107,7 +107,7 @@ class Decoder:
         return whole[:end]
 
     def close(self) -> bytes:
-        """Declare end of input and return the records that were held back.
+        """Declare end of input and return the records that are left.
 
         Raises TornError if there was not even a header.
         """

@@ -1,6 +1,6 @@
 """The index, NAME.N.idx: where each compressed member of a diff file starts and which blocks it holds.
 
-With it any block is read without decompressing what lies before it.  It may be lost:
+With it any block is read without decompressing what is before it.  It may be lost:
 reading the diff file from its start tells the same.  Pure.
 Format: blockdiff-formats(5), "Index".
 """

@@ -187,12 +187,12 @@ def decode(data: bytes) -> Manifest:
         raise FormatError("manifest is not in canonical form")
     bare = {key: item for key, item in value.items() if key != "self_sha256"}
     if hashlib.sha256(_canonical(bare)).hexdigest() != value.get("self_sha256"):
-        raise FormatError("manifest does not have the hash that it says it has")
+        raise FormatError("manifest does not have the hash that is in it")
     if _number(value, "format", 1) > FORMAT:
         raise FormatError(f"manifest is of format {value['format']}, newer than this program knows")
     kind = _wants(value, "kind", str)
     if kind not in ("full", "incremental"):
-        raise FormatError(f"manifest says kind {kind!r}")
+        raise FormatError(f"manifest has the unknown kind {kind!r}")
     version = _number(value, "version", 1)
     parent = _number(value, "parent", 1) if value.get("parent") is not None else None
     if (kind == "full") != (parent is None) or (parent is not None and parent != version - 1):

@@ -29,7 +29,7 @@ _PAUSE_S = 0.05
 
 
 class BackupSet:
-    """The set that a NAME (a path prefix) stands for."""
+    """The set that a NAME (a path prefix) means."""
 
     def __init__(self, name: str) -> None:
         """Raises NoSuchSet if NAME cannot be one or its folder is not there."""
@@ -47,7 +47,7 @@ class BackupSet:
         return os.path.join(self.folder, names.member_name(self.base, number, suffix))
 
     def listing(self) -> names.Listing:
-        """Return which files the set has now, and what NAME.ver says.  Raises StoreUnreadable.
+        """Return which files the set has now, and what NAME.ver names.  Raises StoreUnreadable.
 
         NAME.ver is read first: what it names is in the folder already.
         """
@@ -122,7 +122,7 @@ class BackupSet:
     def newest(self, listing: names.Listing | None = None) -> int:
         """Return the newest published version, 0 for a set that has not begun.
 
-        Raises ForeignFiles if NAME.ver is missing or damaged while versions stand.
+        Raises ForeignFiles if NAME.ver is missing or damaged while there are versions.
         """
         listing = listing or self.listing()
         path = os.path.join(self.folder, names.ver_name(self.base))
@@ -134,7 +134,7 @@ class BackupSet:
         if number is None:
             raise ForeignFiles(f"{path} does not hold one number and a newline", hint=_MEND)
         if number not in listing.versions:
-            raise ForeignFiles(f"{path} says {number}, but there is no such version", hint=_MEND)
+            raise ForeignFiles(f"{path} names {number}, but there is no such version", hint=_MEND)
         return number
 
     def size(self, number: int, suffix: str) -> int:
@@ -170,7 +170,7 @@ class BackupSet:
         return self._ver() == (names.encode_ver(newest) if newest else None)
 
     def expect(self, newest: int) -> None:
-        """Make sure that NAME.ver says what it said when this run began.  Raises ForeignFiles."""
+        """Make sure that NAME.ver still names the version that it did when this run began.  Raises ForeignFiles."""
         if not self.ver_is(newest):
             why = f"{self.name}.ver was changed by another run while this one lasted"
             raise ForeignFiles(why, hint="nothing of this run was published; run again")

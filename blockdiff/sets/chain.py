@@ -36,7 +36,7 @@ def needed(is_full: Callable[[int], bool | None], number: int) -> list[int]:
 
 
 def check_link(store: BackupSet, child: Version) -> None:
-    """Prove that a version continues the one before it, as far as its manifest tells.
+    """Prove that a version continues the one before it, as far as its manifest shows.
 
     Raises ChainBroken or StoreUnreadable.
     """
@@ -50,7 +50,7 @@ def check_link(store: BackupSet, child: Version) -> None:
     except OSError as error:
         raise StoreUnreadable(str(error.filename), error.strerror) from None
     if found != child.manifest.parent_md5_sha256:
-        raise ChainBroken(child.number, store.name, f"it does not continue version {before} as it lies here")
+        raise ChainBroken(child.number, store.name, f"it does not continue the version {before} that is here")
 
 
 def chain_of(store: BackupSet, number: int, listing: names.Listing, deep: bool = True) -> list[Version]:

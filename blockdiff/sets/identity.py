@@ -21,7 +21,7 @@ LOCAL = "localhost"
 
 @dataclass(frozen=True)
 class Known:
-    """What a set says of its source."""
+    """What a set records of its source."""
 
     version: int  # the newest one that names its source
     host: str
@@ -38,7 +38,7 @@ def spelt(host: str, path: str) -> str:
 
 
 def known(store: BackupSet, listing: names.Listing) -> Known | None:
-    """Return what the newest version that names its source says of it; None if none does."""
+    """Return what the newest version that names its source records of it; None if none does."""
     for number in sorted(listing.versions, reverse=True):
         source = _source(store, number, listing)
         host, path, uuid = source.get("host"), source.get("path"), source.get("lv_uuid")
@@ -52,12 +52,12 @@ def _source(store: BackupSet, number: int, listing: names.Listing) -> dict[str, 
         return {}
     try:
         return dict(store.read_manifest(number).value["source"])
-    except (FormatError, OSError):  # damage is told of elsewhere
+    except (FormatError, OSError):  # damage is reported elsewhere
         return {}
 
 
 def size_of(store: BackupSet, number: int, listing: names.Listing) -> tuple[int, int] | None:
-    """Return the least and the most bytes that a version's volume can have had; None if nothing tells."""
+    """Return the least and the most bytes that a version's volume can have had; None if that is not known."""
     size = _source(store, number, listing).get("size")
     if isinstance(size, int):
         return size, size
@@ -88,7 +88,7 @@ class Check:
 
     @property
     def unknown(self) -> bool:
-        """Whether the set has versions, and none says what it is of."""
+        """Whether the set has versions, and none names its source."""
         return self._newest > 0 and self._old is None
 
     @property
@@ -98,17 +98,17 @@ class Check:
 
     def in_use(self, users: str) -> str:
         """Return what a person should know of a source that others may write to."""
-        hint = "snapshot a logical volume instead, or say with --no-snapshot that this is meant"
+        hint = "snapshot a logical volume instead, or give --no-snapshot if this is intended"
         return f"{self.spelt} is read while it may be written to: {users} (hint: {hint})"
 
     def before_connecting(self, uuid_comes: bool) -> None:
-        """Compare what the words alone tell; `uuid_comes`: a logical volume's UUID may still decide."""
+        """Compare what the command line gives; `uuid_comes`: a logical volume's UUID may still decide."""
         old = self._old
         if old is not None and not self._new and not self._same_host(old) and not (old.lv_uuid and uuid_comes):
             raise self._changed(old)
 
     def see(self, size: int, lv_uuid: str | None, same: bool) -> None:
-        """Compare what the source host says of the volume.
+        """Compare what the source host reports of the volume.
 
         `size` in bytes; `same`: the path that the set knows leads to this volume.
         """

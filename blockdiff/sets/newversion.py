@@ -73,7 +73,7 @@ class NewVersion:
     def publish(self, value: manifest.NewManifest, payload: int, last_look: Callable[[], object]) -> None:
         """Put everything on the disk and make it the set's newest version.
 
-        `value` is what the manifest tells of the run; `payload`: bytes of the diff file before
+        `value` is what the manifest records of the run; `payload`: bytes of the diff file before
         compression; `last_look` is called when all is on the disk, and may raise.
         """
         if self._lzop is not None:

@@ -30,7 +30,7 @@ class Parent:
     number: int  # of the next version
     version: Version | None  # None: the next version is a full
     block_size: int | None  # bytes: the set's, where it is known
-    links: tuple[Version, ...] = ()  # what the next version stands on, oldest first
+    links: tuple[Version, ...] = ()  # the versions that the next one needs, oldest first
     md5: Digests | None = None  # of `version`, open
     link: str | None = None  # SHA-256 of that very file
 
@@ -45,7 +45,7 @@ class Parent:
         return None if self.version is None else self.version.number
 
     def check(self, store: BackupSet) -> None:
-        """Make sure that what the next version stands on is there as it was.
+        """Make sure that what the next version needs is there and unchanged.
 
         Raises MissingFile, DamagedFile or StoreUnreadable.
         """

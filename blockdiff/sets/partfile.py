@@ -3,7 +3,7 @@
 The file is made under a name of this run, with O_EXCL and mode 0600, so nobody can have opened
 it before.  Its writer holds a shared lock on it, flock(2), until the version is
 published: whoever clears away temporary files, or files of a version that is not published,
-takes an exclusive one first, and so never removes what belongs to a run that lives.
+takes an exclusive one first, and so never removes what belongs to an active run.
 A version's file gets its name by link(2), which never replaces a file.
 """
 
@@ -36,7 +36,7 @@ def read_failed(error: OSError, path: str) -> StoreUnreadable:
 
 
 class Busy(Exception):
-    """A run that lives has made this file, or looks at it in the same way."""
+    """An active run has made this file, or checks it in the same way."""
 
 
 def is_at(fd: int, path: str) -> bool:
@@ -48,7 +48,7 @@ def is_at(fd: int, path: str) -> bool:
 
 
 def lock_alone(path: str) -> int | None:
-    """Return a descriptor of a file that no run which lives has made, locked so that none takes it; close it.
+    """Return a descriptor of a file that no active run has made, locked so that none takes it; close it.
 
     None if there is nothing to lock: no file, or no regular one.  Raises Busy.
     """
@@ -78,7 +78,7 @@ def lock_alone(path: str) -> int | None:
 
 
 def remove_dead(path: str) -> bool:
-    """Remove a temporary file unless a run that lives writes it; tell whether none does."""
+    """Remove a temporary file unless an active run writes it; tell whether none does."""
     try:
         fd = lock_alone(path)
     except Busy:
@@ -227,7 +227,7 @@ class PartFile:
         except OSError as error:
             raise write_failed(error, self.final_path) from None
 
-    def stands(self) -> bool:
+    def has_its_name(self) -> bool:
         """Tell whether what has the final name is this file, as it was closed."""
         try:
             found = os.stat(self.final_path, follow_symlinks=False)
@@ -241,7 +241,7 @@ class PartFile:
     def withdraw(self) -> bool:
         """Take the final name away if it is this file that has it; tell whether that was done or not needed."""
         try:
-            if self.stands():
+            if self.has_its_name():
                 os.unlink(self.final_path)
         except OSError:
             return False

@@ -21,7 +21,7 @@ from blockdiff.formats import FormatError, manifest, names
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.partfile import PartFile
 
-MOVE_AWAY = "another run, or another tool's that died, may have left it; move it away"
+MOVE_AWAY = "another run, or another tool, may have left it; move it away"
 
 
 def publish(
@@ -31,10 +31,10 @@ def publish(
     value: manifest.NewManifest,
     last_look: Callable[[], object] = lambda: None,
 ) -> None:
-    """Make the closed parts version `number`; `value` is what its manifest tells of the run.
+    """Make the closed parts version `number`; `value` is what its manifest records of the run.
 
     `last_look` is called when all is on the disk, and may raise.  Raises NoRoom, StoreFailed,
-    SetLocked or ForeignFiles; then the old state stands, or all but NAME.ver is done.
+    SetLocked or ForeignFiles; then the old state is unchanged, or all but NAME.ver is done.
     """
     stored = {suffix: part.stored() for suffix, part in parts.items()}
     (diff,) = stored.keys() & names.DIFF_SUFFIXES
@@ -55,10 +55,10 @@ def publish(
         store.sync()
         _name(store, number, files)
     except BaseException:
-        whole = all(part.stands() for part in files) and not _moved(store, number)
-        # a whole one is adopted by the next run.  Of another the sheet's temporary file tells a
+        whole = all(part.has_its_name() for part in files) and not _moved(store, number)
+        # a whole one is adopted by the next run.  Of another the temporary manifest distinguishes a
         # torn first version of ours from files of somebody else: it goes last, and only if
-        # everything that it tells of is gone
+        # everything that it names is gone
         left = [] if whole else [part for part in reversed(files) if not part.withdraw()]
         if not left:
             sheet.discard()
@@ -87,9 +87,9 @@ def _name(store: BackupSet, number: int, files: list[PartFile]) -> None:
     """Publish a version whose files have their names; another run may have adopted them already."""
     with contextlib.suppress(ForeignFiles):
         store.expect(number)
-        if all(part.stands() for part in files):
+        if all(part.has_its_name() for part in files):
             return
-    if not all(part.stands() for part in files):
+    if not all(part.has_its_name() for part in files):
         why = f"the files of version {number} were replaced by another run while this one lasted"
         raise ForeignFiles(why, hint="nothing of this run was published; run again")
     store.publish_ver(number, after=number - 1)

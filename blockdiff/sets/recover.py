@@ -1,4 +1,4 @@
-"""What a run that died left of a version: adopted where it is complete, removed where it is torn and ours.
+"""What a killed run left of a version: adopted where it is complete, removed where it is not and is ours.
 
 Nothing that no manifest of ours names is ever removed.
 Format: blockdiff-formats(5), "Publishing".
@@ -45,7 +45,7 @@ def settle(store: BackupSet, note: Log) -> int:
     above = listing.above(newest)
     if above and above[-1] > newest + 1:
         raise ForeignFiles(
-            f"{store.name} has version {above[-1]}, but {names.ver_name(store.base)} says {newest}",
+            f"{store.name} has version {above[-1]}, but {names.ver_name(store.base)} names {newest}",
             hint="put the number of the newest good version into it, or move the files above it away",
         )
     if above:
@@ -56,7 +56,7 @@ def settle(store: BackupSet, note: Log) -> int:
                 note(f"version {newest} of {store.name} was complete but not yet published: adopted")
             else:
                 _drop_torn(store, newest + 1, found)
-    _sweep_parts(store)  # after that: a temporary manifest tells what is ours
+    _sweep_parts(store)  # after that: a temporary manifest shows what is ours
     return newest
 
 
@@ -76,7 +76,7 @@ def is_whole(store: BackupSet, number: int, listing: names.Listing) -> bool:
 def _holding(store: BackupSet, number: int) -> Iterator[list[str]]:
     """Keep other runs from publishing or removing the files of a version that is not published.
 
-    Gives their suffixes.  Raises SetLocked if a run that lives has made them.
+    Gives their suffixes.  Raises SetLocked if a run that is active made them.
     """
     with contextlib.ExitStack() as held:
         suffixes = sorted(store.listing().versions.get(number, ()))
@@ -91,9 +91,9 @@ def _holding(store: BackupSet, number: int) -> Iterator[list[str]]:
 
 
 def _sweep_parts(store: BackupSet) -> None:
-    """Remove temporary files that a dead run of this set left; the lock is held.
+    """Remove temporary files that a killed run of this set left; the lock is held.
 
-    Raises SetLocked if one belongs to a run that lives: then the lock does not keep runs apart.
+    Raises SetLocked if one belongs to a running one: then the lock does not keep runs apart.
     """
     for name in store.listing().parts:
         if not remove_dead(os.path.join(store.folder, name)):
@@ -101,11 +101,11 @@ def _sweep_parts(store: BackupSet) -> None:
 
 
 def _drop_torn_first(store: BackupSet, listing: names.Listing) -> None:
-    """Remove what a first run left that died between its renames; its files are held.
+    """Remove what a first run left that was killed between its renames; its files are held.
 
     Such a run left the manifest under its temporary name, and every file of version 1 is
     one that it names with the SHA-256 it has.  A manifest alone, which earlier versions of the
-    program left, stands for nothing.  Anything else is not touched.
+    program left, counts for nothing.  Anything else is not touched.
     """
     if listing.versions[1] == {".json"} and _named(store, 1):
         _remove(store, 1, [".json"])

@@ -2,8 +2,8 @@
 
 A stamp is a SHA-256 over what identifies a version's files: the digest file's and the
 manifest's own, the diff file's suffix and size.  A version that is replaced, or whose
-digests change, has another stamp; decay of the diff file it does not see, that is what
-a verify of everything is for.  The file is JSON and may be lost at any time.
+digests change, has another stamp; accidental corruption of the diff file does not change it: for that
+there is a verify of everything.  The file is JSON and may be lost at any time.
 Format: blockdiff-verify(1), "Files".
 """
 

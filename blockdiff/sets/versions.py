@@ -29,7 +29,7 @@ _LEAST = {"": 4, ".gz": 20, ".lzop": 9, ".zst": 9}  # bytes of a diff file that 
 
 
 def version(store: BackupSet, number: int, listing: names.Listing, deep: bool = True) -> Version:
-    """Return version `number` as its files tell it.
+    """Return version `number` as its files describe it.
 
     `deep` reads the digest file to hash it; without, sizes decide, and the hash only where
     they disagree.  Raises NoSuchVersion, MissingFile, DamagedFile, NotOurFormat or StoreUnreadable.
@@ -114,7 +114,7 @@ def _is_own(store: BackupSet, number: int, listing: names.Listing) -> bool:
 
 
 def check_size(store: BackupSet, version: Version) -> None:
-    """Make sure that a diff file has the size that its manifest says, or one that can be.
+    """Make sure that a diff file has the size in its manifest, or one that is possible.
 
     Raises MissingFile, DamagedFile or StoreUnreadable.
     """
@@ -128,7 +128,7 @@ def check_size(store: BackupSet, version: Version) -> None:
     if version.manifest is not None:
         wanted = version.manifest.files[version.suffix].size
         if size != wanted:
-            raise DamagedFile(path, f"it has {size} bytes, and its manifest says {wanted}")
+            raise DamagedFile(path, f"it has {size} bytes, in its manifest are {wanted}")
     elif size < _LEAST[version.suffix] or (version.suffix == "" and not _can_be(size, version)):
         raise DamagedFile(path, f"it has {size} bytes, which no whole diff file of this version has")
 
@@ -196,7 +196,7 @@ def _only_diff(
         raise MissingFile(f"the diff file {store.path(number, '')}, under every suffix,")
     if len(found) > 1:
         both = " and ".join(store.path(number, suffix) for suffix in found)
-        raise NotOurFormat(both, "two diff files of one version, and nothing tells which counts")
+        raise NotOurFormat(both, "two diff files of one version, and nothing shows which counts")
     return found[0], notes
 
 
@@ -221,7 +221,7 @@ def counts(store: BackupSet, owner: Version, suffix: str) -> bool:
 def choose(
     store: BackupSet, number: int | None, listing: names.Listing, force: bool = False
 ) -> tuple[int, list[str]]:
-    """Return the version that is meant, and warnings; None stands for the newest.
+    """Return the version that is meant, and warnings; None means the newest.
 
     Raises NoSuchSet, NoSuchVersion, or ForeignFiles where NAME.ver is of no use.
     """
@@ -238,17 +238,17 @@ def choose(
     if number not in listing.versions:
         raise NoSuchVersion(store.name, number)
     if number > newest and not force:
-        hint = f"its files stand, but NAME.ver says {newest}; --force takes them"
+        hint = f"its files exist, but NAME.ver names {newest}; --force takes them"
         raise NoSuchVersion(store.name, number, hint=hint)
     return number, []
 
 
 def unpublished(store: BackupSet, newest: int, listing: names.Listing) -> list[str]:
-    """Return a warning if there are versions above the one that NAME.ver says is the newest."""
+    """Return a warning if there are versions above the one that NAME.ver names."""
     above = listing.above(newest)
     if not above:
         return []
     return [
-        f"{store.name}.ver says that version {newest} is the newest, but files of version {above[-1]} stand; "
-        "a run is just publishing it or died before its end, or that file is damaged"
+        f"{store.name}.ver names version {newest} as the newest, but there are files of version {above[-1]}; "
+        "a run is publishing it or was killed before it had, or that file is damaged"
     ]

@@ -12,7 +12,7 @@ from options import EVERY_OPTION
 from readme import INDENTED, PLACES, README, cron_line, moved, script, shown_log, timeless
 
 from blockdiff.commands import programs
-from blockdiff.errors import BlockdiffError
+from blockdiff.errors import BlockdiffError, Interrupted
 
 OURS = {*programs.PROGRAMS, *programs.ORIGINAL}
 
@@ -72,7 +72,7 @@ def test_exit_codes_are_those_of_the_program():
             yield found
             yield from classes(found)
 
-    known = {found.exit_code for found in classes(BlockdiffError)}
+    known = {found.exit_code for base in (BlockdiffError, Interrupted) for found in classes(base)}
     table = README.partition("## Exit codes")[2].partition("\n## ")[0]
     for low, high in re.findall(r"^\| (\d\d)–(\d\d) \|", table, re.M):
         decade = {code for code in known if code // 10 == int(low) // 10}

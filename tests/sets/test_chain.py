@@ -92,7 +92,7 @@ def test_a_link_that_does_not_join_is_refused(store):
     os.unlink(store.path(1, ".json"))
     listing = store.listing()
 
-    with pytest.raises(ChainBroken, match="it does not continue version 1"):
+    with pytest.raises(ChainBroken, match="it does not continue the version 1 that is here"):
         numbers_of(store, 2)
     with pytest.raises(ChainBroken):
         chain.check_link(store, versions.version(store, 2, listing))

@@ -27,7 +27,7 @@ def test_what_was_written_is_counted_and_hashed(tmp_path):
     assert (part.stored().size, part.stored().sha256) == (10, hashlib.sha256(b"some bytes").hexdigest())
     assert os.listdir(tmp_path) == [f"db.1.gz.{RUN}.part"]
     part.publish()
-    assert os.listdir(tmp_path) == ["db.1.gz"] and part.stands()
+    assert os.listdir(tmp_path) == ["db.1.gz"] and part.has_its_name()
     part.discard()
     assert (tmp_path / "db.1.gz").read_bytes() == b"some bytes"
 
@@ -49,7 +49,7 @@ def test_a_name_that_somebody_has_is_not_taken(tmp_path):
     with pytest.raises(ForeignFiles, match="made by another run"):
         part.publish()
 
-    assert not part.stands() and part.withdraw()
+    assert not part.has_its_name() and part.withdraw()
     part.discard()
     assert (tmp_path / "db.1.gz").read_bytes() == b"somebody's"
     assert os.listdir(tmp_path) == ["db.1.gz"]
