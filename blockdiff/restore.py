@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from blockdiff.blocks.checker import BlockChecker
-from blockdiff.blocks.restorer import Progress, Restorer, silent
+from blockdiff.blocks.parallel import Progress, silent
+from blockdiff.blocks.restorer import Restorer
 from blockdiff.errors import (
     BlockdiffError,
     ChainBroken,
@@ -87,8 +88,8 @@ def restore(
     seen = look(target_path, (store.folder, store.base))
     least = wanted.size if wanted.size is not None else (wanted.count - 1) * wanted.block_size + 1
     precheck.check(seen, least, force)
-    files = [(v.number, store.path(v.number, v.suffix), _size(store, v)) for v in reversed(links)]
-    outcome = Restored(store.name, number, seen.description, target_path, wanted.size, files, dry_run=dry_run)
+    read = [(v.number, store.path(v.number, v.suffix), _size(store, v)) for v in reversed(links)]
+    outcome = Restored(store.name, number, seen.description, target_path, wanted.size, read, dry_run=dry_run)
     outcome.warnings += warnings
     outcome.notes += [note for version in links for note in version.notes]
     if not force:
@@ -97,8 +98,9 @@ def restore(
         writer.rehearse(seen)
         return outcome
     total = wanted.size if wanted.size is not None else wanted.count * wanted.block_size
-    with Target(seen, wanted.size) as sink, progress(total) as tell:
-        _write(Restorer(store, links, sink, tell), sink, outcome, force, jobs)
+    files = [versions.files_of(store, link) for link in links]
+    with Target(seen, wanted.size) as sink, progress(total) as done:
+        _write(Restorer(store.name, files, sink, done), sink, outcome, force, jobs)
     return outcome
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from blockdiff.blocks import blockset, changes
 from blockdiff.blocks.diffreader import whole_blocks
-from blockdiff.blocks.restorer import Progress, silent
+from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.blocks.versioncheck import VersionCheck
 from blockdiff.errors import (
     BlockdiffError,
@@ -31,7 +31,7 @@ from blockdiff.errors import (
 from blockdiff.formats import names
 from blockdiff.sets import digests, verified, versions
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.version import Version
+from blockdiff.sets.version import Version, VersionFiles
 
 _MOST_RANGES = 100  # of lost bytes that are listed for a version
 
@@ -157,6 +157,18 @@ def _numbers(store: BackupSet, listing: names.Listing, newest: int, everything: 
     return chosen[::-1]
 
 
+def _unused(store: BackupSet, files: VersionFiles) -> Iterator[str]:
+    """Yield a warning for each file beside a version that only speeds things up and does not count."""
+    version = files.version
+    for suffix in version.manifest.files if version.manifest is not None else ():
+        if suffix == ".md5" or suffix in names.DIFF_SUFFIXES:
+            continue
+        counts = files.index is not None if suffix == ".idx" else versions.counts(store, version, suffix)
+        if not counts:
+            path = store.path(version.number, suffix)
+            yield f"{path} is missing or damaged; it only speeds things up and is not used"
+
+
 class _Walk:
     """The state between two versions."""
 
@@ -238,23 +250,23 @@ class _Walk:
 
     def _prove(self, version: Version, before: Version | None, out: Checked, pool: ThreadPoolExecutor) -> None:
         """Read a version's diff file, and settle what is lost."""
-        path = self._store.path(version.number, ".md5")
+        files = versions.files_of(self._store, version)
         try:
-            with digests.Digests(path, version.count) as own:
-                reading = VersionCheck(self._store, version, own, self._progress)
-                reading.run(pool)
-                self.read += reading.read
-                out.faults += reading.faults
-                out.warnings += reading.warnings
-                if reading.forbidden:
+            with digests.Digests(files.digests, version.count) as own:
+                check = VersionCheck(files, own, self._progress)
+                check.run(pool)
+                self.read += check.read
+                out.faults += check.faults
+                out.warnings += [*check.warnings, *_unused(self._store, files)]
+                if check.forbidden:
                     fault = out.faults.pop()
                     self._stop(version.number, fault, out)
                     return
                 if version.full:
-                    self._settle(reading, changes.changed(None, own), out)
+                    self._settle(check, changes.changed(None, own), out)
                 elif before is not None and before.block_size == version.block_size:
                     with digests.Digests(self._store.path(before.number, ".md5"), before.count) as old:
-                        self._settle(reading, changes.changed(old, own), out)
+                        self._settle(check, changes.changed(old, own), out)
         except Interrupted:
             raise  # no fault of what was looked at
         except BlockdiffError as error:
@@ -269,18 +281,18 @@ class _Walk:
                 out.lost_more = True
         out.restores = not self._broken and not self._lost
 
-    def _settle(self, reading: VersionCheck, must: Iterator[blockset.Run], out: Checked) -> None:
+    def _settle(self, check: VersionCheck, must: Iterator[blockset.Run], out: Checked) -> None:
         """Compare the records that were found good with those that must be there."""
-        for run in reading.found.runs():
+        for run in check.found.runs():
             self._lost.remove(*run)
-        extra = reading.found  # becomes what was found and need not be there
+        extra = check.found  # becomes what was found and need not be there
         for run in must:
-            for missing in blockset.without([run], list(reading.found.runs(*run))):
+            for missing in blockset.without([run], list(check.found.runs(*run))):
                 self._lost.add(*missing)
-                reading.miss(missing)
+                check.miss(missing)
             extra.remove(*run)
-        out.faults += reading.missing()
+        out.faults += check.missing()
         if extra:
-            start, end = whole_blocks(reading.version, next(extra.runs()))
+            start, end = whole_blocks(check.version, next(extra.runs()))
             what = f"{len(extra)} records of blocks that did not change, such as bytes {start} to {end - 1}"
-            out.warnings.append(f"{reading.path}: {what}")
+            out.warnings.append(f"{check.path}: {what}")

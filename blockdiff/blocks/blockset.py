@@ -109,6 +109,14 @@ class Blocks:
         self._held += after.bit_count() - before.bit_count()
 
 
+def append(runs: list[Run], first: int, stop: int) -> None:
+    """Put a run behind the others; one that continues the last one becomes a part of it."""
+    if runs and runs[-1][1] == first:
+        runs[-1] = (runs[-1][0], stop)
+    else:
+        runs.append((first, stop))
+
+
 def joined(runs: Iterable[Run]) -> list[Run]:
     """Return the runs in order, those that touch or overlap made one."""
     out: list[Run] = []
@@ -137,20 +145,6 @@ def without(runs: Iterable[Run], taken: Iterable[Run]) -> Iterator[Run]:
             cut = next(cuts, None)
         if first < stop:
             yield first, stop
-
-
-def shared(runs: Iterable[Run], others: Iterable[Run]) -> Iterator[Run]:
-    """Yield what is in both; both in order, none overlapping."""
-    right = iter(others)
-    other = next(right, None)
-    for start, stop in runs:
-        while other is not None and other[0] < stop:
-            low, high = max(start, other[0]), min(stop, other[1])
-            if low < high:
-                yield low, high
-            if other[1] > stop:
-                break
-            other = next(right, None)
 
 
 def changed(before: bytes, after: bytes, first: int) -> Iterator[Run]:

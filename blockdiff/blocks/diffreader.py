@@ -15,26 +15,20 @@ Format: blockdiff-formats(5), "Diff file", "Members", "Index".
 import functools
 import io
 import os
-import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 
 from blockdiff import codecs
 from blockdiff.blocks.blockset import Run
 from blockdiff.codecs import base
 from blockdiff.codecs.base import Payload, Read
+from blockdiff.errors import BlockdiffError, DamagedFile, DigestMismatch
 from blockdiff.formats import FormatError, TornError, difffile, digestfile, index
-from blockdiff.sets import versions
-from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
 _STREAM_PIECE = 2 * 1024 * 1024  # bytes of payload in a piece of a stream, unless one record is larger
-_MOST_FAULTS = 8  # of one piece that are told one by one
 _NO_BLOCKS = (0, 0)  # what our first member holds: the header alone
-_OFFSET = struct.Struct("<Q")
-
-Record = tuple[int, int, int]  # index of the block, where it starts and ends in the payload
 
 
 @dataclass
@@ -63,69 +57,20 @@ class Piece:
         return f"member at byte {self.place}" if self.stored or self.part else f"payload at byte {self.place}"
 
 
-@dataclass
-class Faults:
-    """What is wrong with a piece's records; bounded."""
-
-    told: list[str] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, why: str) -> None:
-        """Take one more."""
-        self.count += 1
-        if len(self.told) < _MOST_FAULTS:
-            self.told.append(why)
-
-    def lines(self) -> list[str]:
-        """Return them all, the last line telling how many are left out."""
-        rest = self.count - len(self.told)
-        return self.told + ([f"and {rest} more"] if rest else [])
-
-
-def split(payload: Payload, piece: Piece, volume: Version, faults: Faults) -> Iterator[Record]:
-    """Yield the records of a piece's payload that can be; those that cannot go to `faults`.
-
-    A record must be of a block that the volume has, of its length, and after the one before.
-    """
-    block_size, last = volume.block_size, volume.count - 1
-    low, high = piece.run or (0, volume.count)
-    total, place, previous = len(payload), piece.skip, -1
-    while place < total:
-        rest = total - place - difffile.OFFSET_SIZE
-        if rest <= 0:
-            faults.add("a record ends inside its offset")
-            return
-        (offset,) = _OFFSET.unpack_from(payload, place)
-        number, odd = divmod(offset, block_size)
-        start = place + difffile.OFFSET_SIZE
-        length = block_size
-        if number == last:
-            length = min(rest, block_size) if volume.size is None else volume.size - last * block_size
-        if odd or number > last:
-            faults.add(f"a record says offset {offset}, where no block of this volume begins")
-        elif rest < length:
-            faults.add(f"the record of offset {offset} ends inside its block")
-            return
-        elif not low <= number < high:
-            faults.add(f"a record of offset {offset}, which the index does not expect here")
-        else:
-            if number <= previous:
-                faults.add(f"the record of offset {offset} is out of order")
-            previous = number
-            yield number, start, start + length
-        place = start + length
-
-
 class DiffFile:
     """One version's diff file, open for reading; use it as a context manager."""
 
-    def __init__(self, store: BackupSet, version: Version, observe: Callable[[bytes], object] | None = None) -> None:
-        """`observe` is shown every byte of the file in order.  Raises OSError."""
+    def __init__(
+        self, path: str, index_path: str | None, version: Version, observe: Callable[[bytes], object] | None = None
+    ) -> None:
+        """`index_path`: the file's index, None if there is none that counts.
+
+        `observe` gets every byte of the file in order.  Raises OSError.
+        """
         self.version = version
-        self.path = store.path(version.number, version.suffix)
+        self.path = path
         self.codec = codecs.BY_SUFFIX[version.suffix]
-        self.indexed = versions.counts(store, version, ".idx")
-        self._index_path = store.path(version.number, ".idx")
+        self._index_path = index_path
         self._observe = observe
         self._place = 0  # bytes; up to here the file was read
         self.read = 0  # bytes of it that were read
@@ -166,8 +111,8 @@ class DiffFile:
 
         Raises FormatError, or OSError, where the rest of the file cannot be read.
         """
-        if self.indexed:
-            return self._members(wants)
+        if self._index_path is not None:
+            return self._members(self._index_path, wants)
         if isinstance(self.codec, codecs.Plain):
             return self._plain()
         if isinstance(self.codec, codecs.Zstd):
@@ -197,8 +142,8 @@ class DiffFile:
             return None  # the last block is short, and this says that it is whole
         return first, stop
 
-    def _members(self, wants: Callable[[int, int], bool] | None) -> Iterator[Piece]:
-        with open(self._index_path, "rb") as file:
+    def _members(self, index_path: str, wants: Callable[[int, int], bool] | None) -> Iterator[Piece]:
+        with open(index_path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             end = 0
             for member, stored, length in index.spans(file.read, size, self.version.block_size):
@@ -340,3 +285,8 @@ def last_length(version: Version) -> int | None:
     if version.size is None or not version.count:
         return None
     return digestfile.length_of(version.count - 1, version.size, version.block_size)
+
+
+def damage(what: str, error: FormatError) -> BlockdiffError:
+    """Return the error for bytes that are not as they were written."""
+    return DamagedFile(what, error) if isinstance(error, TornError) else DigestMismatch(what, error)

@@ -6,12 +6,21 @@ all jobs before it.
 """
 
 import collections
+import contextlib
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, Future, wait
 from typing import Protocol, TypeVar
 
 IN_FLIGHT = 24 * 1024 * 1024  # bytes of jobs that wait or are worked on, and one job more
 _MOST_JOBS = 512
+
+# It is given the bytes to come, and gives a function that takes the bytes that are done.
+Progress = Callable[[int], contextlib.AbstractContextManager[Callable[[int], object]]]
+
+
+def silent(total_bytes: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
+    """Show no progress."""
+    return contextlib.nullcontext(lambda done_bytes: None)
 
 
 class Job(Protocol):
