@@ -32,7 +32,7 @@ packages:  ## as root on Debian: what tests and the lab need of the system; else
 test: packages $(READY)  ## the whole suite; the lab where it can run
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(ARGS)
 
-test-long: $(READY)  ## the same promises at real sizes, with memory measured: volumes of GiB, an hour
+test-long: $(READY)  ## what takes too long for every run: volumes of GiB with memory measured, damage at every byte; an hour
 	$(BIN)/python -m pytest -m long -o faulthandler_timeout=0 $(ARGS)
 
 lint: ruff mypy floor pages scripts  ## ruff, mypy, vermin; mandoc and shellcheck where they are installed
