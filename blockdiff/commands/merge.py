@@ -1,9 +1,8 @@
 """blockdiff-merge NAME TARGET: restore a version.  blockdiff-merge TARGET < DIFF: the original's patch."""
 
-import contextlib
+import functools
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -57,7 +56,16 @@ def command(
         raise click.UsageError("too many operands: give NAME and TARGET, or TARGET alone")
     if digests is not None:
         raise click.UsageError("--digests is for TARGET alone; a restore always proves")
-    context.exit(_restore(operands[0], operands[1], number, force, dry_run, jobs, as_json, quiet, verbose))
+    from blockdiff import restore
+    from blockdiff.sets.backupset import BackupSet
+
+    show = functools.partial(progress, label="restore", enabled=not quiet)
+    name, target = operands
+    done = restore.restore(BackupSet(name), number, target, force=force, dry_run=dry_run, jobs=jobs, progress=show)
+    _print(done, as_json, quiet, verbose)
+    if done.failure is not None:
+        raise done.failure
+    context.exit(done.exit_code)
 
 
 def _patch(path: str, digests: str | None, jobs: int, as_json: bool, quiet: bool) -> int:
@@ -84,57 +92,38 @@ def _patch(path: str, digests: str | None, jobs: int, as_json: bool, quiet: bool
     return 0
 
 
-def _restore(
-    name: str,
-    path: str,
-    number: int | None,
-    force: bool,
-    dry_run: bool,
-    jobs: int,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> int:
-    from blockdiff import restore
-    from blockdiff.sets.backupset import BackupSet
-
-    def show(total_bytes: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
-        return progress(total_bytes, "restore", not quiet)
-
-    done = restore.restore(BackupSet(name), number, path, force=force, dry_run=dry_run, jobs=jobs, progress=show)
+def _print(done: Any, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Print what a restore did, but for the error that stopped it."""
     if as_json:
         text.put_json(_json(done))
     elif not quiet:
-        if verbose or dry_run:
+        if verbose or done.dry_run:
             for version, file, size in done.files:
                 click.echo(f"read version {version}: {text.name(file)}, {text.size(size)}")
-        click.echo(_summary(done, path))
+        click.echo(_summary(done))
     for line in done.notes if not quiet else ():
         click.echo(f"blockdiff: {line}", err=True)
     for line in done.warnings:
         text.warn(line)
-    if done.failure is not None:
-        if not done.whole:
-            where = f"{text.name(done.path)} is not version {done.version}; "
-            if done.right:
-                what = f"{done.right_bytes} bytes of it are right: bytes {text.ranges(done.right, done.right_more)}"
-            else:
-                what = "none of its bytes are known to be right"
-            click.echo(f"blockdiff: {where}{what}", err=True)
-        if done.left:
-            click.echo(f"blockdiff: {text.name(done.left)}", err=True)
-        raise done.failure
-    return done.exit_code
+    if done.failure is not None and not done.whole:
+        where = f"{text.name(done.path)} is not version {done.version}; "
+        if done.right:
+            what = f"{done.right_bytes} bytes of it are right: bytes {text.ranges(done.right, done.right_more)}"
+        else:
+            what = "none of its bytes are known to be right"
+        click.echo(f"blockdiff: {where}{what}", err=True)
+    if done.failure is not None and done.left:
+        click.echo(f"blockdiff: {text.name(done.left)}", err=True)
 
 
-def _summary(done: Any, path: str) -> str:
+def _summary(done: Any) -> str:
     size = "at most what its blocks hold" if done.size is None else f"{done.size} bytes"
     if done.dry_run:
-        return f"write version {done.version}, {size}, to {text.name(path)}: {done.target}"
+        return f"write version {done.version}, {size}, to {text.name(done.path)}: {done.target}"
     if done.failure is not None:
         return f"version {done.version} was not restored"
     return (
-        f"restored version {done.version} of {text.name(done.name)} to {text.name(path)}: {size}"
+        f"restored version {done.version} of {text.name(done.name)} to {text.name(done.path)}: {size}"
         f" ({text.size(done.written)} written, {text.size(done.zeros)} zeros, {text.size(done.read)} read)"
     )
 

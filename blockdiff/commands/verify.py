@@ -1,9 +1,8 @@
 """blockdiff-verify NAME: prove that every version restores, and name what is lost."""
 
-import contextlib
+import functools
 import hashlib
 import os
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -43,9 +42,7 @@ def command(
     path = _stamps_path(name)
     known = verified.load(path)
 
-    def show(total_bytes: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
-        return progress(total_bytes, "verify", not quiet)
-
+    show = functools.partial(progress, label="verify", enabled=not quiet)
     jobs = jobs or len(os.sched_getaffinity(0))
     result = verify.verify(store, number, known=known if new else None, jobs=jobs, progress=show)
     seen = {version.number for version in result.versions}
