@@ -135,7 +135,7 @@ def test_one_that_holds_what_its_index_does_not_say_is_damaged(codec, more, less
     version = versions.version(store, 1, store.listing())
     with diffreader.DiffFile(store.path(1, version.suffix), store.path(1, ".idx"), version) as file:
         *_, last = file.pieces()
-        with pytest.raises(FormatError, match="does not hold"):
+        with pytest.raises(FormatError, match="does not have"):
             file.payload(last)
 
 
