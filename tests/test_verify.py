@@ -36,7 +36,7 @@ def small_chain(folder, codec):
 def outcome_of(store, number, path):
     """The bytes that a restore gives, or None if it stops; the leftovers are removed."""
     try:
-        done = restore.restore(store, number, path, jobs=1)
+        done = restore.restore(store, number, path, threads=1)
     except BlockdiffError:
         return None
     try:
@@ -102,7 +102,7 @@ def test_any_flipped_byte_and_any_cut_is_found(codec, number, suffix, every, shm
         if data == whole:
             continue
         path.write_bytes(data)
-        found = verify.verify(store, jobs=1)
+        found = verify.verify(store, threads=1)
         assert found.exit_code != 0, what
         says = shallow(found)
         if suffix in SPEED_ONLY:
@@ -133,7 +133,7 @@ def test_damage_to_the_originals_files_never_restores_wrong(codec, every, shm):
         whole = path.read_bytes()
         for what, data in damages(path, every):
             path.write_bytes(data)
-            says = shallow(verify.verify(store, jobs=1))
+            says = shallow(verify.verify(store, threads=1))
             for n, volume in enumerate(volumes, 1):
                 got = outcome_of(store, n, out)
                 assert got is None or got == volume, f"{what}: version {n} is restored wrong"

@@ -31,19 +31,19 @@ Checked = tuple[int, int, int, memoryview]  # kind, first block, the one after t
 class Faults:
     """What is wrong with a piece's records; bounded."""
 
-    told: list[str] = field(default_factory=list)
+    listed: list[str] = field(default_factory=list)
     count: int = 0
 
     def add(self, why: str) -> None:
-        """Take one more."""
+        """Add one."""
         self.count += 1
-        if len(self.told) < _MOST_FAULTS:
-            self.told.append(why)
+        if len(self.listed) < _MOST_FAULTS:
+            self.listed.append(why)
 
     def lines(self) -> list[str]:
-        """Return them all, the last line telling how many are left out."""
-        rest = self.count - len(self.told)
-        return self.told + ([f"and {rest} more"] if rest else [])
+        """Return them; the last line is the number of those that are not listed."""
+        rest = self.count - len(self.listed)
+        return self.listed + ([f"and {rest} more"] if rest else [])
 
 
 def split(payload: Payload, piece: Piece, volume: Version, faults: Faults) -> Iterator[Record]:
@@ -66,7 +66,7 @@ def split(payload: Payload, piece: Piece, volume: Version, faults: Faults) -> It
         if number == last:
             length = min(rest, block_size) if volume.size is None else volume.size - last * block_size
         if odd or number > last:
-            faults.add(f"a record says offset {offset}, where no block of this volume begins")
+            faults.add(f"a record has offset {offset}, where no block of this volume begins")
         elif rest < length:
             faults.add(f"the record of offset {offset} ends inside its block")
             return
@@ -81,7 +81,7 @@ def split(payload: Payload, piece: Piece, volume: Version, faults: Faults) -> It
 
 
 class BlockChecker:
-    """The digests that a version's blocks must have; any thread may ask."""
+    """The digests that a version's blocks must have; for any number of threads."""
 
     def __init__(self, digests: Digests, block_size: int) -> None:
         self.digests = digests
@@ -112,7 +112,7 @@ class BlockChecker:
             yield (DATA if self.has(block, digest) else WRONG), index, index + 1, block
 
     def _check_zeros(self, runs: Iterable[blockset.Run]) -> Iterator[Checked]:
-        """Yield whole blocks of zeros that nobody had to decompress."""
+        """Yield whole blocks of zeros by their digests alone."""
         for run in runs:
             wrong = list(self.not_zero(*run))
             for first, stop in wrong:
@@ -121,11 +121,11 @@ class BlockChecker:
                 yield ZERO, first, stop, _NOTHING
 
     def is_zero(self, payload: bytes | bytearray, start: int, end: int, digest: bytes) -> bool:
-        """Tell whether payload[start:end] is a whole block of zeros and `digest` is that of one."""
+        """Return whether payload[start:end] is a whole block of zeros and `digest` is that of one."""
         return digest == self._zero_digest and payload.startswith(self._zeros, start, end)
 
     def has(self, block: memoryview, digest: bytes) -> bool:
-        """Tell whether a block has this digest."""
+        """Return whether a block has this digest."""
         return hashlib.md5(block, usedforsecurity=False).digest() == digest
 
     def not_zero(self, first: int, stop: int) -> Iterator[blockset.Run]:

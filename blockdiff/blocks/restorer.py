@@ -1,8 +1,8 @@
-"""Blocks on their way from the diff files of a chain into a target.
+"""Restore one version: the blocks of a chain's diff files, written to a target.
 
-The newest version is read first and every block is written once.  Between two versions
-nothing is in flight, so that whatever a newer one held is known before an older one is
-looked at; within one, members are worked on in parallel.
+The newest version is read first and every block is written once.  A version is finished
+before the next older one is opened, so that it is known which blocks are still wanted.
+Within a version, pieces of its diff file are worked on in parallel.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ class Sink(Protocol):
         """Write the parts, one after the other, at offset (bytes)."""
 
     def zero(self, offset: int, length: int) -> None:
-        """Let these bytes be zeros."""
+        """Make these bytes zeros."""
 
 
 @dataclass
 class _Placed:
-    """What became of a piece."""
+    """What was done with a piece."""
 
     right: list[blockset.Run] = field(default_factory=list)  # blocks that are proved and written
     written: int = 0  # bytes
@@ -43,7 +43,7 @@ class _Placed:
 
 
 class Restorer:
-    """One version's blocks, as far as they are placed."""
+    """Writes the blocks of one version, and counts what was written."""
 
     def __init__(
         self,
@@ -65,16 +65,16 @@ class Restorer:
         self.zeros = 0  # bytes that are zero
         self.warnings: list[str] = []
 
-    def run(self, jobs: int, go_on: bool = False) -> None:
-        """Place every block, with so many threads.
+    def run(self, threads: int, go_on: bool = False) -> None:
+        """Write every block, with `threads` threads.
 
         Raises BlockdiffError at the first damage that hits what is needed, with `go_on` when
-        nothing more can be placed.
+        no more can be written.
         """
         self._go_on = go_on
         with (
             digests.Digests(self._links[-1].digests, self._count) as known,
-            ThreadPoolExecutor(jobs, thread_name_prefix="restore") as pool,
+            ThreadPoolExecutor(threads, thread_name_prefix="restore") as pool,
         ):
             self._checker = checker.BlockChecker(known, self._block_size)
             for files in reversed(self._links):
@@ -82,15 +82,15 @@ class Restorer:
                     break
                 self._read(files, pool)
         if self._wanted:
-            lost = f"no version of its chain holds {self._spell(self._wanted.runs())}"
+            lost = f"no version of its chain has {self._spell(self._wanted.runs())}"
             raise self._failure or ChainBroken(self._version.number, self._name, lost)
 
     def size(self) -> int:
-        """Return the volume's size in bytes, as soon as its last block is placed."""
+        """Return the volume's size in bytes, as soon as its last block is written."""
         return self._bytes((0, self._count))[1] if self._count else 0
 
     def right(self) -> Iterator[tuple[int, int]]:
-        """Yield what is placed and proved: where it begins and ends in the volume, in bytes."""
+        """Yield what is written and proved: where it begins and ends in the volume, in bytes."""
         for run in blockset.without([(0, self._count)] if self._count else [], self._wanted.runs()):
             yield self._bytes(run)
 
@@ -139,15 +139,15 @@ class Restorer:
         for line in placed.faults.lines():
             self._fault(files, reach, NotOurFormat(where, line))
         for run in placed.wrong:
-            what = f"what it holds of {self._spell(iter([run]))} is not what version {self._version.number} has there"
+            what = f"{self._spell(iter([run]))} do not have the digests of version {self._version.number}"
             self._fault(files, run, DigestMismatch(files.diff, what))
 
     def _fault(self, files: VersionFiles, reach: blockset.Run, error: BlockdiffError) -> None:
-        """Stop for damage among these blocks of a version, unless nothing that is still wanted is hit."""
+        """Stop for damage among these blocks of a version, unless none of them is still wanted from it."""
         if not any(self._wanted.any(*run) for run in self._recorded(files, reach)):
             self.warnings.append(f"{error}; this version does not need it")
             return
-        error.hint = error.hint or "blockdiff-verify tells what is lost and which versions still restore"
+        error.hint = error.hint or "blockdiff-verify lists what is lost and which versions still restore"
         if not self._go_on:
             raise error
         self._failure = self._failure or error
@@ -171,8 +171,8 @@ class Restorer:
     def _place(self, file: diffreader.DiffFile, piece: diffreader.Piece) -> _Placed:
         out = _Placed()
         parts: list[memoryview] = []
-        begin = after = 0  # blocks of the parts that wait to be written
-        zeros = (0, 0)  # blocks that wait to be zeroed
+        begin = after = 0  # blocks of `parts`, which are not written yet
+        zeros = (0, 0)  # blocks that are not zeroed yet
 
         def flush() -> None:
             if parts:

@@ -1,4 +1,4 @@
-"""One version's diff file read from end to end, and every block in it proved."""
+"""Check one version: its whole diff file is read, and the digest of every block in it compared."""
 
 import contextlib
 import functools
@@ -18,7 +18,7 @@ _MOST_FAULTS = 100  # of one version that are listed one by one
 
 @dataclass
 class _Found:
-    """What was found in a piece."""
+    """What a piece has."""
 
     right: list[blockset.Run] = field(default_factory=list)  # blocks
     wrong: list[blockset.Run] = field(default_factory=list)  # blocks that do not have their digest
@@ -36,7 +36,7 @@ class VersionCheck:
         self.faults: list[BlockdiffError] = []
         self.warnings: list[str] = []
         self.read = 0  # bytes of the diff file
-        self.forbidden = False  # it may not be read: nothing is known of what it holds
+        self.forbidden = False  # no permission to read it: nothing is known of its blocks
         self._index_path, self._progress = files.index, progress
         self._checker = checker.BlockChecker(own, files.version.block_size)
         self._explained: list[blockset.Run] = []  # blocks that a fault was noted for
@@ -81,12 +81,12 @@ class VersionCheck:
 
     def missing(self) -> list[BlockdiffError]:
         """Return a fault for those that are missing and that no fault was noted for."""
-        gone = list(blockset.without(blockset.joined(self._missing), blockset.joined(self._explained)))
-        if not gone:
+        missing = list(blockset.without(blockset.joined(self._missing), blockset.joined(self._explained)))
+        if not missing:
             return []
-        start, end = diffreader.whole_blocks(self.version, gone[0])
-        more = f" and {len(gone) - 1} more ranges" if len(gone) > 1 else ""
-        return [DamagedFile(self.path, f"it must hold bytes {start} to {end - 1}{more}, and does not")]
+        start, end = diffreader.whole_blocks(self.version, missing[0])
+        more = f" and {len(missing) - 1} more ranges" if len(missing) > 1 else ""
+        return [DamagedFile(self.path, f"bytes {start} to {end - 1}{more} are missing in it")]
 
     def _take(self, piece: diffreader.Piece, found: _Found) -> None:
         for run in found.right:

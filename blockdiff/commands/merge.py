@@ -16,15 +16,15 @@ from blockdiff.commands.progress import progress
     "operands", metavar="[NAME] TARGET", nargs=-1, required=True, shell_complete=completing.set_then_files
 )
 @click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="Restore version N, not the newest.")
-@click.option("--force", is_flag=True, help="Write over what lies there; take a chain whose links do not join.")
-@click.option("--dry-run", is_flag=True, help="Say what would be read and written.")
+@click.option("--force", is_flag=True, help="Write over what is there; accept a chain whose links do not join.")
+@click.option("--dry-run", is_flag=True, help="Print what would be read and written.")
 @click.option(
     "--digests",
     metavar="FILE",
     shell_complete=completing.files,
     help="With TARGET alone: the version's .md5, to prove the result.",
 )
-@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads; one for each core unless told.")
+@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads.  [default: one for each core]")
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every file that is read.")
@@ -43,15 +43,15 @@ def command(
 ) -> None:
     """Restore version N (the newest) of set NAME to TARGET, a file or block device.
 
-    A file that is not there is made, and has its name only when it is whole.  Every block is
-    proved before it counts.  With TARGET alone, a diff file's payload is read from stdin and
-    written over what is there; pipe compressed ones through gunzip -c, zstd -dc or lzop -dc.
+    A new file gets its name only when it is complete.  Every block is proved before it is
+    written.  With TARGET alone, a diff file's payload is read from stdin and written over what
+    is there; pipe compressed ones through gunzip -c, zstd -dc or lzop -dc.
     """
-    jobs = jobs or len(os.sched_getaffinity(0))
+    threads = jobs or len(os.sched_getaffinity(0))
     if len(operands) == 1:
         if number is not None or dry_run:
             raise click.UsageError("--to and --dry-run need NAME and TARGET")
-        context.exit(_patch(operands[0], digests, jobs, as_json, quiet))
+        context.exit(_patch(operands[0], digests, threads, as_json, quiet))
     if len(operands) > 2:
         raise click.UsageError("too many operands: give NAME and TARGET, or TARGET alone")
     if digests is not None:
@@ -59,23 +59,23 @@ def command(
     from blockdiff import restore
     from blockdiff.sets.backupset import BackupSet
 
+    store, target = BackupSet(operands[0]), operands[1]
     show = functools.partial(progress, label="restore", enabled=not quiet)
-    name, target = operands
-    done = restore.restore(BackupSet(name), number, target, force=force, dry_run=dry_run, jobs=jobs, progress=show)
+    done = restore.restore(store, number, target, force=force, dry_run=dry_run, threads=threads, progress=show)
     _print(done, as_json, quiet, verbose)
     if done.failure is not None:
         raise done.failure
     context.exit(done.exit_code)
 
 
-def _patch(path: str, digests: str | None, jobs: int, as_json: bool, quiet: bool) -> int:
+def _patch(path: str, digests: str | None, threads: int, as_json: bool, quiet: bool) -> int:
     from blockdiff import patch
 
     closed = programs.STDIN not in programs.inherited
     if closed or sys.stdin.isatty():
         what = "closed" if closed else "a terminal"
         raise click.UsageError(f"with TARGET alone a diff is read from stdin, and stdin is {what}")
-    done = patch.patch(sys.stdin.buffer.read, path, digests_path=digests, jobs=jobs)
+    done = patch.patch(sys.stdin.buffer.read, path, digests_path=digests, threads=threads)
     if as_json:
         text.put_json(
             {
@@ -117,7 +117,7 @@ def _print(done: Any, as_json: bool, quiet: bool, verbose: bool) -> None:
 
 
 def _summary(done: Any) -> str:
-    size = "at most what its blocks hold" if done.size is None else f"{done.size} bytes"
+    size = "at most the size of its blocks" if done.size is None else f"{done.size} bytes"
     if done.dry_run:
         return f"write version {done.version}, {size}, to {text.name(done.path)}: {done.target}"
     if done.failure is not None:

@@ -97,7 +97,7 @@ def test_a_block_without_its_digest_is_not_written(go_on, tmp_path):
     sink = Memory(len(volume))
     work = Restorer(store.name, files, sink)
 
-    with pytest.raises(BlockdiffError, match="bytes 122880 to 126975 is not what version 3 has there") as caught:
+    with pytest.raises(BlockdiffError, match="bytes 122880 to 126975 do not have the digests of version 3") as caught:
         work.run(2, go_on=go_on)
 
     assert caught.value.exit_code == 53
