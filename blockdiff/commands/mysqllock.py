@@ -1,7 +1,7 @@
 """mysqllock [OPTIONS] COMMAND ARGS...: run a command while a database server is locked."""
 
-import itertools
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -19,15 +19,18 @@ from blockdiff.mysql.account import Account
 
 OPTION_FILES = ("/etc/my.cnf", "/etc/mysql/my.cnf", "~/.my.cnf")
 _LIMITS = readlock.Limits()
+_ORIGINAL = ("user", "password", "host", "port", "db", "help")  # the original's options, whole
+_OPTION = re.compile(r"(?:--|-|\+)([^=]+)(=?)(.*)", re.DOTALL)
 
 
 class _Command(click.Command):
-    """A command whose -h is no host, as it is with the database's own clients."""
+    """A command with the original's ways to write options, and a -h that is no host."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args[:1] == ["-h"] and len(args) > 1:
+        options, words = _split(args)
+        if options and options[0].startswith("-h") and (options[0], words) != ("-h", []):
             raise click.UsageError("-h alone is for help; the host is given as --host=NAME", ctx)
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, [*options, *words])
 
 
 @click.command(cls=_Command, context_settings={"allow_interspersed_args": False})
@@ -162,23 +165,35 @@ def _method(options: dict[str, Any]) -> str | readlock.Method:
     return readlock.Method("custom", (before,), after or readlock.FTWRL.unlock)
 
 
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return (our options, each with its value as one word; COMMAND and its words).
+
+    The original's options may be written as Perl's Getopt::Long takes them by default: `-` and `+` are
+    as good as `--`, any beginning that only one of them has is its name, in small letters or capitals,
+    and a value is the next word, whatever it is, or follows `=`.
+    """
+    flags = {name for option in command.params if getattr(option, "is_flag", False) for name in option.opts}
+    options: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        match = _OPTION.fullmatch(word)
+        names = [name for name in _ORIGINAL if match and name.startswith(match[1].lower())]
+        if match is None or word == "--" or (word.startswith("+") and len(names) != 1):
+            return options, [word, *rest]
+        name, equals, value = match.groups()
+        name = f"--{names[0]}" if len(names) == 1 else word.removesuffix(equals + value)
+        if not equals and name not in flags and name != "--help":
+            equals, value = next((("=", following) for following in rest), ("", ""))
+        options.append(name + equals + value)
+    return options, []
+
+
 def _without_password(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     """Return our arguments without the password, and the password; COMMAND's are left alone."""
-    flags = {name for option in command.params if getattr(option, "is_flag", False) for name in option.opts}
-    kept: list[str] = []
-    password = None
-    rest = iter(arguments)
-    for argument in rest:
-        if argument == "--" or not argument.startswith("-"):
-            return [*kept, argument, *rest], password
-        name, equals, value = argument.partition("=")
-        if name == "--password":
-            password = value if equals else next(rest, "")
-        elif equals or name in flags:
-            kept.append(argument)
-        else:
-            kept += [argument, *itertools.islice(rest, 1)]
-    return kept, password
+    options, words = _split(arguments)
+    passwords = [word.partition("=")[2] for word in options if word.startswith("--password=")]
+    kept = [word for word in options if not word.startswith("--password=")]
+    return [*kept, *words], passwords[-1] if passwords else None
 
 
 def _start_anew(password: str) -> None:

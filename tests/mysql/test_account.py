@@ -3,7 +3,6 @@
 import pytest
 from mysqlserver import MARIADB_1011, MYSQL_84, query
 
-from blockdiff.commands.mysqllock import _without_password
 from blockdiff.errors import LockNotGranted
 from blockdiff.mysql import connection, longqueries, optionfile, readlock, serverfacts
 from blockdiff.mysql.account import Account, Tls, resolve
@@ -158,12 +157,3 @@ def test_every_folder_of_the_server_is_named_once_and_absolute():
 
     assert serverfacts.directories(said) == ["/srv/db", "/srv/log", "/srv/undo"]
     assert serverfacts.directories({}) == []
-
-
-def test_only_our_own_password_is_taken_out_of_the_arguments():
-    own = ["--user", "--password", "--password", "a", "--kill-long-queries", "--password=b", "--host=h"]
-    theirs = ["mysqldump", "--password=c", "--password", "d"]
-
-    kept = ["--user", "--password", "--kill-long-queries", "--host=h"]
-    assert ([*kept, *theirs], "b") == _without_password([*own, *theirs])
-    assert _without_password(["--", "--password=c"]) == (["--", "--password=c"], None)
