@@ -18,7 +18,8 @@ OURS = (  # that our programs look at, and that whoever runs the tests may have 
     "SSH_BLOCKDIFF_PREFIX", "VERBOSE",
 )  # fmt: skip
 
-pytest.register_assert_rewrite("contract")  # of the codecs: what fails there shows its values, as in a test
+# what fails in the contracts of codecs and transports shows its values, as in a test
+pytest.register_assert_rewrite("contract", "transports")
 
 
 def pytest_report_header():

@@ -25,8 +25,6 @@ PROGRAMS = {
     "mysqllock": "mysqllock",
     "cronlog": "cronlog",
 }
-# as the original spelt them; `mysqllock` was already spelt so
-ORIGINAL = ("blockdiff_backup", "blockdiff_dump", "blockdiff_merge", "ssh_blockdiff_dump", "ssh_lvm_dump")
 STDIN, STDOUT, STDERR = range(3)
 OLD_DIGESTS, NEW_DIGESTS = 5, 6  # the original's descriptors
 

@@ -55,12 +55,6 @@ class Lock:
 
 
 @contextlib.contextmanager
-def unlocked() -> Iterator[Lock]:
-    """Yield a Lock that locks nothing: what is read then is crash-consistent."""
-    yield Lock()
-
-
-@contextlib.contextmanager
 def locked(
     command: Sequence[str],
     *,

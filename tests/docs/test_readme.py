@@ -8,13 +8,13 @@ import tomllib
 
 import pytest
 from mdoc import ROOT, Page
-from options import EVERY_OPTION
+from options import EVERY_OPTION, ORIGINAL
 from readme import INDENTED, PLACES, README, cron_line, moved, script, shown_log, timeless
 
 from blockdiff.commands import programs
 from blockdiff.errors import BlockdiffError
 
-OURS = {*programs.PROGRAMS, *programs.ORIGINAL}
+OURS = {*programs.PROGRAMS, *ORIGINAL}
 
 
 @pytest.fixture

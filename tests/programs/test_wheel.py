@@ -14,6 +14,7 @@ import zipfile
 import places
 import pytest
 from lab.conftest import unavailable
+from options import ORIGINAL
 from readme import INDENTED, script
 
 from blockdiff.commands import programs
@@ -87,10 +88,10 @@ def test_the_source_archive_holds_what_tests_need(dist):
 
 def test_every_program_is_installed(installed):
     names = {path.name for path in (installed / "bin").iterdir()}
-    assert not {*programs.PROGRAMS, *programs.ORIGINAL} - names
+    assert not {*programs.PROGRAMS, *ORIGINAL} - names
     for path in (ROOT / "man").iterdir():
         assert (installed / f"share/man/man{path.suffix[1:]}/{path.name}").is_file()
-    for name in (*programs.PROGRAMS, *programs.ORIGINAL):
+    for name in (*programs.PROGRAMS, *ORIGINAL):
         assert (installed / SHARE["bash"] / name).is_file()
         assert (installed / SHARE["fish"] / f"{name}.fish").is_file()
 
@@ -121,7 +122,7 @@ def test_man_finds_the_pages_by_path(installed):
     if shutil.which("man") is None or shutil.which("manpath") is None:
         unavailable("man-db is not installed")
     environment = {"PATH": f"{installed}/bin:{os.environ['PATH']}"}
-    for name in (*programs.PROGRAMS, *programs.ORIGINAL):
+    for name in (*programs.PROGRAMS, *ORIGINAL):
         found = pathlib.Path(call("man", "-w", "1", name, env=environment).strip())
         assert found.is_relative_to(installed), name
     environment = {"PATH": os.environ["PATH"], "MANPATH": f"{installed}/share/man:"}
