@@ -1,4 +1,4 @@
-"""Every end that a run can have on a real source host: nothing of ours stays, nothing of others goes."""
+"""Every end of a run on a real source host: our snapshot is removed, and no other one."""
 
 import contextlib
 import time

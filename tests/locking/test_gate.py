@@ -17,7 +17,7 @@ def test_a_gate_without_a_backup_ends_at_once(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
 
     assert ended.returncode == 1
-    assert "the backup is not there" in ended.stderr
+    assert "cannot reach the backup" in ended.stderr
 
 
 def test_a_gate_knows_its_own_command():
@@ -39,7 +39,7 @@ def test_a_gate_that_is_told_nonsense_fails(tmp_path):
 
         worker = threading.Thread(target=answer)
         worker.start()
-        assert gate.wait(path, 10, "") == "the backup said something else"
+        assert gate.wait(path, 10, "") == "the backup sent an unknown answer"
         worker.join()
 
 

@@ -54,8 +54,8 @@ def locked(command, **options):
     return lockcommand.locked(command, log=lambda line: None, **options)
 
 
-class QuiesceContract:
-    """What holds for every way to bring an application to rest."""
+class LockContract:
+    """What every lock command must do."""
 
     def test_it_is_held_in_the_body_and_released_when_it_says_so(self, folders):
         with self.make() as lock:
@@ -81,7 +81,7 @@ class QuiesceContract:
             assert set(json.loads(json.dumps(lock.facts))) >= self.FACTS
 
 
-class TestAnybodysHelper(QuiesceContract):
+class TestAnybodysHelper(LockContract):
     FACTS = frozenset(("method", "waited_s", "held_s"))
 
     @pytest.fixture(autouse=True)
@@ -98,7 +98,7 @@ class TestAnybodysHelper(QuiesceContract):
         assert subprocess.run(["flock", "-n", str(self.path), "true"]).returncode == 0
 
 
-class TestMysqllock(QuiesceContract):
+class TestMysqllock(LockContract):
     FACTS = frozenset(("method", "waited_s", "held_s", "server", "version", "binlog", "gtid", "datadir"))
 
     @pytest.fixture(autouse=True)
@@ -257,8 +257,8 @@ def test_a_caller_that_says_nothing_holds_nobody_up(folders, script, monkeypatch
 
 BACKUP = """
 import sys, time
-from blockdiff import quiesce
-with quiesce.locked(sys.argv[1:], log=print):
+from blockdiff.locking import lockcommand
+with lockcommand.locked(sys.argv[1:], log=print):
     print("locked", flush=True)
     time.sleep(60)
 """
@@ -286,7 +286,7 @@ def test_the_backups_death_releases_the_lock(folders, script, number):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
 class TestUsers:
-    """Whose gate is heard; `nobody` stands for another user."""
+    """Whose gate is trusted; `nobody` is an example of another user."""
 
     @pytest.fixture(autouse=True)
     def _as_nobody(self, monkeypatch, tmp_path):
@@ -326,7 +326,7 @@ class TestUsers:
             lockcommand.locked(self.PREFIX, timeout_s=20, log=lines.append),
         ):
             raise AssertionError("not locked")
-        assert [f"warning: a process of user {self.uid} called the gate's socket and was not heard"] == lines
+        assert [f"warning: a process of user {self.uid} connected to the gate's socket and was ignored"] == lines
 
 
 def test_a_lock_command_is_not_given_our_stdin_or_stdout(folders, script, capfd):

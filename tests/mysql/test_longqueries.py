@@ -22,11 +22,11 @@ def test_idle_system_and_own_threads_are_not_in_the_way():
         ]
     ]
 
-    found = longqueries.in_the_way(rows, own=1, older_than_s=2)
+    found = longqueries.running(rows, own=1, older_than_s=2)
 
     assert [one.id for one in found] == [8, 10]
     assert "secret" not in str(found[0]) and str(found[0]) == "SELECT of web (thread 8), running for 99 s"
-    assert {1, 7, 8, 9, 10} == {one.id for one in longqueries.in_the_way(rows, own=99, older_than_s=0)}
+    assert {1, 7, 8, 9, 10} == {one.id for one in longqueries.running(rows, own=99, older_than_s=0)}
 
 
 def test_waiting_looks_once_even_without_patience_and_says_whom_it_waits_for():
@@ -40,4 +40,4 @@ def test_waiting_looks_once_even_without_patience_and_says_whom_it_waits_for():
     assert longqueries.wait(
         lambda: answers.pop(0), timeout_s=50, log=said.append, clock=lambda: next(clock), sleep=lambda _: None
     ) == []
-    assert said == ["waiting for a quiet moment: SELECT of web (thread 8), running for 99 s"]
+    assert said == ["waiting for queries to end: SELECT of web (thread 8), running for 99 s"]

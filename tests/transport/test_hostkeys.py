@@ -77,7 +77,7 @@ class Host:
 
 def verdict(text):
     text = text.lower()
-    if "permission denied" in text or "took no key" in text:
+    if "permission denied" in text or "accepted no key" in text:
         return "believed"  # as far as the host's key goes
     if "revoked" in text:
         return "revoked"

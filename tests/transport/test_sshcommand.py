@@ -266,6 +266,6 @@ def test_a_jump_host_has_its_user_and_port(lab):
     assert "-- a" in command
 
 
-def test_jump_hosts_in_a_circle(lab):
-    with pytest.raises(HostUnreachable, match="circle"):
+def test_jump_hosts_in_a_loop(lab):
+    with pytest.raises(HostUnreachable, match="loop"):
         effective(lab, "Host a\n    ProxyJump b\nHost b\n    ProxyJump a", "a")

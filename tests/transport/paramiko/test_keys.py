@@ -209,7 +209,7 @@ def test_a_key_with_a_passphrase_is_skipped_and_said_so(run, ssh_lab):
     with pytest.raises(HostRefused) as caught:
         run()
     assert f"{ssh_lab.key} (it has a passphrase" in str(caught.value)
-    assert caught.value.hint == f"ssh-add {ssh_lab.key}, or take a key without passphrase"
+    assert caught.value.hint == f"ssh-add {ssh_lab.key}, or use a key without a passphrase"
 
 
 def test_a_key_that_others_may_read_is_not_used(run, ssh_lab, sshd):
@@ -237,4 +237,4 @@ def test_no_key_at_all(run, ssh_lab, sshd):
         run()
     assert "authorized_keys" in caught.value.hint
     if run.name == "paramiko":
-        assert "there is no key to show it" in str(caught.value)
+        assert "there is no key to log in with" in str(caught.value)
