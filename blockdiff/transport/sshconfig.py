@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockdiff.errors import HostRefused
+from blockdiff.printable import visible
 from blockdiff.transport import configlines
 from blockdiff.transport.knownhosts import matches
 from blockdiff.transport.settings import SshSettings
-from blockdiff.transport.stderr import printable
 
 Options = Mapping[str, list[str]]  # keyword in lower case -> the values of its lines
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -130,7 +130,7 @@ def effective(command: Sequence[str], name: str, settings: SshSettings, run: Run
     except subprocess.TimeoutExpired as error:
         raise HostRefused(name, f"ssh -G takes longer than {RESOLVE_S:.0f} seconds") from error
     if done.returncode != 0:
-        lines = [printable(line) for line in done.stderr.splitlines() if line.strip()]
+        lines = [visible(line) for line in done.stderr.splitlines() if line.strip()]
         raise HostRefused(name, lines[0] if lines else "ssh -G failed", hint="see ssh_config(5)")
     return parse_options(done.stdout)
 

@@ -5,17 +5,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from blockdiff.printable import visible
 from blockdiff.transport.settings import Log
 
 MAX_TAIL = 8 * 1024  # bytes of the newest lines that are kept
 MAX_LINE = 1024  # bytes; a longer one is cut into several
 MAX_LOGGED = 1000  # lines that are logged
 MAX_LOGGED_SIZE = 128 * 1024  # characters that are logged
-
-
-def printable(text: str) -> str:
-    """Return text without whatever could steer a terminal: escapes, bells, bidirectional marks."""
-    return "".join(character for character in text.replace("\t", " ") if character.isprintable())
 
 
 class HostLog:
@@ -76,7 +72,7 @@ class Diagnostics:
 
     def _take(self, line: bytes) -> None:
         # a byte that is not UTF-8 becomes "?": the limit also holds after decoding
-        text = printable(line.decode("utf-8", "replace").replace("\ufffd", "?")).rstrip()
+        text = visible(line.decode("utf-8", "replace").replace("\ufffd", "?")).rstrip()
         if not text:
             return
         with self._mutex:

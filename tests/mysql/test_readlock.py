@@ -1,10 +1,11 @@
 """Which kind of lock fits a server."""
 
 import pytest
-from mysqlserver import MARIADB_1011, MYSQL_84
+from mysqlserver import MARIADB_1011, MYSQL_84, ScriptedServer
 
-from blockdiff.errors import LockNotGranted
+from blockdiff.errors import LockLost, LockNotGranted
 from blockdiff.mysql import connection, readlock
+from blockdiff.mysql.account import Account
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,18 @@ def test_backup_stage_is_refused_where_there_is_none(version):
         readlock.choose(
             "backup-stage", version=version, mariadb="Maria" in version, release=connection.release_of(version)
         )
+
+
+def test_a_lock_is_held_from_take_to_release():
+    lines = []
+    with ScriptedServer(MARIADB_1011) as server:
+        lock = readlock.ReadLock(Account("root", socket=server.path), log=lines.append)
+        facts = lock.take()
+        assert server.holder is not None and (facts["method"], facts["version"]) == ("ftwrl", MARIADB_1011)
+        lock.prove()
+        lock.release()
+        lock.release()
+        assert server.at_rest(5) and lock.facts["held_s"] >= 0
+        with pytest.raises(LockLost):
+            lock.prove()
+    assert lines == ["issuing lock statement: FLUSH TABLES WITH READ LOCK", "issuing unlock statement: UNLOCK TABLES"]

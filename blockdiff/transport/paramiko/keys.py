@@ -10,10 +10,10 @@ from typing import Any
 import paramiko
 from paramiko.agent import AgentSSH
 
+from blockdiff.printable import visible
 from blockdiff.transport.keyfile import Unused, unused
 from blockdiff.transport.settings import SshSettings
 from blockdiff.transport.sshconfig import HostConfig
-from blockdiff.transport.stderr import printable
 
 ACCEPTED = "pubkeyacceptedalgorithms"
 
@@ -74,19 +74,19 @@ def keys(
                 stack.callback(agent.close)
                 in_agent = {key.blob: key for key in agent.get_keys()}
             except (OSError, EOFError, paramiko.SSHException) as error:
-                skipped.append(Unused(f"the ssh-agent at {config.agent_socket}", printable(str(error))))
+                skipped.append(Unused(f"the ssh-agent at {config.agent_socket}", visible(str(error))))
         for blob, key in tuple(in_agent.items()):
-            name = f"ssh-agent key {printable(key.comment)}"
+            name = f"ssh-agent key {visible(key.comment)}"
             if not accepted(key, name):
                 del in_agent[blob]
             elif key.get_name().startswith("sk-"):
                 del in_agent[blob]
-                more.append(f"the security key {printable(key.comment)}")
+                more.append(f"the security key {visible(key.comment)}")
         publics = {path: _public(path) for path in config.identity_files}
         first = [blob for blob in publics.values() if blob in in_agent]
         others = [] if config.identities_only else [blob for blob in in_agent if blob not in first]
         for blob in dict.fromkeys((*first, *others)):
-            yield in_agent[blob], f"ssh-agent key {printable(in_agent[blob].comment)}"
+            yield in_agent[blob], f"ssh-agent key {visible(in_agent[blob].comment)}"
         for path in dict.fromkeys(config.identity_files):
             if publics[path] in in_agent or not path.exists():
                 continue
@@ -118,7 +118,7 @@ def _load(path: Path, skipped: list[Unused], more: list[str]) -> Any:
         except Exception as error:  # paramiko passes on whatever its key parsers raise
             if _public(path)[4:7] == b"sk-":
                 more.append(f"the security key {path}")
-            found = Unused(str(path), printable(str(error)) or type(error).__name__)
+            found = Unused(str(path), visible(str(error)) or type(error).__name__)
     skipped.append(found)
     return None
 

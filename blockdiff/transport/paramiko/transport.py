@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import paramiko
 
 from blockdiff.errors import BlockdiffError, HostRefused, HostUnreachable
+from blockdiff.printable import visible
 from blockdiff.transport.base import Shared
 from blockdiff.transport.destination import Destination, parse_hop
 from blockdiff.transport.keyfile import Unused, advice
@@ -25,7 +26,7 @@ from blockdiff.transport.paramiko.keys import ACCEPTED, has_ticket, keys, signat
 from blockdiff.transport.paramiko.proxycommand import ProxyCommand
 from blockdiff.transport.settings import Log, SshSettings
 from blockdiff.transport.sshconfig import HostConfig, NotHonoured, resolve
-from blockdiff.transport.stderr import Diagnostics, drain, printable
+from blockdiff.transport.stderr import Diagnostics, drain
 
 KEEPALIVE_S = 15
 STDERR_S = 2.0  # how long the rest of stderr is read after the command has ended
@@ -137,7 +138,7 @@ def connect(
                 channel.set_environment_variable(name, value)
             channel.exec_command(command)
         except (paramiko.SSHException, EOFError, OSError) as error:
-            raise HostRefused(host, f"cannot run a command: {printable(str(error))}") from error
+            raise HostRefused(host, f"cannot run a command: {visible(str(error))}") from error
         return ParamikoTransport(host, route, connection, channel)
     except BaseException as error:
         route.close()
@@ -150,7 +151,7 @@ def connect(
 
 def _reason(error: Exception) -> str:
     """Return an error's text without the number that Python and paramiko put before it."""
-    return re.sub(r":?\s*\[Errno \d+\]", ":", printable(str(error))).lstrip(": ")
+    return re.sub(r":?\s*\[Errno \d+\]", ":", visible(str(error))).lstrip(": ")
 
 
 class _Route:
@@ -192,7 +193,7 @@ class _Route:
             key = connection.get_remote_server_key()
         except paramiko.ssh_exception.IncompatiblePeer as error:
             # "Incompatible ssh server (no acceptable ciphers)"
-            reason = printable(str(error)).partition("(")[2].rstrip(")")
+            reason = visible(str(error)).partition("(")[2].rstrip(")")
             raise NotHonoured(f"what {config.name} offers: {reason}") from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             reason = _reason(error) or "it closed the connection"
@@ -232,7 +233,7 @@ class _Route:
                     )
                 )
             except (paramiko.SSHException, EOFError, OSError) as error:
-                raise HostUnreachable(config.name, f"jump host: {printable(str(error))}") from error
+                raise HostUnreachable(config.name, f"jump host: {visible(str(error))}") from error
         if config.proxy_command is not None:
             self._proxy = ProxyCommand(config.proxy_command, self._settings.environment, self._log)
             return self._keep(self._proxy).socket
@@ -257,7 +258,7 @@ class _Route:
                     return
             except paramiko.BadAuthenticationType as error:
                 types = ", ".join(error.allowed_types)
-                raise HostRefused(config.name, f"it accepts no public key, only: {printable(types)}") from error
+                raise HostRefused(config.name, f"it accepts no public key, only: {visible(types)}") from error
             except (paramiko.SSHException, EOFError, OSError):
                 if not connection.is_active():
                     break
@@ -272,7 +273,7 @@ class _Route:
         if tried:
             text = f"it accepted no key for {config.user}: tried {', '.join(tried)}"
         if wanted:
-            text = f"it requires more than a key of {config.user}: {printable(', '.join(wanted))}"
+            text = f"it requires more than a key of {config.user}: {visible(', '.join(wanted))}"
         if skipped:
             text += f"; skipped {', '.join(map(str, skipped))}"
         if not connection.is_active() and tried:
