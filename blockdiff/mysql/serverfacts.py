@@ -55,7 +55,7 @@ def directories(variables: dict[str, str]) -> list[str]:
 
 
 def position(connection: Connection) -> tuple[dict[str, Any], list[str]]:
-    """Return where the binary log stands, and warnings for what may not be asked.
+    """Return the position of the binary log, and warnings for what the account may not read.
 
     Keys: binlog ({"file", "position"}, None without a binary log) and gtid (None without).
     """

@@ -35,7 +35,7 @@ class Destination:
 
 
 def parse_source(text: str) -> tuple[Destination | None, str]:
-    """Return where a source is and its path there; None stands for this machine.
+    """Return where a source is and its path there; None for this machine.
 
     Raises ValueError if it looks remote and is not complete.
     """
