@@ -92,7 +92,7 @@ def parse_host_argument(text: str) -> Destination:
             options += [word, *_value(word, words)]
             continue
         if login is not None:
-            raise ValueError(f"neither a host nor options of ssh: {text!r}")
+            raise ValueError(f"more than a host and options of ssh: {text!r}")
         login = word
     if login is None:
         raise ValueError(f"no host in {text!r}")
