@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
   MOVED := moved
 endif
-PYTEST_ARGS ?= -n auto --dist loadgroup
+PYTEST_ARGS ?= -n auto
 SCRIPTS := bin/blockdiff .ci/run blockdiff/completion/bash/blockdiff $(wildcard tests/*.sh)
 PIECES := $(wildcard tests/lab/*.sh)  # handed to the guest's shell
 

@@ -32,18 +32,29 @@ def pytest_report_header():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Mark the lab's tests; give every file to one worker, the lab as a whole to one, and that one first.
+    """Mark the lab's tests, and have them run first."""
+    for item in items:
+        if LAB in item.path.parents:
+            item.add_marker("lab")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: LAB not in item.path.parents)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give every file to one worker, and the lab as a whole to one, the first.
 
     Servers are started once per file, and the guest, which takes longest and mostly waits, once.
     """
-    for item in items:
-        in_lab = LAB in item.path.parents
-        if in_lab:
-            item.add_marker("lab")
-        if config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group("lab" if in_lab else str(item.path)))
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: LAB not in item.path.parents)
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.partition("::")[0]
+            return "lab" if path.startswith("tests/lab/") else path
+
+    config.option.loadscopereorder = False  # in the order above, not the largest first
+    return ByFile(config, log)
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_the_wheel_holds_the_agent_the_pages_and_the_completion(dist):
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    agent = {f"blockdiff/agent/{path.name}" for path in (ROOT / "agent").glob("*.py")}
+    agent = {f"blockdiff/{path.relative_to(ROOT)}" for path in (ROOT / "agent").rglob("*.py")}
     assert {name for name in names if name.startswith("blockdiff/agent/")} == agent
     pages = {f"share/man/man{path.suffix[1:]}/{path.name}" for path in (ROOT / "man").iterdir()}
     scripts = {f"{SHARE[path.parent.name]}/{path.name}" for path in (ROOT / "blockdiff/completion").glob("*/*")}
@@ -150,7 +150,7 @@ install -m 600 "$1/crontab" /var/spool/cron/crontabs/root
 cp "$1/back-up-all.list" /etc/back-up-all.list
 cp "$1/disk.img" /srv/disk.img
 mkdir -p -m 700 /var/backup
-"$2" -c 'import sys; sys.path.insert(0, "tests"); import test_wheel as t; t.install(*map(t.pathlib.Path, sys.argv[1:]))' "$1" /opt/blockdiff
+"$2" -c 'import sys; sys.path[:0] = ["tests/programs", "tests/support"]; import test_wheel as t; t.install(*map(t.pathlib.Path, sys.argv[1:]))' "$1" /opt/blockdiff
 
 at() { # TIME JOBS MAILS: let cron run until so many jobs have ended, and so many mails are there
     TZ=UTC faketime -f "@2026-11-21 $1" cron -f &
