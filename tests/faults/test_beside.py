@@ -246,7 +246,7 @@ def test_an_adopted_version_is_a_note(run, tmp_path):
     store = written(tmp_path, 2)
     store.publish_ver(1)
     (tmp_path / "source").write_bytes(volume())
-    done = run("blockdiff-backup", store.name, tmp_path / "source")
+    done = run("blockdiff-backup", "--new-source", store.name, tmp_path / "source")
     assert done.returncode == 0
     assert "adopted" in done.stderr and "warning" not in done.stderr
     assert BackupSet(store.name).newest() == 3
