@@ -172,7 +172,7 @@ class BlockSizeDiffers(BlockdiffError):
     """{} has blocks of {} bytes, not {}"""
 
     exit_code = 34
-    hint = "leave the option away, or begin anew with --full"
+    hint = "omit the option, or use --full"
 
 
 class TargetRefused(BlockdiffError):
@@ -217,7 +217,7 @@ class LockNotGranted(BlockdiffError):
 
 
 class LockLost(BlockdiffError):
-    """the lock was lost before the snapshot stood: {}"""
+    """the lock was lost before the snapshot was made: {}"""
 
     exit_code = 42
 

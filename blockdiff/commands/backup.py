@@ -217,7 +217,7 @@ def command(
                 say(f"{doing}: {text.name(shlex.join(composition) if composition else str(at))}")
             # a lock is for snapshots: the original's commands that make none never looked at its prefix
             locks = program in (None, dump_arguments.LVM_DUMP)
-            lock_wanted = options_lock.quiet(lock) if locks else None
+            lock_wanted = options_lock.quiesce(lock) if locks else None
             operands.refuse_twins(jobs)
             with _about(", ".join(job.label for job in jobs)):
                 if dry_run:

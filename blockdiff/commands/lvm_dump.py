@@ -19,5 +19,5 @@ def command(
 ) -> None:
     """Dump the logical volume of HOST from a snapshot: the payload to standard output, the new
     digests to descriptor 6; with the old digests on descriptor 5, only what changed."""
-    quiet, size = options_lock.quiet(lock), options_lock.snapshot_size(snapshot_size)
+    quiet, size = options_lock.quiesce(lock), options_lock.snapshot_size(snapshot_size)
     context.exit(dump.execute(dump_arguments.LVM_DUMP, operands, quiet=quiet, snapshot_size=size, **options))

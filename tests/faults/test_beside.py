@@ -31,8 +31,8 @@ def written(folder, count, base="vol"):
 def read_all(store, target):
     """What verify, list and merge say of a set: the newest version, exit codes, and warnings."""
     listed = catalogue.describe(store)
-    found = verify.verify(store, jobs=1)
-    done = restore.restore(store, None, target, jobs=1)
+    found = verify.verify(store, threads=1)
+    done = restore.restore(store, None, target, threads=1)
     os.unlink(target)
     said = [str(problem) for problem in listed.problems] + found.all_warnings + done.warnings
     said += [str(fault) for fault in found.all_faults]
@@ -246,7 +246,7 @@ def test_an_adopted_version_is_a_note(run, tmp_path):
     store = written(tmp_path, 2)
     store.publish_ver(1)
     (tmp_path / "source").write_bytes(volume())
-    done = run("blockdiff-backup", store.name, tmp_path / "source")
+    done = run("blockdiff-backup", "--new-source", store.name, tmp_path / "source")
     assert done.returncode == 0
     assert "adopted" in done.stderr and "warning" not in done.stderr
     assert BackupSet(store.name).newest() == 3

@@ -138,7 +138,7 @@ def test_any_base_name_has_its_own_files_and_no_others(base, number):
     listing = names.list_set(base, [*members, names.ver_name(base), names.lock_name(base)])
     assert listing.versions == {number: set(names.DIFF_SUFFIXES + names.BESIDE_SUFFIXES)}
     assert listing.has_ver and not listing.parts
-    assert names.list_set(base + ".x", names).versions == {}
+    assert names.list_set(base + ".x", members).versions == {}
     assert base in names.set_names([*members, names.ver_name(base)])
 
 
