@@ -3,12 +3,12 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# A venv knows where it stands; one that was moved or copied here with the checkout is made anew.
+# A venv knows its own path; one that was moved or copied here with the checkout is made again.
 READY := $(VENV)/ready
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
   MOVED := moved
 endif
-PYTEST_ARGS ?= -n auto --dist loadgroup
+PYTEST_ARGS ?= -n auto
 SCRIPTS := bin/blockdiff .ci/run blockdiff/completion/bash/blockdiff $(wildcard tests/*.sh)
 PIECES := $(wildcard tests/lab/*.sh)  # handed to the guest's shell
 
@@ -16,14 +16,14 @@ PIECES := $(wildcard tests/lab/*.sh)  # handed to the guest's shell
 .PHONY: help venv packages demo test test-long lint ruff mypy floor pages scripts bench clean moved
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*##  */  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*##  */  make \1\t/p' Makefile | expand -t 18
 
 venv: $(READY)  ## .venv with the program, in place, and all that tests and lint need
 
 $(READY): pyproject.toml tests/venv.sh $(MOVED)
 	tests/venv.sh $(VENV)
 
-demo: $(READY)  ## back up, change, back up again, list, verify, restore and compare a real file system
+demo: $(READY)  ## back up a real file system twice, list, verify, restore and compare
 	tests/demo.sh
 
 packages:  ## as root on Debian: what tests and the lab need of the system; elsewhere nothing
@@ -32,25 +32,25 @@ packages:  ## as root on Debian: what tests and the lab need of the system; else
 test: packages $(READY)  ## the whole suite; the lab where it can run
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(ARGS)
 
-test-long: $(READY)  ## the same promises at real sizes, with memory measured: volumes of GiB, an hour
+test-long: $(READY)  ## what takes too long for every run: volumes of GiB with memory measured, damage at every byte; an hour
 	$(BIN)/python -m pytest -m long -o faulthandler_timeout=0 $(ARGS)
 
 lint: ruff mypy floor pages scripts  ## ruff, mypy, vermin; mandoc and shellcheck where they are installed
 
-ruff: $(READY)
+ruff: $(READY)  ## style, and mistakes that can be seen without running
 	$(BIN)/python -m ruff check .
 
-mypy: $(READY)
+mypy: $(READY)  ## types
 	$(BIN)/python -m mypy
 
-floor: $(READY)
+floor: $(READY)  ## what is pushed keeps to Python 3.6
 	$(BIN)/python tests/support/floor.py
 
-pages:
+pages:  ## mandoc on the man pages, where it is installed
 	@if command -v mandoc >/dev/null; then set -x; mandoc -T lint -W warning man/*.[0-9]; \
 	else echo "mandoc is not installed: man pages not looked at"; fi
 
-scripts:
+scripts:  ## shellcheck on the shell scripts, where it is installed
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SCRIPTS) && shellcheck --severity=error --shell=sh $(PIECES); \
 	else echo "shellcheck is not installed: shell scripts not looked at"; fi
 

@@ -1,7 +1,7 @@
-"""A program run in the foreground on somebody's behalf: its exit code, its signals.
+"""A program that is run in the foreground: its exit code, its signals.
 
-A wrapper such as mysqllock or cronlog must be as good as the program it wraps: what
-it is sent it passes on, and what the program ended with it ends with. Exit codes are
+A wrapper such as mysqllock or cronlog behaves as the program that it runs: it passes
+signals on, and ends with the program's exit code. Exit codes are
 the shell's: 126 not executable, 127 not found, 128 + N after signal N.
 """
 

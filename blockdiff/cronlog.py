@@ -1,9 +1,9 @@
-"""A cron job with its output in a log, and in cron's mail only when it failed.
+"""A cron job with its output in a log, and in cron's mail only if it failed.
 
-The log is only ever appended to, as the output comes, so that a person can follow it
-and several jobs can share a file. A copy of this run's text is kept aside for printing:
-what other jobs wrote into the same log meanwhile does not belong into this job's mail.
-A log that cannot be written any more does not stop the job; it is a warning.
+The log is only appended to, as the output arrives, so that it can be followed and several
+jobs can share it. A copy of this run's text is kept for printing: what other jobs write to
+the same log meanwhile does not belong into this job's mail. A log that cannot be written
+any more does not stop the job; it is a warning.
 
 A command is executed as Perl's exec does, which the original called: see `_execute`.
 """
@@ -30,24 +30,24 @@ RULE = b"-" * 78 + b"\n"
 _PIECE = 65536  # bytes read from the command at once
 _IN_MEMORY = 1024 * 1024  # bytes of a run's text kept in memory before a temporary file is used
 _POLL_S = 0.5
-_DRAIN_S = 1.0  # how long output is still taken from what a stopped command left running
+_DRAIN_S = 1.0  # how long output is still read from children of a stopped command
 _LINES = re.compile(rb"[^\n]*\n|[^\n]+")
 _SHELL = "/bin/sh"
-# one word that takes a shell: it has what only a shell understands, or begins with what only a shell does
+# a command in one word that needs a shell, as Perl decides it
 _FOR_A_SHELL = re.compile(r"[$&*(){}\[\]'\";\\|?<>~`\n]|\A\s*(?:\w+=|(?:\.|exec)\s)")
 
 
 @dataclass
-class Outcome:
-    """How a command ended, and this run's part of the log (without the rule above it)."""
+class JobResult:
+    """A command's exit code, and this run's part of the log (without the line of dashes)."""
 
     exit_code: int
-    text: IO[bytes]  # at its beginning; the caller closes it
+    text: IO[bytes]  # read from its beginning; the caller closes it
     warnings: list[str]
 
 
 class _Log:
-    """Where a run's text goes: the log, as it comes, and a copy for printing."""
+    """The destination of a run's text: the log, as it arrives, and a copy for printing."""
 
     def __init__(self, path: str | None, stamp: Callable[[], str] | None) -> None:
         self.warnings: list[str] = []
@@ -75,7 +75,7 @@ class _Log:
             self.text.close()
 
     def write(self, data: bytes) -> None:
-        """Take output as it comes; a line gets its stamp when its first byte arrives."""
+        """Write output as it arrives; a line has the time at which its first byte arrived."""
         pieces = []
         for piece in _LINES.findall(data):
             if self._at_line_start and self._stamp is not None:
@@ -88,7 +88,7 @@ class _Log:
             self.text.write(stamped)
 
     def line(self, text: str) -> None:
-        """Write a line of our own, which never continues one of the command's."""
+        """Write a line of our own, on a new line."""
         if not self._at_line_start:
             self.write(b"\n")
         self.write(os.fsencode(text) + b"\n")
@@ -117,8 +117,8 @@ def run(
     timestamp: bool = False,
     host: str | None = None,
     now: Callable[[], str] = time.asctime,
-) -> Outcome:
-    """Run a command, its output going to the log, and say how it ended.
+) -> JobResult:
+    """Run a command with its output going to the log, and return its result.
 
     HUP, INT and TERM are passed on to the command. Raises StoreFailed, before the command
     is run, if the log cannot be opened.
@@ -127,7 +127,7 @@ def run(
         log.line(f"{host or socket.gethostname()} starting: {' '.join(command)}")
         code = _run(command, log, signals)
         log.text.seek(0)
-        return Outcome(code, log.text, log.warnings)
+        return JobResult(code, log.text, log.warnings)
 
 
 def _run(command: Sequence[str], log: _Log, signals: Signals) -> int:
@@ -151,9 +151,9 @@ def _run(command: Sequence[str], log: _Log, signals: Signals) -> int:
 
 
 def _execute(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start a command: several words as they are, a single one through a shell, or in its words where it needs none.
+    """Start a command: several words as they are; a single word by a shell if it needs one, else split at blanks.
 
-    An executable file that begins with no #! is a shell's script, as execvp(3) has it. Raises OSError.
+    An executable file without #! is run by a shell, as execvp(3) does it. Raises OSError.
     """
 
     def spawn(words: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -171,10 +171,10 @@ def _execute(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def _copy(child: subprocess.Popen[bytes], log: _Log, signals: Signals) -> None:
-    """Copy the command's output until nobody holds its end of the pipe any more.
+    """Copy the command's output until no process has its end of the pipe open.
 
-    A command that was told to stop and has ended may leave a child of its own behind that
-    holds the pipe: that one is not waited for.
+    When a command was stopped by a signal and has ended, a child of its own may still have the
+    pipe open: that one is waited for _DRAIN_S at most.
     """
     assert child.stdout is not None
     fd = child.stdout.fileno()

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blockdiff import __version__
-from blockdiff.blocks import diffreader
+from blockdiff.blocks import checker
 from blockdiff.blocks.changes import changed
-from blockdiff.blocks.checker import BlockChecker
+from blockdiff.blocks.diffreader import DiffFile
 from blockdiff.errors import CommandFailed, DamagedFile, DigestMismatch, NotOurFormat, ProgramMissing
 from blockdiff.formats import FormatError, manifest
 from blockdiff.sets import identity, newversion, publishing, recover
@@ -85,7 +85,7 @@ def run(
             _await_writers(part.path, words[0])
         for part in parts.values():
             part.take_over()
-        version, totals = _check(store, parent, parts, suffix)
+        version, totals = _check(parent, parts, suffix)
         size = totals["size"]
         if size is not None:  # of what it is, only the command knows
             identity.Check(store, newest, identity.LOCAL, "", new_source).see_size(size)
@@ -197,25 +197,10 @@ def _end(child: int) -> None:
             time.sleep(0.05)
 
 
-class _Parts(BackupSet):
-    """The set as it would be with the files that are still being written."""
-
-    def __init__(self, name: str, parts: Mapping[str, PartFile]) -> None:
-        super().__init__(name)
-        self._parts = parts
-
-    def path(self, number: int, suffix: str) -> str:
-        """Return the temporary path."""
-        return self._parts[suffix].path if suffix in self._parts else super().path(number, suffix)
-
-
-def _check(
-    store: BackupSet, parent: parents.Parent, parts: Mapping[str, PartFile], suffix: str
-) -> tuple[Version, dict[str, Any]]:
+def _check(parent: parents.Parent, parts: Mapping[str, PartFile], suffix: str) -> tuple[Version, dict[str, Any]]:
     """Check both files against each other and the parent; returns the version, and what is in it."""
-    drafts = _Parts(store.name, parts)
-    md5_path = drafts.path(parent.number, ".md5")
-    block_size, after = open_digests(md5_path, "what came on descriptor 6")
+    diff_path = parts[suffix].path
+    block_size, after = open_digests(parts[".md5"].path, "what came on descriptor 6")
     with after:
         if parent.version is not None and block_size != parent.version.block_size:
             why = f"it has blocks of {block_size} bytes, the set has others"
@@ -223,41 +208,36 @@ def _check(
         version = Version(parent.number, parent.version is None, suffix, block_size, after.count, None)
         expected = (index for first, stop in changed(parent.md5, after) for index in range(first, stop))
         try:
-            totals = _check_records(drafts, version, after, expected)
+            totals = _check_records(diff_path, version, after, expected)
         except FormatError as error:
             raise DamagedFile("what came on standard output", error) from None
         except OSError as error:
-            raise read_failed(error, drafts.path(parent.number, suffix)) from None
+            raise read_failed(error, diff_path) from None
     if totals["size"] is None and parent.version is not None and parent.version.count == version.count:
         totals["size"] = parent.version.size
     return version, totals
 
 
-def _check_records(store: BackupSet, version: Version, digests: Digests, expected: Any) -> dict[str, Any]:
-    checker, window = BlockChecker(digests, version.block_size), digests.window()
+def _check_records(path: str, version: Version, digests: Digests, expected: Any) -> dict[str, Any]:
+    blocks, last = checker.BlockChecker(digests, version.block_size), version.count - 1
     totals: dict[str, Any] = {"changed": 0, "zero": 0, "payload": 4, "size": 0 if version.count == 0 else None}
-    with diffreader.DiffFile(store, version) as diff:
+    with DiffFile(path, None, version) as diff:
         for piece in diff.pieces():
-            payload = diff.payload(piece)
-            totals["payload"] += len(payload)
-            faults = diffreader.Faults()
-            for index, start, end in diffreader.split(payload, piece, version, faults):
+            totals["payload"] += piece.length
+            faults = checker.Faults()
+            for kind, index, _, block in blocks.check(diff, piece, faults):
                 if index != next(expected, None):
                     raise FormatError(f"the record of block {index} is not the one that should come next")
-                digest = window.of(index)
-                if checker.is_zero(payload, start, end, digest):
-                    totals["zero"] += 1
-                elif not checker.has(memoryview(payload)[start:end], digest):
+                if kind == checker.WRONG:
                     why = f"block {index} does not have the digest that came on descriptor 6"
                     raise DigestMismatch("what came on standard output", why)
+                totals["zero"] += kind == checker.ZERO
                 totals["changed"] += 1
-                if index == version.count - 1:
-                    totals["size"] = index * version.block_size + end - start
+                if index == last:
+                    totals["size"] = last * version.block_size + (len(block) or version.block_size)
             if faults.count:
                 raise FormatError("; ".join(faults.lines()))
     missing = next(expected, None)
     if missing is not None:
         raise FormatError(f"block {missing} changed, but its record did not come")
     return totals
-
-

@@ -222,7 +222,7 @@ class LockNotGranted(BlockdiffError):
 
 
 class LockLost(BlockdiffError):
-    """the lock was lost before the snapshot stood: {}"""
+    """the lock was lost before the snapshot was made: {}"""
 
     exit_code = 42
 

@@ -1,8 +1,8 @@
 """Run a command while a database server is locked for reading, and prove that it was.
 
-The lock is proved while the command runs, once more when it has ended, and only then
-released. When it was held for too long it is released at once, whatever the command does:
-the command is not touched, but its work is declared void.
+The lock is checked while the command runs and once more when it has ended, and only then
+released. At its time limit it is released at once, whatever the command does: the command
+is not stopped, but the run ends with LockLost.
 """
 
 import json
@@ -15,32 +15,32 @@ from blockdiff.childprocess import Signals, exit_code
 from blockdiff.errors import LockLost, ProgramMissing
 from blockdiff.locking import gate
 
-PING_S = 3.0  # between two proofs; well below readlock.IDLE_S
+PING_S = 3.0  # between two checks; well below readlock.IDLE_S
 MAX_HOLD_S = 60.0
 
 
-class SnapshotVolume(Protocol):
-    """What is needed of a lock; readlock.ReadLock is one."""
+class Lock(Protocol):
+    """What is needed of a lock, such as readlock.ReadLock."""
 
     facts: dict[str, Any]
 
     @property
     def held_s(self) -> float:
-        """Return how long it has been held."""
+        """Return for how long it has been held, in seconds."""
 
     def take(self) -> dict[str, Any]:
-        """Lock, and return what is known."""
+        """Lock, and return the facts about the lock."""
 
     def prove(self) -> None:
-        """Raise LockLost if it is not held any more."""
+        """Raise LockLost unless it is still held."""
 
     def release(self) -> None:
         """Unlock."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How the command ended, and what is known of the lock."""
+class CommandResult:
+    """The command's exit code, and the facts about the lock."""
 
     exit_code: int
     facts: dict[str, Any]
@@ -48,18 +48,18 @@ class Outcome:
 
 def run(
     command: Sequence[str],
-    lock: SnapshotVolume,
+    lock: Lock,
     *,
     environ: Mapping[str, str],
     max_hold_s: float = MAX_HOLD_S,
     log: Callable[[str], None],
-) -> Outcome:
+) -> CommandResult:
     """Take the lock, run the command, release the lock.
 
-    The command finds the facts in its environment, and the backup at the other end of a gate
-    gets the final ones. HUP, INT and TERM are passed on to the command once it runs. Raises
-    what lock.take raises, ProgramMissing, and LockLost if the lock was not held, or not
-    allowed to be held, until the command's end.
+    The facts are in the command's environment; if the command is a gate, its backup gets the
+    final ones. HUP, INT and TERM are passed on to the command once it runs. Raises what
+    lock.take raises, ProgramMissing, and LockLost if the lock was lost, or reached its time
+    limit, before the command's end.
     """
     with Signals() as signals:
         try:
@@ -80,16 +80,16 @@ def run(
     path = gate.path_in(list(command))
     if path is not None:
         try:
-            gate.tell(path, "released", json.dumps({"held_s": lock.facts.get("held_s")}))
+            gate.send(path, "released", json.dumps({"held_s": lock.facts.get("held_s")}))
         except OSError as error:
-            log(f"warning: the backup did not hear how long the lock was held: {error.strerror}")
-    return Outcome(exit_code(child.returncode), lock.facts)
+            log(f"warning: the backup was not told how long the lock was held: {error.strerror}")
+    return CommandResult(exit_code(child.returncode), lock.facts)
 
 
 def _watch(
-    child: subprocess.Popen[bytes], lock: SnapshotVolume, max_hold_s: float, log: Callable[[str], None]
+    child: subprocess.Popen[bytes], lock: Lock, max_hold_s: float, log: Callable[[str], None]
 ) -> LockLost | None:
-    """Wait for the command's end, and return how the lock was lost, None if it was not."""
+    """Wait for the command's end; return the error if the lock was lost, else None."""
     while True:
         left_s = max_hold_s - lock.held_s
         ended = _ended(child, min(PING_S, max(0.0, left_s)))

@@ -1,9 +1,9 @@
 """The original's merge: one diff file's payload from a stream, written over what is there.
 
-A stream carries neither its length nor the volume's, so that one which was cut on a
-record's border looks whole, and one that was cut inside the very last block looks like a
-volume with a short last block.  The version's digest file, where it is given, proves the
-rest: every record before it is written, and every block of the target afterwards.
+A stream contains neither its length nor the volume's.  A stream that was cut between two
+records looks complete, and one that was cut inside its last block looks like that of a
+volume with a short last block.  The version's digest file, if given, shows both: every
+record is checked before it is written, and every block of the target afterwards.
 Format: blockdiff-formats(5), "Diff file".
 """
 
@@ -34,7 +34,7 @@ from blockdiff.target import precheck
 from blockdiff.target.writer import Target
 
 _PIECE = 1024 * 1024  # bytes read at a time
-_LEAST = 256 * 1024  # bytes of records that are worth a look
+_LEAST = 256 * 1024  # bytes of records that are taken at once, but for the last ones
 _COMPRESSED = {
     b"\x1f\x8b\x08": "gzip; pipe it through gunzip -c",
     b"\x28\xb5\x2f": "Zstandard; pipe it through zstd -dc",
@@ -59,14 +59,14 @@ def patch(
     target_path: str,
     *,
     digests_path: str | None = None,
-    jobs: int = 2,
+    threads: int = 2,
     look: Callable[..., precheck.TargetState] = precheck.look,
 ) -> Patched:
     """Write the records of a diff file's plain payload to the target, which is made if it is not there.
 
     `read` gives up to so many bytes of the payload, b"" at its end.  Raises DamagedFile,
     NotOurFormat, DigestMismatch, ReadFailed, StoreUnreadable, TargetRefused or TargetFailed; what was
-    written until then stands.
+    written until then stays.
     """
     read = functools.partial(_read, read)
     seen = look(target_path)
@@ -84,15 +84,15 @@ def patch(
         raise DamagedFile(STREAM, error) from None
     except FormatError as error:
         raise NotOurFormat(STREAM, _or_compressed(head, error)) from None
-    with contextlib.ExitStack() as held:
-        known = held.enter_context(_digests(digests_path, block_size)) if digests_path else None
+    with contextlib.ExitStack() as stack:
+        known = stack.enter_context(_digests(digests_path, block_size)) if digests_path else None
         if known is not None:
             precheck.check(seen, (known.count - 1) * block_size + 1, patch=True)
-        sink = held.enter_context(Target(seen))
+        sink = stack.enter_context(Target(seen))
         work = _Patch(sink, seen.size, block_size, known)
         try:
             _take_all(work, read, first)
-            work.finish(jobs)
+            work.finish(threads)
         except (BlockdiffError, Interrupted) as error:
             if sink.created:
                 error.hint = "; ".join(filter(None, (error.hint, sink.left())))
@@ -158,7 +158,7 @@ class _Stretch:
 
 
 class _Patch:
-    """One patch on its way."""
+    """The state of one patch."""
 
     def __init__(self, sink: Target, end: int, block_size: int, known: digests.Digests | None) -> None:
         """`end`: bytes of the target now."""
@@ -175,7 +175,7 @@ class _Patch:
     def take(self, payload: bytes, last: bool) -> None:
         """Write these records.  Raises FormatError for one that cannot be, and what Target raises."""
         view = memoryview(payload)
-        begin = after = 0  # blocks of the parts that wait to be written
+        begin = after = 0  # blocks of `parts`, which are not written yet
         parts: list[memoryview] = []
         try:
             for index, start, end in difffile.split(payload, self._block_size, last):
@@ -222,19 +222,19 @@ class _Patch:
                 " if the volume shrank, --digests proves it"
             )
 
-    def finish(self, jobs: int) -> None:
-        """Prove the target where there are digests, and let it stand.  Raises BlockdiffError."""
+    def finish(self, threads: int) -> None:
+        """Prove the target where there are digests, and complete it.  Raises BlockdiffError."""
         size = self._end
         if self._known is not None:
             size = self._size(self._known.count)
             self._sink.resize(size)
-            with ThreadPoolExecutor(jobs, thread_name_prefix="prove") as pool:
+            with ThreadPoolExecutor(threads, thread_name_prefix="prove") as pool:
                 rows = parallel.in_order(pool, self._stretches(size), self._prove)
                 with contextlib.closing(rows):
                     for _, wrong in rows:
                         if wrong is not None:
                             what = f"the block at offset {wrong} does not have its digest"
-                            raise DigestMismatch(self._sink.standing, what)
+                            raise DigestMismatch(self._sink.written_path, what)
             self.done.proved = True
         rest = self._end - size
         if self._device and self._known is not None and rest > 0:
@@ -274,4 +274,3 @@ class _Patch:
             if not self._proof.is_zero(data, place, end, want) and not self._proof.has(view[place:end], want):
                 return index * self._block_size
         return None
-

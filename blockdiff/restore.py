@@ -1,8 +1,8 @@
 """Restore a version: its blocks out of the chain, newest version first, each written once.
 
-A block counts only if it has the MD5 that the wanted version's own digest file says, so
-whatever else is wrong with a set, wrong bytes are never called right.  Damage stops the
-restore where the version needs what is damaged; elsewhere it is a warning.
+A block is written only if it has the MD5 that the wanted version's own digest file has for
+it.  So wrong bytes are never reported as right, whatever else is wrong with a set.  Damage
+stops the restore if the version needs what is damaged; otherwise it is a warning.
 """
 
 import os
@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from blockdiff.blocks.checker import BlockChecker
-from blockdiff.blocks.restorer import Progress, Restorer, silent
+from blockdiff.blocks.parallel import Progress, silent
+from blockdiff.blocks.restorer import Restorer
 from blockdiff.errors import (
     BlockdiffError,
     ChainBroken,
@@ -37,7 +38,7 @@ class Restored:
     name: str
     version: int
     target: str  # what it is, for a person
-    path: str  # where what was written stands
+    path: str  # of what was written
     size: int | None  # bytes of the volume; None: not known before the last block was read
     files: list[tuple[int, str, int]]  # version, path, bytes; in the order of reading
     dry_run: bool = False
@@ -49,8 +50,8 @@ class Restored:
     right_more: bool = False  # more than `right` lists
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # complete, but a person must look
-    failure: BlockdiffError | Interrupted | None = None  # the target is not whole, or has not got its name
-    whole: bool = False  # what stands at `path` is the version
+    failure: BlockdiffError | Interrupted | None = None  # the target is not complete, or does not have its name
+    whole: bool = False  # what is at `path` is the version
     left: str = ""  # what a failed run left and how to go on, for a person
 
     @property
@@ -68,16 +69,15 @@ def restore(
     *,
     force: bool = False,
     dry_run: bool = False,
-    jobs: int = 2,
+    threads: int = 2,
     progress: Progress = silent,
     look: Callable[..., precheck.TargetState] = precheck.look,
 ) -> Restored:
     """Write version `number` (None: the newest) to a file or block device.
 
-    `progress` is given the bytes to come and gives a function to be told of those done.
-    `force` writes over what is there, and
-    takes a chain whose links do not join or that has holes, for every block is proved all
-    the same.  A failure after the first write is in the result, which tells what is right.
+    `progress`: see parallel.Progress.  `force` writes over what is there, and accepts a
+    chain whose links do not join or with versions missing, since every block is proved
+    anyway.  A failure after the first write is in the result, with the bytes that are right.
     Raises BlockdiffError for everything before.
     """
     listing = store.settled_listing()
@@ -87,8 +87,8 @@ def restore(
     seen = look(target_path, (store.folder, store.base))
     least = wanted.size if wanted.size is not None else (wanted.count - 1) * wanted.block_size + 1
     precheck.check(seen, least, force)
-    files = [(v.number, store.path(v.number, v.suffix), _size(store, v)) for v in reversed(links)]
-    outcome = Restored(store.name, number, seen.description, target_path, wanted.size, files, dry_run=dry_run)
+    read = [(v.number, store.path(v.number, v.suffix), _size(store, v)) for v in reversed(links)]
+    outcome = Restored(store.name, number, seen.description, target_path, wanted.size, read, dry_run=dry_run)
     outcome.warnings += warnings
     outcome.notes += [note for version in links for note in version.notes]
     if not force:
@@ -97,13 +97,14 @@ def restore(
         writer.rehearse(seen)
         return outcome
     total = wanted.size if wanted.size is not None else wanted.count * wanted.block_size
-    with Target(seen, wanted.size) as sink, progress(total) as tell:
-        _write(Restorer(store, links, sink, tell), sink, outcome, force, jobs)
+    files = [versions.files_of(store, link) for link in links]
+    with Target(seen, wanted.size) as sink, progress(total) as done:
+        _write(Restorer(store.name, files, sink, done), sink, outcome, force, threads)
     return outcome
 
 
 def _check_room(store: BackupSet, wanted: Version, seen: precheck.TargetState) -> None:
-    """Raise NoRoom if the version's blocks cannot all find room: zeros take none in a new file."""
+    """Raise NoRoom if there is no space for the version's blocks; zeros take none in a new file."""
     room = writer.room(seen)
     if room is None or room >= wanted.count * wanted.block_size:
         return
@@ -111,15 +112,15 @@ def _check_room(store: BackupSet, wanted: Version, seen: precheck.TargetState) -
         blocks = BlockChecker(known, wanted.block_size).count_not_zero()
     least = max(0, blocks - 1) * wanted.block_size  # the last one may be short
     if room < least:
-        hint = "nothing was written; free space there or choose another place; --force tries all the same"
+        hint = "nothing was written; free space there or choose another folder; --force tries it anyway"
         raise NoRoom(f"{seen.path}: it takes {least} bytes or more, and {room} are free", hint=hint)
 
 
-def _write(work: Restorer, sink: Target, outcome: Restored, force: bool, jobs: int) -> None:
+def _write(work: Restorer, sink: Target, outcome: Restored, force: bool, threads: int) -> None:
     """Write and finish; what fails is put into the outcome."""
-    outcome.path = sink.standing
+    outcome.path = sink.written_path
     try:
-        work.run(jobs, go_on=force)
+        work.run(threads, go_on=force)
         outcome.size = work.size()
         sink.finish(outcome.size)
         outcome.path = sink.path
@@ -129,13 +130,13 @@ def _write(work: Restorer, sink: Target, outcome: Restored, force: bool, jobs: i
     except (BlockdiffError, Interrupted) as error:
         outcome.failure = error
         outcome.whole, outcome.left = sink.durable, sink.left()
-        _tell_right(work, sink, outcome, durable=not isinstance(error, Interrupted))
+        _note_right(work, sink, outcome, durable=not isinstance(error, Interrupted))
     outcome.read, outcome.written, outcome.zeros = work.read, work.written, work.zeros
     outcome.warnings += work.warnings
 
 
-def _tell_right(work: Restorer, sink: Target, outcome: Restored, durable: bool) -> None:
-    """Say which bytes of the target are right, once they are on the disk if they are to be `durable`."""
+def _note_right(work: Restorer, sink: Target, outcome: Restored, durable: bool) -> None:
+    """Note which bytes of the target are right; `durable`: only after a flush to the disk."""
     try:
         if durable:
             sink.sync()

@@ -1,11 +1,11 @@
-"""Verify a set: read everything that a restore would need, prove it, and say what is lost.
+"""Verify a set: read everything that a restore would need, prove it, and list what is lost.
 
-Versions are walked oldest to newest with one set of lost blocks.  Each block that a
-version's digest file says must have a record, because it differs from the version before,
-is lost until a record with its digest is found; one that is found is whole again, however
-it was before.  A version restores if its links join and nothing is lost at its end.
-What may not be read is not lost: of versions that need it nothing is known.
-The first fault stops nothing.
+Versions are read oldest to newest, with one set of lost blocks.  A block whose digest
+differs from the version before must have a record.  It is lost until a record with its
+digest is found; from then on it is good, whatever was found before.  A version restores if
+its links join and no block is lost at its end.  A file that cannot be read for lack of
+permission is not lost: whether versions that need it restore is not known.
+A fault does not end the run.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from blockdiff.blocks import blockset, changes
 from blockdiff.blocks.diffreader import whole_blocks
-from blockdiff.blocks.restorer import Progress, silent
+from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.blocks.versioncheck import VersionCheck
 from blockdiff.errors import (
     BlockdiffError,
@@ -30,7 +30,7 @@ from blockdiff.errors import (
 from blockdiff.formats import names
 from blockdiff.sets import chain, digests, verified, versions
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.version import Version
+from blockdiff.sets.version import Version, VersionFiles
 
 _MOST_RANGES = 100  # of lost bytes that are listed for a version
 
@@ -40,7 +40,7 @@ class Checked:
     """What was found of one version."""
 
     number: int
-    full: bool | None = None  # None: its files do not tell
+    full: bool | None = None  # None: not known from its files
     size: int | None = None  # bytes of the volume, as far as known
     restores: bool = False
     unknown: bool = False  # whether it restores: a file that it needs cannot be read
@@ -77,7 +77,7 @@ class Verified:
 
     @property
     def all_warnings(self) -> list[str]:
-        """Everything that a person should look at although all restores."""
+        """Everything that needs attention although all versions restore."""
         return self.warnings + [line for version in self.versions for line in version.warnings]
 
     @property
@@ -93,13 +93,13 @@ def verify(
     number: int | None = None,
     *,
     known: Mapping[int, str] | None = None,
-    jobs: int = 2,
+    threads: int = 2,
     progress: Progress = silent,
 ) -> Verified:
     """Prove all versions of a set, or only those that a restore of `number` reads.
 
-    `known`: stamps of versions that need not be read again.  `progress` is given the
-    bytes to be read and gives a function to be told of those that were.
+    `known`: stamps of versions that need not be read again.  `progress`: see
+    parallel.Progress.
     Raises NoSuchSet, NoSuchVersion or StoreUnreadable.
     """
     listing = store.settled_listing()
@@ -117,9 +117,9 @@ def verify(
             result.faults.append(error)
             newest = max(listing.versions, default=0)
     numbers = _numbers(store, listing, newest, number is None)
-    pool = ThreadPoolExecutor(jobs, thread_name_prefix="verify")
-    with pool, progress(_stored(store, listing, numbers)) as tell:
-        walk = _Walk(store, listing, known or {}, tell)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
+    with pool, progress(_stored(store, listing, numbers)) as done:
+        walk = _Walk(store, listing, known or {}, done)
         for candidate in numbers:
             result.versions.append(walk.step(candidate, pool))
     result.read = walk.read
@@ -137,7 +137,7 @@ def _stored(store: BackupSet, listing: names.Listing, numbers: list[int]) -> int
 
 
 def _numbers(store: BackupSet, listing: names.Listing, newest: int, everything: bool) -> list[int]:
-    """Return the versions to walk: all up to the newest, or from the full that it stands on."""
+    """Return the versions to walk: all up to the newest, or from the full version that it needs."""
     numbers = sorted(n for n in listing.versions if n <= newest)
     if everything:
         return numbers
@@ -150,8 +150,20 @@ def _numbers(store: BackupSet, listing: names.Listing, newest: int, everything: 
             if versions.version(store, candidate, listing, deep=False).full:
                 break
         except BlockdiffError:
-            break  # the walk will tell
+            break  # step() reports it
     return chosen[::-1]
+
+
+def _unused(store: BackupSet, files: VersionFiles) -> Iterator[str]:
+    """Yield a warning for each file beside a version that only speeds things up and does not count."""
+    version = files.version
+    for suffix in version.manifest.files if version.manifest is not None else ():
+        if suffix == ".md5" or suffix in names.DIFF_SUFFIXES:
+            continue
+        counts = files.index is not None if suffix == ".idx" else versions.counts(store, version, suffix)
+        if not counts:
+            path = store.path(version.number, suffix)
+            yield f"{path} is missing or damaged; it only speeds things up and is not used"
 
 
 class _Walk:
@@ -163,8 +175,8 @@ class _Walk:
         self._store, self._listing, self._known, self._progress = store, listing, known, progress
         self._previous: Version | None = None
         self._lost = blockset.Blocks(0)
-        self._broken: str | None = None  # why the chain does not stand
-        self._unknown = False  # it may be whole: what is wrong is that a file cannot be read
+        self._broken: str | None = None  # why the chain is broken
+        self._unknown = False  # a file cannot be read; the chain may be good
         self.read = 0  # bytes
 
     def step(self, number: int, pool: ThreadPoolExecutor) -> Checked:
@@ -183,7 +195,7 @@ class _Walk:
         try:
             out.stamp = verified.of(self._store, version)
         except OSError:
-            out.stamp = ""  # what cannot be read is told below
+            out.stamp = ""  # what cannot be read is reported below
         sound = not self._broken and (version.full or not self._lost)
         if sound and out.stamp and self._known.get(number) == out.stamp:
             out.before = out.restores = True
@@ -197,14 +209,14 @@ class _Walk:
         return out
 
     def _stop(self, number: int, error: BlockdiffError, out: Checked) -> None:
-        """Take note of what keeps a version and those upon it from being proved."""
+        """Note what prevents the check of a version and of those that need it."""
         out.faults.append(error)
         unreadable = isinstance(error, StoreUnreadable)
         out.unknown = self._unknown = unreadable and (out.full is None or self._unknown or not self._broken)
         self._broken = f"version {number} {'cannot be read' if unreadable else 'is damaged'}"
 
     def _join(self, version: Version, before: Version | None, out: Checked) -> None:
-        """Take the step from the version before to this one."""
+        """Check that this version continues the one before."""
         if version.full:
             self._broken, self._unknown = None, False
             self._lost = blockset.Blocks(version.count)
@@ -232,24 +244,24 @@ class _Walk:
         out.faults.append(ChainBroken(version.number, self._store.name, why))
 
     def _prove(self, version: Version, before: Version | None, out: Checked, pool: ThreadPoolExecutor) -> None:
-        """Read a version's diff file, and settle what is lost."""
-        path = self._store.path(version.number, ".md5")
+        """Read a version's diff file, and find what is lost."""
+        files = versions.files_of(self._store, version)
         try:
-            with digests.Digests(path, version.count) as own:
-                reading = VersionCheck(self._store, version, own, self._progress)
-                reading.run(pool)
-                self.read += reading.read
-                out.faults += reading.faults
-                out.warnings += reading.warnings
-                if reading.forbidden:
+            with digests.Digests(files.digests, version.count) as own:
+                check = VersionCheck(files, own, self._progress)
+                check.run(pool)
+                self.read += check.read
+                out.faults += check.faults
+                out.warnings += [*check.warnings, *_unused(self._store, files)]
+                if check.forbidden:
                     fault = out.faults.pop()
                     self._stop(version.number, fault, out)
                     return
                 if version.full:
-                    self._settle(reading, changes.changed(None, own), out)
+                    self._settle(check, changes.changed(None, own), out)
                 elif before is not None and before.block_size == version.block_size:
                     with digests.Digests(self._store.path(before.number, ".md5"), before.count) as old:
-                        self._settle(reading, changes.changed(old, own), out)
+                        self._settle(check, changes.changed(old, own), out)
         except BlockdiffError as error:
             self._stop(version.number, error, out)
             return
@@ -262,18 +274,18 @@ class _Walk:
                 out.lost_more = True
         out.restores = not self._broken and not self._lost
 
-    def _settle(self, reading: VersionCheck, must: Iterator[blockset.Run], out: Checked) -> None:
-        """Compare the records that were found good with those that must be there."""
-        for run in reading.found.runs():
+    def _settle(self, check: VersionCheck, must: Iterator[blockset.Run], out: Checked) -> None:
+        """Compare the good records with those that must exist."""
+        for run in check.found.runs():
             self._lost.remove(*run)
-        extra = reading.found  # becomes what was found and need not be there
+        extra = check.found  # becomes the records that need not exist
         for run in must:
-            for missing in blockset.without([run], list(reading.found.runs(*run))):
+            for missing in blockset.without([run], list(check.found.runs(*run))):
                 self._lost.add(*missing)
-                reading.miss(missing)
+                check.miss(missing)
             extra.remove(*run)
-        out.faults += reading.missing()
+        out.faults += check.missing()
         if extra:
-            start, end = whole_blocks(reading.version, next(extra.runs()))
+            start, end = whole_blocks(check.version, next(extra.runs()))
             what = f"{len(extra)} records of blocks that did not change, such as bytes {start} to {end - 1}"
-            out.warnings.append(f"{reading.path}: {what}")
+            out.warnings.append(f"{check.path}: {what}")

@@ -18,7 +18,8 @@ OURS = (  # that our programs look at, and that whoever runs the tests may have 
     "SSH_BLOCKDIFF_PREFIX", "VERBOSE",
 )  # fmt: skip
 
-pytest.register_assert_rewrite("contract")  # of the codecs: what fails there shows its values, as in a test
+# what fails in the contracts of codecs and transports shows its values, as in a test
+pytest.register_assert_rewrite("contract", "transports")
 
 
 def pytest_report_header():
@@ -31,18 +32,29 @@ def pytest_report_header():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Mark the lab's tests; give every file to one worker, the lab as a whole to one, and that one first.
+    """Mark the lab's tests, and have them run first."""
+    for item in items:
+        if LAB in item.path.parents:
+            item.add_marker("lab")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: LAB not in item.path.parents)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give every file to one worker, and the lab as a whole to one, the first.
 
     Servers are started once per file, and the guest, which takes longest and mostly waits, once.
     """
-    for item in items:
-        in_lab = LAB in item.path.parents
-        if in_lab:
-            item.add_marker("lab")
-        if config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group("lab" if in_lab else str(item.path)))
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: LAB not in item.path.parents)
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.partition("::")[0]
+            return "lab" if path.startswith("tests/lab/") else path
+
+    config.option.loadscopereorder = False  # in the order above, not the largest first
+    return ByFile(config, log)
 
 
 @pytest.fixture

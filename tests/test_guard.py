@@ -14,6 +14,7 @@ from collections import Counter
 import floor
 import places
 import pytest
+from options import ORIGINAL
 
 import blockdiff
 from blockdiff.commands import programs
@@ -57,7 +58,6 @@ STANDALONE = {"blockdiff/locking/gate.py"}  # a program of its own, which a lock
 MOST_LINES = 400
 LONG = {  # and how long at most; a list that should get shorter
     "tests/wire/test_link.py": 450,
-    "tests/transport/test_sshd.py": 600,
 }
 
 
@@ -223,7 +223,7 @@ def test_pushed_modules_come_in_the_order_of_their_need():
 
 
 def test_every_program_has_a_launcher_an_entry_point_and_a_page():
-    names = {*programs.PROGRAMS, *programs.ORIGINAL}
+    names = {*programs.PROGRAMS, *ORIGINAL}
     assert {path.name for path in (ROOT / "bin").iterdir()} == names
     assert all(os.access(path, os.X_OK) for path in (ROOT / "bin").iterdir())
     assert PYPROJECT["project"]["scripts"] == dict.fromkeys(names, "blockdiff.commands.programs:main")
@@ -236,7 +236,7 @@ def test_every_page_is_in_the_wheel():
     assert {name: place for name, place in wheel["shared-data"].items() if name.startswith("man/")} == pages
 
 
-@pytest.mark.parametrize("name", [*programs.PROGRAMS, *programs.ORIGINAL])
+@pytest.mark.parametrize("name", [*programs.PROGRAMS, *ORIGINAL])
 def test_every_launcher_runs_its_program(run, name):
     done = run(name, "--help")
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,22 +1,23 @@
-"""Text of another machine: it steers no terminal, is bounded, and passes for no hint of ours."""
+"""Text of another machine can neither control a terminal nor look like a hint of ours."""
 
 import pytest
 
-from blockdiff.printable import printable, quoted
+from blockdiff.printable import printable, quoted, visible
 
 
-@pytest.mark.parametrize(
-    "text, shown",
-    [("db ä 日本", "db ä 日本"), ("\x1b[31mred\x07", "?[31mred?"), ("a\r\nb\tc", "a??b?c"), ("\u202e\x9b", "??"), (7, "7")],
-)
-def test_what_could_steer_a_terminal_is_replaced(text, shown):
-    assert printable(text) == shown
+@pytest.mark.parametrize("letter", ["\x07", "\x1b", "\n", "\r", "\x7f", "\x9b", "\u202e", "\u2066"])
+def test_what_could_control_a_terminal_is_replaced_or_left_out(letter):
+    assert (printable(f"a{letter}b"), visible(f"a{letter}b")) == ("a?b", "ab")
 
 
-def test_it_is_bounded():
-    assert printable("x" * 1000) == "x" * 500
-    assert printable("x" * 1000, 40) == "x" * 40
+def test_ordinary_text_stays():
+    assert printable("Zürich 日本 / a") == visible("Zürich 日本 / a") == "Zürich 日本 / a"
+    assert visible("a\tb") == "a b"
 
 
-def test_it_passes_for_no_hint_of_ours():
-    assert quoted("gone (hint: run this)") == "gone (hint run this)"
+def test_a_text_is_cut_where_there_is_a_limit():
+    assert (printable("a" * 600), printable("abc", 2), visible("a" * 600)) == ("a" * 500, "ab", "a" * 600)
+
+
+def test_no_text_can_pass_for_a_hint():
+    assert quoted("x (hint: rm -rf /)") == "x (hint rm -rf /)"

@@ -36,7 +36,7 @@ def small_chain(folder, codec):
 def outcome_of(store, number, path):
     """The bytes that a restore gives, or None if it stops; the leftovers are removed."""
     try:
-        done = restore.restore(store, number, path, jobs=1)
+        done = restore.restore(store, number, path, threads=1)
     except BlockdiffError:
         return None
     try:
@@ -61,13 +61,22 @@ def test_a_whole_chain_is_clean(codec, tmp_path):
     assert found.read == sum(os.path.getsize(store.path(n, codec.suffix)) for n in (1, 2, 3))
 
 
-def damages(path):
-    """Every flipped byte and every cut of a file: (what, bytes)."""
+HEADER = 48  # bytes at a file's beginning, each of which is damaged in every run
+EVERY = pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.long)], ids=["sample", "every"])
+
+
+def places_of(size, every):
+    """The places of a file that are damaged: those of its header, and one in 8 elsewhere, or all with `every`."""
+    return [i for i in range(size) if every or i < HEADER or i % 8 == i // 8 % 8]
+
+
+def damages(path, every):
+    """Flipped bytes and cuts of a file: (what, bytes)."""
     data = path.read_bytes()
-    for place in range(len(data)):
+    for place in places_of(len(data), every):
         mask = (0x01, 0x41, 0x80, 0xFF)[place % 4]
         yield f"byte {place} flipped by {mask}", data[:place] + bytes([data[place] ^ mask]) + data[place + 1 :]
-    for length in range(len(data)):
+    for length in places_of(len(data), every):
         yield f"cut to {length}", data[:length]
     yield "a byte too many", data + b"\0"
 
@@ -82,17 +91,18 @@ FILES = [
 ] + [pytest.param(codecs.GZIP, None, ".ver", id="gzip.ver")]
 
 
+@EVERY
 @pytest.mark.parametrize("codec, number, suffix", FILES)
-def test_any_flipped_byte_and_any_cut_is_found(codec, number, suffix, shm):
+def test_any_flipped_byte_and_any_cut_is_found(codec, number, suffix, every, shm):
     store, volumes = small_chain(shm, codec)
     path = pathlib.Path(store.name + ".ver" if number is None else store.path(number, suffix))
     whole = path.read_bytes()
     out = str(shm / "out")
-    for what, data in damages(path):
+    for what, data in damages(path, every):
         if data == whole:
             continue
         path.write_bytes(data)
-        found = verify.verify(store, jobs=1)
+        found = verify.verify(store, threads=1)
         assert found.exit_code != 0, what
         says = shallow(found)
         if suffix in SPEED_ONLY:
@@ -106,8 +116,9 @@ def test_any_flipped_byte_and_any_cut_is_found(codec, number, suffix, shm):
     assert verify.verify(store).exit_code == 0
 
 
+@EVERY
 @pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP], ids=["plain", "gzip"])
-def test_damage_to_the_originals_files_never_restores_wrong(codec, shm):
+def test_damage_to_the_originals_files_never_restores_wrong(codec, every, shm):
     """They carry no digest of themselves: what is not needed may be damaged unseen, wrong bytes never come."""
     store = chains.new_set(shm)
     volume = bytearray(os.urandom(6 * BLOCK + 5))
@@ -120,9 +131,9 @@ def test_damage_to_the_originals_files_never_restores_wrong(codec, shm):
     for number in (1, 2):
         path = pathlib.Path(store.path(number, codec.suffix))
         whole = path.read_bytes()
-        for what, data in damages(path):
+        for what, data in damages(path, every):
             path.write_bytes(data)
-            says = shallow(verify.verify(store, jobs=1))
+            says = shallow(verify.verify(store, threads=1))
             for n, volume in enumerate(volumes, 1):
                 got = outcome_of(store, n, out)
                 assert got is None or got == volume, f"{what}: version {n} is restored wrong"

@@ -1,10 +1,10 @@
-"""Which blocks are wanted, found or lost: the bookkeeping of newest-first.
+"""Sets of blocks: those that are wanted, found or lost.
 
-A restore wants every block of its version once.  It reads the newest version first; a
-block that was found is wanted no more, so whatever an older version holds of it is never
-looked at.  A verify walks the other way and keeps the blocks that are lost: a record that
-should be there and is not loses its block, a later one that proves good heals it.
-Pure; one bit a block.
+A restore wants every block of its version once.  It reads the newest version first.  A
+block that was found is not wanted any more, so records of it in older versions are not
+read.  A verify reads the oldest version first and keeps the blocks that are lost: those
+whose record is missing or wrong.  A later record with the right digest makes a block good
+again.  Pure; one bit a block.
 """
 
 import re
@@ -25,26 +25,26 @@ class Blocks:
     def __init__(self, count: int, full: bool = False) -> None:
         self.count = count
         self._bits = bytearray((count + 7) // 8)
-        self._held = 0
+        self._length = 0
         if full:
             self.add(0, count)
 
     def __len__(self) -> int:
-        return self._held
+        return self._length
 
     def __contains__(self, index: int) -> bool:
         return bool(self._bits[index >> 3] >> (index & 7) & 1)
 
     def add(self, first: int, stop: int) -> None:
-        """Put these blocks in; those at `count` or above are left out."""
+        """Add these blocks; those at `count` or above are ignored."""
         self._assign(first, min(stop, self.count), True)
 
     def remove(self, first: int, stop: int) -> None:
-        """Take these blocks out."""
+        """Remove these blocks."""
         self._assign(first, min(stop, self.count), False)
 
     def resize(self, count: int) -> None:
-        """Forget all blocks at `count` and above, or let there be more, none of them held."""
+        """Forget all blocks at `count` and above, or allow more; new ones are not in the set."""
         self.remove(count, self.count)
         size = (count + 7) // 8
         if size < len(self._bits):
@@ -54,14 +54,14 @@ class Blocks:
         self.count = count
 
     def any(self, first: int, stop: int) -> bool:
-        """Tell whether one of these blocks is held."""
+        """Return whether one of these blocks is in the set."""
         stop = min(stop, self.count)
         return first < stop and self._next(first, stop, True) < stop
 
     def runs(self, first: int = 0, stop: int | None = None) -> Iterator[Run]:
-        """Yield the runs of held blocks from first to stop, in order.
+        """Yield the runs of blocks in the set from first to stop, in order.
 
-        The set must not change meanwhile, but for blocks that were yielded.
+        Meanwhile only blocks that were yielded may be added or removed.
         """
         stop = self.count if stop is None else min(stop, self.count)
         while first < stop:
@@ -72,17 +72,17 @@ class Blocks:
             yield first, end
             first = end
 
-    def _next(self, place: int, stop: int, held: bool) -> int:
-        """Return the first block from place on that is held (or not), stop if there is none."""
-        rest = self._bits[place >> 3] if held else self._bits[place >> 3] ^ 0xFF
-        rest = rest >> (place & 7) << (place & 7)
-        byte = place >> 3
+    def _next(self, index: int, stop: int, present: bool) -> int:
+        """Return the first block from index on that is in the set (or not), stop if there is none."""
+        rest = self._bits[index >> 3] if present else self._bits[index >> 3] ^ 0xFF
+        rest = rest >> (index & 7) << (index & 7)
+        byte = index >> 3
         if not rest:
-            match = (_NOT_ZERO if held else _NOT_ONES).search(self._bits, byte + 1, (stop + 7) >> 3)
+            match = (_NOT_ZERO if present else _NOT_ONES).search(self._bits, byte + 1, (stop + 7) >> 3)
             if match is None:
                 return stop
             byte = match.start()
-            rest = self._bits[byte] if held else self._bits[byte] ^ 0xFF
+            rest = self._bits[byte] if present else self._bits[byte] ^ 0xFF
         return min(stop, byte * 8 + (rest & -rest).bit_length() - 1)
 
     def _assign(self, first: int, stop: int, value: bool) -> None:
@@ -100,17 +100,25 @@ class Blocks:
             before = int.from_bytes(self._bits[low + 1 : high], "little").bit_count()
             size = high - low - 1
             self._bits[low + 1 : high] = (b"\xff" if value else b"\0") * size
-            self._held += (size * 8 if value else 0) - before
+            self._length += (size * 8 if value else 0) - before
 
     def _mask(self, byte: int, mask: int, value: bool) -> None:
         before = self._bits[byte]
         after = before | mask if value else before & ~mask
         self._bits[byte] = after
-        self._held += after.bit_count() - before.bit_count()
+        self._length += after.bit_count() - before.bit_count()
+
+
+def append(runs: list[Run], first: int, stop: int) -> None:
+    """Append a run; one that continues the last run extends it."""
+    if runs and runs[-1][1] == first:
+        runs[-1] = (runs[-1][0], stop)
+    else:
+        runs.append((first, stop))
 
 
 def joined(runs: Iterable[Run]) -> list[Run]:
-    """Return the runs in order, those that touch or overlap made one."""
+    """Return the runs in order; those that touch or overlap are joined."""
     out: list[Run] = []
     for first, stop in sorted(runs):
         if out and first <= out[-1][1]:
@@ -137,20 +145,6 @@ def without(runs: Iterable[Run], taken: Iterable[Run]) -> Iterator[Run]:
             cut = next(cuts, None)
         if first < stop:
             yield first, stop
-
-
-def shared(runs: Iterable[Run], others: Iterable[Run]) -> Iterator[Run]:
-    """Yield what is in both; both in order, none overlapping."""
-    right = iter(others)
-    other = next(right, None)
-    for start, stop in runs:
-        while other is not None and other[0] < stop:
-            low, high = max(start, other[0]), min(stop, other[1])
-            if low < high:
-                yield low, high
-            if other[1] > stop:
-                break
-            other = next(right, None)
 
 
 def changed(before: bytes, after: bytes, first: int) -> Iterator[Run]:

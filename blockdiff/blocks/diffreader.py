@@ -1,56 +1,50 @@
 """The records of one version's diff file, in pieces that a pool of threads can work on.
 
-Where the index counts, a piece is one compressed member: it is decompressed by whoever
-works on it, a damaged one spoils no other, and one that nobody wants is not even read.
+With an index, a piece is one compressed member.  Each thread decompresses its own, damage
+in one does not affect another, and a member without a wanted block is not read.
 Without an index the file is read from its start: zstd frames are found by their headers,
-plain records by arithmetic; gzip and lzop must be decompressed one after the other, and
-only what follows is parallel.  The result is the same either way.
+plain records by arithmetic.  gzip and lzop must be decompressed in order, and only the
+check of the blocks is parallel.  The result is the same either way.
 
-No member that is written is too large to be decompressed at once.  But sets exist that have
-such members, made where single blocks of a large volume had turned to zeros, and other
-programs make them.  Those, too, are read as streams, with an index or without.
+No member that blockdiff writes is too large to be decompressed at once.  Earlier releases
+wrote larger ones where single blocks of a large volume had become zeros, and other programs
+write them.  They are read as streams, with an index or without.
 Format: blockdiff-formats(5), "Diff file", "Members", "Index".
 """
 
 import functools
 import io
 import os
-import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 
 from blockdiff import codecs
 from blockdiff.blocks.blockset import Run
 from blockdiff.codecs import base
 from blockdiff.codecs.base import Payload, Read
+from blockdiff.errors import BlockdiffError, DamagedFile, DigestMismatch
 from blockdiff.formats import FormatError, TornError, difffile, digestfile, index
-from blockdiff.sets import versions
-from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
 _STREAM_PIECE = 2 * 1024 * 1024  # bytes of payload in a piece of a stream, unless one record is larger
-_MOST_FAULTS = 8  # of one piece that are told one by one
-_NO_BLOCKS = (0, 0)  # what our first member holds: the header alone
-_OFFSET = struct.Struct("<Q")
-
-Record = tuple[int, int, int]  # index of the block, where it starts and ends in the payload
+_NO_BLOCKS = (0, 0)  # of our first member: it has the header alone
 
 
 @dataclass
 class Piece:
-    """Some records, not looked at yet."""
+    """Some records, not decompressed yet."""
 
     place: int  # bytes; in the diff file where `stored` or `part`, else in the payload
     data: bytes
     length: int  # bytes of payload
     stored: bool  # data is a compressed member
     skip: int = 0  # bytes of payload before its first record
-    run: Run | None = None  # all its blocks are among these, where the index tells
+    run: Run | None = None  # all its blocks are among these; None without an index
     zeros: Run | None = None  # it is these blocks and all are zero; never to be decompressed
     read: int = 0  # bytes of the diff file that it took, about; for progress
     part: bool = False  # data is only some of its member's payload
-    trouble: FormatError | None = None  # why it could not be read
+    failure: FormatError | None = None  # why it could not be read
 
     @property
     def cost(self) -> int:
@@ -63,69 +57,20 @@ class Piece:
         return f"member at byte {self.place}" if self.stored or self.part else f"payload at byte {self.place}"
 
 
-@dataclass
-class Faults:
-    """What is wrong with a piece's records; bounded."""
-
-    told: list[str] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, why: str) -> None:
-        """Take one more."""
-        self.count += 1
-        if len(self.told) < _MOST_FAULTS:
-            self.told.append(why)
-
-    def lines(self) -> list[str]:
-        """Return them all, the last line telling how many are left out."""
-        rest = self.count - len(self.told)
-        return self.told + ([f"and {rest} more"] if rest else [])
-
-
-def split(payload: Payload, piece: Piece, volume: Version, faults: Faults) -> Iterator[Record]:
-    """Yield the records of a piece's payload that can be; those that cannot go to `faults`.
-
-    A record must be of a block that the volume has, of its length, and after the one before.
-    """
-    block_size, last = volume.block_size, volume.count - 1
-    low, high = piece.run or (0, volume.count)
-    total, place, previous = len(payload), piece.skip, -1
-    while place < total:
-        rest = total - place - difffile.OFFSET_SIZE
-        if rest <= 0:
-            faults.add("a record ends inside its offset")
-            return
-        (offset,) = _OFFSET.unpack_from(payload, place)
-        number, odd = divmod(offset, block_size)
-        start = place + difffile.OFFSET_SIZE
-        length = block_size
-        if number == last:
-            length = min(rest, block_size) if volume.size is None else volume.size - last * block_size
-        if odd or number > last:
-            faults.add(f"a record says offset {offset}, where no block of this volume begins")
-        elif rest < length:
-            faults.add(f"the record of offset {offset} ends inside its block")
-            return
-        elif not low <= number < high:
-            faults.add(f"a record of offset {offset}, which the index does not expect here")
-        else:
-            if number <= previous:
-                faults.add(f"the record of offset {offset} is out of order")
-            previous = number
-            yield number, start, start + length
-        place = start + length
-
-
 class DiffFile:
     """One version's diff file, open for reading; use it as a context manager."""
 
-    def __init__(self, store: BackupSet, version: Version, observe: Callable[[bytes], object] | None = None) -> None:
-        """`observe` is shown every byte of the file in order.  Raises OSError."""
+    def __init__(
+        self, path: str, index_path: str | None, version: Version, observe: Callable[[bytes], object] | None = None
+    ) -> None:
+        """`index_path`: the file's index, None if there is none that counts.
+
+        `observe` gets every byte of the file in order.  Raises OSError.
+        """
         self.version = version
-        self.path = store.path(version.number, version.suffix)
+        self.path = path
         self.codec = codecs.BY_SUFFIX[version.suffix]
-        self.indexed = versions.counts(store, version, ".idx")
-        self._index_path = store.path(version.number, ".idx")
+        self._index_path = index_path
         self._observe = observe
         self._place = 0  # bytes; up to here the file was read
         self.read = 0  # bytes of it that were read
@@ -157,7 +102,7 @@ class DiffFile:
         return data
 
     def drain(self) -> None:
-        """Show what was not read yet to `observe`.  Raises OSError."""
+        """Read the rest of the file for `observe`.  Raises OSError."""
         while self._read(_STREAM_PIECE):
             pass
 
@@ -166,8 +111,8 @@ class DiffFile:
 
         Raises FormatError, or OSError, where the rest of the file cannot be read.
         """
-        if self.indexed:
-            return self._members(wants)
+        if self._index_path is not None:
+            return self._members(self._index_path, wants)
         if isinstance(self.codec, codecs.Plain):
             return self._plain()
         if isinstance(self.codec, codecs.Zstd):
@@ -175,9 +120,9 @@ class DiffFile:
         return self._stream()
 
     def payload(self, piece: Piece) -> Payload:
-        """Return a piece's payload.  Raises FormatError if the member does not hold it; any thread may ask."""
-        if piece.trouble:
-            raise piece.trouble
+        """Return a piece's payload.  Raises FormatError if the member does not have it.  For any thread."""
+        if piece.failure:
+            raise piece.failure
         data = self.codec.decompress(piece.data, piece.length) if piece.stored else piece.data
         if piece.skip:
             self._check_header(bytes(data[: piece.skip]))
@@ -186,7 +131,7 @@ class DiffFile:
     def _check_header(self, header: bytes) -> None:
         found = difffile.decode_header(header)
         if found != self.version.block_size:
-            raise FormatError(f"block size is {found}, the digest file says {self.version.block_size}")
+            raise FormatError(f"block size is {found}, in the digest file it is {self.version.block_size}")
 
     def _zeros(self, member: bytes) -> Run | None:
         run = self.codec.zero_run(member, self.version.block_size)
@@ -194,11 +139,11 @@ class DiffFile:
             return None
         first, stop = run[0], run[0] + run[1]
         if stop == self.version.count and (self.version.size or 0) % self.version.block_size:
-            return None  # the last block is short, and this says that it is whole
+            return None  # the last block is short, and this one is whole
         return first, stop
 
-    def _members(self, wants: Callable[[int, int], bool] | None) -> Iterator[Piece]:
-        with open(self._index_path, "rb") as file:
+    def _members(self, index_path: str, wants: Callable[[int, int], bool] | None) -> Iterator[Piece]:
+        with open(index_path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             end = 0
             for member, stored, length in index.spans(file.read, size, self.version.block_size):
@@ -214,14 +159,14 @@ class DiffFile:
                 try:
                     piece.data = self._read(min(stored, _STREAM_PIECE) if large else stored)
                 except OSError as error:
-                    piece.trouble = self._unread(error)
-                if len(piece.data) < stored and not piece.trouble and not large:
-                    piece.trouble = TornError("the file ends " + ("inside it" if piece.data else "before it"))
+                    piece.failure = self._unread(error)
+                if len(piece.data) < stored and not piece.failure and not large:
+                    piece.failure = TornError("the file ends " + ("inside it" if piece.data else "before it"))
                 if length == piece.skip:
                     piece.run = _NO_BLOCKS
                 if len(piece.data) == stored and not piece.skip:
                     piece.zeros = self._zeros(piece.data)
-                if large and not piece.zeros and not piece.trouble:
+                if large and not piece.zeros and not piece.failure:
                     yield from self._parts(piece, _measured(self.codec.stream(self._after(piece.data, end)), length))
                 else:
                     yield piece
@@ -275,7 +220,7 @@ class DiffFile:
             place += len(payload)
 
     def _parts(self, member: Piece, payload: Iterator[bytes]) -> Iterator[Piece]:
-        """Yield a member whose payload comes in pieces; damage is its own and spoils no other."""
+        """Yield a member whose payload comes in pieces; damage does not affect other members."""
         part = functools.partial(Piece, member.place, stored=False, run=member.run, part=True)
         seen = member.place
         try:
@@ -283,14 +228,14 @@ class DiffFile:
                 read, seen = self._place - seen, self._place
                 yield part(data=records, length=len(records), read=read)
         except FormatError as error:
-            yield part(data=b"", length=0, trouble=error)
+            yield part(data=b"", length=0, failure=error)
         except OSError as error:
-            yield part(data=b"", length=0, trouble=self._unread(error))
+            yield part(data=b"", length=0, failure=self._unread(error))
 
     def _records(self, parts: Iterator[bytes], header: bool) -> Iterator[bytes]:
         """Yield whole records of a payload that comes in parts, `header`: with the block size before them.
 
-        What came before damage is whole records, and each will be proved: the error comes after them.
+        What comes before damage is whole records, and each is checked: the error is raised after them.
         """
         decoder = difffile.Decoder()
         least = max(_STREAM_PIECE, difffile.OFFSET_SIZE + self.version.block_size + 1)
@@ -318,7 +263,7 @@ class DiffFile:
 
 
 def _measured(parts: Iterator[bytes], length: int) -> Iterator[bytes]:
-    """Yield a payload's parts; raises FormatError unless it has so many bytes."""
+    """Yield a payload's parts; raises FormatError unless it has `length` bytes."""
     total = 0
     for part in parts:
         total += len(part)
@@ -326,7 +271,7 @@ def _measured(parts: Iterator[bytes], length: int) -> Iterator[bytes]:
             break
         yield part
     if total != length:
-        raise FormatError(f"member does not hold the {length} bytes expected")
+        raise FormatError(f"member does not have the {length} bytes expected")
 
 
 def whole_blocks(version: Version, runs: Run) -> tuple[int, int]:
@@ -336,7 +281,12 @@ def whole_blocks(version: Version, runs: Run) -> tuple[int, int]:
 
 
 def last_length(version: Version) -> int | None:
-    """Return the length of the volume's last block in bytes, None if only its record tells."""
+    """Return the length of the volume's last block in bytes, None if only its record has it."""
     if version.size is None or not version.count:
         return None
     return digestfile.length_of(version.count - 1, version.size, version.block_size)
+
+
+def damage(what: str, error: FormatError) -> BlockdiffError:
+    """Return the error for bytes of a file that are not what was written."""
+    return DamagedFile(what, error) if isinstance(error, TornError) else DigestMismatch(what, error)

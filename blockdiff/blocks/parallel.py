@@ -1,17 +1,26 @@
-"""A row of jobs worked on by a pool of threads, with the results in order and memory bounded.
+"""Jobs done by a pool of threads, with the results in order and memory bounded.
 
-What a job holds is counted in bytes; so many bytes are in flight and no more, however
-many threads there are.  What the source of the jobs raises comes after the results of
-all jobs before it.
+The memory of a job is counted in bytes.  The bytes in flight have a limit that does not
+depend on the number of threads.  What the iterator of jobs raises is raised after the
+results of all jobs before it.
 """
 
 import collections
+import contextlib
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, Future, wait
 from typing import Protocol, TypeVar
 
-IN_FLIGHT = 24 * 1024 * 1024  # bytes of jobs that wait or are worked on, and one job more
+IN_FLIGHT = 24 * 1024 * 1024  # bytes of jobs that are queued or running, plus one job
 _MOST_JOBS = 512
+
+# It is given the bytes to come, and gives a function that takes the bytes that are done.
+Progress = Callable[[int], contextlib.AbstractContextManager[Callable[[int], object]]]
+
+
+def silent(total_bytes: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
+    """Show no progress."""
+    return contextlib.nullcontext(lambda done_bytes: None)
 
 
 class Job(Protocol):
@@ -19,7 +28,7 @@ class Job(Protocol):
 
     @property
     def cost(self) -> int:
-        """Bytes of memory that it takes while it is worked on; 0: it is quicker done than handed over."""
+        """Bytes of memory that it takes while it is worked on; 0: done at once, in the calling thread."""
 
 
 J = TypeVar("J", bound=Job)
@@ -33,11 +42,11 @@ def in_order(pool: Executor, jobs: Iterator[J], work: Callable[[J], R]) -> Gener
     Close it: then `jobs` is closed and no job is running any more.
     """
     waiting: collections.deque[tuple[J, Future[R]]] = collections.deque()
-    held = 0
+    in_flight = 0
     end: Exception | None = None
     try:
         while True:
-            while end is None and (not waiting or (held < IN_FLIGHT and len(waiting) < _MOST_JOBS)):
+            while end is None and (not waiting or (in_flight < IN_FLIGHT and len(waiting) < _MOST_JOBS)):
                 try:
                     job = next(jobs)
                 except Exception as error:  # StopIteration, too
@@ -45,7 +54,7 @@ def in_order(pool: Executor, jobs: Iterator[J], work: Callable[[J], R]) -> Gener
                     break
                 future: Future[R]
                 if job.cost:
-                    held += job.cost
+                    in_flight += job.cost
                     future = pool.submit(work, job)
                 else:
                     future = Future()
@@ -55,7 +64,7 @@ def in_order(pool: Executor, jobs: Iterator[J], work: Callable[[J], R]) -> Gener
                 break
             job, future = waiting.popleft()
             result = future.result()
-            held -= job.cost
+            in_flight -= job.cost
             yield job, result
         if not isinstance(end, StopIteration) and end is not None:
             raise end

@@ -1,4 +1,4 @@
-"""One version's diff file read from end to end, and every block in it proved."""
+"""Check one version: its whole diff file is read, and the digest of every block in it compared."""
 
 import contextlib
 import functools
@@ -7,46 +7,41 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from blockdiff.blocks import blockset, diffreader, parallel
-from blockdiff.blocks.checker import BlockChecker
-from blockdiff.blocks.restorer import damage
+from blockdiff.blocks import blockset, checker, diffreader, parallel
 from blockdiff.errors import BlockdiffError, DamagedFile, DigestMismatch, NotOurFormat, StoreUnreadable
-from blockdiff.formats import FormatError, names
-from blockdiff.sets import versions
-from blockdiff.sets.backupset import BackupSet
+from blockdiff.formats import FormatError
 from blockdiff.sets.digests import Digests
-from blockdiff.sets.version import Version
+from blockdiff.sets.version import VersionFiles
 
-_MOST_FAULTS = 100  # of one version that are told one by one
+_MOST_FAULTS = 100  # of one version that are listed one by one
 
 
 @dataclass
-class _Proved:
-    """What was found in a piece."""
+class _Found:
+    """What a piece has."""
 
     right: list[blockset.Run] = field(default_factory=list)  # blocks
     wrong: list[blockset.Run] = field(default_factory=list)  # blocks that do not have their digest
-    faults: diffreader.Faults = field(default_factory=diffreader.Faults)  # records that cannot be
+    faults: checker.Faults = field(default_factory=checker.Faults)  # records that cannot be
     failure: FormatError | None = None  # the piece cannot be read at all
 
 
 class VersionCheck:
-    """What a version's files hold, as far as it proves right."""
+    """The blocks that a version's diff file has right records of, and its faults."""
 
-    def __init__(self, store: BackupSet, version: Version, own: Digests, progress: Callable[[int], object]) -> None:
+    def __init__(self, files: VersionFiles, own: Digests, progress: Callable[[int], object]) -> None:
         """`own` are the version's own digests."""
-        self.version = version
-        self.path = store.path(version.number, version.suffix)
-        self.found = blockset.Blocks(version.count)  # blocks whose record is there and right
+        self.version, self.path = files.version, files.diff
+        self.found = blockset.Blocks(files.version.count)  # blocks whose record is there and right
         self.faults: list[BlockdiffError] = []
         self.warnings: list[str] = []
         self.read = 0  # bytes of the diff file
-        self.forbidden = False  # it may not be read: nothing is known of what it holds
-        self._store, self._progress = store, progress
-        self._proof = BlockChecker(own, version.block_size)
-        self._explained: list[blockset.Run] = []  # blocks that a fault was told of
+        self.forbidden = False  # no permission to read it: nothing is known of its blocks
+        self._index_path, self._progress = files.index, progress
+        self._checker = checker.BlockChecker(own, files.version.block_size)
+        self._explained: list[blockset.Run] = []  # blocks that a fault was noted for
         self._missing: list[blockset.Run] = []
-        self._untold = 0  # faults beyond those that are told
+        self._unlisted = 0  # faults beyond those that are listed
 
     def run(self, pool: ThreadPoolExecutor) -> None:
         """Read everything; what is wrong is kept in `faults` and `warnings`."""
@@ -54,40 +49,30 @@ class VersionCheck:
         total = hashlib.sha256() if sheet is not None else None
         whole = False
         try:
-            with diffreader.DiffFile(self._store, self.version, total.update if total else None) as file:
-                rows = parallel.in_order(pool, file.pieces(), functools.partial(self._prove, file))
+            observe = total.update if total else None
+            with diffreader.DiffFile(self.path, self._index_path, self.version, observe) as file:
+                rows = parallel.in_order(pool, file.pieces(), functools.partial(self._check, file))
                 try:
                     with contextlib.closing(rows):
-                        for piece, proved in rows:
+                        for piece, found in rows:
                             self._progress(piece.read)
-                            self._take(piece, proved)
+                            self._take(piece, found)
                 except FormatError as error:
-                    self._fault(damage(self.path, error), (0, self.version.count))
+                    self._fault(diffreader.damage(self.path, error), (0, self.version.count))
                 file.drain()
                 whole = not file.skipped
                 self.read = file.read
         except OSError as error:
             self.forbidden = isinstance(error, PermissionError)
             self._fault(StoreUnreadable(self.path, error.strerror), (0, self.version.count))
-        if self._untold:
-            self.faults.append(DigestMismatch(self.path, f"and {self._untold} more faults"))
+        if self._unlisted:
+            self.faults.append(DigestMismatch(self.path, f"and {self._unlisted} more faults"))
         if sheet is None or total is None or not whole or self.faults:
             pass
         elif total.hexdigest() != sheet.files[self.version.suffix].sha256:
             self.warnings.append(
                 f"{self.path} is not the file that the manifest describes, though every block in it is proved"
             )
-        self._look_beside()
-
-    def _look_beside(self) -> None:
-        """TargetState at the files that only speed things up."""
-        sheet = self.version.manifest
-        for suffix in sheet.files if sheet is not None else ():
-            if suffix == ".md5" or suffix in names.DIFF_SUFFIXES:
-                continue
-            if not versions.counts(self._store, self.version, suffix):
-                path = self._store.path(self.version.number, suffix)
-                self.warnings.append(f"{path} is missing or damaged; it only speeds things up and is not used")
 
     def miss(self, run: blockset.Run) -> None:
         """Note blocks whose record must be there and was not found."""
@@ -95,26 +80,26 @@ class VersionCheck:
             self._missing.append(run)
 
     def missing(self) -> list[BlockdiffError]:
-        """Return a fault for those that are missing and that no fault was told of."""
-        gone = list(blockset.without(blockset.joined(self._missing), blockset.joined(self._explained)))
-        if not gone:
+        """Return a fault for those that are missing and that no fault was noted for."""
+        missing = list(blockset.without(blockset.joined(self._missing), blockset.joined(self._explained)))
+        if not missing:
             return []
-        start, end = diffreader.whole_blocks(self.version, gone[0])
-        more = f" and {len(gone) - 1} more ranges" if len(gone) > 1 else ""
-        return [DamagedFile(self.path, f"it must hold bytes {start} to {end - 1}{more}, and does not")]
+        start, end = diffreader.whole_blocks(self.version, missing[0])
+        more = f" and {len(missing) - 1} more ranges" if len(missing) > 1 else ""
+        return [DamagedFile(self.path, f"bytes {start} to {end - 1}{more} are missing in it")]
 
-    def _take(self, piece: diffreader.Piece, proved: _Proved) -> None:
-        for run in proved.right:
+    def _take(self, piece: diffreader.Piece, found: _Found) -> None:
+        for run in found.right:
             self.found.add(*run)
         reach = piece.run or (0, self.version.count)
         where = f"{self.path}: {piece.where}"
-        if proved.failure is not None:
+        if found.failure is not None:
             start, end = diffreader.whole_blocks(self.version, reach)
             about = f" (bytes {start} to {end - 1})" if start < end and piece.run else ""
-            self._fault(damage(where + about, proved.failure), reach)
-        for line in proved.faults.lines():
+            self._fault(diffreader.damage(where + about, found.failure), reach)
+        for line in found.faults.lines():
             self._fault(NotOurFormat(where, line), reach)
-        for run in blockset.joined(proved.wrong):
+        for run in blockset.joined(found.wrong):
             start, end = diffreader.whole_blocks(self.version, run)
             self._fault(DigestMismatch(self.path, f"bytes {start} to {end - 1} do not have their digest"), run)
 
@@ -125,33 +110,15 @@ class VersionCheck:
         if len(self.faults) < _MOST_FAULTS:
             self.faults.append(error)
         else:
-            self._untold += 1
+            self._unlisted += 1
 
     # in the pool
 
-    def _prove(self, file: diffreader.DiffFile, piece: diffreader.Piece) -> _Proved:
-        out = _Proved()
-        if piece.zeros is not None:
-            out.wrong = list(self._proof.not_zero(*piece.zeros))
-            out.right = list(blockset.without([piece.zeros], out.wrong))
-            return out
+    def _check(self, file: diffreader.DiffFile, piece: diffreader.Piece) -> _Found:
+        out = _Found()
         try:
-            payload = file.payload(piece)
+            for kind, first, stop, _ in self._checker.check(file, piece, out.faults):
+                blockset.append(out.wrong if kind == checker.WRONG else out.right, first, stop)
         except FormatError as error:
             out.failure = error
-            return out
-        proof, window, view = self._proof, self._proof.digests.window(), memoryview(payload)
-        begin = after = 0  # blocks of the run that is open
-        for index, start, end in diffreader.split(payload, piece, self.version, out.faults):
-            want = window.of(index)
-            if not proof.is_zero(payload, start, end, want) and not proof.has(view[start:end], want):
-                out.wrong.append((index, index + 1))
-                continue
-            if index != after:
-                if begin < after:
-                    out.right.append((begin, after))
-                begin = index
-            after = index + 1
-        if begin < after:
-            out.right.append((begin, after))
         return out

@@ -1,9 +1,9 @@
 """Compression of diff files, one member at a time.
 
-A diff file is a row of members, each compressed on its own: gzip members or Zstandard
-frames.  `gunzip` and `zstd -d` read such a file as one stream, while we compress and
-decompress many at once and reach any block.  The original's files are one long member;
-they are read as a stream.  Every output is bounded before memory is spent.
+A diff file is a sequence of members, each compressed on its own: gzip members or Zstandard
+frames.  `gunzip` and `zstd -d` read such a file as one stream.  blockdiff compresses and
+decompresses many members at once and can read any one alone.  The original's files are one long member;
+they are read as a stream.  Every output is bounded before memory is allocated.
 Format: blockdiff-formats(5), "Members".
 """
 

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from blockdiff.formats import difffile
+from blockdiff.formats.difffile import Buffer
 
-Buffer = bytes | bytearray | memoryview
 Payload = bytes | bytearray
 Read = Callable[[int], bytes]  # up to so many bytes, b"" at the end
 
 MEMBER_SIZE = 4 * 1024 * 1024  # bytes of blocks at which a member is full, unless one block is larger
-# What one member may hold.  No larger one is ever written; a reader decompresses no more at once.
+# The limits of one member.  No larger one is written; a reader decompresses no more at once.
 MAX_MEMBER = 64 * 1024 * 1024  # bytes of payload
 MAX_STORED = 2 * MAX_MEMBER  # bytes of the diff file
 PIECE = 1024 * 1024  # bytes that a stream reads at a time, and of payload that it yields at most
@@ -41,14 +41,14 @@ class Codec(Protocol):
         """Yield the whole file's payload in pieces.  Raises FormatError, TornError for a cut one."""
 
 
-def said_zeros(codec: Codec, member: Buffer, place: int, length: int, block_size: int) -> tuple[int, int] | None:
-    """Return the (first, count) that a member of zero blocks says it holds, None unless it is byte for byte that.
+def parse_zeros(codec: Codec, member: Buffer, place: int, length: int, block_size: int) -> tuple[int, int] | None:
+    """Return the (first, count) of a member of zero blocks, None unless it is byte for byte what `zeros` makes.
 
-    `place`: where its first record's offset stands; `length`: bytes of payload that it claims.
+    `place`: position of its first record's offset; `length`: bytes of payload by its header.
     """
     count, rest = divmod(length, difffile.OFFSET_SIZE + block_size)
     (offset,) = struct.unpack_from("<Q", member, place)
-    # no member holds more records than bytes: bounds what is built to compare
+    # no member has more records than bytes: this bounds what is built to compare
     if rest or not 1 <= count <= len(member) // difffile.OFFSET_SIZE or offset % block_size:
         return None
     if offset + count * block_size > difffile.MAX_OFFSET:

@@ -1,8 +1,8 @@
-"""NAME.N.gz: a row of gzip members, compressed by isal and decompressed by libdeflate.
+"""NAME.N.gz: a sequence of gzip members, compressed by isal and decompressed by libdeflate.
 
-Deflate lets a member be put together from pieces that end at a byte: what packs goes
-through isal; what does not is stored, which costs nothing on either side; a long run of
-zero blocks is one piece made once, again and again behind each block's offset.
+A deflate stream may be joined from parts that end at a byte.  Data that compresses goes
+through isal.  Data that does not is stored, which costs almost no time.  For a long run of
+zero blocks, one compressed block is made once and repeated behind each block's offset.
 Formats: RFC 1952 (gzip), RFC 1951 (deflate).
 """
 
@@ -12,22 +12,23 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from blockdiff.codecs.base import PIECE, Buffer, Payload, Read, said_zeros
+from blockdiff.codecs.base import PIECE, Payload, Read, parse_zeros
 from blockdiff.formats import FormatError, TornError, difffile
+from blockdiff.formats.difffile import Buffer
 
 _WBITS = 31  # a gzip header and trailer
 _RAW = -15  # neither
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\x04\xff"  # no name, no time; fastest algorithm; any system
 _TRAILER = struct.Struct("<II")  # CRC-32 and length of the payload
-_LAST = b"\x03\0"  # an empty block that says that it is the last
+_LAST = b"\x03\0"  # an empty block with the flag of the last one
 _LENGTHS = struct.Struct("<HH")  # of a stored block: its length, and that with all bits turned
 _MOST_STORED = 0xFFFF  # bytes in a stored block
 _SYNC = b"\0\0\xff\xff"  # the lengths of an empty stored block, with which a piece ends
 _OFFSET_LENGTHS = _LENGTHS.pack(difffile.OFFSET_SIZE, difffile.OFFSET_SIZE ^ 0xFFFF)
 
-_SAMPLED = 8192  # bytes; what is shorter is not worth a look
+_SAMPLED = 8192  # bytes; shorter records are not sampled
 _SAMPLE = 1024  # bytes, at one and at three quarters
-_NO_USE = 1.2  # what fixed codes make of bytes of chance is a quarter longer than they are
+_NO_USE = 1.2  # fixed codes make random data a quarter longer
 
 
 class Gzip:
@@ -42,7 +43,7 @@ class Gzip:
         view = memoryview(payload)
         out: list[Buffer] = [_HEADER]
         for some, packs in _runs(view, step):
-            if packs:  # a piece looks back on nothing before itself
+            if packs:  # a part refers to no data before itself
                 work = isal_zlib.compressobj(self._LEVEL, isal_zlib.DEFLATED, _RAW)
                 out += [work.compress(some), work.flush(isal_zlib.Z_SYNC_FLUSH)]
             else:
@@ -72,16 +73,16 @@ class Gzip:
         piece = _Zeros.of(block_size).piece
         if bytes(member[behind : behind + len(piece)]) != piece:
             return None
-        return said_zeros(self, member, start, _TRAILER.unpack(member[-8:])[1], block_size)
+        return parse_zeros(self, member, start, _TRAILER.unpack(member[-8:])[1], block_size)
 
     def decompress(self, member: Buffer, length: int) -> Payload:
         import deflate
 
-        if length:  # 0 would mean as much as the member says
+        if length:  # 0 would mean the length in the member's trailer
             with contextlib.suppress(deflate.DeflateError, ValueError):
                 payload: bytearray = deflate.gzip_decompress(member, length)
-                # it does not say whether something follows; what does, and ends as the member does, is let
-                # through: its blocks are proved anyway, and a verify sees that the file is another
+                # it does not report bytes that follow; those that end like the member's own trailer are
+                # accepted: the blocks are checked anyway, and a verify sees that the file has changed
                 if len(payload) == length and bytes(member[-_TRAILER.size :]) == _trailer(payload):
                     return payload
         return _slowly(member, length)
@@ -114,7 +115,7 @@ class Gzip:
 
 
 def _runs(view: memoryview, step: int) -> Iterator[tuple[memoryview, bool]]:
-    """Yield the records that pack and those that do not, neighbours of a kind as one."""
+    """Yield the data that compresses and that which does not; neighbouring records of one kind are joined."""
     if step < _SAMPLED:
         yield view, True
         return
@@ -129,7 +130,7 @@ def _runs(view: memoryview, step: int) -> Iterator[tuple[memoryview, bool]]:
 
 
 def _packs(part: memoryview) -> bool:
-    """Tell whether compressing is worth its time, by two samples."""
+    """Return whether data compresses, by two samples."""
     from isal import igzip_lib
 
     quarter = len(part) // 4
@@ -156,7 +157,7 @@ def _slowly(member: Buffer, length: int) -> bytes:
     if not work.eof:
         raise TornError("gzip member is cut or longer than expected")
     if len(payload) != length or work.unused_data:
-        raise FormatError(f"gzip member holds {len(payload)} bytes, expected {length}")
+        raise FormatError(f"gzip member has {len(payload)} bytes, expected {length}")
     return payload
 
 
@@ -167,7 +168,7 @@ def _trailer(payload: Payload) -> bytes:
 
 
 class _Zeros:
-    """A block of zeros, compressed, and what it does to a CRC-32."""
+    """A block of zeros, compressed, and its effect on a CRC-32."""
 
     def __init__(self, block_size: int) -> None:
         """`block_size` in bytes."""
@@ -176,7 +177,7 @@ class _Zeros:
         zeros = bytes(block_size)
         work = zlib.compressobj(9, zlib.DEFLATED, _RAW)
         self.piece = (work.compress(zeros) + work.flush(zlib.Z_SYNC_FLUSH)).removesuffix(_SYNC)
-        # CRC-32 is linear but for what it begins and ends with: what each bit becomes tells all
+        # CRC-32 is linear but for its first and last step: the results for single bits give all others
         self._of_zero = isal_zlib.crc32(zeros, 0)
         bits = [isal_zlib.crc32(zeros, 1 << bit) ^ self._of_zero for bit in range(32)]
         self._tables = []
@@ -193,6 +194,6 @@ class _Zeros:
         return _Zeros(block_size)
 
     def crc(self, value: int) -> int:
-        """Return what a CRC-32 becomes when a block of zeros follows."""
+        """Return a CRC-32 after a block of zeros more."""
         one, two, three, four = self._tables
         return self._of_zero ^ one[value & 255] ^ two[value >> 8 & 255] ^ three[value >> 16 & 255] ^ four[value >> 24]

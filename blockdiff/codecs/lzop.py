@@ -5,11 +5,12 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 
-from blockdiff.codecs.base import PIECE, Buffer, Read
+from blockdiff.codecs.base import PIECE, Read
 from blockdiff.errors import CommandFailed, ProgramMissing
 from blockdiff.formats import FormatError, TornError
+from blockdiff.formats.difffile import Buffer
 
-MOST_PACKED = 220  # bytes that it makes one of, at most: zeros in its blocks of 256 KiB
+MOST_PACKED = 220  # at most so many bytes become one: zeros in lzop's blocks of 256 KiB
 
 
 class Lzop:
@@ -47,10 +48,10 @@ class Lzop:
                     if not data:
                         break
                     stdin.write(data)
-                except OSError:  # lzop ended; its exit status says why
+                except OSError:  # lzop ended; its exit status is checked below
                     break
             with contextlib.suppress(OSError):
-                stdin.close()  # or lzop would wait for more for ever
+                stdin.close()  # or lzop would wait for more input
 
         feeder = threading.Thread(target=feed, daemon=True)
         feeder.start()
@@ -115,7 +116,7 @@ class LzopWriter:
     def abort(self) -> None:
         """End lzop without finishing."""
         self._process.kill()
-        with contextlib.suppress(Exception):  # it was killed: whatever it says is of no interest
+        with contextlib.suppress(Exception):  # it was killed: its errors are expected
             self.close()
 
 

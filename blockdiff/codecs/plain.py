@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from blockdiff.codecs.base import PIECE, Buffer, Read
+from blockdiff.codecs.base import PIECE, Read
 from blockdiff.formats import TornError
+from blockdiff.formats.difffile import Buffer
 
 
 class Plain:

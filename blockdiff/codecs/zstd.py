@@ -1,4 +1,4 @@
-"""NAME.N.zst: a row of Zstandard frames, each with its size.  Format: RFC 8878."""
+"""NAME.N.zst: a sequence of Zstandard frames, each with its size.  Format: RFC 8878."""
 
 import io
 import struct
@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from blockdiff.codecs import base
-from blockdiff.codecs.base import PIECE, Buffer, Read, said_zeros
+from blockdiff.codecs.base import PIECE, Read, parse_zeros
 from blockdiff.formats import FormatError, TornError, difffile
+from blockdiff.formats.difffile import Buffer
 
 _local = threading.local()  # compressors are not for two threads at once
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _BLOCK = 128 * 1024  # bytes; the most one block may hold
 _RAW_BLOCK, _RLE_BLOCK = 0, 1
 _MAX_WINDOW = 1 << 27  # bytes; what the program takes without being asked to take more
-_MOST_HELD = 4 * 1024 * 1024  # bytes of a frame that is read as a stream; smaller ones are whole all the same
+_MOST_BUFFERED = 4 * 1024 * 1024  # bytes of a frame without a known size; a longer one is read as a stream
 
 
 def _block(kind: int, size: int, last: bool) -> bytes:
@@ -24,11 +25,11 @@ def _block(kind: int, size: int, last: bool) -> bytes:
 
 
 class Frame(NamedTuple):
-    """A frame as it lies in a file."""
+    """A frame in a file."""
 
     place: int  # bytes; where it begins in the file
     data: bytes  # the whole frame; empty where it is too large for that
-    length: int | None  # bytes of payload that it says it holds
+    length: int | None  # bytes of payload by its header; None: not known
     read: Read  # gives the whole frame, however large it is
 
     @property
@@ -52,9 +53,9 @@ class Zstd:
         frame: bytes = compressor.compress(payload)
         return frame
 
-    # A frame of zero blocks is written out by hand: an offset as a raw block of 8 bytes,
-    # then run-length blocks of 4 bytes for each 128 KiB.  So terabytes of holes cost
-    # neither time nor room, and reading them back is one comparison.
+    # A frame of zero blocks is made without the compressor: an offset as a raw block of 8
+    # bytes, then a run-length block of 4 bytes for each 128 KiB.  So terabytes of zeros take
+    # almost no time and space, and are recognised by one comparison.
     _ZERO_HEADER = _MAGIC + b"\x80\x38"  # 4 bytes of content size; window 128 KiB
 
     def zeros(self, first: int, block_size: int, count: int) -> bytes | None:
@@ -75,7 +76,7 @@ class Zstd:
         if bytes(member[:head]) != self._ZERO_HEADER or len(member) < start + difffile.OFFSET_SIZE:
             return None
         (length,) = struct.unpack_from("<I", member, head)
-        return said_zeros(self, member, start, length, block_size)
+        return parse_zeros(self, member, start, length, block_size)
 
     def decompress(self, member: Buffer, length: int) -> bytes:
         import zstandard
@@ -85,12 +86,12 @@ class Zstd:
             decompressor = _local.decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
         try:
             if zstandard.frame_content_size(member) != length:
-                raise FormatError(f"zstd frame does not hold the {length} bytes expected")
+                raise FormatError(f"zstd frame does not have the {length} bytes expected")
             payload: bytes = decompressor.decompress(member, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise FormatError(f"zstd frame is damaged: {error}") from None
         if len(payload) != length:
-            raise FormatError(f"zstd frame holds {len(payload)} bytes, expected {length}")
+            raise FormatError(f"zstd frame has {len(payload)} bytes, expected {length}")
         return payload
 
     def stream(self, read: Read) -> Iterator[bytes]:
@@ -118,71 +119,71 @@ class Zstd:
         except zstandard.ZstdError as error:
             raise FormatError(f"zstd frame is damaged: {error}") from None
         if frame.length not in (None, length):
-            raise FormatError(f"zstd frame holds {length} bytes, expected {frame.length}")
+            raise FormatError(f"zstd frame has {length} bytes, expected {frame.length}")
 
     def frames(self, read: Read) -> Iterator[Frame]:
         """Yield each frame of a file, found by its block headers; nothing is decompressed.
 
-        One that is not whole must be read before the next is asked for.  Raises FormatError.
+        A frame that is not whole must be read before the next one is requested.  Raises FormatError.
         """
-        walk = _Walk(read)
-        while walk.begins():
-            length = walk.length
+        scan = _FrameScan(read)
+        while scan.begins():
+            length = scan.length
             small = length is not None and length <= base.MAX_MEMBER
-            if walk.ends(base.MAX_STORED if small else _MOST_HELD):
-                begin, whole = walk.begin, walk.read(walk.place)
+            if scan.ends(base.MAX_STORED if small else _MOST_BUFFERED):
+                begin, whole = scan.begin, scan.read(scan.place)
                 yield Frame(begin, whole, length, io.BytesIO(whole).read)
             elif small:
                 raise FormatError("zstd block is damaged")
             else:
-                yield Frame(walk.begin, b"", length, walk.read)
-                while walk.read(PIECE):
+                yield Frame(scan.begin, b"", length, scan.read)
+                while scan.read(PIECE):
                     pass
 
 
-class _Walk:
-    """A walk through a file of frames, from block to block."""
+class _FrameScan:
+    """Reads a file of frames from block to block, without decompressing them."""
 
     def __init__(self, read: Read) -> None:
         self._more = read
-        self._held = bytearray()
-        self.begin = 0  # bytes; where in the file what is held begins
-        self.place = 0  # bytes; up to where in what is held the frame is known
-        self.length: int | None = None  # bytes of payload that the frame says it holds
-        self._checksum = 0  # bytes behind its last block
+        self._buffer = bytearray()
+        self.begin = 0  # bytes; position of the buffer in the file
+        self.place = 0  # bytes of the buffer that are known to be of the frame
+        self.length: int | None = None  # bytes of payload by the frame's header
+        self._checksum = 0  # bytes after its last block
         self._last = True  # its last block is known
 
     def _fill(self, size: int) -> None:
-        while len(self._held) < size:
+        while len(self._buffer) < size:
             data = self._more(PIECE)
             if not data:
                 raise TornError("zstd stream is cut")
-            self._held.extend(data)
+            self._buffer.extend(data)
 
     def begins(self) -> bool:
-        """Walk over the next frame's header; tell whether there is one."""
-        if not self._held:
-            self._held.extend(self._more(PIECE))
-            if not self._held:
+        """Read the next frame's header; return whether there is one."""
+        if not self._buffer:
+            self._buffer.extend(self._more(PIECE))
+            if not self._buffer:
                 return False
         self._fill(5)
-        if bytes(self._held[:4]) != _MAGIC:
+        if bytes(self._buffer[:4]) != _MAGIC:
             raise FormatError("not a zstd frame")
-        flags = self._held[4]
+        flags = self._buffer[4]
         single = flags >> 5 & 1
         size = (single, 2, 4, 8)[flags >> 6]
         start = 5 + (not single) + (0, 1, 2, 4)[flags & 3]
         self.place, self._last, self._checksum = start + size, False, 4 if flags & 4 else 0
         self._fill(self.place)
-        said = int.from_bytes(self._held[start : self.place], "little")
-        self.length = (said + 256 if size == 2 else said) if size else None
+        content = int.from_bytes(self._buffer[start : self.place], "little")
+        self.length = (content + 256 if size == 2 else content) if size else None
         return True
 
     def ends(self, most: int) -> bool:
-        """Walk on until about so many bytes of the frame are known; tell whether it ends before."""
+        """Read on until about `most` bytes of the frame are known; return whether its end is."""
         while not self._last and self.place <= most:
             self._fill(self.place + 3)
-            block = int.from_bytes(self._held[self.place : self.place + 3], "little")
+            block = int.from_bytes(self._buffer[self.place : self.place + 3], "little")
             kind, size = block >> 1 & 3, block >> 3
             if kind == 3:
                 raise FormatError("zstd block is damaged")
@@ -191,12 +192,12 @@ class _Walk:
         return self._last
 
     def read(self, size: int) -> bytes:
-        """Return up to so many of the frame's next bytes, b"" at its end."""
+        """Return up to `size` of the frame's next bytes, b"" at its end."""
         self.ends(size)
         size = min(size, self.place)
         self._fill(size)
-        data = bytes(self._held[:size])
-        del self._held[:size]
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
         self.begin += size
         self.place -= size
         return data

@@ -1,4 +1,4 @@
-"""What a shell offers for an operand on TAB: sets by their names, or files.
+"""Completion of operands on TAB: names of sets, or files.
 
 click asks these functions when a shell's script of blockdiff/completion calls a program with
 _PROGRAM_COMPLETE in its environment.  A type other than `plain` is completed by the shell itself.
@@ -20,7 +20,7 @@ def files(context: click.Context, parameter: click.Parameter, incomplete: str) -
 
 
 def sets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """Offer the sets whose names begin so, and folders; files where there is no such set."""
+    """Offer the sets whose names begin so, and folders; files if there is no such set."""
     typed, slash, start = incomplete.rpartition("/")
     try:
         found = names.set_names(os.listdir(os.path.expanduser(typed + slash) or "."))

@@ -11,16 +11,16 @@ from blockdiff import cronlog
 from blockdiff.commands import completing
 
 DONE_WITH_WARNINGS = 3
-_NAMES = ("help", "logfile", "print-always", "timestamp", "version")  # no two begin alike
+_NAMES = ("help", "logfile", "print-always", "timestamp", "version")  # their first letters differ
 _OPTION = re.compile(r"(?:--|-|\+)([^=]*)(=?)(.*)", re.DOTALL)
 
 
 def split(words: Sequence[str], anywhere: bool = False) -> tuple[dict[str, str], list[str]]:
-    """Return (options by their whole names, COMMAND and its words), as the original took them.
+    """Return (options by their whole names, COMMAND and its words), as the original parsed them.
 
     That is what Perl's Getopt::Long does by default: `-` and `+` are as good as `--`, any beginning
     of a name is the name, in small letters or capitals, and a value is the next word, whatever it
-    is, or follows `=`. Options end at `--`, and, unless `anywhere`, at the first word that is none.
+    is, or follows `=`. Options end at `--`, and, unless `anywhere`, at the first word that is no option.
     Raises click.UsageError.
     """
     options: dict[str, str] = {}
@@ -56,11 +56,11 @@ def split(words: Sequence[str], anywhere: bool = False) -> tuple[dict[str, str],
 
 
 def _meant_otherwise(words: Sequence[str], options: dict[str, str]) -> bool:
-    """Say whether the original took options of its own from behind the command."""
+    """Return whether the original would have taken options of its own from the words after the command."""
     try:
         return split(words, anywhere=True)[0] != options
     except click.UsageError:
-        return False  # it took nothing at all: it refused such a line
+        return False  # it refused such a line
 
 
 class _Command(click.Command):
@@ -70,7 +70,7 @@ class _Command(click.Command):
         try:
             options, words = split(args)
         except click.UsageError as error:
-            if ctx.resilient_parsing:  # a line that is being written, to be completed
+            if ctx.resilient_parsing:  # a line that is being completed
                 return super().parse_args(ctx, args)
             error.ctx = ctx
             raise
@@ -78,7 +78,7 @@ class _Command(click.Command):
         if ends:
             return super().parse_args(ctx, [f"--{min(ends)}"])
         if _meant_otherwise(args, options) and not ctx.resilient_parsing:
-            raise click.UsageError("Options of cronlog behind COMMAND: write them, or --, before it.", ctx)
+            raise click.UsageError("options of cronlog after COMMAND: write them, or --, before it", ctx)
         ours = [f"--{name}={value}" if name == "logfile" else f"--{name}" for name, value in options.items()]
         return super().parse_args(ctx, [*ours, "--", *words])
 
@@ -101,18 +101,18 @@ def command(
 ) -> None:
     """Run COMMAND, append its output to a log, and print it only if COMMAND failed.
 
-    A COMMAND in one word is taken as a shell takes it: 'cd /srv && make'.
+    A COMMAND in one word is a line for a shell: 'cd /srv && make'.
 
-    The exit code is COMMAND's, or 128 + N if it died with signal N.
+    The exit code is COMMAND's, or 128 + N if signal N ended it.
     """
     if not "".join(words).strip():
         raise click.UsageError("COMMAND is empty")
-    outcome = cronlog.run(words, logfile=logfile or None, timestamp=timestamp)
-    for warning in outcome.warnings:
+    result = cronlog.run(words, logfile=logfile or None, timestamp=timestamp)
+    for warning in result.warnings:
         click.echo(f"cronlog: {warning}", err=True)
-    with outcome.text as text:
-        if outcome.exit_code or outcome.warnings or print_always:
+    with result.text as text:
+        if result.exit_code or result.warnings or print_always:
             sys.stdout.flush()
             shutil.copyfileobj(text, sys.stdout.buffer)
             sys.stdout.buffer.flush()
-    context.exit(outcome.exit_code or (DONE_WITH_WARNINGS if outcome.warnings else 0))
+    context.exit(result.exit_code or (DONE_WITH_WARNINGS if result.warnings else 0))

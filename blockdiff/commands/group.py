@@ -18,7 +18,7 @@ _COMMANDS = {
 
 
 class _Group(click.Group):
-    """Import a command only when it is called or described."""
+    """A group that imports a command only when it is called or described."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)

@@ -1,9 +1,8 @@
 """blockdiff-merge NAME TARGET: restore a version.  blockdiff-merge TARGET < DIFF: the original's patch."""
 
-import contextlib
+import functools
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -17,15 +16,15 @@ from blockdiff.commands.progress import progress
     "operands", metavar="[NAME] TARGET", nargs=-1, required=True, shell_complete=completing.set_then_files
 )
 @click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="Restore version N, not the newest.")
-@click.option("--force", is_flag=True, help="Write over what lies there; take a chain whose links do not join.")
-@click.option("--dry-run", is_flag=True, help="Say what would be read and written.")
+@click.option("--force", is_flag=True, help="Write over what is there; accept a chain whose links do not join.")
+@click.option("--dry-run", is_flag=True, help="Print what would be read and written.")
 @click.option(
     "--digests",
     metavar="FILE",
     shell_complete=completing.files,
     help="With TARGET alone: the version's .md5, to prove the result.",
 )
-@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads; one for each core unless told.")
+@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads.  [default: one for each core]")
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every file that is read.")
@@ -44,30 +43,39 @@ def command(
 ) -> None:
     """Restore version N (the newest) of set NAME to TARGET, a file or block device.
 
-    A file that is not there is made, and has its name only when it is whole.  Every block is
-    proved before it counts.  With TARGET alone, a diff file's payload is read from stdin and
-    written over what is there; pipe compressed ones through gunzip -c, zstd -dc or lzop -dc.
+    A new file gets its name only when it is complete.  Every block is proved before it is
+    written.  With TARGET alone, a diff file's payload is read from stdin and written over what
+    is there; pipe compressed ones through gunzip -c, zstd -dc or lzop -dc.
     """
-    jobs = jobs or len(os.sched_getaffinity(0))
+    threads = jobs or len(os.sched_getaffinity(0))
     if len(operands) == 1:
         if number is not None or dry_run:
             raise click.UsageError("--to and --dry-run need NAME and TARGET")
-        context.exit(_patch(operands[0], digests, jobs, as_json, quiet))
+        context.exit(_patch(operands[0], digests, threads, as_json, quiet))
     if len(operands) > 2:
         raise click.UsageError("too many operands: give NAME and TARGET, or TARGET alone")
     if digests is not None:
         raise click.UsageError("--digests is for TARGET alone; a restore always proves")
-    context.exit(_restore(operands[0], operands[1], number, force, dry_run, jobs, as_json, quiet, verbose))
+    from blockdiff import restore
+    from blockdiff.sets.backupset import BackupSet
+
+    store, target = BackupSet(operands[0]), operands[1]
+    show = functools.partial(progress, label="restore", enabled=not quiet)
+    done = restore.restore(store, number, target, force=force, dry_run=dry_run, threads=threads, progress=show)
+    _print(done, as_json, quiet, verbose)
+    if done.failure is not None:
+        raise done.failure
+    context.exit(done.exit_code)
 
 
-def _patch(path: str, digests: str | None, jobs: int, as_json: bool, quiet: bool) -> int:
+def _patch(path: str, digests: str | None, threads: int, as_json: bool, quiet: bool) -> int:
     from blockdiff import patch
 
     closed = programs.STDIN not in programs.inherited
     if closed or sys.stdin.isatty():
         what = "closed" if closed else "a terminal"
         raise click.UsageError(f"with TARGET alone a diff is read from stdin, and stdin is {what}")
-    done = patch.patch(sys.stdin.buffer.read, path, digests_path=digests, jobs=jobs)
+    done = patch.patch(sys.stdin.buffer.read, path, digests_path=digests, threads=threads)
     if as_json:
         text.put_json(
             {
@@ -84,57 +92,38 @@ def _patch(path: str, digests: str | None, jobs: int, as_json: bool, quiet: bool
     return 0
 
 
-def _restore(
-    name: str,
-    path: str,
-    number: int | None,
-    force: bool,
-    dry_run: bool,
-    jobs: int,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> int:
-    from blockdiff import restore
-    from blockdiff.sets.backupset import BackupSet
-
-    def show(total_bytes: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
-        return progress(total_bytes, "restore", not quiet)
-
-    done = restore.restore(BackupSet(name), number, path, force=force, dry_run=dry_run, jobs=jobs, progress=show)
+def _print(done: Any, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Print what a restore did, but for the error that stopped it."""
     if as_json:
         text.put_json(_json(done))
     elif not quiet:
-        if verbose or dry_run:
+        if verbose or done.dry_run:
             for version, file, size in done.files:
                 click.echo(f"read version {version}: {text.name(file)}, {text.size(size)}")
-        click.echo(_summary(done, path))
+        click.echo(_summary(done))
     for line in done.notes if not quiet else ():
         click.echo(f"blockdiff: {line}", err=True)
     for line in done.warnings:
         text.warn(line)
-    if done.failure is not None:
-        if not done.whole:
-            where = f"{text.name(done.path)} is not version {done.version}; "
-            if done.right:
-                what = f"{done.right_bytes} bytes of it are right: bytes {text.ranges(done.right, done.right_more)}"
-            else:
-                what = "none of its bytes are known to be right"
-            click.echo(f"blockdiff: {where}{what}", err=True)
-        if done.left:
-            click.echo(f"blockdiff: {text.name(done.left)}", err=True)
-        raise done.failure
-    return done.exit_code
+    if done.failure is not None and not done.whole:
+        where = f"{text.name(done.path)} is not version {done.version}; "
+        if done.right:
+            what = f"{done.right_bytes} bytes of it are right: bytes {text.ranges(done.right, done.right_more)}"
+        else:
+            what = "none of its bytes are known to be right"
+        click.echo(f"blockdiff: {where}{what}", err=True)
+    if done.failure is not None and done.left:
+        click.echo(f"blockdiff: {text.name(done.left)}", err=True)
 
 
-def _summary(done: Any, path: str) -> str:
-    size = "at most what its blocks hold" if done.size is None else f"{done.size} bytes"
+def _summary(done: Any) -> str:
+    size = "at most the size of its blocks" if done.size is None else f"{done.size} bytes"
     if done.dry_run:
-        return f"write version {done.version}, {size}, to {text.name(path)}: {done.target}"
+        return f"write version {done.version}, {size}, to {text.name(done.path)}: {done.target}"
     if done.failure is not None:
         return f"version {done.version} was not restored"
     return (
-        f"restored version {done.version} of {text.name(done.name)} to {text.name(path)}: {size}"
+        f"restored version {done.version} of {text.name(done.name)} to {text.name(done.path)}: {size}"
         f" ({text.size(done.written)} written, {text.size(done.zeros)} zeros, {text.size(done.read)} read)"
     )
 

@@ -1,7 +1,7 @@
 """mysqllock [OPTIONS] COMMAND ARGS...: run a command while a database server is locked."""
 
-import itertools
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -19,15 +19,18 @@ from blockdiff.mysql.account import Account
 
 OPTION_FILES = ("/etc/my.cnf", "/etc/mysql/my.cnf", "~/.my.cnf")
 _LIMITS = readlock.Limits()
+_ORIGINAL = ("user", "password", "host", "port", "db", "help")  # the original's options
+_OPTION = re.compile(r"(?:--|-|\+)([^=]+)(=?)(.*)", re.DOTALL)
 
 
 class _Command(click.Command):
-    """A command whose -h is no host, as it is with the database's own clients."""
+    """A command with the original's ways to write options, and a -h that is no host."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args[:1] == ["-h"] and len(args) > 1:
+        options, words = _split(args)
+        if options and options[0].startswith("-h") and (options[0], words) != ("-h", []):
             raise click.UsageError("-h alone is for help; the host is given as --host=NAME", ctx)
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, [*options, *words])
 
 
 @click.command(cls=_Command, context_settings={"allow_interspersed_args": False})
@@ -35,14 +38,14 @@ class _Command(click.Command):
 @click.option(
     "--password",
     metavar="TEXT",
-    help="Its password. Better left to an option file or MYSQL_PWD: a command line can be seen by others"
-    " until mysqllock has taken this out of its own.",
+    help="Its password. An option file or MYSQL_PWD is better: other users can see a command line"
+    " until mysqllock has removed the password from it.",
 )
 @click.option("--password-fd", type=int, hidden=True)
 @click.option("--host", metavar="NAME", help="The server; localhost means its socket.  [default: localhost]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Its TCP port.  [default: 3306]")
 @click.option("--socket", metavar="PATH", shell_complete=completing.files, help="Its unix socket.")
-@click.option("--db", metavar="NAME", help="Database to use.  [default: mysql, where it may be used]")
+@click.option("--db", metavar="NAME", help="Database to use.  [default: mysql, if the account may use it]")
 @click.option(
     "--defaults-file",
     type=click.Path(exists=True, dir_okay=False, readable=True),
@@ -53,7 +56,7 @@ class _Command(click.Command):
     "--ssl-ca",
     metavar="FILE",
     shell_complete=completing.files,
-    help="Authorities to trust; the server must prove itself.",
+    help="Authorities to trust; the server's certificate is checked against them.",
 )
 @click.option("--ssl-cert", metavar="FILE", shell_complete=completing.files, help="Our certificate.")
 @click.option("--ssl-key", metavar="FILE", shell_complete=completing.files, help="Its key.")
@@ -63,7 +66,7 @@ class _Command(click.Command):
     type=click.Choice(readlock.METHODS),
     default=readlock.FTWRL.name,
     show_default=True,
-    help="FLUSH TABLES WITH READ LOCK; BACKUP STAGE (MariaDB 10.4.1 and newer); the latter where there is one.",
+    help="FLUSH TABLES WITH READ LOCK; BACKUP STAGE (MariaDB 10.4.1 and newer); the latter if the server has it.",
 )
 @click.option("--before", metavar="STATEMENT", help="Lock with this statement instead.")
 @click.option("--after", metavar="STATEMENT", help="Unlock with this.  [default: UNLOCK TABLES]")
@@ -73,7 +76,7 @@ class _Command(click.Command):
     metavar="SECONDS",
     default=_LIMITS.wait_query_s,
     show_default=True,
-    help="Lock only when no query has been running for so long.",
+    help="Lock only when no query has been running for as long as this.",
 )
 @click.option(
     "--wait-timeout",
@@ -81,7 +84,7 @@ class _Command(click.Command):
     metavar="SECONDS",
     default=_LIMITS.wait_timeout_s,
     show_default=True,
-    help="Give up when there was no such moment for so long. Nobody is held up meanwhile.",
+    help="Give up after waiting for that as long as this. No writer is blocked meanwhile.",
 )
 @click.option(
     "--lock-timeout",
@@ -89,7 +92,7 @@ class _Command(click.Command):
     metavar="SECONDS",
     default=_LIMITS.lock_timeout_s,
     show_default=True,
-    help="Give up when the lock itself is not granted for so long. Writers wait meanwhile.",
+    help="Give up if the lock is not granted after as long as this. Writers wait meanwhile.",
 )
 @click.option(
     "--max-hold",
@@ -97,9 +100,9 @@ class _Command(click.Command):
     metavar="SECONDS",
     default=mysqllock.MAX_HOLD_S,
     show_default=True,
-    help="Release the lock after so long even if the command still runs; then exit with 42.",
+    help="Release the lock after as long as this even if the command still runs; then exit with 42.",
 )
-@click.option("--kill-long-queries", is_flag=True, help="Kill what is still in the way after --wait-timeout.")
+@click.option("--kill-long-queries", is_flag=True, help="Kill queries that are still running after --wait-timeout.")
 @click.argument(
     "words",
     metavar="COMMAND [ARGS]...",
@@ -117,10 +120,10 @@ def command(context: click.Context, /, words: tuple[str, ...], **options: Any) -
     """
     if options["password"] is not None:
         _start_anew(options["password"])
-    if shutil.which(words[0]) is None:  # now, not when everybody waits
+    if shutil.which(words[0]) is None:  # before the lock, not while writers wait
         if gate.path_in(list(words)) is not None:
-            # it stands between our options and the backup's command: the half of a password, say
-            raise ProgramMissing("of mysqllock (a word of its own is taken for a command: is it quoted?)")
+            # a word between our options and the backup's command, such as a part of a password
+            raise ProgramMissing("of mysqllock (a word after its options is taken for a command: quotes missing?)")
         raise ProgramMissing(words[0])
     limits = readlock.Limits(
         wait_query_s=options["wait_query"],
@@ -129,21 +132,21 @@ def command(context: click.Context, /, words: tuple[str, ...], **options: Any) -
         kill_long_queries=options["kill_long_queries"],
     )
     lock = readlock.ReadLock(_account(options), _method(options), limits, log=_log)
-    outcome = mysqllock.run(words, lock, environ=os.environ, max_hold_s=options["max_hold"], log=_log)
-    context.exit(outcome.exit_code)
+    result = mysqllock.run(words, lock, environ=os.environ, max_hold_s=options["max_hold"], log=_log)
+    context.exit(result.exit_code)
 
 
 def _account(options: dict[str, Any]) -> Account:
-    """Return the account, saying which option files were not read."""
+    """Return the account; log a warning for each option file that is ignored."""
     files = [options["defaults_file"]] if options["defaults_file"] else OPTION_FILES
     if options["password_fd"] is not None:
         with open(options["password_fd"], encoding="utf-8", errors="surrogateescape") as pipe:
             options["password"] = pipe.read()
     try:
-        said = optionfile.read(Path(os.path.expanduser(path)) for path in files)
-        for warning in said.warnings:
+        found = optionfile.read(Path(os.path.expanduser(path)) for path in files)
+        for warning in found.warnings:
             _log(f"warning: {warning}")
-        return account.resolve(options, said.values, os.environ)
+        return account.resolve(options, found.values, os.environ)
     except OSError as error:
         raise LockUnreachable(f"{error.filename}: {error.strerror}") from error
     except ValueError as error:
@@ -151,45 +154,57 @@ def _account(options: dict[str, Any]) -> Account:
 
 
 def _method(options: dict[str, Any]) -> str | readlock.Method:
-    """Return the method's name, or the one that --before and --after make."""
+    """Return the method's name, or a method with the statements of --before and --after."""
     before, after = options["before"], options["after"]
     if before is None and after is None:
         return str(options["method"])
     if options["method"] != readlock.FTWRL.name:
-        raise click.UsageError("--before and --after do not go with --method")
+        raise click.UsageError("--before and --after cannot be used with --method")
     if before is None:
         return readlock.Method(readlock.FTWRL.name, readlock.FTWRL.lock, after)
     return readlock.Method("custom", (before,), after or readlock.FTWRL.unlock)
 
 
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return (our options, each with its value as one word; COMMAND and its words).
+
+    The original's options may be written as Perl's Getopt::Long takes them by default: `-` and `+` are
+    as good as `--`, any beginning that only one of them has is its name, in small letters or capitals,
+    and a value is the next word, whatever it is, or follows `=`.
+    """
+    flags = {name for option in command.params if getattr(option, "is_flag", False) for name in option.opts}
+    options: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        match = _OPTION.fullmatch(word)
+        names = [name for name in _ORIGINAL if match and name.startswith(match[1].lower())]
+        if match is None or word == "--" or (word.startswith("+") and len(names) != 1):
+            return options, [word, *rest]
+        name, equals, value = match.groups()
+        name = f"--{names[0]}" if len(names) == 1 else word.removesuffix(equals + value)
+        if not equals and name not in flags and name != "--help":
+            equals, value = next((("=", following) for following in rest), ("", ""))
+        options.append(name + equals + value)
+    return options, []
+
+
 def _without_password(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     """Return our arguments without the password, and the password; COMMAND's are left alone."""
-    flags = {name for option in command.params if getattr(option, "is_flag", False) for name in option.opts}
-    kept: list[str] = []
-    password = None
-    rest = iter(arguments)
-    for argument in rest:
-        if argument == "--" or not argument.startswith("-"):
-            return [*kept, argument, *rest], password
-        name, equals, value = argument.partition("=")
-        if name == "--password":
-            password = value if equals else next(rest, "")
-        elif equals or name in flags:
-            kept.append(argument)
-        else:
-            kept += [argument, *itertools.islice(rest, 1)]
-    return kept, password
+    options, words = _split(arguments)
+    passwords = [word.partition("=")[2] for word in options if word.startswith("--password=")]
+    kept = [word for word in options if not word.startswith("--password=")]
+    return [*kept, *words], passwords[-1] if passwords else None
 
 
 def _start_anew(password: str) -> None:
-    """Become the same command without the password among its arguments, where it has one there.
+    """Start this program again without the password among its arguments, if it is there.
 
     The password goes through a pipe that is read and closed before COMMAND starts.
     """
     arguments, typed = _without_password(sys.argv[1:])
     ours = len(sys.orig_argv) - len(sys.argv[1:])
     if typed != password or sys.orig_argv[ours:] != sys.argv[1:]:
-        return  # called by a program: its arguments are not ours to show
+        return  # not the command line of this process
     reader, writer = os.pipe()
     os.write(writer, os.fsencode(password))
     os.close(writer)

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -134,8 +135,14 @@ class Reach:
         }
 
     def connect(self, destination: Destination | None, log: Log | None) -> Callable[[], Transport]:
-        """Return what starts the agent's command at a destination; None is this machine."""
+        """Return what starts the agent's command at a destination; None is this machine.
+
+        Raises click.UsageError where the environment or --rsh hold no shell words.
+        """
         prefix = os.environ.get("SSH_BLOCKDIFF_PREFIX", "")
+        _check_words("SSH_BLOCKDIFF_PREFIX", prefix)
+        rsh = (self.rsh or os.environ.get("BLOCKDIFF_RSH") or "").strip() or None
+        _check_words("--rsh" if self.rsh else "BLOCKDIFF_RSH", rsh or "")
         if log is not None:
             log = HostLog("localhost" if destination is None else destination.host, log)
 
@@ -152,7 +159,7 @@ class Reach:
                 push.shell_command(self.remote_python, self.sudo, prefix),
                 settings=SshSettings(environment=os.environ, config=Path(config) if config else None),
                 timeout_s=self.timeout,
-                rsh=self.rsh or os.environ.get("BLOCKDIFF_RSH") or None,
+                rsh=rsh,
                 log=log,
             )
 
@@ -162,6 +169,14 @@ class Reach:
 def take_reach(parameters: dict[str, Any]) -> Reach:
     """Take the parameters of those options out of a command's, and return them."""
     return Reach(**{field.name: parameters.pop(field.name) for field in dataclasses.fields(Reach)})
+
+
+def _check_words(origin: str, text: str) -> None:
+    """Raise click.UsageError if text cannot be split into shell words; none of it is shown, it may be secret."""
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        raise click.UsageError(f"{origin} cannot be split into words: {error}") from None
 
 
 def cores() -> int:

@@ -1,7 +1,7 @@
-"""The programs that people call, by name; every launcher and entry point comes through `main`.
+"""The programs by name; every launcher and entry point calls `main`.
 
-The original's names with underscores are programs too, so that its crontabs go on working.
-Modules are imported only for the program that runs.
+The original's names with underscores are programs, too, so that its crontabs keep working.
+Only the modules of the program that runs are imported.
 """
 
 import importlib
@@ -25,13 +25,11 @@ PROGRAMS = {
     "mysqllock": "mysqllock",
     "cronlog": "cronlog",
 }
-# as the original spelt them; `mysqllock` was already spelt so
-ORIGINAL = ("blockdiff_backup", "blockdiff_dump", "blockdiff_merge", "ssh_blockdiff_dump", "ssh_lvm_dump")
 STDIN, STDOUT, STDERR = range(3)
 OLD_DIGESTS, NEW_DIGESTS = 5, 6  # the original's descriptors
 
-# Which of them the caller opened: to be known before anything of ours opens a file
-# that could get their numbers.
+# Which of them the caller opened: determined before we open any file, which could get
+# one of these numbers.
 inherited: frozenset[int] = frozenset()
 
 
@@ -47,9 +45,9 @@ def _open_descriptors() -> frozenset[int]:
 
 
 def _fill_standard_descriptors() -> None:
-    """Put /dev/null where the caller closed a standard descriptor: else a file of ours would get its number.
+    """Open /dev/null for each standard descriptor that the caller closed.
 
-    A message would go into a backup then.
+    Otherwise a file of ours would get its number, and a message could get into a backup.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if number not in inherited:
@@ -79,7 +77,7 @@ def main() -> NoReturn:
     name = os.path.basename(sys.argv[0])
     module = PROGRAMS.get(name.replace("_", "-"))
     if module is None:
-        sys.exit(f"blockdiff: no program of the name {name}; there are {', '.join(PROGRAMS)}")
+        sys.exit(f"blockdiff: no program named {name}; the programs are {', '.join(PROGRAMS)}")
     from blockdiff.commands import exits
 
     exits.run(load(module), name)

@@ -1,7 +1,6 @@
-"""Progress on a terminal: how much, how fast, how long still.  Under cron there is none.
+"""Progress on a terminal: bytes done, speed, time left.  Under cron nothing is shown.
 
-One line without colours shows all sources of a run together; a terminal that calls itself dumb is
-shown nothing.
+One line without colours is for all sources of a run together; nothing is shown if TERM is dumb.
 """
 
 import contextlib
@@ -15,14 +14,14 @@ import click
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-_current: "tqdm[Never] | None" = None  # what is shown now
+_current: "tqdm[Never] | None" = None  # the bar that is shown now
 
 
 @contextlib.contextmanager
 def shared(label: str, enabled: bool = True) -> Iterator[Callable[[], Callable[[int, int], object]]]:
-    """Give a function that returns, for each of several sources, one to be told of what is done, of how many bytes.
+    """Yield a function that returns, for each of several sources, one to call with (bytes done since, bytes in all).
 
-    It shows nothing unless `enabled` and stderr is a terminal.
+    Nothing is shown unless `enabled` and stderr is a terminal.
     """
     global _current
     if not enabled or not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
@@ -32,7 +31,7 @@ def shared(label: str, enabled: bool = True) -> Iterator[Callable[[], Callable[[
     def source() -> Callable[[int, int], object]:
         known = 0
 
-        def tell(done_bytes: int, total_bytes: int) -> None:
+        def report(done_bytes: int, total_bytes: int) -> None:
             nonlocal known
             if _current is None:
                 _begin(label, total_bytes)
@@ -42,7 +41,7 @@ def shared(label: str, enabled: bool = True) -> Iterator[Callable[[], Callable[[
             if _current is not None:
                 _current.update(done_bytes)
 
-        return tell
+        return report
 
     try:
         yield source
@@ -54,7 +53,7 @@ def shared(label: str, enabled: bool = True) -> Iterator[Callable[[], Callable[[
 
 def _begin(label: str, total_bytes: int) -> None:
     global _current
-    from tqdm import tqdm  # loaded where somebody looks
+    from tqdm import tqdm  # imported only if progress is shown
 
     _current = tqdm(
         total=total_bytes,
@@ -70,14 +69,14 @@ def _begin(label: str, total_bytes: int) -> None:
 
 @contextlib.contextmanager
 def progress(total_bytes: int, label: str, enabled: bool = True) -> Iterator[Callable[[int], object]]:
-    """Give a function to be told of every so many bytes that are done, of one thing."""
+    """Yield a function to call with the number of bytes done since, for one source."""
     with shared(label, enabled) as source:
-        tell = source()
-        yield lambda done_bytes: tell(done_bytes, total_bytes)
+        report = source()
+        yield lambda done_bytes: report(done_bytes, total_bytes)
 
 
 def line(words: str) -> None:
-    """Print a line on stderr; progress makes room for it."""
+    """Print a line on stderr; the progress line is cleared before."""
     if _current is not None:
         _current.clear()
     click.echo(words, err=True)

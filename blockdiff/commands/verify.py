@@ -1,9 +1,8 @@
-"""blockdiff-verify NAME: prove that every version restores, and name what is lost."""
+"""blockdiff-verify NAME: prove that every version restores, and list what is lost."""
 
-import contextlib
+import functools
 import hashlib
 import os
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -15,8 +14,8 @@ from blockdiff.commands.progress import progress
 @click.command()
 @click.argument("name", shell_complete=completing.sets)
 @click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="Only what a restore of N reads.")
-@click.option("--new", is_flag=True, help="Read only versions that were not found whole by an earlier verify.")
-@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads; one for each core unless told.")
+@click.option("--new", is_flag=True, help="Read only versions that no earlier verify found without fault.")
+@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads.  [default: one for each core]")
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.pass_context
@@ -31,8 +30,8 @@ def command(
 ) -> None:
     """Read everything that a restore of set NAME would need, and prove it.
 
-    The first fault stops nothing: at the end it says which versions still restore and which
-    bytes of the others are lost.  Which versions were found whole is kept in
+    A fault does not end the run: the result lists the versions that restore and the bytes of
+    the others that are lost.  Versions found without fault are noted in
     $XDG_STATE_HOME/blockdiff/verified (~/.local/state), for --new.
     """
     from blockdiff import verify
@@ -43,11 +42,9 @@ def command(
     path = _stamps_path(name)
     known = verified.load(path)
 
-    def show(total_bytes: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
-        return progress(total_bytes, "verify", not quiet)
-
-    jobs = jobs or len(os.sched_getaffinity(0))
-    result = verify.verify(store, number, known=known if new else None, jobs=jobs, progress=show)
+    show = functools.partial(progress, label="verify", enabled=not quiet)
+    threads = jobs or len(os.sched_getaffinity(0))
+    result = verify.verify(store, number, known=known if new else None, threads=threads, progress=show)
     seen = {version.number for version in result.versions}
     kept = {n: stamp for n, stamp in known.items() if n not in seen and number is not None}
     try:
@@ -107,7 +104,7 @@ def _report(result: Any) -> str:
 
 
 def _json(result: Any) -> dict[str, Any]:
-    def told(faults: Any) -> list[dict[str, Any]]:
+    def described(faults: Any) -> list[dict[str, Any]]:
         return [
             {"error": type(fault).__name__, "exit_code": fault.exit_code, "message": str(fault)} for fault in faults
         ]
@@ -117,7 +114,7 @@ def _json(result: Any) -> dict[str, Any]:
         "exit_code": result.exit_code,
         "read": result.read,
         "restorable": [v.number for v in result.versions if v.restores],
-        "faults": told(result.faults),
+        "faults": described(result.faults),
         "warnings": result.warnings,
         "versions": [
             {
@@ -128,7 +125,7 @@ def _json(result: Any) -> dict[str, Any]:
                 "unknown": v.unknown,
                 "proved_before": v.before,
                 "lost": {"bytes": v.lost_bytes, "ranges": v.lost, "complete": not v.lost_more},
-                "faults": told(v.faults),
+                "faults": described(v.faults),
                 "warnings": v.warnings,
                 "notes": v.notes,
             }

@@ -3,8 +3,8 @@
 import zlib
 
 from blockdiff.codecs import ZSTD
-from blockdiff.codecs.base import Buffer
 from blockdiff.formats import FormatError
+from blockdiff.formats.difffile import Buffer
 from blockdiff.wire import messages
 
 

@@ -1,1 +1,1 @@
-"""Any lock command that keeps an application at rest while snapshots are made."""
+"""Lock commands: an application is kept at rest while snapshots are made."""

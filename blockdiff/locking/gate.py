@@ -1,22 +1,21 @@
-"""The gate: the command that a lock helper is given in place of the snapshot's own.
+"""The gate: the command that a lock command runs while it holds its lock.
 
-A lock helper (mysqllock, or anybody's) takes its lock, runs the command that it is given
-and releases the lock when that command ends. The snapshot, though, is made elsewhere, by a
-backup that is already connected. So the helper is given this program: it tells the backup
-through a socket that the lock is held, waits until the backup says that the snapshot
-stands, and ends. It ends at once with exit code 1 when the backup is gone, and when it has
-waited for longer than it may: the lock must not outlive its purpose.
+A lock command (mysqllock, or any other) takes its lock, runs the command that follows it and
+releases the lock when that command ends. But the snapshot is made by a backup that is already
+connected to the source host. So the lock command runs this program: it reports through a socket
+that the lock is held, waits until the backup answers that the snapshot is made, and ends.
+It ends at once with exit code 1 if the backup is gone or the limit is over: then the lock
+serves no purpose any more.
 
-Run by its path, standard library only, quick to start, since the database is locked
-meanwhile. One line each way over a unix stream socket:
+It is started by its path, uses the standard library only and starts quickly, since the database
+is locked meanwhile. One line in each direction over a unix stream socket:
 
-    gate -> backup      locked FACTS        FACTS: a JSON object, or nothing
-    helper -> backup    released FACTS      on a connection of its own, after the unlocking
-    backup -> gate      stands
+    gate -> backup              locked FACTS      FACTS: a JSON object, or nothing
+    lock command -> backup      released FACTS    on a connection of its own, after unlocking
+    backup -> gate              stands            the snapshot is made
 
-A helper hands facts about its lock (see blockdiff-formats(5), "quiesce") to the gate in the
-environment variable BLOCKDIFF_LOCK of the command that it runs; helpers that know nothing of
-this need do nothing.
+A lock command gives facts about its lock (see blockdiff-formats(5), "quiesce") to the gate in the
+environment variable BLOCKDIFF_LOCK; one that does not know of this need not do anything.
 """
 
 import os
@@ -26,7 +25,7 @@ import sys
 
 FACTS_VARIABLE = "BLOCKDIFF_LOCK"
 MAX_LINE = 65536  # bytes
-_TELL_S = 2.0
+_SEND_S = 2.0
 
 
 def command(path: str, hold_s: float) -> list[str]:
@@ -36,28 +35,28 @@ def command(path: str, hold_s: float) -> list[str]:
 
 
 def path_in(words: list[str]) -> str | None:
-    """Return the socket's path if a command that a helper was given is a gate."""
+    """Return the socket's path if this command is a gate, else None."""
     gate = len(words) >= 3 and os.path.basename(words[-3]) == os.path.basename(__file__)
     return words[-1] if gate and os.path.isabs(words[-1]) else None
 
 
 def line(verb: str, facts: str = "") -> bytes:
-    """Return a line as it travels; facts that are too long are left out."""
+    """Return the bytes of a line; facts that are too long are left out."""
     # line ends inside JSON are white space
     data = f"{verb} {facts}".encode("utf-8", "replace").translate(bytes.maketrans(b"\r\n", b"  "))
     return (data if len(data) < MAX_LINE else verb.encode()) + b"\n"
 
 
-def tell(path: str, verb: str, facts: str) -> None:
-    """Say one thing to the backup at this path; raises OSError if it is not there any more."""
+def send(path: str, verb: str, facts: str) -> None:
+    """Send one line to the backup at this path; raises OSError if it is gone."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as backup:
-        backup.settimeout(_TELL_S)
+        backup.settimeout(_SEND_S)
         backup.connect(path)
         backup.sendall(line(verb, facts))
 
 
 def wait(path: str, hold_s: float, facts: str) -> str:
-    """Say "locked", wait until the snapshot stands; return why it does not, "" if it does."""
+    """Report the lock, wait for the snapshot; return why there is none, "" if it was made."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as backup:
         backup.settimeout(hold_s)
         try:
@@ -67,17 +66,17 @@ def wait(path: str, hold_s: float, facts: str) -> str:
             while not answer.endswith(b"\n"):
                 piece = backup.recv(64)
                 if not piece:
-                    return "the backup went away before the snapshot stood"
+                    return "the backup ended before the snapshot was made"
                 answer += piece
         except TimeoutError:
-            return f"the snapshot did not stand within {hold_s:g} s"
+            return f"the snapshot was not made within {hold_s:g} s"
         except OSError as error:
-            return f"the backup is not there: {error.strerror}"
-    return "" if answer == b"stands\n" else "the backup said something else"
+            return f"cannot reach the backup: {error.strerror}"
+    return "" if answer == b"stands\n" else "the backup sent an unknown answer"
 
 
 def main(arguments: list[str]) -> int:
-    """Be the gate: HOLD_S PATH; return the exit code."""
+    """Run the gate with the arguments HOLD_S PATH; return its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # end without a traceback, like any command
     problem = wait(arguments[1], float(arguments[0]), os.environ.get(FACTS_VARIABLE, ""))
     if problem:

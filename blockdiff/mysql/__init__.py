@@ -1,1 +1,1 @@
-"""MariaDB and MySQL: the connection, the account, and the read lock."""
+"""The read lock of a MariaDB or MySQL server."""

@@ -1,8 +1,8 @@
 """One connection to a MySQL or MariaDB server: opened once, never reopened.
 
-A lock lives and dies with its connection, so nothing here ever connects again by itself:
-a connection that was lost is a lock that was lost. Every answer is waited for at most
-`answer_s` seconds, so a server or network that hangs cannot hang us.
+A lock ends with its connection, so nothing here connects again by itself: if the connection
+is lost, so is the lock. Every wait for an answer ends after `answer_s` seconds, so a server or
+network that hangs cannot block us.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ class ServerRefused(Exception):
 
 
 class ServerGone(Exception):
-    """The connection ended, or no answer came in time."""
+    """The connection was closed, or no answer came in time."""
 
 
 class Connection:
-    """An open connection. Raises LockUnreachable if there is none to be had."""
+    """An open connection. Raises LockUnreachable if it cannot be opened."""
 
     def __init__(self, account: Account, *, answer_s: float) -> None:
-        import pymysql  # late: only a run that locks a database pays for it
+        import pymysql  # here, since only a run that locks a database needs it
 
         self._errors = pymysql.err
         self._dict_cursor = pymysql.cursors.DictCursor
@@ -72,7 +72,7 @@ class Connection:
 
     def _begin(self) -> None:
         if self.account.tls and not self.rows("SHOW STATUS LIKE 'Ssl_cipher'")[0]["value"]:
-            # older clients fall back to clear text without a word
+            # older clients use clear text without an error
             raise ServerGone("the server does not speak TLS")
         if self.account.database:
             try:
@@ -89,20 +89,20 @@ class Connection:
     def rows(self, statement: str) -> list[dict[str, Any]]:
         """Run a statement and return its rows, column names in lower case, every value as text.
 
-        What is no UTF-8 is replaced: a server cuts the text of statements inside characters,
-        and shows the bytes of BLOBs in them as they are.
-        Raises ServerRefused if the server refuses, ServerGone if it is not there any more.
+        Bytes that are not UTF-8 are replaced: a server may cut the text of a statement inside a
+        character, and shows the bytes of BLOBs in it unchanged.
+        Raises ServerRefused if the server refuses, ServerGone if the connection is lost.
         """
         with self._connection.cursor(self._dict_cursor) as cursor:
             self._call(cursor.execute, statement)
             return [{name.lower(): _decoded(value) for name, value in row.items()} for row in cursor.fetchall()]
 
     def do(self, statement: str) -> None:
-        """Run a statement that gives no rows; raises as rows does."""
+        """Run a statement that returns no rows; raises what `rows` raises."""
         self.rows(statement)
 
     def ping(self) -> None:
-        """Prove that this very connection is alive; raises ServerGone if not."""
+        """Check that this connection is still open; raises ServerGone if not."""
         try:
             self._call(self._connection.ping, False)
         except ServerRefused as error:
@@ -114,7 +114,7 @@ class Connection:
         self.do(f"SET SESSION {values}")
 
     def close(self) -> None:
-        """Close the connection; the server then gives up all its locks."""
+        """Close the connection; the server then releases all its locks."""
         with contextlib.suppress(self._errors.MySQLError, OSError):
             self._connection.close()
 
@@ -133,20 +133,20 @@ class Connection:
 
 
 def kill(account: Account, thread: int, *, is_same: Callable[[Connection], bool], answer_s: float) -> None:
-    """End another session of ours through a connection made for it, as well as it goes.
+    """Try to end another session of ours through a new connection; errors are ignored.
 
-    A server does not notice that its client has gone while it is busy or waits for a lock.
-    `is_same` says whether this is still the server that the number means something to:
-    behind a balancer it may be another, and after a restart numbers begin anew.
+    A server that is busy or waits for a lock does not notice that its client has gone.
+    `is_same` returns whether this is still the same server: behind a load balancer it may be
+    another one, and after a restart thread numbers start again.
     """
     try:
-        session = Connection(replace(account, database=None), answer_s=answer_s)
+        connection = Connection(replace(account, database=None), answer_s=answer_s)
     except LockUnreachable:
         return
     with contextlib.suppress(ServerRefused, ServerGone):
-        if is_same(session):
-            session.do(f"KILL {thread:d}")
-    session.close()
+        if is_same(connection):
+            connection.do(f"KILL {thread:d}")
+    connection.close()
 
 
 def release_of(version: str) -> tuple[int, ...]:
@@ -160,7 +160,7 @@ def _decoded(value: bytes | None) -> str | None:
 
 
 def _text(error: BaseException) -> str:
-    """Return an error's text without its numbers, safe for a terminal; the client gives (code, text)."""
+    """Return an error's text without its number, safe for a terminal; pymysql's arguments are (code, text)."""
     if len(error.args) > 1 and isinstance(error.args[0], int):
         return printable(error.args[1])
     return printable(error) or type(error).__name__

@@ -1,7 +1,7 @@
-"""A quiet moment: no statement running that a global read lock would have to wait for.
+"""Long queries: statements that a global read lock would have to wait for.
 
-A lock that waits stalls everybody who comes after it, so what matters is to ask for it
-when it will be granted at once. The server's list of threads says when that is.
+A lock that waits blocks every writer that comes after it. So it is requested only when it will
+be granted at once, which the server's list of threads shows.
 """
 
 import re
@@ -12,10 +12,10 @@ from typing import Any
 
 from blockdiff.printable import printable
 
-LOOK_S = 0.5  # between two looks at the list
-SAY_S = 60.0  # between two lines in the log
+POLL_S = 0.5  # between two readings of the list
+REPEAT_S = 60.0  # between two lines in the log
 
-# threads that are there for ever, and sessions that are doing nothing
+# threads that never end, and idle sessions
 _IDLE = frozenset(
     (
         "sleep",
@@ -29,13 +29,13 @@ _IDLE = frozenset(
         "slave_worker",
     )
 )
-_VERB = re.compile(r"[\s(]*([A-Za-z]{1,20})")  # a comment before it, or anything else, may hold secrets
+_VERB = re.compile(r"[\s(]*([A-Za-z]{1,20})")  # the rest of a statement may contain secrets
 _SYSTEM_USERS = frozenset(("system user", "event_scheduler"))
 
 
 @dataclass(frozen=True)
 class Query:
-    """A statement that is running. Of its text only the first word: it may hold secrets."""
+    """A running statement. Only the first word of its text is kept: the rest may contain secrets."""
 
     id: int
     user: str
@@ -46,12 +46,12 @@ class Query:
         return f"{self.verb} of {self.user} (thread {self.id}), running for {self.age_s} s"
 
 
-def in_the_way(threads: Iterable[Mapping[str, Any]], *, own: int, older_than_s: float) -> list[Query]:
-    """Return what runs for so many seconds or longer, oldest first.
+def running(threads: Iterable[Mapping[str, Any]], *, own: int, older_than_s: float) -> list[Query]:
+    """Return the statements that have been running for so many seconds or longer, longest first.
 
-    `threads` are the rows of SHOW PROCESSLIST, column names in lower case; `own` is the
-    thread that does not count. Replication, idle sessions and the server's own threads do
-    not count either: they are there for ever, waiting for them would be in vain.
+    `threads` are the rows of SHOW PROCESSLIST, column names in lower case; `own`: our own
+    thread, which does not count. Replication, idle sessions and the server's own threads do
+    not count either: they never end.
     """
     queries = []
     for row in threads:
@@ -67,28 +67,25 @@ def in_the_way(threads: Iterable[Mapping[str, Any]], *, own: int, older_than_s: 
 
 
 def wait(
-    look: Callable[[], list[Query]],
+    read: Callable[[], list[Query]],
     *,
     timeout_s: float,
     log: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Query]:
-    """Look until nothing is in the way, and return what still is after the timeout.
-
-    It looks at least once, and the moment is as short as the next statement is near.
-    """
+    """Read the list until it is empty, at least once; return what is still running after the timeout."""
     begun = clock()
-    said: float | None = None
+    logged: float | None = None
     while True:
-        queries = look()
+        queries = read()
         now = clock()
         if not queries or now - begun >= timeout_s:
             return queries
-        if said is None or now - said >= SAY_S:
-            log(f"waiting for a quiet moment: {queries[0]}" + _more(queries))
-            said = now
-        sleep(min(LOOK_S, max(0.0, begun + timeout_s - now)))
+        if logged is None or now - logged >= REPEAT_S:
+            log(f"waiting for queries to end: {queries[0]}" + _more(queries))
+            logged = now
+        sleep(min(POLL_S, max(0.0, begun + timeout_s - now)))
 
 
 def _more(queries: list[Query]) -> str:

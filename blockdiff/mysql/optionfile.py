@@ -1,8 +1,8 @@
 """MySQL's option files: /etc/my.cnf, ~/.my.cnf and what they include.
 
-The rules are the server's own client's (its manual, "Using Option Files"): a later value
-wins, `_` is `-` in a name, `#` begins a comment outside of quotes, a file that everybody
-may write is not read.
+The rules are those of MySQL's client (its manual, "Using Option Files"): a later value
+replaces an earlier one, `_` is `-` in a name, `#` outside of quotes begins a comment, a file
+that everybody may write is not read.
 """
 
 import stat
@@ -17,16 +17,16 @@ _ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "r": "\r", "\\": "\\", "s": " ", '"
 
 @dataclass
 class Options:
-    """What option files say: name -> value, "" for a name that stands alone."""
+    """The contents of option files: name -> value, "" for a name without a value."""
 
     values: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
 def read(paths: Iterable[Path], groups: Iterable[str] = GROUPS) -> Options:
-    """Return the options of these groups; files that are not there are passed over.
+    """Return the options of these groups; a missing file is skipped.
 
-    Raises OSError if a file is there and cannot be read.
+    Raises OSError if a file exists and cannot be read.
     """
     options = Options()
     wanted = frozenset(groups)
@@ -41,7 +41,7 @@ def _read_file(path: Path, wanted: frozenset[str], options: Options, depth: int)
     except FileNotFoundError:
         return
     if stat.S_ISREG(mode) and mode & stat.S_IWOTH:
-        options.warnings.append(f"{path} is ignored: everybody may write it")
+        options.warnings.append(f"{path} is ignored: everybody may write to it")
         return
     if depth > MAX_DEPTH:
         options.warnings.append(f"{path} is ignored: too many files include each other")
@@ -63,7 +63,7 @@ def _read_file(path: Path, wanted: frozenset[str], options: Options, depth: int)
 
 
 def _without_comment(line: str) -> str:
-    """Return a line up to a # that stands outside of quotes."""
+    """Return a line up to the first # outside of quotes."""
     quote = ""
     escaped = False
     for position, letter in enumerate(line):
@@ -76,7 +76,7 @@ def _without_comment(line: str) -> str:
 
 
 def _value(text: str) -> str:
-    """Return a value without its quotes and with its escapes replaced."""
+    """Return a value without its quotes, its escapes replaced."""
     if len(text) >= 2 and text[0] in "'\"" and text[-1] == text[0]:
         text = text[1:-1]
     letters = []

@@ -1,10 +1,10 @@
-"""The read lock of a whole database server, and how it is had without stalling anybody.
+"""The read lock of a whole database server, without blocking its writers for long.
 
-Asked for in a quiet moment, it is granted at once. Where it is not, its own waiting is
-bounded three times over: by lock_wait_timeout, by MariaDB's max_statement_time (the first
-counts anew for each of the lock's steps), and by our own patience, after which the waiting
-statement is killed. Once granted, the server itself ends the session if it hears nothing
-for IDLE_S seconds, so a lost network or a dead machine cannot leave it locked.
+It is requested when no long query is running, and is then granted at once. If it is not, three
+limits end its wait: lock_wait_timeout, MariaDB's max_statement_time (the former counts again for
+each step of the lock), and a limit of our own, after which the waiting statement is killed. Once
+the lock is granted, the server ends the session if it receives nothing for IDLE_S seconds, so a
+lost network or a dead machine cannot leave it locked.
 """
 
 import math
@@ -18,15 +18,15 @@ from blockdiff.mysql import longqueries, serverfacts
 from blockdiff.mysql.account import Account
 from blockdiff.mysql.connection import Connection, ServerGone, ServerRefused, kill
 
-IDLE_S = 15  # seconds without a word from us after which the server gives the lock up
-ANSWER_S = 2.0  # how much longer than the server should take we wait for its answer
+IDLE_S = 15  # seconds without a statement of ours after which the server releases the lock
+ANSWER_S = 2.0  # how much longer than its own limit a server may take to answer
 STAGES_SINCE = (10, 4, 1)
-_DENIED = frozenset((1044, 1045, 1142, 1227))  # the server's codes for a privilege that is missing
+_DENIED = frozenset((1044, 1045, 1142, 1227))  # the server's codes for a missing privilege
 
 
 @dataclass(frozen=True)
 class Method:
-    """What to say to lock, and to unlock."""
+    """The statements that lock, and the one that unlocks."""
 
     name: str
     lock: tuple[str, ...]
@@ -42,7 +42,7 @@ METHODS = (FTWRL.name, BACKUP_STAGE.name, "auto")
 
 @dataclass(frozen=True)
 class Limits:
-    """How long anybody may be made to wait."""
+    """How long we wait for others, and how long others may wait for us."""
 
     wait_query_s: float = 2.0
     wait_timeout_s: float = 300.0
@@ -51,7 +51,7 @@ class Limits:
 
 
 def choose(name: str, *, version: str, mariadb: bool, release: tuple[int, ...]) -> Method:
-    """Return the method of this name for such a server; raises LockNotGranted if it has none."""
+    """Return the method of this name for such a server; raises LockNotGranted if the server lacks it."""
     staged = mariadb and release >= STAGES_SINCE
     if name == BACKUP_STAGE.name and not staged:
         raise LockNotGranted(f"backup-stage needs MariaDB 10.4.1 or newer, this is {version}")
@@ -59,10 +59,10 @@ def choose(name: str, *, version: str, mariadb: bool, release: tuple[int, ...]) 
 
 
 class ReadLock:
-    """A read lock on one connection: take it, prove it, release it.
+    """A read lock on one connection: take it, check it, release it.
 
-    `method` is one of METHODS, or a Method of the caller's own. Always call `release` in
-    the end; it does nothing twice.
+    `method` is one of METHODS, or a Method of the caller's own. Always call `release` at
+    the end; a second call does nothing.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ReadLock:
         self._log = log
         self._clock = clock
         self._sleep = sleep
-        self._session: Connection | None = None
+        self._connection: Connection | None = None
         self._unlock: str | None = None
         self._granted: float | None = None
         self._opened = 0.0
@@ -90,34 +90,34 @@ class ReadLock:
 
     @property
     def held_s(self) -> float:
-        """Return how long the lock has been held so far."""
+        """Return for how long the lock has been held, in seconds."""
         return 0.0 if self._granted is None else self._clock() - self._granted
 
     def take(self) -> dict[str, Any]:
-        """Wait for a quiet moment, lock, and return the facts.
+        """Wait until no long query is running, lock, and return the facts.
 
-        Keys: method, waited_s, lock_wait_s (the part of it in which others may have waited),
+        Keys: method, waited_s, lock_wait_s (the part of it in which writers may have waited),
         client_port, and those of serverfacts. Raises LockUnreachable, LockNotGranted or LockLost.
         """
         begun = self._clock()
-        session = Connection(self._account, answer_s=self._answer_s())
-        self._session = session
+        connection = Connection(self._account, answer_s=self._answer_s())
+        self._connection = connection
         self._opened = self._clock()
         try:
-            facts = self._identity = serverfacts.identity(session)
+            facts = self._identity = serverfacts.identity(connection)
             method = self._method
             if isinstance(method, str):
                 method = choose(
-                    method, version=session.version, mariadb=session.mariadb, release=session.release
+                    method, version=connection.version, mariadb=connection.mariadb, release=connection.release
                 )
-            port = serverfacts.client_port(session)
-            session.set(wait_timeout=IDLE_S)
-            self._wait_for_quiet(session)
+            port = serverfacts.client_port(connection)
+            connection.set(wait_timeout=IDLE_S)
+            self._wait_for_queries(connection)
         except (ServerGone, ServerRefused) as error:
             self.release()
             raise LockUnreachable(f"{self._account}: {error}") from error
         asked = self._clock()
-        self._lock(session, method)
+        self._lock(connection, method)
         self._granted = self._clock()
         facts = {
             **facts,
@@ -127,7 +127,7 @@ class ReadLock:
             "lock_wait_s": round(self._granted - asked, 3),
         }
         try:
-            where, warnings = serverfacts.position(session)
+            where, warnings = serverfacts.position(connection)
         except ServerGone as error:
             self._give_up()
             raise LockLost(str(error)) from error
@@ -138,11 +138,11 @@ class ReadLock:
         return self.facts
 
     def prove(self) -> None:
-        """Prove that the connection that holds the lock is alive; raises LockLost if not."""
-        if self._session is None:
+        """Check that the connection of the lock is still open; raises LockLost if not."""
+        if self._connection is None:
             raise LockLost("it has been released")
         try:
-            self._session.ping()
+            self._connection.ping()
         except ServerGone as error:
             self._give_up()
             raise LockLost(str(error)) from error
@@ -150,55 +150,55 @@ class ReadLock:
     def release(self) -> None:
         """Unlock and close the connection, and add held_s to the facts.
 
-        A server that cannot be told gives the lock up with the connection.
+        A server that cannot be reached releases the lock when the connection ends.
         """
-        session = self._session
-        if session is None:
+        connection = self._connection
+        if connection is None:
             return
         try:
             if self._unlock:
                 self._log(f"issuing unlock statement: {self._unlock}")
-                session.do(self._unlock)
+                connection.do(self._unlock)
         except (ServerGone, ServerRefused) as error:
             self._log(f"warning: {self._unlock} failed, the connection is closed instead: {error}")
             self._give_up()
         finally:
-            self._session = None
+            self._connection = None
             if self._granted is not None:
                 self.facts["held_s"] = round(self.held_s, 3)
-            session.close()
+            connection.close()
 
     def _give_up(self) -> None:
-        """Close a connection that gives no answer, and have the server end what it does for it."""
-        session, self._session = self._session, None
-        if session is None:
+        """Close a connection that does not answer, and have the server end its session."""
+        connection, self._connection = self._connection, None
+        if connection is None:
             return
-        session.close()
+        connection.close()
 
         def is_same(other: Connection) -> bool:
             age_s = self._clock() - self._opened
             return serverfacts.identity(other) == self._identity and serverfacts.uptime_s(other) >= age_s
 
-        kill(self._account, session.id, is_same=is_same, answer_s=ANSWER_S)
+        kill(self._account, connection.id, is_same=is_same, answer_s=ANSWER_S)
 
     def _answer_s(self) -> float:
         return self._limits.lock_timeout_s + ANSWER_S
 
-    def _wait_for_quiet(self, session: Connection) -> None:
+    def _wait_for_queries(self, connection: Connection) -> None:
         limits = self._limits
-        if not serverfacts.sees_everybody(session):
+        if not serverfacts.sees_all_threads(connection):
             self._log(
-                "warning: without the PROCESS privilege the queries of others are not seen:"
+                "warning: without the PROCESS privilege the server does not show the queries of other accounts:"
                 " cannot wait for them to end"
             )
 
-        def look() -> list[longqueries.Query]:
-            threads = session.rows("SHOW PROCESSLIST")
-            return longqueries.in_the_way(threads, own=session.id, older_than_s=limits.wait_query_s)
+        def read() -> list[longqueries.Query]:
+            threads = connection.rows("SHOW PROCESSLIST")
+            return longqueries.running(threads, own=connection.id, older_than_s=limits.wait_query_s)
 
         def wait(timeout_s: float) -> list[longqueries.Query]:
             return longqueries.wait(
-                look, timeout_s=timeout_s, log=self._log, clock=self._clock, sleep=self._sleep
+                read, timeout_s=timeout_s, log=self._log, clock=self._clock, sleep=self._sleep
             )
 
         queries = wait(limits.wait_timeout_s)
@@ -206,44 +206,44 @@ class ReadLock:
             for query in queries:
                 self._log(f"killing {query}")
                 try:
-                    session.do(f"KILL QUERY {query.id:d}")
+                    connection.do(f"KILL QUERY {query.id:d}")
                 except ServerRefused as error:
                     self._log(f"warning: thread {query.id} was not killed: {error}")
             queries = wait(limits.lock_timeout_s)
         if queries:
-            raise LockNotGranted(f"no quiet moment within {limits.wait_timeout_s:g} s: {queries[0]}")
+            raise LockNotGranted(f"a long query was running for all of {limits.wait_timeout_s:g} s: {queries[0]}")
 
-    def _lock(self, session: Connection, method: Method) -> None:
-        self._unlock = method.unlock  # from here on there may be something to unlock
+    def _lock(self, connection: Connection, method: Method) -> None:
+        self._unlock = method.unlock  # from here on the server may have to unlock
         deadline = self._clock() + self._limits.lock_timeout_s
         answered = False
         try:
             for statement in method.lock:
                 left_s = max(0.1, deadline - self._clock())
-                session.set(lock_wait_timeout=max(1, math.ceil(left_s)))
-                if session.mariadb:
-                    session.set(max_statement_time=left_s)
+                connection.set(lock_wait_timeout=max(1, math.ceil(left_s)))
+                if connection.mariadb:
+                    connection.set(max_statement_time=left_s)
                 self._log(f"issuing lock statement: {statement}")
-                session.do(statement)
-            if session.mariadb:
-                session.set(max_statement_time=0)
+                connection.do(statement)
+            if connection.mariadb:
+                connection.set(max_statement_time=0)
             answered = True
         except ServerRefused as error:
             answered = True
             if error.code in _DENIED and statement == method.lock[0]:
-                self._unlock = None  # it was not even begun
+                self._unlock = None  # nothing was locked
             raise LockNotGranted(f"{statement}: {error}{self._grant(error, method)}") from error
         except ServerGone as error:
             raise LockNotGranted(f"{statement}: {error}") from error
         finally:
             if not answered:
-                # no answer, or a signal while waiting for it: the server may still be at it,
-                # and everybody else behind it
+                # no answer, or a signal while we waited for it: the statement may still be waiting,
+                # and all writers behind it
                 self._give_up()
 
     def _grant(self, error: ServerRefused, method: Method) -> str:
-        """Return what an administrator has to say where the account lacks a privilege, "" where it does not."""
+        """Return the GRANT statement for an account that lacks the privilege, "" for any other error."""
         if error.code not in _DENIED or method not in (FTWRL, BACKUP_STAGE):
             return ""
-        account = serverfacts.own_account(self._session) if self._session is not None else None
-        return f"; the account needs it: GRANT RELOAD ON *.* TO {account or repr(self._account.user)}"
+        account = serverfacts.own_account(self._connection) if self._connection is not None else None
+        return f"; grant the privilege: GRANT RELOAD ON *.* TO {account or repr(self._account.user)}"

@@ -1,7 +1,7 @@
-"""What a MySQL or MariaDB server says of itself: where it lies, where its binary log stands.
+"""Facts about a MySQL or MariaDB server: its identity, its directories, its binary log's position.
 
-The two families and their releases word the questions differently; the answers are the
-same for all. They are plain values, ready for JSON.
+The statements differ between the two products and their releases; the results have one form
+for all. They are plain values, ready for JSON.
 """
 
 import posixpath
@@ -21,102 +21,102 @@ _VARIABLES = ("hostname", "port", "pid_file", "server_uuid", "server_uid", "log_
 _GLOBAL_GRANT = re.compile(r"GRANT (?P<privileges>.*?) ON \*\.\* TO", re.IGNORECASE)
 
 
-def identity(session: Connection) -> dict[str, Any]:
-    """Return who the server is and where its files lie.
+def identity(connection: Connection) -> dict[str, Any]:
+    """Return which server this is, and where its files are.
 
     Keys: server ("HOST:PORT" by its own name), version, hostname, pid_file, datadir, uuid,
-    and directories: every folder that it keeps data, redo, undo or binary logs in.
+    and directories: every folder of its data, redo, undo or binary logs.
     """
     names = ", ".join(f"'{name}'" for name in _VARIABLES)
-    rows = session.rows(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
-    said = {str(row["variable_name"]).lower(): str(row["value"]) for row in rows}
-    datadir = posixpath.normpath(said["datadir"]) if said.get("datadir") else None
-    pid_file = said.get("pid_file")
+    rows = connection.rows(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
+    variables = {str(row["variable_name"]).lower(): str(row["value"]) for row in rows}
+    datadir = posixpath.normpath(variables["datadir"]) if variables.get("datadir") else None
+    pid_file = variables.get("pid_file")
     return {
-        "server": f"{said.get('hostname', '?')}:{said.get('port', '?')}",
-        "version": session.version,
-        "hostname": said.get("hostname"),
+        "server": f"{variables.get('hostname', '?')}:{variables.get('port', '?')}",
+        "version": connection.version,
+        "hostname": variables.get("hostname"),
         "pid_file": posixpath.join(datadir or "/", pid_file) if pid_file else None,
         "datadir": datadir,
-        "uuid": said.get("server_uuid") or said.get("server_uid"),
-        "directories": directories(said),
+        "uuid": variables.get("server_uuid") or variables.get("server_uid"),
+        "directories": directories(variables),
     }
 
 
-def directories(said: dict[str, str]) -> list[str]:
+def directories(variables: dict[str, str]) -> list[str]:
     """Return the folders that these variables name, absolute, each once."""
-    datadir = said.get("datadir") or ""
+    datadir = variables.get("datadir") or ""
     if not datadir:
         return []
-    found = {posixpath.normpath(posixpath.join(datadir, said.get(name) or "")) for name in _DIRECTORIES}
-    if said.get("log_bin_basename"):
-        found.add(posixpath.normpath(posixpath.join(datadir, posixpath.dirname(said["log_bin_basename"]))))
+    found = {posixpath.normpath(posixpath.join(datadir, variables.get(name) or "")) for name in _DIRECTORIES}
+    if variables.get("log_bin_basename"):
+        found.add(posixpath.normpath(posixpath.join(datadir, posixpath.dirname(variables["log_bin_basename"]))))
     return sorted(found)
 
 
-def position(session: Connection) -> tuple[dict[str, Any], list[str]]:
-    """Return where the binary log stands, and warnings for what may not be asked.
+def position(connection: Connection) -> tuple[dict[str, Any], list[str]]:
+    """Return the position of the binary log, and warnings for what the account may not read.
 
     Keys: binlog ({"file", "position"}, None without a binary log) and gtid (None without).
     """
     warnings = []
     binlog = gtid = None
     try:
-        rows = _binlog_status(session)
+        rows = _binlog_status(connection)
         if rows:
             binlog = {"file": str(rows[0]["file"]), "position": int(rows[0]["position"])}
     except ServerRefused as error:
         warnings.append(f"the position of the binary log is not known: {error}")
     try:
-        name = "gtid_binlog_pos" if session.mariadb else "gtid_executed"
-        said = session.rows(f"SELECT @@GLOBAL.{name} AS gtid")[0]["gtid"]
+        name = "gtid_binlog_pos" if connection.mariadb else "gtid_executed"
+        value = connection.rows(f"SELECT @@GLOBAL.{name} AS gtid")[0]["gtid"]
         # MySQL breaks long sets into lines
-        gtid = "".join(str(said).split()) or None if said is not None else None
+        gtid = "".join(str(value).split()) or None if value is not None else None
     except ServerRefused as error:
         warnings.append(f"the GTID position is not known: {error}")
     return {"binlog": binlog, "gtid": gtid}, warnings
 
 
-def client_port(session: Connection) -> int | None:
-    """Return our port of this connection as the server sees it; None through its socket."""
-    for row in session.rows("SHOW PROCESSLIST"):
-        if int(row["id"]) == session.id:
+def client_port(connection: Connection) -> int | None:
+    """Return the client's TCP port of this connection as the server shows it; None for a unix socket."""
+    for row in connection.rows("SHOW PROCESSLIST"):
+        if int(row["id"]) == connection.id:
             port = str(row["host"]).rpartition(":")[2]
             return int(port) if port.isdecimal() else None
     return None
 
 
-def own_account(session: Connection) -> str | None:
-    """Return the account that we were taken for, quoted as GRANT has it; None if that is not known."""
+def own_account(connection: Connection) -> str | None:
+    """Return our account as the server identified it, quoted as in GRANT; None if that is not known."""
     try:
-        name, _, host = str(session.rows("SELECT CURRENT_USER() AS account")[0]["account"]).rpartition("@")
+        name, _, host = str(connection.rows("SELECT CURRENT_USER() AS account")[0]["account"]).rpartition("@")
     except (ServerGone, ServerRefused):
         return None
     safe = all(letter.isalnum() or letter in "._%-:/" for letter in name + host)
     return f"'{name}'@'{host}'" if safe else None
 
 
-def uptime_s(session: Connection) -> float:
+def uptime_s(connection: Connection) -> float:
     """Return for how many seconds the server has been running."""
-    return float(session.rows("SHOW GLOBAL STATUS LIKE 'Uptime'")[0]["value"])
+    return float(connection.rows("SHOW GLOBAL STATUS LIKE 'Uptime'")[0]["value"])
 
 
-def _binlog_status(session: Connection) -> list[dict[str, Any]]:
-    """Ask in the words that the server's release knows: MySQL 8.2 has new ones, 8.4 only those."""
+def _binlog_status(connection: Connection) -> list[dict[str, Any]]:
+    """Ask by the statement that the server's release knows: MySQL 8.2 has a new one, 8.4 only that."""
     statements = ["SHOW MASTER STATUS", "SHOW BINARY LOG STATUS"]
-    if not session.mariadb and session.release >= (8, 2, 0):
+    if not connection.mariadb and connection.release >= (8, 2, 0):
         statements.reverse()
     try:
-        return session.rows(statements[0])
+        return connection.rows(statements[0])
     except ServerRefused as error:
         if error.code != SYNTAX_ERROR:
             raise
-        return session.rows(statements[1])
+        return connection.rows(statements[1])
 
 
-def sees_everybody(session: Connection) -> bool:
-    """Return whether the list of threads shows other people's, too: the PROCESS privilege."""
-    for row in session.rows("SHOW GRANTS"):
+def sees_all_threads(connection: Connection) -> bool:
+    """Return whether the list of threads shows those of other accounts: the PROCESS privilege."""
+    for row in connection.rows("SHOW GRANTS"):
         for grant in row.values():
             match = _GLOBAL_GRANT.match(str(grant))
             if match and re.search(r"\b(ALL PRIVILEGES|PROCESS)\b", match["privileges"], re.IGNORECASE):

@@ -26,3 +26,13 @@ class Version:
         if self.manifest is not None and self.manifest.size is not None:
             return self.manifest.size
         return 0 if self.count == 0 else None
+
+
+@dataclass(frozen=True)
+class VersionFiles:
+    """A version and the paths of those of its files that count."""
+
+    version: Version
+    diff: str
+    digests: str
+    index: str | None  # None: no index counts

@@ -8,6 +8,7 @@ Format: blockdiff-formats(5), "Trust".
 """
 
 import contextlib
+import functools
 import itertools
 import os
 
@@ -23,7 +24,7 @@ from blockdiff.errors import (
 from blockdiff.formats import FormatError, difffile, digestfile, manifest, names
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import open_digests
-from blockdiff.sets.version import Version
+from blockdiff.sets.version import Version, VersionFiles
 
 _LEAST = {"": 4, ".gz": 20, ".lzop": 9, ".zst": 9}  # bytes of a diff file that can be one
 
@@ -216,6 +217,13 @@ def counts(store: BackupSet, owner: Version, suffix: str) -> bool:
         return store.hash(owner.number, suffix) == owner.manifest.files[suffix]
     except OSError:
         return False
+
+
+def files_of(store: BackupSet, version: Version) -> VersionFiles:
+    """Return a version's files; whether its index counts is decided here and nowhere else."""
+    path = functools.partial(store.path, version.number)
+    index = path(".idx") if counts(store, version, ".idx") else None
+    return VersionFiles(version, path(version.suffix), path(".md5"), index)
 
 
 def choose(

@@ -1,1 +1,1 @@
-"""What a restore writes: checked before, and written so that nothing half done looks whole."""
+"""The target of a restore: checked before it is written, and named only when it is complete."""

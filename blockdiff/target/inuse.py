@@ -1,10 +1,10 @@
-"""Who uses a block device or a file now, so that nobody writes over what lives.
+"""Who uses a block device or a file, so that nothing in use is overwritten.
 
-The kernel refuses an exclusive open of a device that is mounted or held, but does not say
-by whom, and it refuses nothing for a file that is a loop device or swap.  Here sysfs,
-/proc/self/mountinfo and /proc/swaps are asked; the device's partitions count as well.
-A process that has opened a device or file (a virtual machine its disk, say) is found by
-its descriptors in /proc/PID/fd; those of other users' processes are shown to root alone.
+The kernel refuses an exclusive open of a device that is mounted or in use, but does not
+name the user, and it does not refuse a file that is a loop device or swap.  Therefore
+sysfs, /proc/self/mountinfo and /proc/swaps are read, also for the device's partitions.
+A process that has a device or file open, such as a virtual machine its disk, is found by
+its descriptors in /proc/PID/fd; only root sees those of other users' processes.
 """
 
 import os
@@ -16,7 +16,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 def of_device(number: int, sys: str = "/sys", proc: str = "/proc") -> list[str]:
-    """Return who holds a block device (st_rdev) or a partition of it, for a person; [] if nobody is seen."""
+    """Return the users of a block device (st_rdev) or a partition of it, for a person; [] if none is found."""
     found = []
     for name, device in _with_partitions(number, sys):
         where = f"its partition {name}" if device != number else "it"
@@ -24,7 +24,7 @@ def of_device(number: int, sys: str = "/sys", proc: str = "/proc") -> list[str]:
         for holder in _names(folder):
             title = _text(f"{folder}/{holder}/dm/name").strip()
             what = f"device mapper ({title})" if title else f"device {holder}"
-            found.append(f"{where} is held by {what}")
+            found.append(f"{where} is used by {what}")
         found += [f"{where} is mounted on {path}" for path in _mounts(device, proc)]
         found += [f"{where} is swap" for path in _swaps(proc) if _rdev(path) == device]
         found += [f"{where} is behind {loop}" for loop, path in _loops(sys) if _rdev(path) == device]
@@ -32,7 +32,7 @@ def of_device(number: int, sys: str = "/sys", proc: str = "/proc") -> list[str]:
 
 
 def of_file(path: str, sys: str = "/sys", proc: str = "/proc") -> list[str]:
-    """Return who uses a regular file as a device or as swap, for a person; [] if nobody is seen."""
+    """Return what uses a regular file as a device or as swap, for a person; [] if none is found."""
     found = [f"it is behind {loop}" for loop, back in _loops(sys) if _same(path, back)]
     found += ["it is swap" for swap in _swaps(proc) if _same(path, swap)]
     return found
@@ -106,7 +106,7 @@ def _mounts(number: int, proc: str) -> Iterator[str]:
         fields, source = left.split(" "), right.split(" ")
         if len(fields) < 5 or len(source) < 2:
             continue
-        # some file systems (btrfs) show a number of their own; then the source tells
+        # some file systems (btrfs) have a number of their own; then the source is compared
         if fields[2] == wanted or (source[1].startswith("/dev/") and _rdev(_plain(source[1])) == number):
             yield _plain(fields[4])
 

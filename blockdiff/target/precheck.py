@@ -1,7 +1,7 @@
-"""What stands at the path that a restore is to write to, and whether it may be written.
+"""The state of a restore's target before it is written, and whether it may be written.
 
-A device or file that somebody uses, and a name of a set's own files, are always refused; a
-file with something in it and a device with a signature, unless that is forced.
+A device or file in use and a name of a set's files are always refused.  A file that is not
+empty and a device with a signature are refused unless forced.
 """
 
 import contextlib
@@ -21,24 +21,24 @@ from blockdiff.target import inuse, signatures
 NEW, FILE, DEVICE = "new file", "file", "block device"
 BUSY = "device is busy; holder unknown"
 _BLKGETSIZE64 = 0x80081272
-_LOOKS, _BETWEEN_S = 3, 0.15  # udev opens what has just been made or written, for a moment
+_LOOKS, _BETWEEN_S = 3, 0.15  # udev briefly opens what has just been made or written
 
 
 @dataclass(frozen=True)
 class TargetState:
-    """What stands at a target's path, before anything is written."""
+    """What is at a target's path before anything is written."""
 
     path: str
     kind: str  # NEW, FILE or DEVICE
     size: int = 0  # bytes
-    holds: str = ""  # what lies on it, such as "ext4 (label root)"
-    used: tuple[str, ...] = ()  # who uses it: never to be written
+    content: str = ""  # signatures on it, such as "ext4 (label root)"
+    used: tuple[str, ...] = ()  # who uses it; if anybody does, it is refused
 
     @property
     def description(self) -> str:
         """What it is, for a person."""
         text = self.kind if self.kind == NEW else f"{self.kind} of {self.size} bytes"
-        return f"{text} with {self.holds} on it" if self.holds else text
+        return f"{text} with {self.content} on it" if self.content else text
 
 
 def look(
@@ -47,9 +47,9 @@ def look(
     run: signatures.Program = signatures.run_program,
     pause: Callable[[float], object] = time.sleep,
 ) -> TargetState:
-    """Return what stands at path; `own` is the set that is read, its folder and the name in it.
+    """Return the state of path; `own` is the set that is restored: its folder and its name there.
 
-    `run` runs blkid; `pause` waits so many seconds for who uses it only for a moment.
+    `run` runs blkid; `pause` sleeps, in seconds, while something uses the target briefly.
     Raises TargetRefused for what can never be a target.
     """
     _refuse_set_files(path, own)
@@ -57,7 +57,7 @@ def look(
         found = os.stat(path)
     except FileNotFoundError:
         if os.path.islink(path):
-            raise TargetRefused(path, "it is a symbolic link that leads nowhere") from None
+            raise TargetRefused(path, "it is a symbolic link to a path that does not exist") from None
         folder = os.path.dirname(path) or "."
         if not os.path.isdir(folder) or not os.path.basename(path):
             raise TargetRefused(path, f"there is no folder {folder}") from None
@@ -74,8 +74,8 @@ def look(
         used = _users(path, found)
     if stat.S_ISBLK(found.st_mode):
         return TargetState(path, DEVICE, _device_size(path), signatures.signature(path, run), used)
-    holds = signatures.signature(path, run) if found.st_size else ""
-    return TargetState(path, FILE, found.st_size, holds, used)
+    content = signatures.signature(path, run) if found.st_size else ""
+    return TargetState(path, FILE, found.st_size, content, used)
 
 
 def _users(path: str, found: os.stat_result) -> tuple[str, ...]:
@@ -87,7 +87,7 @@ def _users(path: str, found: os.stat_result) -> tuple[str, ...]:
 
 
 def _is_busy(path: str) -> bool:
-    """Tell whether the kernel refuses an exclusive open: also what another container has mounted."""
+    """Return whether the kernel refuses an exclusive open, as it does for a mount in another container."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
@@ -96,7 +96,7 @@ def _is_busy(path: str) -> bool:
 
 
 def _refuse_set_files(path: str, own: tuple[str, str] | None) -> None:
-    """Raise TargetRefused if path is, or would be, a file of a set, whatever leads there."""
+    """Raise TargetRefused if path is, or would be, a file of a set, by whatever path or link."""
     places = {(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))}
     places.add(os.path.split(os.path.realpath(path)))
     for folder, name in places:
@@ -145,13 +145,13 @@ def _device_size(path: str) -> int:
 def check(seen: TargetState, least: int, force: bool = False, patch: bool = False) -> None:
     """Raise TargetRefused if a volume of `least` bytes or more must not be written there.
 
-    `force` passes what lies on it, never who uses it.  `patch`: what lies on it is what is wanted.
+    `force` accepts content, never a user.  `patch`: content is expected.
     """
     there = ""
-    if not patch and (seen.holds or (seen.kind == FILE and seen.size)):
+    if not patch and (seen.content or (seen.kind == FILE and seen.size)):
         there = f"it is a {seen.description}"
     if seen.used:
-        hint = "--force does not pass what is in use"
+        hint = "--force does not allow what is in use"
         raise TargetRefused(seen.path, "; ".join((*seen.used, *([there] if there else []))), hint=hint)
     if there and not force:
         raise TargetRefused(seen.path, there, hint="--force writes over it all the same")

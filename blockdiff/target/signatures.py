@@ -1,8 +1,7 @@
-"""What lies on a device or in an image: a file system, a partition table, a member of something larger.
+"""Signatures on a device or image: a file system, a partition table, a member of RAID, LVM or the like.
 
-libblkid knows them all, and blkid(8) asks it.  Where that is missing or fails, a table of
-ours is used: it knows the common ones by their magic numbers.  It checks nothing else, so
-other data with the same bytes counts as a signature, too.
+blkid(8) finds them.  Where it is missing or fails, a table of common magic numbers is used.
+The table checks nothing else: other data with the same bytes counts as a signature, too.
 """
 
 import os
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 Program = Callable[[Sequence[str]], tuple[int | None, str]]
 
-_SBIN = "/usr/sbin:/sbin"  # where blkid is, and where cron does not look
+_SBIN = "/usr/sbin:/sbin"  # where blkid is; cron's PATH does not have it
 _FOUND, _NOTHING, _SEVERAL = 0, 2, 8  # exit codes of blkid -p
 _MD, _BCACHE = b"\xfc\x4e\x2b\xa9", b"\xc6\x85\x73\xf6"
 _LABELS = {  # name: (offset, length) in bytes
@@ -82,7 +81,7 @@ def run_program(words: Sequence[str]) -> tuple[int | None, str]:
 
 
 def signature(path: str, run: Program = run_program) -> str:
-    """Return what lies on a device or in a file, such as "ext4 (label root)"; "" if nothing is known there."""
+    """Return the signatures on a device or in a file, such as "ext4 (label root)"; "" if there is none."""
     code, text = run(["blkid", "-p", "-o", "export", "--", path])
     if code == _NOTHING:
         return ""
@@ -95,7 +94,7 @@ def signature(path: str, run: Program = run_program) -> str:
 
 
 def by_magic(path: str) -> str:
-    """Return the same by our own table."""
+    """Return the same by our table of magic numbers."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

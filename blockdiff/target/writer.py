@@ -1,8 +1,8 @@
-"""What a restore writes: a new file, a file that is there, or a block device.
+"""Write a restore's target: a new file, an existing file, or a block device.
 
 A new file is written under a temporary name beside its own (`.blockdiff-part`) and gets
-its name only when it is whole and on the disk: a half restored file never looks like one.
-What is there already is written in place; what refuses that is in precheck.py.
+its name only when it is complete and on the disk: no incomplete file has the final name.
+What exists already is written in place; precheck.py decides whether it may be.
 """
 
 import contextlib
@@ -17,29 +17,28 @@ from types import TracebackType
 from typing import Any
 
 from blockdiff.errors import TargetFailed, TargetRefused
+from blockdiff.formats.difffile import Buffer
 from blockdiff.target.precheck import BUSY, DEVICE, FILE, NEW, TargetState
 
 PART = ".blockdiff-part"  # ending of the temporary name
 _BLKZEROOUT = 0x127F
 _FALLOC_FL_ZERO_RANGE = 0x10
-_PAGE = 4096  # bytes; only whole pages of a device are zeroed by the kernel, next to them may be fresh data
+_PAGE = 4096  # bytes; only whole pages of a device are zeroed by the kernel, next to them may be data just written
 _ZEROS = bytes(1024 * 1024)
 _IOV = 512  # buffers of one system call
-
-Buffer = bytes | bytearray | memoryview
 
 
 class Target:
     """An open target; `write` and `zero` may be called by any thread."""
 
     def __init__(self, seen: TargetState, size: int | None = None) -> None:
-        """Open what was looked at and checked; `size`: bytes that a file will have, where that is known.
+        """Open a target that was checked; `size`: bytes that a file will have, where that is known.
 
         Raises TargetRefused or TargetFailed; nothing was written then.
         """
         self.path, self.kind, self.size_before = seen.path, seen.kind, seen.size
         self.created = seen.kind == NEW
-        self._fresh = self.created or (seen.kind == FILE and seen.size == 0)  # nothing but holes so far
+        self._fresh = self.created or (seen.kind == FILE and seen.size == 0)  # empty or nothing but holes so far
         self._working = seen.path + PART if self.created else seen.path
         self.durable = False  # all of it has been written and is on the disk
         self._zeroes = True  # whether the kernel zeroes ranges for us
@@ -72,7 +71,7 @@ class Target:
             raise TargetRefused(self.path, BUSY if error.errno == errno.EBUSY else error.strerror) from None
 
     def _open_part(self, flags: int) -> int:
-        """Open the temporary file; one that a dead run left is replaced, one that lives is not."""
+        """Open the temporary file; one that an ended run left is replaced, one in use is not."""
         fd = os.open(self._working, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             _claim_part(fd, self.path)
@@ -84,12 +83,12 @@ class Target:
         return fd
 
     @property
-    def standing(self) -> str:
-        """The path under which what was written so far stands."""
+    def written_path(self) -> str:
+        """The path of what was written so far."""
         return self._working
 
     def left(self) -> str:
-        """Tell what a failed run leaves and how to go on, for a person; "" if nothing."""
+        """Return what a failed run leaves and the next step, for a person; "" if nothing."""
         if not self.created:
             return f"{self.path} is partly written; running again writes all of it"
         try:
@@ -97,7 +96,7 @@ class Target:
         except OSError:
             return ""
         if self.durable:
-            return f"{self._working} is whole; rename it"
+            return f"{self._working} is complete; rename it"
         return f"{self._working} is left and takes {taken} bytes; running again replaces it, rm frees them"
 
     def _failed(self, error: OSError) -> TargetFailed:
@@ -121,7 +120,7 @@ class Target:
             raise self._failed(error) from None
 
     def zero(self, offset: int, length: int) -> None:
-        """Let these bytes be zeros: a hole where nothing was, else written.  Raises TargetFailed."""
+        """Make these bytes zeros: a hole in a new file, else written.  Raises TargetFailed."""
         if self._fresh or length <= 0:
             return
         end = offset + length
@@ -133,7 +132,7 @@ class Target:
         self._write_zeros(high, end)
 
     def _kernel_zeroes(self, offset: int, length: int) -> bool:
-        """Have the kernel zero whole pages; tell whether it could."""
+        """Have the kernel zero whole pages; return whether it could."""
         try:
             if self.kind == DEVICE:
                 fcntl.ioctl(self._fd, _BLKZEROOUT, struct.pack("QQ", offset, length))
@@ -154,7 +153,7 @@ class Target:
             offset += length
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return the bytes that stand there now; fewer at the end.  Raises TargetFailed."""
+        """Return the bytes that are there now; fewer at the end.  Raises TargetFailed."""
         try:
             return os.pread(self._fd, length, offset)
         except OSError as error:
@@ -169,7 +168,7 @@ class Target:
             raise self._failed(error) from None
 
     def finish(self, size: int) -> None:
-        """Give a file its exact size, put all on the disk and let it have its name.
+        """Give a file its exact size, put all on the disk and give it its name.
 
         Raises TargetFailed or TargetRefused; the target is closed in any case.
         """
@@ -187,7 +186,7 @@ class Target:
     def _take_name(self) -> None:
         why = f"it was created meanwhile; the restored file is {self._working}"
         try:
-            os.link(self._working, self.path)  # fails if something came to stand there meanwhile
+            os.link(self._working, self.path)  # fails if the name was taken meanwhile
             os.unlink(self._working)
         except FileExistsError:
             raise TargetRefused(self.path, why) from None
@@ -202,7 +201,7 @@ class Target:
             os.close(folder)
 
     def sync(self) -> None:
-        """Put on the disk what was written so far.  Raises TargetFailed."""
+        """Flush to the disk what was written so far.  Raises TargetFailed."""
         try:
             if not self.durable:
                 os.fsync(self._fd)
@@ -239,13 +238,13 @@ def rehearse(seen: TargetState) -> None:
 
 
 def room(seen: TargetState) -> int | None:
-    """Return how many bytes of room a file can take; None if that is not known."""
+    """Return the free space for a file, in bytes; None if that is not known."""
     if seen.kind == DEVICE:
         return None
     taken = 0
     try:
         found = os.statvfs(os.path.dirname(os.path.realpath(seen.path)))
-        with contextlib.suppress(FileNotFoundError):  # what a dead run left is replaced
+        with contextlib.suppress(FileNotFoundError):  # what an ended run left is replaced
             taken = os.stat(seen.path + PART).st_blocks * 512
     except OSError:
         return None

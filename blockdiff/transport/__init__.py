@@ -1,1 +1,1 @@
-"""How bytes reach an agent: one Protocol (base), and what speaks it."""
+"""How bytes reach an agent: one Protocol (base), and the classes that implement it."""

@@ -1,4 +1,4 @@
-"""Which transport goes to a host: paramiko, unless the `ssh` program is wanted or needed."""
+"""Choose the transport to a host: paramiko, unless the `ssh` program is requested or needed."""
 
 import shutil
 
@@ -19,14 +19,14 @@ def connect(
     rsh: str | None = None,
     log: Log | None = None,
 ) -> Transport:
-    """Start a command for the shell of a host.
+    """Start a command by the shell of a host.
 
-    `rsh` names the `ssh` program and options of it; log takes each line of stderr. Raises
+    `rsh`: the `ssh` program and options for it; `log` takes each line of stderr. Raises
     HostUnreachable, HostRefused or ProgramMissing; with the `ssh` program the first two come
     from the transport's first read or write.
     """
     if rsh is None and not destination.options:
-        from blockdiff.transport.paramiko import transport  # costs 0.2 seconds that local backups need not wait
+        from blockdiff.transport.paramiko import transport  # takes 0.2 seconds, which local backups need not spend
 
         try:
             return transport.connect(destination, command, settings=settings, timeout_s=timeout_s, log=log)

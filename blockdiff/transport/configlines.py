@@ -1,4 +1,4 @@
-"""One line of an ssh_config file, taken apart as ssh does it. Pure, but for the names of services."""
+"""One line of an ssh_config file, parsed as ssh does it. Pure, except for the names of services."""
 
 import re
 import socket
@@ -16,12 +16,12 @@ _ALIASES = {"pubkeyacceptedkeytypes": "pubkeyacceptedalgorithms", "identityfile2
 
 
 def keyword(text: str) -> str:
-    """Return a keyword in lower case, by the name that it has today."""
+    """Return a keyword in lower case; an old name is replaced by its present one."""
     return _ALIASES.get(text.lower(), text.lower())
 
 
 def parse(line: str) -> tuple[str, list[str]] | None:
-    """Return the keyword of a line and its arguments as `ssh -G` shows them, None if there is nothing in it.
+    """Return the keyword of a line and its arguments as `ssh -G` shows them, None for an empty line or a comment.
 
     Raises ValueError for what ssh refuses.
     """
@@ -49,7 +49,7 @@ def parse(line: str) -> tuple[str, list[str]] | None:
 
 
 def _words(text: str) -> list[str]:
-    """Split text at blanks; quotes and backslashes keep together, "#" before a word ends it all."""
+    """Split text at blanks outside of quotes and not after a backslash; "#" before a word begins a comment."""
     found: list[str] = []
     position = 0
     while position < len(text):

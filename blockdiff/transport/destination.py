@@ -1,4 +1,4 @@
-"""Where a volume is: words of people, taken apart. Pure; nothing is looked up.
+"""Where a volume is: parse what the user typed. Pure; nothing is looked up.
 
 A source is written `[user@]host:/path`, with an IPv6 address in brackets, or as a local path.
 The host argument of the original commands is a list of words for `ssh`: `-p 2222 root@db00`.
@@ -18,7 +18,7 @@ _WITHOUT_VALUE = frozenset("1246aACgKkMqvXxYyT")
 
 @dataclass(frozen=True)
 class Destination:
-    """A host, who to be there, and options that only the `ssh` program understands."""
+    """A host, the user to log in as, and options that only the `ssh` program understands."""
 
     host: str  # a name, an alias of ssh's configuration, or an address without brackets
     user: str | None = None
@@ -30,12 +30,12 @@ class Destination:
                 raise ValueError(f"not a host or user: {word!r}")
 
     def __str__(self) -> str:
-        """Spell it as `ssh` takes it."""
+        """Return it as `ssh` takes it."""
         return self.host if self.user is None else f"{self.user}@{self.host}"
 
 
 def parse_source(text: str) -> tuple[Destination | None, str]:
-    """Return where a source is and its path there; None stands for this machine.
+    """Return where a source is and its path there; None for this machine.
 
     Raises ValueError if it looks remote and is not complete.
     """
@@ -53,7 +53,7 @@ def parse_source(text: str) -> tuple[Destination | None, str]:
 
 
 def parse_login(text: str) -> Destination:
-    """Take `[user@]host` apart. Raises ValueError if it is not that."""
+    """Parse `[user@]host`. Raises ValueError if it is not that."""
     match = _LOGIN.fullmatch(text)
     if match is None:
         raise ValueError(f"not [user@]host: {text!r}")
@@ -76,9 +76,9 @@ def parse_hop(text: str) -> tuple[str | None, str, int | None]:
 
 
 def parse_host_argument(text: str) -> Destination:
-    """Take the original's host argument apart, a host and options of `ssh` in any order.
+    """Parse the original's host argument: a host and options of `ssh` in any order.
 
-    It is split at blanks, without regard to quotes, as the unquoted variable of a shell is.
+    It is split at blanks, also inside quotes, as a shell splits an unquoted variable.
     Raises ValueError for options that would take the command's place or its streams.
     """
     words = text.split()
@@ -101,7 +101,7 @@ def parse_host_argument(text: str) -> Destination:
 
 
 def _value(word: str, words: list[str]) -> list[str]:
-    """Return the value of the last option in a cluster, taken from words unless it is attached."""
+    """Return the value of the last option in a group such as -xvp; it is taken from words unless attached."""
     for position, letter in enumerate(word[1:], 2):
         if letter in _WITH_VALUE:
             if position < len(word):

@@ -1,4 +1,4 @@
-"""A private key in a file: why ssh would not use it, and what to do about that. Nothing is decrypted."""
+"""A private key in a file: why ssh would not use it, and what to do. Nothing is decrypted."""
 
 import base64
 import binascii
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_MOST = 64 * 1024  # bytes that are looked at; an encrypted key of 16384 bits has 17 KiB
+_MOST = 64 * 1024  # bytes that are read; an encrypted key of 16384 bits has 17 KiB
 _BEGIN, _MAGIC = b"-----BEGIN OPENSSH PRIVATE KEY-----", b"openssh-key-v1\0"
 
 
 @dataclass(frozen=True)
 class Unused:
-    """A key, or what holds keys, that was not used."""
+    """A key, or an ssh-agent, that was not used."""
 
     name: str
     why: str
@@ -24,19 +24,19 @@ class Unused:
 
 
 def unused(path: Path) -> Unused | None:
-    """Return why a key file cannot be used by itself, None if nothing is seen against it."""
+    """Return why a key file cannot be used by itself, None if no reason was found."""
     try:
         found = path.stat()
         with open(path, "rb") as file:
             data = file.read(_MOST)
     except OSError as error:
         return Unused(str(path), f"{error.strerror}")
-    # ssh asks that only of its user's own files
+    # ssh checks that only for files of its own user
     if found.st_uid == os.getuid() and found.st_mode & 0o077:
         return Unused(str(path), "others may read it", f"chmod 600 {path}")
     if _encrypted(data):
-        why = "it has a passphrase and is not in an agent"
-        return Unused(str(path), why, f"ssh-add {path}, or take a key without passphrase")
+        why = "it has a passphrase and is not in an ssh-agent"
+        return Unused(str(path), why, f"ssh-add {path}, or use a key without a passphrase")
     return None
 
 
@@ -53,8 +53,8 @@ def _encrypted(data: bytes) -> bool:
 
 
 def advice(user: str, tried: bool, skipped: Sequence[Unused]) -> str:
-    """Return what to do for a host that lets nobody in: some keys were tried or none, others were skipped."""
+    """Return what to do for a host that accepted no key; `tried`: any was offered; `skipped`: those that were not."""
     remedies = [each.remedy for each in skipped if each.remedy][:1]
     if tried or not remedies:
-        remedies.insert(0, f"the public key belongs into ~{user}/.ssh/authorized_keys there")
+        remedies.insert(0, f"add the public key to ~{user}/.ssh/authorized_keys on the host")
     return "; or ".join(remedies)

@@ -1,7 +1,7 @@
 """Which key belongs to which host: known_hosts files, as sshd(8) describes them. Pure but for `read`.
 
-A host is accepted for a key that stands beside its name, and for nothing else: no key is
-ever learned here. Lines that cannot be understood are passed over, as ssh does.
+A host is accepted only if its key is listed with its name; no key is ever added here.
+Lines that cannot be parsed are skipped, as ssh does.
 """
 
 import base64
@@ -26,18 +26,18 @@ class Entry:
     marker: str  # "", "@cert-authority" or "@revoked"
     names: str  # patterns with commas between them, or one hashed name
     key_type: str
-    key: bytes  # the public key as it travels
-    place: str  # file and line, for people
+    key: bytes  # the public key as it is sent
+    place: str  # file and line, for messages
 
     def names_host(self, name: str) -> bool:
-        """Return whether this line is about a name, "host" or "[host]:port"."""
+        """Return whether this line is for a name, "host" or "[host]:port"."""
         if self.names.startswith("|1|"):
             return _hash_matches(self.names, name)
         return matches(name, self.names.split(","))
 
 
 class KnownHosts:
-    """All entries of the user's and the system's files, in their order."""
+    """All entries of the user's and the system's files, in order."""
 
     def __init__(self, entries: Iterable[Entry], files: Iterable[Path] = ()) -> None:
         self._entries = tuple(entries)
@@ -45,9 +45,9 @@ class KnownHosts:
 
     @classmethod
     def read(cls, files: Iterable[Path], host: str) -> "KnownHosts":
-        """Read files, those that are not there excepted.
+        """Read files; a missing one is skipped.
 
-        Raises HostRefused, on behalf of host, if one cannot be read: it might revoke a key.
+        Raises HostRefused, for host, if one cannot be read: it might revoke a key.
         """
         files = tuple(files)
         entries: list[Entry] = []
@@ -61,13 +61,13 @@ class KnownHosts:
         return cls(entries, files)
 
     def key_types(self, host: str, port: int, alias: str | None = None) -> tuple[str, ...]:
-        """Return the types of the keys that are known for a host, without repeating one."""
+        """Return the types of the keys that are known for a host, each once."""
         names = _names(host, port, alias)
         known = (entry.key_type for name in names for entry in self._about(name) if not entry.marker)
         return tuple(dict.fromkeys(known))
 
     def authority(self, host: str, port: int, alias: str | None = None) -> Entry | None:
-        """Return the first line that makes somebody an authority for a host's keys, with its port or without."""
+        """Return the first @cert-authority line for a host, with its port or without; None if there is none."""
         about = (entry for name in _names(host, port, alias) for entry in self._about(name))
         return next((entry for entry in about if entry.marker == AUTHORITY), None)
 
@@ -76,7 +76,7 @@ class KnownHosts:
     ) -> None:
         """Return if this key belongs to that host; raises HostRefused if it does not, or is revoked.
 
-        `called` is what people call the host, if that is not its name.
+        `called`: the host's name in messages, if it is another one.
         """
         names = _names(host, port, alias)
         called = called or host
@@ -86,21 +86,21 @@ class KnownHosts:
                 if entry.marker == REVOKED and entry.key == key:
                     raise HostRefused(
                         called, f"its {shown} is revoked in {entry.place}",
-                        hint="whoever shows this key may be somebody else",
+                        hint="do not connect: another machine may have this key",
                     )  # fmt: skip
         for name in names:
             known = [entry for entry in self._about(name) if not entry.marker]
             if any(entry.key == key for entry in known):
                 return
             changed = next((entry for entry in known if entry.key_type == key_type), None)
-            # a key that is known without the port is good if it is the same; if it is
-            # not, it may well be another server's on the same host
+            # without the port only an equal key counts: a different one may be the key of
+            # another server on the same host
             if changed is not None and name == names[0]:
                 raise HostRefused(
                     called,
                     f"its host key has changed: {shown} is not the one in {changed.place}; "
-                    "it was installed anew, or somebody is in between",
-                    hint=f"only after making sure: ssh-keygen -R '{name}' -f {changed.place.rpartition(':')[0]}",
+                    "the host was reinstalled, or another machine answers in its place",
+                    hint=f"if the change is expected: ssh-keygen -R '{name}' -f {changed.place.rpartition(':')[0]}",
                 )
         file = self._files[0] if self._files else "known_hosts"
         raise HostRefused(
@@ -115,7 +115,7 @@ class KnownHosts:
 
 
 def parse(text: str, file: str) -> list[Entry]:
-    """Return the entries of a known_hosts file's text; file is its name for people."""
+    """Return the entries of a known_hosts file's text; `file`: its name for messages."""
     entries = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
@@ -138,7 +138,7 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     """
     found = False
     for pattern in patterns:
-        # "[" means itself here
+        # "[" is an ordinary character here
         plain = pattern.removeprefix("!").lower().replace("[", "[[]")
         if fnmatchcase(name.lower(), plain):
             if pattern.startswith("!"):
@@ -153,7 +153,7 @@ def fingerprint(key: bytes) -> str:
 
 
 def _names(host: str, port: int, alias: str | None) -> tuple[str, ...]:
-    """Return the names under which a host is looked up, the one that counts first."""
+    """Return the names to look a host up by; the first has precedence."""
     if alias is not None:
         return (alias.lower(),)
     if port == DEFAULT_PORT:

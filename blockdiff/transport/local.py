@@ -1,9 +1,9 @@
 """A command on this machine, through pipes.
 
 Closing must end a read and a write that are blocked in other threads, and a descriptor
-must not be closed while another thread uses it: its number may be given out anew. So
-every wait is a poll that also looks at an eventfd, and `close` first rings that bell,
-then takes each direction's lock, then closes.
+must not be closed while another thread uses it: its number may be reused. So every wait
+is a poll that includes an eventfd, and `close` first writes to the eventfd, then takes
+each direction's lock, then closes.
 """
 
 import contextlib
@@ -22,13 +22,13 @@ from blockdiff.transport.settings import Log
 from blockdiff.transport.sharedmemory import Shared
 from blockdiff.transport.stderr import Diagnostics, drain
 
-PIPE_SIZE = 1024 * 1024  # bytes; as much as a user without privileges may have
-GRACE_S = 10.0  # between the signal that asks and the one that does not
-LAST_WORDS_S = 2.0  # what a process that has ended may take to have its stderr read
+PIPE_SIZE = 1024 * 1024  # bytes; the most for a user without privileges
+GRACE_S = 10.0  # between SIGTERM and SIGKILL
+STDERR_S = 2.0  # how long the rest of stderr is read after the process has ended
 
 
 class LocalTransport:
-    """A process of ours, a leader of its own session: a terminal's ^C does not reach it."""
+    """A process in a session of its own: a terminal's ^C does not reach it."""
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class LocalTransport:
         log: Log | None = None,
         share: bool = False,
     ) -> None:
-        """Start argv, with memory to share with it if it wants.
+        """Start argv; `share`: offer it memory to share with us.
 
         Raises ProgramMissing or CommandFailed if it cannot be started.
         """
         self.host = host
         self.shared: Shared | None = None
         if share:
-            with contextlib.suppress(OSError):  # it is only quicker
+            with contextlib.suppress(OSError):  # only slower without
                 self.shared = Shared()
         try:
             self._process = subprocess.Popen(
@@ -67,10 +67,10 @@ class LocalTransport:
         assert stderr is not None
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
         for pipe in (stdin, stdout):
-            with contextlib.suppress(OSError):  # the user's pipes may be more than allowed already
+            with contextlib.suppress(OSError):  # the user's pipes may be at their limit
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         os.set_blocking(stdin.fileno(), False)
-        self._bell = os.eventfd(0)  # readable for ever once the transport is closed
+        self._closing = os.eventfd(0)  # readable for ever once the transport is closed
         self._closed = False
         self._mutex, self._reading, self._writing = (threading.Lock() for _ in range(3))
         self._readable = self._poll(stdout.fileno(), select.POLLIN)
@@ -89,7 +89,7 @@ class LocalTransport:
             done = 0
             while done < len(view):
                 if self._stdin.closed and not self._closed:
-                    raise BrokenPipeError(errno.EPIPE, "the end was written already")
+                    raise BrokenPipeError(errno.EPIPE, "the input was already ended")
                 self._wait_for(self._writable)
                 with contextlib.suppress(BlockingIOError), view[done:] as rest:
                     done += os.write(self._stdin.fileno(), rest)
@@ -101,9 +101,9 @@ class LocalTransport:
     def wait(self, timeout_s: float) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = self._process.wait(timeout_s)
-            # what the command said last explains its status, so have it read first; a
-            # grandchild may keep the pipe open for ever
-            self._drain.join(LAST_WORDS_S)
+            # the last lines of stderr explain the status, so read them first; a grandchild
+            # may keep the pipe open for ever
+            self._drain.join(STDERR_S)
             return status
         return None
 
@@ -111,35 +111,35 @@ class LocalTransport:
         return self._diagnostics.text()
 
     def close(self) -> None:
-        with self._mutex:  # to the end: who comes second may be about to exit, and the command must know by then
+        with self._mutex:  # until the end: a second caller may exit at once, and must find the command closed
             if self._closed:
                 return
             self._closed = True
             self._diagnostics.mute()
-            os.eventfd_write(self._bell, 1)
+            os.eventfd_write(self._closing, 1)
             with self._writing:
-                self._stdin.close()  # the end of its input asks the command to end, too
+                self._stdin.close()  # the end of its input also tells the command to end
             with self._reading:
                 self._stdout.close()
             self._signal(signal.SIGTERM)
-            self._signal(signal.SIGCONT)  # a stopped one could not take it
-        threading.Thread(target=self._bury, name=f"end of {self.host}", daemon=True).start()
+            self._signal(signal.SIGCONT)  # a stopped process does not act on SIGTERM
+        threading.Thread(target=self._reap, name=f"end of {self.host}", daemon=True).start()
 
-    def _bury(self) -> None:
-        """See the process end, by force if it must be, and give back what is left of it."""
+    def _reap(self) -> None:
+        """Wait for the process to end, kill it after GRACE_S, and close its descriptors."""
         try:
             self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             self._signal(signal.SIGKILL)
             self._process.wait()
-        self._drain.join(LAST_WORDS_S)
+        self._drain.join(STDERR_S)
         self._abandoned = True
         self._drain.join()
         self._stderr.close()
-        os.close(self._bell)
+        os.close(self._closing)
 
     def _signal(self, number: int) -> None:
-        # as long as the leader was not waited for, its group's number is nobody else's
+        # until the leader was waited for, its group's number cannot be reused
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
@@ -147,7 +147,7 @@ class LocalTransport:
     def _poll(self, fd: int, events: int) -> select.poll:
         poll = select.poll()
         poll.register(fd, events)
-        poll.register(self._bell, select.POLLIN)
+        poll.register(self._closing, select.POLLIN)
         return poll
 
     def _wait_for(self, poll: select.poll) -> None:

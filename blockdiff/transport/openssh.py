@@ -1,9 +1,9 @@
 """A command on another host, through the `ssh` program.
 
-The program says only after a while that it cannot connect, by its exit status 255 and
-in words. So the errors HostUnreachable and HostRefused come from the first read or
-write here, not from the beginning of the transport. A host that takes the connection
-and then is silent makes ssh wait for ever: whoever reads must have a limit for that.
+The program reports only after a while that it cannot connect, by its exit status 255 and
+a text on stderr. So HostUnreachable and HostRefused are raised by the first read or write
+here, not when the transport is created. If a host accepts the connection and then sends
+nothing, ssh waits for ever: the caller of `read` needs a time limit of its own.
 """
 
 import contextlib
@@ -19,43 +19,43 @@ from blockdiff.transport.local import LocalTransport
 from blockdiff.transport.settings import Log, SshSettings
 from blockdiff.transport.sshcommand import arguments
 
-OWN_STATUS = 255  # ssh's, where it has failed itself
-DYING_S = 5.0  # from the end of its streams to the end of ssh
+OWN_STATUS = 255  # of ssh itself, when it failed
+END_S = 5.0  # from the end of its streams to the end of ssh
 
-# the lines by which ssh tells that somebody said no: the server, or ssh itself
+# lines of ssh that mean a refusal, by the server or by ssh itself
 _REFUSED = re.compile(
     r"permission denied|host key|host identification|too many authentication failures|revoked|"
     r"no matching|no mutual|unprotected|bad owner|bad configuration|bad permissions|terminating, \d+ bad|"
     r"certificate|no supported authentication|administratively prohibited|not allowed",
     re.IGNORECASE,
 )
-_DENIED = re.compile(r"permission denied \(", re.IGNORECASE)  # and by what it might have been allowed
+_DENIED = re.compile(r"permission denied \(", re.IGNORECASE)  # followed by the server's methods
 _UNREACHABLE = re.compile(
     r"could not resolve|connection refused|timed out|timeout|no route|unreachable|closed|reset|broken pipe|"
     r"kex_exchange_identification|not responding",
     re.IGNORECASE,
 )
-# what ssh spreads over many lines, the plainest words first
+# what ssh reports in several lines; (pattern, reason, hint)
 _HOST_KEY = (
     (
         re.compile("revoked host key|marked as revoked|revoked by file", re.IGNORECASE),
         "its host key is revoked",
-        "whoever shows this key may be somebody else",
+        "do not connect: another machine may have this key",
     ),
     (
         re.compile("host identification has changed", re.IGNORECASE),
-        "its host key has changed; it was installed anew, or somebody is in between",
-        "only after making sure: remove its former key with ssh-keygen -R",
+        "its host key has changed; the host was reinstalled, or another machine answers in its place",
+        "if the change is expected: remove the former key with ssh-keygen -R",
     ),
     (
         re.compile("certificate invalid: .*", re.IGNORECASE),
         "its host key is not known: {}",
-        "have the key signed anew, or add it to known_hosts",
+        "have the key signed again, or add it to known_hosts",
     ),
     (
         re.compile("error checking host key .*", re.IGNORECASE),
         "its host key cannot be checked: {}",
-        "mend that file",
+        "correct that file",
     ),
     (
         re.compile("host key is known|host key verification failed", re.IGNORECASE),
@@ -66,7 +66,7 @@ _HOST_KEY = (
 
 
 class OpenSshTransport(LocalTransport):
-    """An `ssh` process of ours."""
+    """A command on another host, run by an `ssh` process."""
 
     def __init__(
         self,
@@ -78,14 +78,14 @@ class OpenSshTransport(LocalTransport):
         rsh: str | None = None,
         log: Log | None = None,
     ) -> None:
-        """Start it; raises ProgramMissing or CommandFailed if it cannot be."""
+        """Start it; raises ProgramMissing or CommandFailed if that fails."""
         self._answered = False
         self._settings = settings
         argv, self._known = arguments(destination, command, rsh=rsh, settings=settings, timeout_s=timeout_s)
         super().__init__(
             argv,
             host=destination.host,
-            # a jump host's own ssh would open a window to ask; it must not, either
+            # the ssh for a jump host must not open a window to ask for a password, either
             environment={**settings.environment, "SSH_ASKPASS_REQUIRE": "never"},
             log=log,
         )
@@ -110,11 +110,11 @@ class OpenSshTransport(LocalTransport):
         return None if status == OWN_STATUS else status
 
     def _check_end(self) -> None:
-        """Raise what made ssh end before its streams were the command's, or cut them later.
+        """Raise the error that made ssh end, before the command started or later.
 
-        ssh has the same status, and no words, for a command that a signal ended.
+        ssh has the same status, without a text, for a command that a signal ended.
         """
-        if super().wait(DYING_S) == OWN_STATUS:
+        if super().wait(END_S) == OWN_STATUS:
             error = self._denied() or failure(self.host, self.diagnostics())
             if error is not None and self._answered:
                 raise ConnectionResetError(errno.ECONNRESET, f"the connection was cut: {error.args[1]}")
@@ -122,28 +122,28 @@ class OpenSshTransport(LocalTransport):
                 raise error
 
     def _denied(self) -> HostRefused | None:
-        """Return the error for a host that took no key, with those of ours that cannot be used."""
+        """Return the error for a host that accepted no key, with those that could not be used; else None."""
         line = next((line for line in self.diagnostics().splitlines()[::-1] if _DENIED.search(line)), None)
         if line is None:
             return None
-        held = self._held_keys()
+        in_agent = self._keys_in_agent()
         files = [self._settings.home / name[2:] if name.startswith("~/") else Path(name) for name in
                  self._known.get("identityfile", ())]  # fmt: skip
-        found = {file: unused(file) for file in files if file.exists() and not _is_held(file, held)}
+        found = {file: unused(file) for file in files if file.exists() and not _is_in_agent(file, in_agent)}
         skipped = [each for each in found.values() if each is not None]
         user = self._known.get("user", [""])[0]
-        tried = bool(held) or None in found.values()
+        tried = bool(in_agent) or None in found.values()
         text = line.rstrip(".") + (f"; skipped {', '.join(map(str, skipped))}" if skipped else "")
         return HostRefused(self.host, text, hint=advice(user, tried, skipped))
 
-    def _held_keys(self) -> str:
-        """Return the public keys that the ssh-agent holds, one a line."""
+    def _keys_in_agent(self) -> str:
+        """Return the public keys in the ssh-agent, one on each line."""
         ours = self._settings.environment.get("SSH_AUTH_SOCK", "")
         agent = self._known.get("identityagent", [ours])[0]
         environment = {**self._settings.environment, "SSH_AUTH_SOCK": ours if agent == "SSH_AUTH_SOCK" else agent}
         try:
             done = subprocess.run(
-                ["ssh-add", "-L"], env=environment, timeout=DYING_S, stdin=subprocess.DEVNULL,
+                ["ssh-add", "-L"], env=environment, timeout=END_S, stdin=subprocess.DEVNULL,
                 capture_output=True, text=True, errors="replace",
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired):
@@ -151,14 +151,14 @@ class OpenSshTransport(LocalTransport):
         return done.stdout if done.returncode == 0 else ""
 
 
-def _is_held(file: Path, held: str) -> bool:
+def _is_in_agent(file: Path, in_agent: str) -> bool:
     with contextlib.suppress(OSError, IndexError):
-        return Path(f"{file}.pub").read_text(errors="replace").split()[1] in held
+        return Path(f"{file}.pub").read_text(errors="replace").split()[1] in in_agent
     return False
 
 
 def failure(host: str, text: str) -> BlockdiffError | None:
-    """Return the error that ssh's last words stand for, None if they tell of none."""
+    """Return the error that ssh's last lines report, None if they report none."""
     for pattern, reason, hint in _HOST_KEY:
         found = pattern.search(text)
         if found is not None:

@@ -1,4 +1,4 @@
-"""Where ssh's own things lie on this machine: the configuration, the home, the agent's socket."""
+"""Where the files of ssh are on this machine: configuration, home folder, ssh-agent."""
 
 import os
 import pwd
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-Log = Callable[[str], None]  # takes one line that came on a remote stderr, safe for a terminal
+Log = Callable[[str], None]  # takes one line of a remote stderr, safe for a terminal
 
 
 def _home() -> Path:
@@ -19,9 +19,9 @@ def _user() -> str:
 
 @dataclass(frozen=True)
 class SshSettings:
-    """What decides how a host is reached, apart from the destination itself.
+    """What decides how a host is reached, apart from the destination.
 
-    `home` and `user` are the password file's, as for ssh: it does not look at $HOME.
+    `home` and `user` are those of the password file, as for ssh: $HOME is not used.
     """
 
     environment: Mapping[str, str]  # for SSH_AUTH_SOCK, PATH and the programs that are started

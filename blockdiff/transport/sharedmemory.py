@@ -1,6 +1,6 @@
-"""Memory that a command on this machine shares with us: blocks come through it uncopied.
+"""Memory that a command on this machine shares with us: blocks pass through it without a copy.
 
-It is a sealed memfd: nobody can make it smaller, so that looking at it cannot go wrong.
+It is a sealed memfd: its size cannot be changed, so reading it cannot fail.
 Format: blockdiff-protocol(5), "Shared memory".
 """
 
@@ -16,7 +16,7 @@ class Shared:
     """A piece of memory; the command inherits its descriptor."""
 
     def __init__(self) -> None:
-        """Raises OSError where the kernel has no such thing."""
+        """Create it; raises OSError if the kernel does not support it."""
         self.fd = os.memfd_create("blockdiff", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self.fd, SIZE)
@@ -29,7 +29,7 @@ class Shared:
             raise
 
     def close(self) -> None:
-        """Close our descriptor; what is mapped stays until nobody looks at it any more."""
+        """Close our descriptor; the mapping stays as long as `view` is used."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

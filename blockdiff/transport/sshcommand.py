@@ -1,11 +1,11 @@
-"""The command line of the `ssh` program, by which it does what we promise, whatever its configuration says.
+"""The command line of the `ssh` program, with which it keeps our promises whatever its configuration contains.
 
-Each option was held against ssh_config(5): what could change whom we believe, or what is learnt,
-forwarded, shared or run, is given; what else a user chooses stays.
+Each keyword of ssh_config(5) was checked: those that could change which host keys are accepted, or
+what is learnt, forwarded, shared or run, are set; all others are left to the user.
 Format: blockdiff(7), "SSH configuration".
 
-For a jump host ssh would start another ssh that gets none of our options. So it gets a
-ProxyCommand in the place of ProxyJump: the same, with our options.
+For a jump host ssh would start another ssh without our options. So it gets a ProxyCommand
+instead of ProxyJump, which does the same with our options.
 """
 
 import contextlib
@@ -30,32 +30,32 @@ _ALWAYS = {
     "CheckHostIP": "no",  # it adds addresses to known_hosts, also with strict checking
     "AddKeysToAgent": "no",
     "ClearAllForwardings": "yes",  # of ports, sockets and tunnels
-    "ControlMaster": "no",  # a shared connection was made by other rules, and ends with somebody else's session
+    "ControlMaster": "no",  # a shared connection was made by other rules, and ends with another session
     "ControlPath": "none",
     "RemoteCommand": "none",
     "PermitLocalCommand": "no",
     "EscapeChar": "none",
     "LogLevel": "INFO",  # QUIET would hide the reason
 }
-# the same for what OpenSSH knows since 8.7; an older one would refuse our command line
+# the same for OpenSSH 8.7 and newer; an older one would refuse the command line
 _NEWER = {"SessionType": "default", "StdinNull": "no", "ForkAfterAuthentication": "no"}
-# flags stand above options, wherever these are: no agent, no X11, no Kerberos ticket, no terminal
+# flags override options, wherever these are: no agent, no X11, no Kerberos ticket, no terminal
 _FLAGS = ("-a", "-x", "-k", "-T")
 
 
 def arguments(
     destination: Destination, command: str, *, rsh: str | None, settings: SshSettings, timeout_s: float
 ) -> tuple[list[str], Options]:
-    """Return the command line, and what the program's configuration says without our part of it.
+    """Return the command line, and the options that the program would use without ours.
 
-    ssh takes the first value of an option: those in rsh win over ours. Raises HostRefused if it finds
-    the configuration faulty.
+    ssh takes the first value of an option, so those in `rsh` override ours. Raises HostRefused if it
+    finds the configuration faulty.
     """
     if rsh is not None:
         words = shlex.split(rsh)
     else:
         words = ["ssh", *(["-F", str(settings.config)] if settings.config else [])]
-    # after "--" nothing is an option any more, whatever the host is called
+    # after "--" nothing is an option, whatever the host's name is
     end = [*destination.options, *_FLAGS, "--", str(destination)]
     known: Options = {}
     if PurePath(words[0]).name == "ssh":  # another program may not know -G
@@ -89,29 +89,29 @@ def _options(known: Options, timeout_s: float) -> list[str]:
 def _through(
     hops: Sequence[str], program: Sequence[str], settings: SshSettings, timeout_s: float, depth: int = 0
 ) -> str:
-    """Return the ProxyCommand that goes through all of hops, first one first."""
+    """Return the ProxyCommand that goes through all hops, in order."""
     *before, last = hops
     try:
         user, host, port = parse_hop(last)
     except ValueError as error:
-        raise HostRefused(last, f"as a jump host it is {error}") from error
+        raise HostRefused(last, f"as a jump host: {error}") from error
     way = [*(["-l", user] if user else []), *(["-p", str(port)] if port else [])]
     known = effective([*program, *way, "--", host], host, settings)
     jump = known.get("proxyjump", ["none"])[0]
     if not before and jump != "none":
         if depth == MAX_DEPTH:
-            raise HostUnreachable(host, "its jump hosts lead in a circle")
+            raise HostUnreachable(host, "its jump hosts form a loop")
         before = jump.split(",")
     options = _options(known, timeout_s)
     if before:
         options += ["-o", f"ProxyCommand={_through(before, program, settings, timeout_s, depth + 1)}"]
-    # the ssh that runs it expands %h and %p; all else that looks so is for the next one
+    # the ssh that runs it expands %h and %p; every other % is for the next ssh
     words = shlex.join([*program, *options, *way]).replace("%", "%%")
     return f"{words} -W '[%h]:%p' -- {shlex.quote(host)}"
 
 
 def _configuration(words: Iterable[str]) -> list[str]:
-    """Return -F and its file, as ssh hands them on to the one for a jump host."""
+    """Return -F and its file, which ssh passes on to the ssh for a jump host."""
     found: list[str] = []
     rest = iter(words)
     for word in rest:
@@ -123,7 +123,7 @@ def _configuration(words: Iterable[str]) -> list[str]:
 
 
 def _without_jump(words: Iterable[str]) -> list[str]:
-    """Leave out -J, which ssh refuses beside a ProxyCommand."""
+    """Return the words without -J, which ssh refuses together with a ProxyCommand."""
     found: list[str] = []
     rest = iter(words)
     for word in rest:

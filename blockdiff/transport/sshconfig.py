@@ -1,11 +1,11 @@
-"""What ssh's configuration says about one host.
+"""The options of ssh_config for one host.
 
-`ssh -G` is asked where the program is there: it knows Include, Match and all the rest.
-Elsewhere the files are read here, plain Host blocks only; whatever else stands in them
-is named in an error and not passed over, for it could be what keeps a host safe.
+If the ssh program is installed, `ssh -G` is asked: it knows Include, Match and all the rest.
+Otherwise the files are read here, plain Host blocks only; anything else in them is an error
+and not ignored, since it could be what keeps a host safe.
 
-What makes a connection faster or more convenient is left aside, and what would make it less safe is, too.
-Which keyword is what: blockdiff(7), "SSH configuration".
+Options that only make a connection faster or more convenient are ignored, and so are those that
+would make it less safe. The keywords: blockdiff(7), "SSH configuration".
 """
 
 import re
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockdiff.errors import HostRefused
+from blockdiff.printable import visible
 from blockdiff.transport import configlines
 from blockdiff.transport.knownhosts import matches
 from blockdiff.transport.settings import SshSettings
-from blockdiff.transport.stderr import printable
 
 Options = Mapping[str, list[str]]  # keyword in lower case -> the values of its lines
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -31,7 +31,7 @@ RESOLVE_S = 60.0  # for `ssh -G`, which may run commands of the user's (Match ex
 _ALGORITHMS = ("ciphers", "macs", "kexalgorithms", "hostkeyalgorithms", "pubkeyacceptedalgorithms")
 _OFF = frozenset(("none", "no", "false", "0", "default", "internal", ""))
 
-# what decides whom is trusted or how the host is reached, and only the program can do:
+# they decide which host keys are trusted or how the host is reached, and only the program supports them
 _BEYOND = {
     "bindinterface": "BindInterface",
     "certificatefile": "CertificateFile",
@@ -44,14 +44,14 @@ _BEYOND = {
 
 
 class NotHonoured(Exception):
-    """Something in the way to a host that only the `ssh` program can do; its argument names it."""
+    """Something that only the `ssh` program can do is needed to reach a host; its argument names it."""
 
 
 @dataclass(frozen=True)
 class HostConfig:
-    """How to reach one host, whom to be there and what to believe it by."""
+    """How to reach one host, the user to log in as, and how to check its key."""
 
-    name: str  # as it was asked for
+    name: str  # as the user gave it
     hostname: str
     port: int
     user: str
@@ -59,7 +59,7 @@ class HostConfig:
     identities_only: bool
     agent_socket: Path | None
     jumps: tuple[str, ...]  # [user@]host[:port], first hop first
-    proxy_command: str | None  # for a shell, tokens expanded
+    proxy_command: str | None  # a line for a shell, tokens expanded
     known_hosts_files: tuple[Path, ...]
     key_alias: str | None  # the name to look up in known_hosts instead
     address_family: str  # any, inet, inet6
@@ -75,7 +75,7 @@ class HostConfig:
     def permits(self, keyword: str, name: str) -> bool:
         """Return whether an algorithm may be used, by the list of that keyword."""
         rule = self.algorithms.get(keyword, "*")
-        if rule.startswith(("+", "^")):  # besides all that is used without a list
+        if rule.startswith(("+", "^")):  # in addition to the defaults
             return True
         if rule.startswith("-"):
             return not matches(name, rule[1:].split(","))
@@ -86,10 +86,10 @@ def resolve(
     name: str, settings: SshSettings, *, user: str | None = None, port: int | None = None,
     run: Run = subprocess.run,
 ) -> HostConfig:  # fmt: skip
-    """Return what the configuration says about a host; user and port stand above it.
+    """Return the configuration for a host; `user` and `port` override it.
 
-    Raises NotHonoured for what can be neither asked nor read, HostRefused if ssh finds the
-    configuration faulty.
+    Raises NotHonoured for what only ssh can read where it is missing, HostRefused if the configuration
+    is faulty.
     """
     program = shutil.which("ssh", path=settings.environment.get("PATH"))
     if program is None:
@@ -117,7 +117,7 @@ def _ask(program: str, name: str, settings: SshSettings, user: str | None, port:
 
 
 def effective(command: Sequence[str], name: str, settings: SshSettings, run: Run = subprocess.run) -> Options:
-    """Return what an ssh command line comes to, by the program itself; name is the host's, for messages.
+    """Return the options that an ssh command line results in, by `ssh -G`; `name`: the host, for messages.
 
     Raises HostRefused if it finds the configuration faulty, OSError if it cannot be started.
     """
@@ -130,7 +130,7 @@ def effective(command: Sequence[str], name: str, settings: SshSettings, run: Run
     except subprocess.TimeoutExpired as error:
         raise HostRefused(name, f"ssh -G takes longer than {RESOLVE_S:.0f} seconds") from error
     if done.returncode != 0:
-        lines = [printable(line) for line in done.stderr.splitlines() if line.strip()]
+        lines = [visible(line) for line in done.stderr.splitlines() if line.strip()]
         raise HostRefused(name, lines[0] if lines else "ssh -G failed", hint="see ssh_config(5)")
     return parse_options(done.stdout)
 
@@ -228,8 +228,8 @@ def _interpret(name: str, options: Options, settings: SshSettings, user: str | N
             raise NotHonoured(f"{value} in {keyword}") from error
 
     def paths(keyword: str, default: str) -> list[Path]:
-        # the names stand behind each other without quotes; what does not begin as a path
-        # does is a blank in the one before it
+        # the names follow each other without quotes; a word that does not begin like a path
+        # belongs to the one before it
         words: list[str] = []
         for word in one(keyword, default).split(" "):
             if words and not word.startswith(("/", "~", "%", "$")) and word != "none":

@@ -1,25 +1,21 @@
-"""The last words of a command: its stderr, line by line, bounded and safe for a terminal."""
+"""The stderr of a command, line by line, bounded and safe for a terminal."""
 
 import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
 
+from blockdiff.printable import visible
 from blockdiff.transport.settings import Log
 
-MAX_TAIL = 8 * 1024  # bytes that are kept, of the newest lines
+MAX_TAIL = 8 * 1024  # bytes of the newest lines that are kept
 MAX_LINE = 1024  # bytes; a longer one is cut into several
-MAX_LOGGED = 1000  # lines that go into a log
-MAX_LOGGED_SIZE = 128 * 1024  # characters of them
-
-
-def printable(text: str) -> str:
-    """Return text without whatever could steer a terminal: escapes, bells, bidirectional marks."""
-    return "".join(character for character in text.replace("\t", " ") if character.isprintable())
+MAX_LOGGED = 1000  # lines that are logged
+MAX_LOGGED_SIZE = 128 * 1024  # characters that are logged
 
 
 class HostLog:
-    """A log of what a command says on another host: that host's name before each line, and only so many of them."""
+    """Log the stderr of a command on another host: the host's name before each line, at most MAX_LOGGED lines."""
 
     def __init__(self, host: str, log: Log) -> None:
         self._host, self._log = host, log
@@ -34,12 +30,12 @@ class HostLog:
         self._size -= len(line)
         if self._lines < 0 or self._size < 0:
             self._lines = -1
-            line = "it says more than anybody reads; the rest is not logged"
+            line = "too much output; the rest is not logged"
         self._log(f"{self._host}: {line}")
 
 
 class Diagnostics:
-    """The newest lines of a stderr that is fed to it by one thread and asked for by any."""
+    """The newest lines of a stderr; one thread feeds it, any thread may read it."""
 
     def __init__(self, log: Log | None = None) -> None:
         self._log = log
@@ -49,7 +45,7 @@ class Diagnostics:
         self._mutex = threading.Lock()
 
     def feed(self, data: bytes) -> None:
-        """Take what came, however it was cut."""
+        """Take the next bytes, in pieces of any size."""
         *lines, rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
         while len(rest) > MAX_LINE:
             lines.append(rest[:MAX_LINE])
@@ -60,13 +56,13 @@ class Diagnostics:
                 self._take(line[start : start + MAX_LINE])
 
     def end(self) -> None:
-        """Take what is left as a last line."""
+        """Take the rest as a last line."""
         rest, self._rest = self._rest, b""
         if rest:
             self._take(rest)
 
     def mute(self) -> None:
-        """Log no more: what a command says of its end is no news to whoever ends it."""
+        """Stop logging: messages of a command that we are ending are not logged."""
         self._log = None
 
     def text(self) -> str:
@@ -75,8 +71,8 @@ class Diagnostics:
             return "\n".join(self._lines)
 
     def _take(self, line: bytes) -> None:
-        # what is not UTF-8 becomes "?", one byte for one: the bound holds after decoding, too
-        text = printable(line.decode("utf-8", "replace").replace("\ufffd", "?")).rstrip()
+        # a byte that is not UTF-8 becomes "?": the limit also holds after decoding
+        text = visible(line.decode("utf-8", "replace").replace("\ufffd", "?")).rstrip()
         if not text:
             return
         with self._mutex:
@@ -86,13 +82,13 @@ class Diagnostics:
                 self._size -= len(self._lines.popleft().encode()) + 1
         log = self._log
         if log is not None:
-            # a log that cannot be written must not stop the draining: the command would hang
+            # if the log cannot be written, stderr must still be read: else the command would hang
             with contextlib.suppress(OSError):
                 log(text)
 
 
 def drain(read: Callable[[int], bytes], diagnostics: Diagnostics, name: str) -> threading.Thread:
-    """Feed diagnostics from read, in a thread of its own that is returned, until read gives b""."""
+    """Start and return a thread that feeds diagnostics from `read` until it returns b""."""
 
     def run() -> None:
         with contextlib.suppress(OSError):

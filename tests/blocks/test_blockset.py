@@ -65,7 +65,16 @@ def test_runs_as_sets(left, right):
 
     assert spread(a) == spread(left) and all(x < y for x, y in a)
     assert spread(blockset.without(a, b)) == spread(a) - spread(b)
-    assert spread(blockset.shared(a, b)) == spread(a) & spread(b)
+
+
+@given(RUNS)
+def test_runs_that_are_appended_in_order_grow_together(runs):
+    out = []
+    for first, stop in (run for run in blockset.joined(runs) if run[0] < run[1]):
+        for index in range(first, stop):
+            blockset.append(out, index, index + 1)
+
+    assert neat(out) and spread(out) == spread(runs)
 
 
 @given(st.lists(st.integers(0, 2), max_size=200), st.lists(st.integers(0, 2), max_size=200), st.integers(0, 1 << 40))

@@ -133,10 +133,9 @@ def test_one_that_holds_what_its_index_does_not_say_is_damaged(codec, more, less
     wrong = data[:12] + b"".join(entries) + end[:8] + payload.to_bytes(8, "little") + end[16:]
     pathlib.Path(store.path(1, ".idx")).write_bytes(wrong)
     version = versions.version(store, 1, store.listing())
-    with diffreader.DiffFile(store, version) as file:
-        file.indexed = True
+    with diffreader.DiffFile(store.path(1, version.suffix), store.path(1, ".idx"), version) as file:
         *_, last = file.pieces()
-        with pytest.raises(FormatError, match="does not hold"):
+        with pytest.raises(FormatError, match="does not have"):
             file.payload(last)
 
 
@@ -145,8 +144,7 @@ def test_zeros_are_known_at_sight_however_many_they_are(small, tmp_path):
     for codec in (codecs.GZIP, codecs.ZSTD):
         store = chains.new_set(tmp_path, f"set{codec.suffix}")
         chains.write_version(store, bytes(60 * 8192), 8192, codec)
-        version = versions.version(store, 1, store.listing())
-        with diffreader.DiffFile(store, version) as file:
+        with chains.diff_file(store) as file:
             assert [piece.zeros for piece in file.pieces() if piece.run != (0, 0)] == [(0, 60)]
 
 

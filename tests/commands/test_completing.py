@@ -13,6 +13,7 @@ import time
 import pytest
 from lab.conftest import unavailable
 from mdoc import ROOT, Page
+from options import ORIGINAL
 from programs import Program
 
 from blockdiff.commands import programs
@@ -128,7 +129,7 @@ def test_fish(folder):
 
 def test_every_program_is_completed():
     for path in (ROOT / "blockdiff/completion").glob("*/*"):
-        assert {*programs.PROGRAMS, *programs.ORIGINAL} <= set(re.findall(r"[\w-]+", path.read_text())), path
+        assert {*programs.PROGRAMS, *ORIGINAL} <= set(re.findall(r"[\w-]+", path.read_text())), path
 
 
 def test_a_name_with_a_blank_is_quoted(folder):

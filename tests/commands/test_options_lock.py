@@ -9,7 +9,7 @@ from blockdiff.locking import lockcommand
 
 USAGE = 2
 SPLIT = "cannot be split into words: "
-BETWEEN = SPLIT + "it is split at every blank, and one stands between its quotes (hint: --lock takes"
+BETWEEN = SPLIT + "it is split at every blank, and there is one between its quotes (hint: --lock understands"
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ BETWEEN = SPLIT + "it is split at every blank, and one stands between its quotes
         ("mysqllock '--password=my s3cret' --host=db00", BETWEEN),
         ("mysqllock -p'my s3cret'", BETWEEN),
         ('mysqllock --password="my s3cret', BETWEEN),
-        ("mysqllock --password=my\\ s3cret", SPLIT + "it is split at every blank, and one stands behind a backslash"),
+        ("mysqllock --password=my\\ s3cret", SPLIT + "it is split at every blank, and there is one after a backslash"),
     ],
 )
 def test_a_lock_whose_words_were_torn_apart_is_not_run_and_not_repeated(run, tmp_path, value, message):
@@ -48,4 +48,4 @@ def test_half_a_password_that_became_a_command_is_not_said(monkeypatch, capfd):
     with pytest.raises(LockNotGranted, match="exit code 16"), lockcommand.locked(command, log=print):
         raise AssertionError("not locked")
     out, err = capfd.readouterr()
-    assert "a word of its own is taken for a command" in err and "s3cret" not in out + err
+    assert "a word after its options is taken for a command" in err and "s3cret" not in out + err

@@ -12,7 +12,7 @@ import pytest
 import raising
 from conftest import OURS
 from mdoc import MAN, ROOT, Page, codes, flags, items, plain
-from options import EVERY_OPTION, command_of, options_of
+from options import EVERY_OPTION, ORIGINAL, command_of, options_of
 
 from blockdiff.commands import programs
 from blockdiff.errors import Interrupted
@@ -65,7 +65,7 @@ THEIRS = {"--all"}  # options of other programs, in examples
 def test_every_program_has_a_page_under_each_of_its_names():
     for name in programs.PROGRAMS:
         assert f"{name}.1" in PAGES
-    for name in programs.ORIGINAL:
+    for name in ORIGINAL:
         assert os.readlink(MAN / f"{name}.1") == f"{name.replace('_', '-')}.1"
         title = " ".join(Page(f"{name}.1").section("NAME"))
         assert name in title

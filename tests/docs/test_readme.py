@@ -7,14 +7,14 @@ import sys
 import tomllib
 
 import pytest
-from mdoc import ROOT
-from options import EVERY_OPTION
+from mdoc import ROOT, Page
+from options import EVERY_OPTION, ORIGINAL
 from readme import INDENTED, PLACES, README, cron_line, moved, script, shown_log, timeless
 
 from blockdiff.commands import programs
 from blockdiff.errors import BlockdiffError, Interrupted
 
-OURS = {*programs.PROGRAMS, *programs.ORIGINAL}
+OURS = {*programs.PROGRAMS, *ORIGINAL}
 
 
 @pytest.fixture
@@ -53,8 +53,17 @@ def test_options_that_are_named_exist():
 
 def test_make_has_the_targets():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^    make (\w+)", README, re.M):
+    targets = re.findall(r"(?:^    |`)make ([a-z-]+)", README, re.M)
+    assert "test-long" in targets
+    for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M)
+
+
+def test_sections_that_are_cited_exist():
+    cited = re.findall(r'`([\w-]+)\((\d)\)`, "([^"]+)"', README)
+    assert cited
+    for name, number, title in cited:
+        assert title in Page(f"{name}.{number}").headings()
 
 
 def test_files_and_folders_that_are_named_exist():

@@ -4,7 +4,7 @@ import subprocess
 
 from mdoc import Page, items, plain
 from sshd import available
-from test_openssh import DANGEROUS, WISHES
+from test_sshcommand import DANGEROUS, WISHES
 
 from blockdiff.transport import configlines, sshcommand, sshconfig
 

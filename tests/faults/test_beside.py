@@ -31,8 +31,8 @@ def written(folder, count, base="vol"):
 def read_all(store, target):
     """What verify, list and merge say of a set: the newest version, exit codes, and warnings."""
     listed = catalogue.describe(store)
-    found = verify.verify(store, jobs=1)
-    done = restore.restore(store, None, target, jobs=1)
+    found = verify.verify(store, threads=1)
+    done = restore.restore(store, None, target, threads=1)
     os.unlink(target)
     said = [str(problem) for problem in listed.problems] + found.all_warnings + done.warnings
     said += [str(fault) for fault in found.all_faults]

@@ -125,4 +125,4 @@ def backed_up(name, source, suffix, block_size):
     if suffix == ".lzop":
         return engine(name, source, suffix=suffix, block_size=block_size, within_s=PLENTY_S)
     options = ["-q", "--compress", {".gz": "gzip", ".zst": "zstd", "": "none"}[suffix], "--block-size", block_size]
-    return measured(ROOT / "bin" / "blockdiff-backup", *options, name, source, within_s=PLENTY_S)
+    return measured(ROOT / "bin" / "blockdiff-backup", "--no-snapshot", *options, name, source, within_s=PLENTY_S)

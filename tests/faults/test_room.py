@@ -104,7 +104,7 @@ def test_a_name_that_was_taken_meanwhile(tmp_path):
         pytest.skip("no tracing here")
 
     assert process.returncode == 35 and "it was created meanwhile" in err
-    assert f"{tmp_path}/out.blockdiff-part is whole; rename it" in err
+    assert f"{tmp_path}/out.blockdiff-part is complete; rename it" in err
     assert "is not version" not in err and "descriptor" not in err
 
 

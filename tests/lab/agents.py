@@ -1,4 +1,4 @@
-"""The agent's LVM part in the guest, as tests command it, and volumes for it to work on."""
+"""The agent's LVM part in the guest, controlled by tests, and volumes for it to work on."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""A version that was brought back into the guest."""
+"""A version that was copied back into the guest."""
 
 import contextlib
 

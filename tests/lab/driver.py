@@ -1,4 +1,4 @@
-"""Runs in the guest: the agent's LVM part under the command of a test, one JSON line each way.
+"""Runs in the guest: the agent's LVM modules controlled by a test, one JSON line in each direction.
 
 It does what the agent's own loop does with these modules, step by step, so that a test can
 look at the host between any two steps, and can kill what it likes at any of them.

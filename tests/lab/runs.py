@@ -1,4 +1,4 @@
-"""Programs of ours at work beside the guest, and what a test asks about their work."""
+"""Programs under test, run against the guest, and questions about what they did."""
 
 import contextlib
 import json

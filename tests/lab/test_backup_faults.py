@@ -1,4 +1,4 @@
-"""Backups of logical volumes that must not be, or cannot go on: the reason, the exit code, nothing published."""
+"""Backups of logical volumes that are refused or fail: the reason, the exit code, nothing published."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The lab itself: what the other tests stand on."""
+"""The lab itself: what the other tests rely on."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""PostgreSQL from a snapshot that no lock was held for: it recovers, as after a power cut."""
+"""PostgreSQL from a snapshot without a lock: it recovers as after a power cut."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""What a source is: the set's own volume or another one, used by others or not, and looked at only."""
+"""The source of a set: its own volume or another one, in use or not, and dry runs."""
 
 import json
 

@@ -46,7 +46,7 @@ def test_a_volume_that_bears_a_signature_or_is_open(guest, merge):
 def test_a_disk_that_is_held_and_one_whose_partition_is_open(guest, merge):
     thick(guest)
     code, said = merge("/dev/ubdb", "--force")
-    assert code == 35 and "it is held by device mapper (vg0-lv0)" in said and "LVM2_member" in said
+    assert code == 35 and "it is used by device mapper (vg0-lv0)" in said and "LVM2_member" in said
 
     guest.run("echo '2048,65536' | sfdisk -q /dev/ubdd && test -b /dev/ubdd1")
     try:

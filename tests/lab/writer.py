@@ -1,4 +1,4 @@
-"""A database's busy client, run beside the guest: one connection, autocommitted statements, one after the other.
+"""A database's busy client, run outside the guest: one connection, autocommitted statements, one after the other.
 
 Raises the counters in `counters` in that order, then changes a row of each table that is named
 `rows_` and the counter's name, and begins anew; until SIGTERM. Then says how many rounds that

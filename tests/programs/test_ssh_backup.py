@@ -187,7 +187,7 @@ def test_a_host_that_says_too_much_is_heard_but_not_logged(back_up, begun, ssh_l
     said = [line for line in err if not line.startswith("version 1 of ")]
     assert all(line.startswith("source: ") for line in said) and f"source: {forged}" in said
     assert 900 < len(said) <= 1001
-    assert said[-1] == "source: it says more than anybody reads; the rest is not logged"
+    assert said[-1] == "source: too much output; the rest is not logged"
 
 
 def test_a_bashrc_without_an_end(back_up, begun, ssh_lab):

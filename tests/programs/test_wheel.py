@@ -14,6 +14,7 @@ import zipfile
 import places
 import pytest
 from lab.conftest import unavailable
+from options import ORIGINAL
 from readme import INDENTED, script
 
 from blockdiff.commands import programs
@@ -65,7 +66,7 @@ def test_the_wheel_holds_the_agent_the_pages_and_the_completion(dist):
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    agent = {f"blockdiff/agent/{path.name}" for path in (ROOT / "agent").glob("*.py")}
+    agent = {f"blockdiff/{path.relative_to(ROOT)}" for path in (ROOT / "agent").rglob("*.py")}
     assert {name for name in names if name.startswith("blockdiff/agent/")} == agent
     pages = {f"share/man/man{path.suffix[1:]}/{path.name}" for path in (ROOT / "man").iterdir()}
     scripts = {f"{SHARE[path.parent.name]}/{path.name}" for path in (ROOT / "blockdiff/completion").glob("*/*")}
@@ -87,10 +88,10 @@ def test_the_source_archive_holds_what_tests_need(dist):
 
 def test_every_program_is_installed(installed):
     names = {path.name for path in (installed / "bin").iterdir()}
-    assert not {*programs.PROGRAMS, *programs.ORIGINAL} - names
+    assert not {*programs.PROGRAMS, *ORIGINAL} - names
     for path in (ROOT / "man").iterdir():
         assert (installed / f"share/man/man{path.suffix[1:]}/{path.name}").is_file()
-    for name in (*programs.PROGRAMS, *programs.ORIGINAL):
+    for name in (*programs.PROGRAMS, *ORIGINAL):
         assert (installed / SHARE["bash"] / name).is_file()
         assert (installed / SHARE["fish"] / f"{name}.fish").is_file()
 
@@ -121,7 +122,7 @@ def test_man_finds_the_pages_by_path(installed):
     if shutil.which("man") is None or shutil.which("manpath") is None:
         unavailable("man-db is not installed")
     environment = {"PATH": f"{installed}/bin:{os.environ['PATH']}"}
-    for name in (*programs.PROGRAMS, *programs.ORIGINAL):
+    for name in (*programs.PROGRAMS, *ORIGINAL):
         found = pathlib.Path(call("man", "-w", "1", name, env=environment).strip())
         assert found.is_relative_to(installed), name
     environment = {"PATH": os.environ["PATH"], "MANPATH": f"{installed}/share/man:"}
@@ -149,7 +150,7 @@ install -m 600 "$1/crontab" /var/spool/cron/crontabs/root
 cp "$1/back-up-all.list" /etc/back-up-all.list
 cp "$1/disk.img" /srv/disk.img
 mkdir -p -m 700 /var/backup
-"$2" -c 'import sys; sys.path.insert(0, "tests"); import test_wheel as t; t.install(*map(t.pathlib.Path, sys.argv[1:]))' "$1" /opt/blockdiff
+"$2" -c 'import sys; sys.path[:0] = ["tests/programs", "tests/support"]; import test_wheel as t; t.install(*map(t.pathlib.Path, sys.argv[1:]))' "$1" /opt/blockdiff
 
 at() { # TIME JOBS MAILS: let cron run until so many jobs have ended, and so many mails are there
     TZ=UTC faketime -f "@2026-11-21 $1" cron -f &

@@ -10,8 +10,9 @@ import os
 import subprocess
 
 from blockdiff import codecs
+from blockdiff.blocks.diffreader import DiffFile
 from blockdiff.formats import difffile, digestfile, index, manifest
-from blockdiff.sets import publishing
+from blockdiff.sets import publishing, versions
 from blockdiff.sets.backupset import BackupSet
 
 LONG = 4  # so many zero blocks in a row make a member of their own where the codec can
@@ -187,3 +188,14 @@ def spans_of(store, number, block_size):
 def new_set(folder, base="vol"):
     """A set that has not begun, in a folder that there is."""
     return BackupSet(os.path.join(folder, base))
+
+
+def files_of(store, number=1):
+    """A version's files, as a restore has them."""
+    return versions.files_of(store, versions.version(store, number, store.listing()))
+
+
+def diff_file(store, number=1):
+    """A version's diff file, open for reading, with its index where that counts."""
+    files = files_of(store, number)
+    return DiffFile(files.diff, files.index, files.version)

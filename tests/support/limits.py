@@ -39,7 +39,7 @@ SERVER = {
     partfile: {"PIECE": 100},
     backupset: {"PIECE": 100},
     writer: {"_IOV": 2},
-    zstd: {"PIECE": 50, "_MOST_HELD": 100},
+    zstd: {"PIECE": 50, "_MOST_BUFFERED": 100},
 }
 AGENT = {
     "agent/buffers.py": {"_WORTH": 1},

@@ -1,9 +1,11 @@
-"""Every option of every program."""
+"""Every option of every program, and the programs' old names."""
 
 import click
 
 from blockdiff.commands import programs
 
+# as the original spelt them; `mysqllock` was already spelt so
+ORIGINAL = ("blockdiff_backup", "blockdiff_dump", "blockdiff_merge", "ssh_blockdiff_dump", "ssh_lvm_dump")
 
 def command_of(name):
     return programs.load(programs.PROGRAMS[name])

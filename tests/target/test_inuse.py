@@ -1,15 +1,17 @@
-"""A target that a process has open is refused and named, whatever is forced."""
+"""A target in use is refused and its user named, with every option: from the kernel's tables, and by what has it open."""
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 
 import chains
 import places
 import pytest
-from devices import loop_device
+from devices import loop_device, mounted
 
+from blockdiff import restore
 from blockdiff.errors import TargetRefused
 from blockdiff.target import inuse, precheck
 
@@ -38,13 +40,6 @@ def store(tmp_path):
     store = chains.new_set(tmp_path)
     chains.write_version(store, b"x" * MIB, 65536)
     return store
-
-
-@pytest.fixture
-def image(tmp_path):
-    path = tmp_path / "image"
-    path.write_bytes(b"\xcc" * (4 * MIB))
-    return path
 
 
 def refusals(run, store, target, ways):
@@ -149,3 +144,106 @@ def test_a_disk_and_its_partitions_are_one_device(tmp_path):
             said = inuse.openers_of_device(numbers[target], str(sys_folder), str(proc))
             assert said == [f"process 4711 (qemu-system-x86) has {what} open"]
     assert inuse.openers_of_device(null, str(sys_folder), str(proc)) == []
+
+
+# who uses it, from the kernel's own tables
+
+
+def fake_tables(folder, number="8:16", partition="8:17"):
+    """sysfs and proc as a machine with device mapper, md, swap and odd mounts shows them."""
+    disk = folder / "sys" / "dev" / "block" / number
+    (disk / "holders").mkdir(parents=True)
+    part = disk / "sdb1"
+    (part / "holders").mkdir(parents=True)
+    (part / "partition").write_text("1\n")
+    (part / "dev").write_text(partition + "\n")
+    (folder / "sys" / "dev" / "block" / partition).symlink_to(part)
+    (folder / "sys" / "block").mkdir()
+    (folder / "proc" / "self").mkdir(parents=True)
+    (folder / "proc" / "swaps").write_text("Filename\tType\tSize\tUsed\tPriority\n")
+    (folder / "proc" / "self" / "mountinfo").write_text("21 1 0:20 / /proc rw - proc proc rw\n")
+    return disk, part
+
+
+def seen_by(folder, number=(8, 16)):
+    return inuse.of_device(os.makedev(*number), str(folder / "sys"), str(folder / "proc"))
+
+
+def test_nobody_holds_it(tmp_path):
+    fake_tables(tmp_path)
+    assert seen_by(tmp_path) == []
+
+
+def test_device_mapper_and_md_are_named(tmp_path):
+    disk, part = fake_tables(tmp_path)
+    (disk / "holders" / "md127").mkdir()
+    (part / "holders" / "dm-3" / "dm").mkdir(parents=True)
+    (part / "holders" / "dm-3" / "dm" / "name").write_text("vg0-root\n")
+
+    assert seen_by(tmp_path) == [
+        "it is used by device md127",
+        "its partition sdb1 is used by device mapper (vg0-root)",
+    ]
+
+
+def test_mounts_are_named_with_their_odd_letters(tmp_path):
+    fake_tables(tmp_path)
+    (tmp_path / "proc" / "self" / "mountinfo").write_text(
+        "21 1 0:20 / /proc rw - proc proc rw\n"
+        "30 1 8:17 / /srv/a\\040b rw,noatime shared:1 - ext4 /dev/sdb1 rw\n"
+        "short line\n"
+    )
+
+    assert seen_by(tmp_path) == ["its partition sdb1 is mounted on /srv/a b"]
+    assert seen_by(tmp_path, (8, 17)) == ["it is mounted on /srv/a b"]
+
+
+def test_a_mounted_device_is_refused_and_named(loop, tmp_path):
+    subprocess.run(["mkfs.ext4", "-q", loop], check=True)
+    store = chains.new_set(tmp_path)
+    chains.write_version(store, b"x" * MIB, 65536)
+    with mounted("ext4", tmp_path / "a b", source=loop) as folder:
+        assert precheck.look(loop, pause=now).used == (f"it is mounted on {folder}",)
+        for force in (False, True):
+            with pytest.raises(TargetRefused, match="mounted on"):
+                restore.restore(store, 1, loop, force=force)
+    # a namespace that was copied meanwhile may hold the mount still, but it is nobody's here
+    assert not any("mounted" in who for who in precheck.look(loop, pause=now).used)
+
+
+def test_swap_is_refused(loop):
+    subprocess.run(["mkswap", loop], check=True, capture_output=True)
+    if subprocess.run(["swapon", loop], capture_output=True).returncode:
+        pytest.skip("cannot swap on a loop device here")
+    try:
+        assert precheck.look(loop, pause=now).used == ("it is swap",)
+    finally:
+        subprocess.run(["swapoff", loop], check=True)
+
+
+def test_a_disk_with_a_mounted_partition_is_refused(image, tmp_path):
+    if shutil.which("sfdisk") is None:
+        pytest.skip("sfdisk is not installed")
+    subprocess.run(["sfdisk", "-q", str(image)], input=b"2048,4096\n", check=True, capture_output=True)
+    with loop_device(image, "-P") as device:
+        partition = device + "p1"
+        if not os.path.exists(partition):
+            pytest.skip("the kernel makes no partition device here")
+        subprocess.run(["mkfs.ext4", "-q", partition], check=True, capture_output=True)
+        with mounted("ext4", tmp_path / "mnt", source=partition) as folder:
+            name = os.path.basename(partition)
+            assert precheck.look(device, pause=now).used == (f"its partition {name} is mounted on {folder}",)
+            assert precheck.look(partition, pause=now).used == (f"it is mounted on {folder}",)
+            with pytest.raises(TargetRefused):
+                precheck.check(precheck.look(device, pause=now), 0)
+
+
+def test_the_file_behind_a_loop_device_is_refused(loop, image):
+    seen = precheck.look(str(image), pause=now)
+
+    assert f"it is behind {loop}" in seen.used
+
+
+def test_a_loop_device_on_a_device_is_seen(loop):
+    with loop_device(loop) as second:
+        assert precheck.look(loop, pause=now).used == (f"it is behind {second}",)

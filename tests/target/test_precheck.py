@@ -1,7 +1,8 @@
-"""A target under a name of a set is refused, by every path that leads there, whatever is forced."""
+"""What is at a target's path; and a name of a set is refused by every path and with every option."""
 
 import os
 import pathlib
+import subprocess
 
 import chains
 import pytest
@@ -10,9 +11,22 @@ from blockdiff import restore
 from blockdiff.errors import TargetRefused
 from blockdiff.formats import names
 from blockdiff.target import precheck
+from blockdiff.target.precheck import DEVICE, FILE, NEW, TargetState
+from blockdiff.target.writer import Target
 
 BLOCK = 512
-MEMBERS = ["img.ver", "img.ver.part", "img.lock", "img.2", "img.3", "img.2.gz", "img.9.zst", "img.1.json", "img.2.gz.part"]
+MIB = 1024 * 1024
+MEMBERS = [
+    "img.ver",
+    "img.ver.part",
+    "img.lock",
+    "img.2",
+    "img.3",
+    "img.2.gz",
+    "img.9.zst",
+    "img.1.json",
+    "img.2.gz.part",
+]
 
 
 @pytest.fixture
@@ -111,3 +125,60 @@ def test_owner():
     assert names.owner("a.ver.r0123456789abcdef.part", ["b", "a"]) == "a"
     assert names.owner("a.2.bz2", ["a"]) is None
     assert names.owner("a", ["a"]) is None
+
+
+# what is at the path
+
+
+def checked(path, force=False):
+    seen = precheck.look(path, pause=lambda seconds: None)
+    precheck.check(seen, 0, force)
+    return seen
+
+
+def test_neither_file_nor_device(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    os.symlink(tmp_path / "nowhere", tmp_path / "dangling")
+    for path in (tmp_path, tmp_path / "fifo", tmp_path / "dangling", tmp_path / "no" / "such", "/dev/null"):
+        with pytest.raises(TargetRefused):
+            precheck.look(str(path))
+
+
+def test_an_empty_file_may_be_written_and_another_not(tmp_path):
+    path = tmp_path / "out"
+    path.write_bytes(b"")
+    assert precheck.look(str(path)) == TargetState(str(path), FILE)
+    path.write_bytes(b"x" * 700)
+    seen = precheck.look(str(path))
+    assert seen.size == 700
+    with pytest.raises(TargetRefused, match="700 bytes"):
+        precheck.check(seen, 0)
+    precheck.check(seen, 0, force=True)
+
+
+def test_a_device_is_looked_at(loop):
+    seen = precheck.look(loop)
+
+    assert (seen.kind, seen.size, seen.content, seen.used) == (DEVICE, 4 * MIB, "", ())
+
+
+def test_a_device_that_an_unknown_one_holds_is_refused(loop, tmp_path):
+    """As one that another container has mounted: only the kernel's answer tells."""
+    seen = precheck.look(loop)
+    subprocess.run(["mkfs.ext4", "-q", loop], check=True)
+    script = f"mount {loop} {tmp_path} && echo mounted && read line"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(["unshare", "-m", "--propagation", "private", "sh", "-c", script], **pipes) as other:
+        if other.stdout.readline() != "mounted\n":
+            pytest.skip("no mount of one's own here")
+        for force in (False, True):
+            with pytest.raises(TargetRefused, match="device is busy; holder unknown"):
+                Target(checked(loop, force))
+        with pytest.raises(TargetRefused, match="device is busy; holder unknown"):
+            Target(seen)  # claimed since it was looked at
+        other.communicate("end\n")
+
+
+def test_kinds_are_told(tmp_path):
+    assert precheck.look(str(tmp_path / "new")).kind == NEW
+    assert pathlib.Path(tmp_path / "new").exists() is False

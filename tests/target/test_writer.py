@@ -1,19 +1,16 @@
-"""Targets: new files, files that are there, real block devices; and who must not be written over."""
+"""Targets: new files, existing files, real block devices."""
 
 import os
-import pathlib
-import shutil
 import stat
-import subprocess
 
 import chains
 import pytest
-from devices import loop_device, mounted
+from devices import mounted
 
 from blockdiff import codecs, restore
 from blockdiff.errors import TargetFailed, TargetRefused
-from blockdiff.target import inuse, precheck
-from blockdiff.target.precheck import DEVICE, FILE, NEW, TargetState, look
+from blockdiff.target import precheck
+from blockdiff.target.precheck import look
 from blockdiff.target.writer import PART, Target
 
 MIB = 1024 * 1024
@@ -83,29 +80,6 @@ def test_a_full_disk_is_an_error(tmp_path):
         assert not (folder / "out").exists()
 
 
-# what can never be a target
-
-
-def test_neither_file_nor_device(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    os.symlink(tmp_path / "nowhere", tmp_path / "dangling")
-    for path in (tmp_path, tmp_path / "fifo", tmp_path / "dangling", tmp_path / "no" / "such", "/dev/null"):
-        with pytest.raises(TargetRefused):
-            look(str(path))
-
-
-def test_an_empty_file_may_be_written_and_another_not(tmp_path):
-    path = tmp_path / "out"
-    path.write_bytes(b"")
-    assert look(str(path)) == TargetState(str(path), FILE)
-    path.write_bytes(b"x" * 700)
-    seen = look(str(path))
-    assert seen.size == 700
-    with pytest.raises(TargetRefused, match="700 bytes"):
-        precheck.check(seen, 0)
-    precheck.check(seen, 0, force=True)
-
-
 def test_zeros_over_what_was_there(tmp_path):
     for size in (5, 4096, 10000, 3 * MIB + 17):
         path = tmp_path / f"out{size}"
@@ -116,83 +90,12 @@ def test_zeros_over_what_was_there(tmp_path):
         assert path.read_bytes() == b"\xaa" + bytes(size - 2) + b"\xaa"
 
 
-# who uses it, from the kernel's own tables
-
-
-def fake_tables(folder, number="8:16", partition="8:17"):
-    """sysfs and proc as a machine with device mapper, md, swap and odd mounts shows them."""
-    disk = folder / "sys" / "dev" / "block" / number
-    (disk / "holders").mkdir(parents=True)
-    part = disk / "sdb1"
-    (part / "holders").mkdir(parents=True)
-    (part / "partition").write_text("1\n")
-    (part / "dev").write_text(partition + "\n")
-    (folder / "sys" / "dev" / "block" / partition).symlink_to(part)
-    (folder / "sys" / "block").mkdir()
-    (folder / "proc" / "self").mkdir(parents=True)
-    (folder / "proc" / "swaps").write_text("Filename\tType\tSize\tUsed\tPriority\n")
-    (folder / "proc" / "self" / "mountinfo").write_text("21 1 0:20 / /proc rw - proc proc rw\n")
-    return disk, part
-
-
-def seen_by(folder, number=(8, 16)):
-    return inuse.of_device(os.makedev(*number), str(folder / "sys"), str(folder / "proc"))
-
-
-def test_nobody_holds_it(tmp_path):
-    fake_tables(tmp_path)
-    assert seen_by(tmp_path) == []
-
-
-def test_device_mapper_and_md_are_named(tmp_path):
-    disk, part = fake_tables(tmp_path)
-    (disk / "holders" / "md127").mkdir()
-    (part / "holders" / "dm-3" / "dm").mkdir(parents=True)
-    (part / "holders" / "dm-3" / "dm" / "name").write_text("vg0-root\n")
-
-    assert seen_by(tmp_path) == [
-        "it is held by device md127",
-        "its partition sdb1 is held by device mapper (vg0-root)",
-    ]
-
-
-def test_mounts_are_named_with_their_odd_letters(tmp_path):
-    fake_tables(tmp_path)
-    (tmp_path / "proc" / "self" / "mountinfo").write_text(
-        "21 1 0:20 / /proc rw - proc proc rw\n"
-        "30 1 8:17 / /srv/a\\040b rw,noatime shared:1 - ext4 /dev/sdb1 rw\n"
-        "short line\n"
-    )
-
-    assert seen_by(tmp_path) == ["its partition sdb1 is mounted on /srv/a b"]
-    assert seen_by(tmp_path, (8, 17)) == ["it is mounted on /srv/a b"]
-
-
 # real devices
-
-
-@pytest.fixture
-def image(tmp_path):
-    path = tmp_path / "image"
-    path.write_bytes(b"\xcc" * (4 * MIB))
-    return path
-
-
-@pytest.fixture
-def loop(image):
-    with loop_device(image) as device:
-        yield device
 
 
 def read_device(device):
     with open(device, "rb") as file:
         return file.read()
-
-
-def test_a_device_is_looked_at(loop):
-    seen = look(loop)
-
-    assert (seen.kind, seen.size, seen.holds, seen.used) == (DEVICE, 4 * MIB, "", ())
 
 
 @pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP, codecs.ZSTD], ids=["plain", "gzip", "zstd"])
@@ -236,74 +139,6 @@ def test_the_originals_chain_on_a_device_one_byte_too_small(loop, tmp_path):
     assert isinstance(done.failure, TargetFailed) and done.right in ([(0, 3 * MIB)], [])
 
 
-def test_a_mounted_device_is_refused_and_named(loop, tmp_path):
-    subprocess.run(["mkfs.ext4", "-q", loop], check=True)
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, b"x" * MIB, 65536)
-    with mounted("ext4", tmp_path / "a b", source=loop) as folder:
-        assert look(loop, pause=now).used == (f"it is mounted on {folder}",)
-        for force in (False, True):
-            with pytest.raises(TargetRefused, match="mounted on"):
-                restore.restore(store, 1, loop, force=force)
-    # a namespace that was copied meanwhile may hold the mount still, but it is nobody's here
-    assert not any("mounted" in who for who in look(loop, pause=now).used)
-
-
-def test_a_device_that_an_unknown_one_holds_is_refused(loop, tmp_path):
-    """As one that another container has mounted: only the kernel's answer tells."""
-    seen = look(loop)
-    subprocess.run(["mkfs.ext4", "-q", loop], check=True)
-    script = f"mount {loop} {tmp_path} && echo mounted && read line"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(["unshare", "-m", "--propagation", "private", "sh", "-c", script], **pipes) as other:
-        if other.stdout.readline() != "mounted\n":
-            pytest.skip("no mount of one's own here")
-        for force in (False, True):
-            with pytest.raises(TargetRefused, match="device is busy; holder unknown"):
-                target(loop, force=force)
-        with pytest.raises(TargetRefused, match="device is busy; holder unknown"):
-            Target(seen)  # claimed since it was looked at
-        other.communicate("end\n")
-
-
-def test_swap_is_refused(loop):
-    subprocess.run(["mkswap", loop], check=True, capture_output=True)
-    if subprocess.run(["swapon", loop], capture_output=True).returncode:
-        pytest.skip("cannot swap on a loop device here")
-    try:
-        assert look(loop, pause=now).used == ("it is swap",)
-    finally:
-        subprocess.run(["swapoff", loop], check=True)
-
-
-def test_a_disk_with_a_mounted_partition_is_refused(image, tmp_path):
-    if shutil.which("sfdisk") is None:
-        pytest.skip("sfdisk is not installed")
-    subprocess.run(["sfdisk", "-q", str(image)], input=b"2048,4096\n", check=True, capture_output=True)
-    with loop_device(image, "-P") as device:
-        partition = device + "p1"
-        if not os.path.exists(partition):
-            pytest.skip("the kernel makes no partition device here")
-        subprocess.run(["mkfs.ext4", "-q", partition], check=True, capture_output=True)
-        with mounted("ext4", tmp_path / "mnt", source=partition) as folder:
-            name = os.path.basename(partition)
-            assert look(device, pause=now).used == (f"its partition {name} is mounted on {folder}",)
-            assert look(partition, pause=now).used == (f"it is mounted on {folder}",)
-            with pytest.raises(TargetRefused):
-                target(device)
-
-
-def test_the_file_behind_a_loop_device_is_refused(loop, image):
-    seen = look(str(image), pause=now)
-
-    assert f"it is behind {loop}" in seen.used
-
-
-def test_a_loop_device_on_a_device_is_seen(loop):
-    with loop_device(loop) as second:
-        assert look(loop, pause=now).used == (f"it is behind {second}",)
-
-
 def test_zeroing_a_device_keeps_its_neighbours(loop):
     with target(loop) as sink:
         for offset, length in ((1, 1), (511, 2), (5000, 9000), (MIB - 7, MIB + 14), (4 * MIB - 3, 3)):
@@ -314,8 +149,3 @@ def test_zeroing_a_device_keeps_its_neighbours(loop):
         data[offset : offset + length] = bytes(length)
 
     assert read_device(loop) == data
-
-
-def test_kinds_are_told(tmp_path):
-    assert look(str(tmp_path / "new")).kind == NEW
-    assert pathlib.Path(tmp_path / "new").exists() is False

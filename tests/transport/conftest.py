@@ -1,3 +1,4 @@
 from sshd import ssh_lab, sshd
+from ways import run
 
-__all__ = ["ssh_lab", "sshd"]
+__all__ = ["run", "ssh_lab", "sshd"]

@@ -3,18 +3,18 @@
 import base64
 import hashlib
 import hmac
+import os
 import subprocess
 
 import pytest
 from sshd import Lab, available, keygen, public
+from ways import SOON_S, WELL
 
 from blockdiff.errors import HostRefused
 from blockdiff.transport.destination import Destination
 from blockdiff.transport.openssh import OpenSshTransport
 from blockdiff.transport.paramiko import transport as paramiko_way
 from blockdiff.transport.sshconfig import NotHonoured
-
-SOON_S = 20.0
 
 
 class Host:
@@ -77,7 +77,7 @@ class Host:
 
 def verdict(text):
     text = text.lower()
-    if "permission denied" in text or "took no key" in text:
+    if "permission denied" in text or "accepted no key" in text:
         return "believed"  # as far as the host's key goes
     if "revoked" in text:
         return "revoked"
@@ -185,3 +185,75 @@ def test_the_programs_true_reason_for_not_believing_is_told(host):
     finally:
         host.words["NAME"] = "127.0.0.1"
         host.lab.config.write_text(before)
+
+
+def test_an_unknown_host_key_is_refused_and_not_learned(run, ssh_lab):
+    server = ssh_lab.server(known=False)
+    before = ssh_lab.known_hosts.read_bytes()
+    with pytest.raises(HostRefused) as caught:
+        run()
+    assert caught.value.exit_code == 21
+    assert caught.value.hint
+    assert ssh_lab.known_hosts.read_bytes() == before
+    assert "Accepted" not in server.log.read_text()
+    if run.name == "paramiko":
+        assert "ssh-keyscan" in caught.value.hint
+        assert f"[127.0.0.1]:{server.port}" in str(caught.value)
+
+
+@pytest.mark.parametrize("wish", ["no", "accept-new", "off"])
+def test_the_configuration_cannot_make_us_believe_strangers(run, ssh_lab, wish):
+    ssh_lab.server(known=False, extra=[f"StrictHostKeyChecking {wish}", "NoHostAuthenticationForLocalhost yes"])
+    with pytest.raises(HostRefused):
+        run()
+
+
+def test_a_changed_host_key_is_refused(run, ssh_lab):
+    server = ssh_lab.server(known=False)
+    ssh_lab.know(server, key=keygen(ssh_lab.folder / "former"))
+    with pytest.raises(HostRefused) as caught:
+        run()
+    if run.name == "paramiko":
+        assert "changed" in str(caught.value)
+
+
+def test_a_known_key_of_another_type_is_asked_for(run, ssh_lab):
+    """The server would rather show its ed25519 key; what is known is its ecdsa key."""
+    key = keygen(ssh_lab.folder / "second", "-t", "ecdsa")
+    server = ssh_lab.server(known=False, options=[f"HostKey {key}"])
+    ssh_lab.know(server, key=key)
+    assert run()[:2] == WELL
+
+
+def test_a_hashed_name_is_found(run, ssh_lab):
+    server = ssh_lab.server(known=False)
+    salt = os.urandom(20)
+    name = f"[127.0.0.1]:{server.port}".encode()
+    words = (salt, hmac.new(salt, name, hashlib.sha1).digest())
+    hashed = "|1|" + "|".join(base64.b64encode(word).decode() for word in words)
+    ssh_lab.known_hosts.write_text(f"{hashed} {public(server.host_key)}\n")
+    assert run()[:2] == WELL
+
+
+def test_ssh_keygen_hashes_as_we_read(run, ssh_lab, sshd):
+    subprocess.run(
+        ["ssh-keygen", "-q", "-H", "-f", ssh_lab.known_hosts],
+        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert ssh_lab.known_hosts.read_text().startswith("|1|")
+    assert run()[:2] == WELL
+
+
+def test_a_revoked_host_key_is_refused_though_it_is_known(run, ssh_lab, sshd):
+    ssh_lab.know(sshd, "@revoked")
+    with pytest.raises(HostRefused) as caught:
+        run()
+    assert "revoked" in str(caught.value).lower()
+
+
+def test_a_key_alias_is_looked_up_instead(run, ssh_lab):
+    server = ssh_lab.server(known=False, extra=["HostKeyAlias db00"])
+    with pytest.raises(HostRefused):
+        run()
+    ssh_lab.known_hosts.write_text(f"db00 {public(server.host_key)}\n")
+    assert run()[:2] == WELL

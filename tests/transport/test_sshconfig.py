@@ -1,17 +1,20 @@
+""""""
+
 import os
 import pwd
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ways import WELL
 
 from blockdiff.errors import HostRefused
 from blockdiff.transport.settings import SshSettings
 from blockdiff.transport.sshconfig import DEFAULT_KEYS, NotHonoured, resolve
 
 HOME = pwd.getpwuid(os.getuid()).pw_dir
+
 needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="the ssh program is missing")
 
 CONFIG = """
@@ -165,97 +168,6 @@ def test_variables(ask):
         ask("db00", text="IdentityFile ${NOWHERE}/key")
 
 
-LINES = r"""
-Port 2222 # comment
-Port "2222"
-Port = 2222
-Port=2222
-"Port" 2222
-  port	2222
-Port ssh
-Port abc
-Port 0
-Port 70000
-Port
-Port 2222"
-Port 1 2
-User alice # who
-User "al ice"
-User alice bob
-IdentityFile ~/.ssh/a # c
-IdentityFile "~/.ssh/a b"
-IdentityFile ~/.ssh/a\ b
-IdentityFile '~/.ssh/a b'
-IdentityFile "/a\"b"
-IdentityFile /a#b
-IdentityFile /a\x
-IdentityFile /a\\b
-IdentityFile /a" b"c
-IdentityFile none
-HostName db #x
-HostName db0#x
-HostName "db-%h"
-HostName
-ProxyCommand nc %h %p # not a comment
-ProxyCommand "nc %h %p"
-ProxyCommand = nc %h
-ProxyJump a,b # c
-ProxyJump = a
-UserKnownHostsFile ~/a "/b c" # d
-UserKnownHostsFile none
-GlobalKnownHostsFile /x /y
-SetEnv A=1 "B=2 3" # c
-SetEnv A="1 2"
-ServerAliveInterval 1m
-ServerAliveInterval x
-ConnectTimeout 1m30s
-ConnectTimeout 2H
-ConnectTimeout 10 # s
-ConnectTimeout none
-ConnectTimeout 0
-ConnectTimeout soon
-RequiredRSASize 2048 # x
-RequiredRSASize x
-IdentitiesOnly yes # x
-IdentityAgent "~/agent" # x
-IdentityAgent none # x
-HostKeyAlias "a b"
-AddressFamily inet # x
-BindAddress 127.0.0.1 # x
-PubkeyAcceptedKeyTypes ssh-ed25519 # x
-PreferredAuthentications publickey # x
-PreferredAuthentications = password
-Ciphers aes128-ctr # x
-# x
-   # x
-Host db00 # other
-Host other # db00
-Host "db00"
-Host other,db00
-"""
-
-
-@needs_ssh
-@pytest.mark.parametrize("line", [line for line in LINES.splitlines() if line])
-def test_own_reading_takes_a_line_as_ssh_does(tmp_path, line):
-    """Comments, quotes, escapes, names of services, times; and what is refused."""
-    config = tmp_path / "config"
-    config.write_text(f"{line}\nUser last\n")
-    outcomes = []
-    for path in ("/usr/bin:/bin", "/nonexistent"):
-        settings = SshSettings(environment={"PATH": path}, config=config)
-        try:
-            found = resolve("db00", settings)
-        except HostRefused as error:
-            assert str(config) in str(error)
-            outcomes.append("refused")
-        else:
-            keys = found.identity_files if line.startswith("IdentityFile") else ()
-            outcomes.append(replace(found, identity_files=keys, algorithms={}, gssapi=False))
-            outcomes[-1] = (outcomes[-1], found.permits("ciphers", "aes256-ctr"))
-    assert outcomes[0] == outcomes[1]
-
-
 @needs_ssh
 def test_a_faulty_configuration_is_shown(tmp_path):
     (tmp_path / "config").write_text("Prot 22\n")
@@ -300,3 +212,19 @@ def test_own_reading_takes_the_users_lines_before_the_systems(tmp_path):
     settings = SshSettings(environment={"PATH": ""}, home=home, system_config=tmp_path / "system")
     found = resolve("db00", settings)
     assert (found.port, found.user) == (5, "root")
+
+
+def test_include_is_followed(run, ssh_lab):
+    ssh_lab.server("source")
+    inner = ssh_lab.folder / "included"
+    ssh_lab.config.rename(inner)
+    ssh_lab.config.write_text(f"Include {inner}\n")
+    assert run()[:2] == WELL
+
+
+def test_match_exec_is_followed(run, ssh_lab):
+    server = ssh_lab.server("other")
+    text = ssh_lab.config.read_text().replace("Host other", 'Match originalhost source exec "true"')
+    ssh_lab.config.write_text(text)
+    assert server.port
+    assert run()[:2] == WELL

@@ -1,7 +1,7 @@
-"""Bytes that have arrived and wait to be read, between paramiko's thread and ours.
+"""Buffers between paramiko's thread and ours.
 
-Both stand where paramiko has its own: that copies each byte five times, has no limit, and
-asks the system twice for each packet.
+Both replace a buffer of paramiko's, which copies each byte five times, has no limit, and
+makes two system calls for each packet.
 """
 
 import threading
@@ -12,14 +12,14 @@ READ_AHEAD = 256 * 1024  # bytes
 
 
 class Overrun(Exception):
-    """More has arrived than was allowed to be sent."""
+    """The other side sent more than it is allowed to."""
 
 
 class Arrivals:
-    """What has arrived on a channel and was not yet read: pieces in a row, never more than a limit."""
+    """Bytes that have arrived on a channel and were not yet read, up to a limit."""
 
     def __init__(self, limit: int) -> None:
-        """Take at most limit bytes before some are read."""
+        """Hold at most `limit` bytes."""
         self._limit = limit
         self._cv = threading.Condition()
         self._closed = False
@@ -27,16 +27,16 @@ class Arrivals:
         self._size = 0
 
     def feed(self, data: bytes) -> None:
-        """Add what has arrived; raises Overrun if that is more than may be there."""
+        """Add bytes that have arrived; raises Overrun if that exceeds the limit."""
         with self._cv:
             self._size += len(data)
             if self._size > self._limit:
-                raise Overrun("it sends more than it may")
+                raise Overrun("it sent more than it is allowed to")
             self._pieces.append(memoryview(data))
             self._cv.notify_all()
 
     def read(self, nbytes: int, timeout: float | None = None) -> bytes:
-        """Return up to nbytes as soon as there are some, b"" at the end."""
+        """Return up to nbytes as soon as there are any, b"" at the end."""
         with self._cv:
             while not self._pieces and not self._closed:
                 self._cv.wait(timeout)
@@ -65,7 +65,7 @@ class Arrivals:
 
 
 class ReadAhead:
-    """A socket, or what paramiko takes for one, that is read in large pieces."""
+    """A socket, or an object that paramiko uses as one, read in large pieces."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner

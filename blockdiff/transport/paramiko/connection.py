@@ -1,7 +1,7 @@
-"""One connection of paramiko's, made fast, bounded and strict about algorithms. Imports paramiko.
+"""One connection of paramiko's: fast, bounded, and with the configured algorithms only.
 
-Session keys are renewed when the server asks: were we to ask, too, and a channel ended
-meanwhile, paramiko's thread would wait for itself.
+Session keys are renewed only when the server requests it: if we requested it and a channel
+ended meanwhile, paramiko's thread would wait for itself.
 """
 
 import signal
@@ -14,10 +14,10 @@ from paramiko.packet import Packetizer
 from blockdiff.transport.paramiko.buffer import ReadAhead
 from blockdiff.transport.sshconfig import HostConfig, NotHonoured
 
-WINDOW = 8 * 1024 * 1024  # bytes that may be on their way to us: 300 MB/s at 25 ms
-PACKET = 32 * 1024  # bytes of data in one; sshd does not fill larger ones
-MAX_PACKET = 256 * 1024  # bytes; more is an error, as for ssh
-NEVER = 1 << 62  # bytes or packets after which we want new keys
+WINDOW = 8 * 1024 * 1024  # bytes in transit to us at most: 300 MB/s at 25 ms
+PACKET = 32 * 1024  # bytes of data in one packet; sshd does not fill larger ones
+MAX_PACKET = 256 * 1024  # bytes; a larger one is an error, as for ssh
+NEVER = 1 << 62  # bytes or packets after which we request new keys
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 
 
@@ -31,13 +31,13 @@ class _Packetizer(Packetizer):
 
 
 class Connection(paramiko.Transport):
-    """A connection that also learns which signal ended a command; paramiko does not look."""
+    """A connection that also notes which signal ended a command, which paramiko ignores."""
 
     signals: dict[int, int]  # channel -> number
 
-    def __init__(self, way: Any, timeout_s: float) -> None:
+    def __init__(self, stream: Any, timeout_s: float) -> None:
         super().__init__(
-            ReadAhead(way),  # type: ignore[arg-type]
+            ReadAhead(stream),  # type: ignore[arg-type]
             default_window_size=WINDOW,
             default_max_packet_size=PACKET,
             packetizer_class=_Packetizer,
@@ -61,18 +61,18 @@ class Connection(paramiko.Transport):
         channel._handle_request(message)  # type: ignore[attr-defined]
 
     def sign_by(self, algorithms: list[str]) -> None:
-        """Let the next key sign by these only; paramiko looks at that for RSA."""
-        plain = {name.partition("-cert-")[0] for name in algorithms}  # as paramiko calls a certificate's, too
+        """Let the next key sign with these only; paramiko uses this for RSA."""
+        plain = {name.partition("-cert-")[0] for name in algorithms}  # a certificate has it, too
         self.disabled_algorithms = {}
         self.disabled_algorithms = {"pubkeys": [name for name in self.preferred_pubkeys if name not in plain]}
 
     def end(self) -> None:
-        self.packetizer.complete_handshake()  # or its timer stays
+        self.packetizer.complete_handshake()  # else its timer keeps running
         self.close()
 
 
 def restrict(connection: Connection, config: HostConfig, known_types: tuple[str, ...]) -> None:
-    """Offer only what the configuration allows; of that the fastest first, and known keys first."""
+    """Offer only what the configuration allows: the fastest ciphers first, types of known host keys first."""
 
     def allowed(keyword: str, ours: Any) -> tuple[str, ...]:
         names = tuple(name for name in ours if config.permits(keyword, name))

@@ -1,4 +1,4 @@
-"""The keys to try on a host: an ssh-agent's and those in files. Imports paramiko."""
+"""The keys to try on a host: those in an ssh-agent, and those in files."""
 
 import contextlib
 import os
@@ -10,26 +10,26 @@ from typing import Any
 import paramiko
 from paramiko.agent import AgentSSH
 
+from blockdiff.printable import visible
 from blockdiff.transport.keyfile import Unused, unused
 from blockdiff.transport.settings import SshSettings
 from blockdiff.transport.sshconfig import HostConfig
-from blockdiff.transport.stderr import printable
 
 ACCEPTED = "pubkeyacceptedalgorithms"
 
 
 class _Agent(AgentSSH):
-    """An ssh-agent behind a socket of our choice."""
+    """An ssh-agent at a given socket."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__()
-        way = socket.socket(socket.AF_UNIX)
+        stream = socket.socket(socket.AF_UNIX)
         try:
-            way.settimeout(timeout_s)
-            way.connect(str(path))
-            self._connect(way)  # type: ignore[attr-defined]
+            stream.settimeout(timeout_s)
+            stream.connect(str(path))
+            self._connect(stream)  # type: ignore[attr-defined]
         except BaseException:
-            way.close()
+            stream.close()
             raise
 
     def close(self) -> None:
@@ -37,7 +37,7 @@ class _Agent(AgentSSH):
 
 
 def signatures(key: Any) -> tuple[str, ...]:
-    """Return the algorithms by which a key may log in, as PubkeyAcceptedAlgorithms calls them."""
+    """Return the algorithms that a key can sign with, as PubkeyAcceptedAlgorithms names them."""
     blob = getattr(key, "public_blob", None)
     kind = key.get_name() if blob is None else blob.key_type
     name, _, certificate = kind.partition("-cert-")
@@ -50,9 +50,9 @@ def signatures(key: Any) -> tuple[str, ...]:
 def keys(
     config: HostConfig, timeout_s: float, skipped: list[Unused], more: list[str]
 ) -> Iterator[tuple[paramiko.PKey, str]]:
-    """Yield keys with their names in ssh's order: the agent's that are configured, its others, files.
+    """Yield keys and their names in ssh's order: configured keys in the ssh-agent, others in it, files.
 
-    Adds to skipped what could not be used, and to more what only the `ssh` program could.
+    Adds to `skipped` what could not be used, and to `more` what only the `ssh` program could use.
     """
 
     def accepted(key: Any, name: str) -> bool:
@@ -66,29 +66,29 @@ def keys(
             skipped.append(Unused(name, f"PubkeyAcceptedAlgorithms has no {old}"))
         return False
 
-    with contextlib.ExitStack() as opened:
-        held: dict[bytes, Any] = {}
+    with contextlib.ExitStack() as stack:
+        in_agent: dict[bytes, Any] = {}
         if config.agent_socket is not None:
             try:
                 agent = _Agent(config.agent_socket, timeout_s)
-                opened.callback(agent.close)
-                held = {key.blob: key for key in agent.get_keys()}
+                stack.callback(agent.close)
+                in_agent = {key.blob: key for key in agent.get_keys()}
             except (OSError, EOFError, paramiko.SSHException) as error:
-                skipped.append(Unused(f"the agent at {config.agent_socket}", printable(str(error))))
-        for blob, key in tuple(held.items()):
-            name = f"agent key {printable(key.comment)}"
+                skipped.append(Unused(f"the ssh-agent at {config.agent_socket}", visible(str(error))))
+        for blob, key in tuple(in_agent.items()):
+            name = f"ssh-agent key {visible(key.comment)}"
             if not accepted(key, name):
-                del held[blob]
+                del in_agent[blob]
             elif key.get_name().startswith("sk-"):
-                del held[blob]
-                more.append(f"the security key {printable(key.comment)}")
+                del in_agent[blob]
+                more.append(f"the security key {visible(key.comment)}")
         publics = {path: _public(path) for path in config.identity_files}
-        first = [blob for blob in publics.values() if blob in held]
-        others = [] if config.identities_only else [blob for blob in held if blob not in first]
+        first = [blob for blob in publics.values() if blob in in_agent]
+        others = [] if config.identities_only else [blob for blob in in_agent if blob not in first]
         for blob in dict.fromkeys((*first, *others)):
-            yield held[blob], f"agent key {printable(held[blob].comment)}"
+            yield in_agent[blob], f"ssh-agent key {visible(in_agent[blob].comment)}"
         for path in dict.fromkeys(config.identity_files):
-            if publics[path] in held or not path.exists():
+            if publics[path] in in_agent or not path.exists():
                 continue
             key = _load(path, skipped, more)
             if key is None:
@@ -103,7 +103,7 @@ def keys(
 
 
 def _public(path: Path) -> bytes:
-    """Return the public key that lies beside a private one, or stands in its place; b"" if none."""
+    """Return the public key in FILE.pub, or in FILE itself; b"" if there is none."""
     for file in (Path(f"{path}.pub"), path):
         with contextlib.suppress(OSError, ValueError, paramiko.SSHException):
             return bytes(paramiko.pkey.PublicBlob.from_file(str(file)).key_blob)
@@ -115,14 +115,14 @@ def _load(path: Path, skipped: list[Unused], more: list[str]) -> Any:
     if found is None:
         try:
             return paramiko.PKey.from_path(path)
-        except Exception as error:  # paramiko lets through whatever its key parsers raise
+        except Exception as error:  # paramiko passes on whatever its key parsers raise
             if _public(path)[4:7] == b"sk-":
                 more.append(f"the security key {path}")
-            found = Unused(str(path), printable(str(error)) or type(error).__name__)
+            found = Unused(str(path), visible(str(error)) or type(error).__name__)
     skipped.append(found)
     return None
 
 
 def has_ticket(settings: SshSettings) -> bool:
-    """Return whether there is a Kerberos ticket to log in with."""
+    """Return whether there may be a Kerberos ticket to log in with."""
     return "KRB5CCNAME" in settings.environment or Path(f"/tmp/krb5cc_{os.getuid()}").exists()

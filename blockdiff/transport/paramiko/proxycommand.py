@@ -1,4 +1,4 @@
-"""A ProxyCommand: a program whose stdin and stdout are the way to a host."""
+"""A ProxyCommand: a program whose stdin and stdout are the connection to a host."""
 
 import contextlib
 import os
@@ -11,14 +11,14 @@ from blockdiff.errors import CommandFailed
 from blockdiff.transport.settings import Log
 from blockdiff.transport.stderr import Diagnostics, drain
 
-DYING_S = 2.0  # seconds to end after being asked
+END_S = 2.0  # how long it may take to end after a signal
 
 
 class ProxyCommand:
     """The running program; `socket` is our end of it."""
 
     def __init__(self, command: str, environment: Mapping[str, str], log: Log | None = None) -> None:
-        """Start it as ssh does, by the user's shell. Raises CommandFailed if that cannot be."""
+        """Start it as ssh does, by the user's shell. Raises CommandFailed if that fails."""
         shell = environment.get("SHELL") or "/bin/sh"
         self.socket, theirs = socket.socketpair()
         self._diagnostics = Diagnostics(log)
@@ -36,23 +36,23 @@ class ProxyCommand:
         self._stderr = stderr
         self._drain = drain(stderr.read, self._diagnostics, "stderr of a ProxyCommand")
 
-    def last_words(self) -> str:
-        """Return what it wrote on stderr, all of it if it has ended."""
+    def last_lines(self) -> str:
+        """Return the last lines of its stderr; it is given some time to end before."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(DYING_S)
-            self._drain.join(DYING_S)
+            self._process.wait(END_S)
+            self._drain.join(END_S)
         return self._diagnostics.text()
 
     def close(self) -> None:
-        """End it, by force if it does not go by itself."""
+        """End it, with SIGKILL if SIGTERM does not."""
         self.socket.close()
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 if self._process.poll() is None:
                     os.killpg(self._process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(DYING_S)
+                self._process.wait(END_S)
                 break
-        self._drain.join(DYING_S)
-        if not self._drain.is_alive():  # somebody it started may still hold the pipe
+        self._drain.join(END_S)
+        if not self._drain.is_alive():  # a process that it started may still have the pipe open
             self._stderr.close()

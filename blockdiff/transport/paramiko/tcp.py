@@ -1,4 +1,4 @@
-"""The way to a host's port when nothing stands in between."""
+"""The direct TCP connection to a host's port."""
 
 import socket
 
@@ -7,7 +7,7 @@ from blockdiff.transport.sshconfig import HostConfig
 
 
 def connect(config: HostConfig, timeout_s: float) -> socket.socket:
-    """Return a connected socket; raises HostUnreachable with what each address answered."""
+    """Return a connected socket; raises HostUnreachable with the error of each address."""
     families = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
     family = families.get(config.address_family, socket.AF_UNSPEC)
     try:
@@ -17,16 +17,16 @@ def connect(config: HostConfig, timeout_s: float) -> socket.socket:
         raise HostUnreachable(config.name, f"cannot resolve {config.hostname}: {reason}") from error
     reasons = []
     for kind, _, _, _, address in found:
-        way = socket.socket(kind, socket.SOCK_STREAM)
+        stream = socket.socket(kind, socket.SOCK_STREAM)
         try:
-            way.settimeout(timeout_s)
+            stream.settimeout(timeout_s)
             if config.bind_address:
-                way.bind((config.bind_address, 0))
-            way.connect(address)
-            way.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            way.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            return way
+                stream.bind((config.bind_address, 0))
+            stream.connect(address)
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            return stream
         except OSError as error:
-            way.close()
+            stream.close()
             reasons.append(f"{address[0]} port {config.port}: {error.strerror or error}")
     raise HostUnreachable(config.name, "; ".join(reasons) or "it has no address")

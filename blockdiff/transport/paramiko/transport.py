@@ -1,8 +1,7 @@
-"""A command on another host, through paramiko; only this, paramikoconnection and paramikokeys import it.
+"""A command on another host, through paramiko.
 
-No password is ever asked for or sent, and no host is believed that is not in known_hosts.
-What paramiko cannot do as ssh would is told by NotHonoured, before a key is shown to
-anybody.
+No password is ever asked for or sent, and only host keys in known_hosts are accepted. For what
+paramiko cannot do as ssh does, NotHonoured is raised.
 """
 
 import contextlib
@@ -15,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import paramiko
 
 from blockdiff.errors import BlockdiffError, HostRefused, HostUnreachable
+from blockdiff.printable import visible
 from blockdiff.transport.base import Shared
 from blockdiff.transport.destination import Destination, parse_hop
 from blockdiff.transport.keyfile import Unused, advice
@@ -26,19 +26,19 @@ from blockdiff.transport.paramiko.keys import ACCEPTED, has_ticket, keys, signat
 from blockdiff.transport.paramiko.proxycommand import ProxyCommand
 from blockdiff.transport.settings import Log, SshSettings
 from blockdiff.transport.sshconfig import HostConfig, NotHonoured, resolve
-from blockdiff.transport.stderr import Diagnostics, drain, printable
+from blockdiff.transport.stderr import Diagnostics, drain
 
 KEEPALIVE_S = 15
-LAST_WORDS_S = 2.0
+STDERR_S = 2.0  # how long the rest of stderr is read after the command has ended
 MAX_DEPTH = 8  # jump hosts behind jump hosts
 
-logging.getLogger("paramiko").addHandler(logging.NullHandler())  # or it would write to stderr
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else it would write to stderr
 
 _Closable = TypeVar("_Closable", bound="SupportsClose")
 
 
 class SupportsClose(Protocol):
-    """What can be closed."""
+    """An object with `close`."""
 
     def close(self) -> None: ...
 
@@ -59,7 +59,7 @@ class ParamikoTransport:
             data = self._channel.recv(size)
         except (paramiko.SSHException, EOFError) as error:
             raise self._broken() from error
-        # what came before our own close is nobody's any more
+        # after our own close, what had arrived before is not returned
         if self._closed or (not data and not self._ended()):
             raise self._broken()
         return data
@@ -83,7 +83,7 @@ class ParamikoTransport:
     def wait(self, timeout_s: float) -> int | None:
         if not self._channel.status_event.wait(timeout_s):
             return None
-        self._drain.join(LAST_WORDS_S)
+        self._drain.join(STDERR_S)
         number = self._connection.signals.get(self._channel.chanid)
         if number is not None:
             return -number
@@ -97,14 +97,14 @@ class ParamikoTransport:
         self._route.close()
 
     def _ended(self) -> bool:
-        """Return whether the command's output came to its end, and was not cut."""
+        """Return whether the command's output ended, as opposed to the connection."""
         return bool(self._channel.eof_received) or self.wait(0) is not None
 
     def _broken(self) -> OSError:
         if self._closed:
             return OSError(errno.ECANCELED, "the transport was closed")
         if self._ended():
-            return BrokenPipeError(errno.EPIPE, f"the command on {self.host} does not read any more")
+            return BrokenPipeError(errno.EPIPE, f"the command on {self.host} has closed its input")
         error = self._connection.get_exception()
         reason = f": {_reason(error)}" if error and str(error) else ""
         return ConnectionResetError(errno.ECONNRESET, f"the connection was cut{reason}")
@@ -132,13 +132,13 @@ def connect(
         connection = route.reach(config)
         try:
             channel = connection.open_session(timeout=timeout_s)
-            for buffer in ("in_buffer", "in_stderr_buffer"):  # before anything can have arrived
+            for buffer in ("in_buffer", "in_stderr_buffer"):  # before any data can arrive
                 setattr(channel, buffer, Arrivals(2 * WINDOW))
             for name, value in config.environment:
                 channel.set_environment_variable(name, value)
             channel.exec_command(command)
         except (paramiko.SSHException, EOFError, OSError) as error:
-            raise HostRefused(host, f"it does not run commands: {printable(str(error))}") from error
+            raise HostRefused(host, f"cannot run a command: {visible(str(error))}") from error
         return ParamikoTransport(host, route, connection, channel)
     except BaseException as error:
         route.close()
@@ -150,12 +150,12 @@ def connect(
 
 
 def _reason(error: Exception) -> str:
-    """Return what happened, without the number that Python and paramiko put before some of it."""
-    return re.sub(r":?\s*\[Errno \d+\]", ":", printable(str(error))).lstrip(": ")
+    """Return an error's text without the number that Python and paramiko put before it."""
+    return re.sub(r":?\s*\[Errno \d+\]", ":", visible(str(error))).lstrip(": ")
 
 
 class _Route:
-    """All that was opened on the way to a host: connections to jump hosts, a proxy's process."""
+    """Everything that was opened to reach a host: connections to jump hosts, a ProxyCommand's process."""
 
     def __init__(self, settings: SshSettings, timeout_s: float, log: Log | None) -> None:
         self._settings, self._timeout_s, self._log = settings, timeout_s, log
@@ -175,29 +175,29 @@ class _Route:
         self.close()
 
     def reach(self, config: HostConfig, through: Connection | None = None, depth: int = 0) -> Connection:
-        """Return a connection to a host on which we have logged in."""
+        """Return a connection to a host, logged in."""
         if config.beyond:
             raise NotHonoured(f"{config.beyond[0]} for {config.name}")
         if depth > MAX_DEPTH:
-            raise HostUnreachable(config.name, "its jump hosts lead in a circle")
+            raise HostUnreachable(config.name, "its jump hosts form a loop")
         known = KnownHosts.read(config.known_hosts_files, config.name)
         place = config.hostname, config.port, config.key_alias
         authority = known.authority(*place)
         if authority is not None:
             raise NotHonoured(f"@cert-authority in {authority.place}")
         limit_s = self._limit_s(config)
-        connection = self._keep(Connection(self._way(config, through, depth), limit_s))
+        connection = self._keep(Connection(self._stream_to(config, through, depth), limit_s))
         restrict(connection, config, known.key_types(*place))
         try:
             connection.start_client(timeout=limit_s)
             key = connection.get_remote_server_key()
         except paramiko.ssh_exception.IncompatiblePeer as error:
             # "Incompatible ssh server (no acceptable ciphers)"
-            reason = printable(str(error)).partition("(")[2].rstrip(")")
+            reason = visible(str(error)).partition("(")[2].rstrip(")")
             raise NotHonoured(f"what {config.name} offers: {reason}") from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             reason = _reason(error) or "it closed the connection"
-            raise HostUnreachable(config.name, reason + self._words_of_proxy()) from error
+            raise HostUnreachable(config.name, reason + self._proxy_reason()) from error
         known.check(
             config.hostname, config.port, key.asbytes(), key.get_name(),
             alias=config.key_alias, called=config.name,
@@ -207,7 +207,7 @@ class _Route:
         return connection
 
     def _limit_s(self, config: HostConfig) -> float:
-        """Return how long a connection and its handshake may take each."""
+        """Return how long the connection may take, and again the handshake."""
         return min(self._timeout_s, config.connect_timeout_s or self._timeout_s)
 
     def _keep(self, opened: _Closable) -> _Closable:
@@ -215,14 +215,14 @@ class _Route:
             self._opened.callback(opened.end if isinstance(opened, Connection) else opened.close)
         return opened
 
-    def _way(self, config: HostConfig, through: Connection | None, depth: int) -> Any:
+    def _stream_to(self, config: HostConfig, through: Connection | None, depth: int) -> Any:
         """Return a byte stream to the host's port."""
         if through is None and config.jumps:
             for hop in config.jumps:
                 try:
                     user, host, port = parse_hop(hop)
                 except ValueError as error:
-                    raise HostRefused(config.name, f"its ProxyJump is {error}") from error
+                    raise HostRefused(config.name, f"its ProxyJump: {error}") from error
                 through = self.reach(resolve(host, self._settings, user=user, port=port), through, depth + 1)
         limit_s = self._limit_s(config)
         if through is not None:
@@ -233,21 +233,21 @@ class _Route:
                     )
                 )
             except (paramiko.SSHException, EOFError, OSError) as error:
-                raise HostUnreachable(config.name, f"jump host: {printable(str(error))}") from error
+                raise HostUnreachable(config.name, f"jump host: {visible(str(error))}") from error
         if config.proxy_command is not None:
             self._proxy = ProxyCommand(config.proxy_command, self._settings.environment, self._log)
             return self._keep(self._proxy).socket
         return self._keep(tcp.connect(config, limit_s))
 
-    def _words_of_proxy(self) -> str:
-        lines = self._proxy.last_words().splitlines() if self._proxy else []
-        return f"; its ProxyCommand says: {lines[-1]}" if lines else ""
+    def _proxy_reason(self) -> str:
+        lines = self._proxy.last_lines().splitlines() if self._proxy else []
+        return f"; its ProxyCommand reports: {lines[-1]}" if lines else ""
 
     def _log_in(self, connection: Connection, config: HostConfig) -> None:
         tried: list[str] = []
         skipped: list[Unused] = []
-        more: list[str] = []  # ways that ssh would try and we cannot
-        wanted: list[str] = []  # what it wants after a key that it took
+        more: list[str] = []  # methods that ssh would try and we cannot
+        wanted: list[str] = []  # methods that the host requires after an accepted key
         for key, name in keys(config, self._timeout_s, skipped, more):
             tried.append(name)
             connection.sign_by([each for each in signatures(key) if config.permits(ACCEPTED, each)])
@@ -258,7 +258,7 @@ class _Route:
                     return
             except paramiko.BadAuthenticationType as error:
                 types = ", ".join(error.allowed_types)
-                raise HostRefused(config.name, f"it takes no public key, only: {printable(types)}") from error
+                raise HostRefused(config.name, f"it accepts no public key, only: {visible(types)}") from error
             except (paramiko.SSHException, EOFError, OSError):
                 if not connection.is_active():
                     break
@@ -269,17 +269,17 @@ class _Route:
             more.append("HostbasedAuthentication")
         if more:
             raise NotHonoured(more[0])
-        text = "there is no key to show it"
+        text = "there is no key to log in with"
         if tried:
-            text = f"it took no key for {config.user}: tried {', '.join(tried)}"
+            text = f"it accepted no key for {config.user}: tried {', '.join(tried)}"
         if wanted:
-            text = f"it wants more than a key of {config.user}: {printable(', '.join(wanted))}"
+            text = f"it requires more than a key of {config.user}: {visible(', '.join(wanted))}"
         if skipped:
             text += f"; skipped {', '.join(map(str, skipped))}"
         if not connection.is_active() and tried:
             raise HostRefused(
                 config.name, f"{text}; it closed the connection",
-                hint="if there were too many, name one with IdentityFile and IdentitiesOnly",
+                hint="if that were too many keys, name one with IdentityFile and IdentitiesOnly",
             )  # fmt: skip
         raise HostRefused(config.name, text, hint=advice(config.user, bool(tried), skipped))
 

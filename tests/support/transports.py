@@ -1,4 +1,4 @@
-"""What every transport promises, held by one suite; and what is true of one of them alone."""
+"""What every transport promises: one suite for all of them."""
 
 import hashlib
 import os
@@ -11,14 +11,10 @@ import time
 import pytest
 from threads import in_thread
 
-from blockdiff.errors import CommandFailed, ProgramMissing
-from blockdiff.transport.destination import Destination
-from blockdiff.transport.local import LocalTransport
-from blockdiff.transport.openssh import OpenSshTransport
-from blockdiff.transport.paramiko import transport as paramiko_way
-from blockdiff.transport.stderr import MAX_LINE, MAX_TAIL, Diagnostics
+from blockdiff.transport.stderr import MAX_TAIL
 
 SOON_S = 20.0  # more than anything here takes, less than a test's patience
+
 MIB = 1024 * 1024
 
 
@@ -212,88 +208,3 @@ def settled(state, wanted=None):
         elif wanted is None and time.monotonic() - since > 0.5:
             break
     return last
-
-
-class TestLocal(Contract):
-    @pytest.fixture
-    def begin(self):
-        return lambda command, **options: LocalTransport(["/bin/sh", "-c", command], **options)
-
-    def test_a_program_that_is_not_there(self):
-        with pytest.raises(ProgramMissing):
-            LocalTransport(["/nonexistent/program"])
-
-    def test_a_file_that_is_no_program(self, tmp_path):
-        (tmp_path / "x").write_text("")
-        with pytest.raises(CommandFailed):
-            LocalTransport([str(tmp_path / "x")])
-
-    def test_has_a_session_of_its_own(self, start):
-        transport = start("cut -d' ' -f1,6 /proc/self/stat; echo $$")
-        (_, session), (leader,) = (line.split() for line in read_all(transport).splitlines())
-        assert session == leader
-        assert int(session) != os.getsid(0)
-
-    def test_a_child_that_holds_the_pipes_does_not_hold_us(self, start):
-        transport = start("sleep 600 & echo $!")
-        child = int(transport.read(100))
-        try:
-            thread, outcome = in_thread(lambda: transport.read(1))
-            assert transport.wait(SOON_S) == 0
-            transport.close()
-            thread.join(SOON_S)
-            assert isinstance(outcome[0], OSError)
-        finally:
-            os.kill(child, signal.SIGKILL)
-
-    def test_what_does_not_hear_is_killed(self, monkeypatch, start):
-        monkeypatch.setattr("blockdiff.transport.local.GRACE_S", 0.3)
-        transport = start("trap '' TERM HUP; echo; while :; do sleep 0.1; done")
-        assert transport.read(1) == b"\n"
-        transport.close()
-        assert transport.wait(SOON_S) == -signal.SIGKILL
-
-
-class TestOpenSsh(Contract):
-    tells_signals = False  # the program exits with 255 then
-
-    @pytest.fixture
-    def begin(self, sshd, ssh_lab):
-        def begin(command, **options):
-            settings = ssh_lab.settings
-            return OpenSshTransport(Destination("source"), command, settings=settings, timeout_s=SOON_S, **options)
-
-        return begin
-
-
-class TestParamiko(Contract):
-    @pytest.fixture
-    def begin(self, sshd, ssh_lab):
-        def begin(command, **options):
-            settings = ssh_lab.settings
-            return paramiko_way.connect(Destination("source"), command, settings=settings, timeout_s=SOON_S, **options)
-
-        return begin
-
-
-def test_diagnostics_however_they_are_cut():
-    text = b"first\n" + b"x" * (3 * MAX_LINE) + b"\nlast"
-    for step in (1, 7, len(text)):
-        lines = []
-        diagnostics = Diagnostics(lines.append)
-        for start in range(0, len(text), step):
-            diagnostics.feed(text[start : start + step])
-        diagnostics.end()
-        assert lines[0] == "first"
-        assert "".join(lines[1:-1]) == "x" * (3 * MAX_LINE)
-        assert lines[-1] == "last"
-        assert all(len(line) <= MAX_LINE for line in lines)
-
-
-def test_diagnostics_stay_bounded_whatever_the_bytes():
-    diagnostics = Diagnostics()
-    source = random.Random(2)
-    for _ in range(200):
-        diagnostics.feed(source.randbytes(5000))
-    assert len(diagnostics.text().encode()) <= MAX_TAIL
-    assert all(character.isprintable() for character in diagnostics.text().replace("\n", ""))

@@ -1,4 +1,4 @@
-"""Whatever ends a backup, nothing of ours is left on the source host: at once, soon, or at the next run."""
+"""Whatever ends a backup, its snapshot is removed from the source host: at once, soon, or by the next run."""
 
 import time
 

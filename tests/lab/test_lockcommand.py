@@ -1,4 +1,4 @@
-"""The moment of the snapshot inside a lock: what happens before it, within it, and what breaks it."""
+"""The snapshot is made while the lock is held: the order of events, and what voids the lock."""
 
 import shlex
 
@@ -119,7 +119,7 @@ def test_an_lvcreate_that_hangs_is_not_waited_for_and_its_snapshot_does_not_stay
     [
         ("exit 0", 41, "lock ended with exit code 0 without running the command"),
         ("exit 1", 41, "lock ended with exit code 1 without running the command"),
-        ('"$@"; "$@"; exit 0', 42, "lock ran the command that it was given 2 times"),
+        ('"$@"; "$@"; exit 0', 42, "lock ran the command that follows it 2 times"),
         ('"$@"; exit 7', 42, "lock ended with exit code 7"),
     ],
     ids=["never", "refused", "twice", "failed"],

@@ -1,0 +1,54 @@
+"""Programs that read a set, launched in a process of their own; and a set for them."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import chains
+import places
+
+from blockdiff import codecs
+
+BLOCK = 512
+LAUNCH = "import sys; from blockdiff.commands import programs; sys.argv[0] = 'blockdiff-{0}'; programs.main()"
+
+
+def words(verb, *operands):
+    return [sys.executable, "-c", LAUNCH.format(verb), *map(str, operands)]
+
+
+def environment(folder):
+    return dict(os.environ, PYTHONPATH=str(places.ROOT), XDG_STATE_HOME=str(folder / "state"), LC_ALL="C.UTF-8")
+
+
+def runner(folder):
+    """Return a function that runs a verb's program to its end and gives what it printed; state is kept in folder."""
+
+    def call(verb, *operands, stdin=b"", cwd=None):
+        done = subprocess.run(
+            words(verb, *operands), input=stdin, capture_output=True, env=environment(folder), cwd=cwd, timeout=60
+        )
+        done.out, done.err = done.stdout.decode(), done.stderr.decode()
+        assert "Traceback" not in done.err, done.err
+        return done
+
+    return call
+
+
+def plain_set(folder):
+    """Return a set of three versions, not compressed; `volume` is what the last one is."""
+    store = chains.new_set(folder)
+    volume = bytearray(os.urandom(30 * BLOCK))
+    for number in range(3):
+        volume[number * BLOCK : (number + 1) * BLOCK] = os.urandom(BLOCK)
+        chains.write_version(store, bytes(volume), BLOCK, codecs.PLAIN)
+    store.volume = bytes(volume)
+    return store
+
+
+def damage(store, number, place):
+    path = pathlib.Path(store.path(number, ""))
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0xFF
+    path.write_bytes(data)
