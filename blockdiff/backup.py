@@ -19,10 +19,10 @@ from blockdiff.ingest import comparison
 from blockdiff.ingest.comparison import Comparison
 from blockdiff.ingest.job import Continuation, Job, JobLog, continued
 from blockdiff.ingest.scan import Scan
+from blockdiff.printable import Log
 from blockdiff.sets import recover
 from blockdiff.sets.newversion import NewVersion, now, stamp
 from blockdiff.sets.outcome import Outcome
-from blockdiff.sets.parent import Log
 from blockdiff.source import push, snapshots
 from blockdiff.source.opened import Opened
 from blockdiff.source.prepared import Prepared

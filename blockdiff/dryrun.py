@@ -11,9 +11,9 @@ from typing import Any
 
 from blockdiff.errors import BlockdiffError
 from blockdiff.ingest.job import Job, JobLog, continued
+from blockdiff.printable import Log
 from blockdiff.sets import recover
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.parent import Log
 from blockdiff.source import snapshots
 from blockdiff.source.opened import Opened
 from blockdiff.source.prepared import Prepared

@@ -14,12 +14,12 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from blockdiff import codecs
 from blockdiff.errors import BlockSizeDiffers
-from blockdiff.formats import digestfile
+from blockdiff.formats import Buffer, digestfile
 from blockdiff.formats.index import Member
 from blockdiff.ingest.comparison import Comparison
 from blockdiff.ingest.scan import Scan
+from blockdiff.printable import Log
 from blockdiff.sets.digests import Digests, open_digests
-from blockdiff.sets.parent import Log
 from blockdiff.sets.partfile import write_failed
 from blockdiff.source import snapshots
 from blockdiff.source.wanted import Wanted
@@ -27,8 +27,6 @@ from blockdiff.transport.base import Transport
 
 if TYPE_CHECKING:
     from blockdiff.ingest import receiver
-
-Buffer = bytes | bytearray | memoryview
 
 
 class Output(Protocol):

@@ -21,6 +21,7 @@ from blockdiff.blocks.changes import changed
 from blockdiff.blocks.diffreader import DiffFile
 from blockdiff.errors import CommandFailed, DamagedFile, DigestMismatch, NotOurFormat, ProgramMissing
 from blockdiff.formats import FormatError, manifest
+from blockdiff.printable import Log
 from blockdiff.sets import identity, newversion, publishing, recover
 from blockdiff.sets import parent as parents
 from blockdiff.sets.backupset import BackupSet
@@ -52,8 +53,8 @@ def run(
     auto_full: bool = True,
     full: bool = False,
     new_source: bool = False,
-    warn: parents.Log = lambda line: None,
-    note: parents.Log = lambda line: None,
+    warn: Log = lambda line: None,
+    note: Log = lambda line: None,
 ) -> Outcome:
     """Write the next version of a set with a command, and return what was done.
 

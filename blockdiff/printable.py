@@ -1,5 +1,9 @@
 """Text that came from another machine, made safe for a terminal and a log."""
 
+from collections.abc import Callable
+
+Log = Callable[[str], None]  # takes one line that is safe to print
+
 
 def printable(text: object, limit: int = 500) -> str:
     """Return text from another machine, cut at `limit`, with "?" for what could control a terminal."""

@@ -4,8 +4,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from blockdiff.formats import difffile
-from blockdiff.formats.difffile import Buffer
+from blockdiff.formats import Buffer, difffile
 
 Payload = bytes | bytearray
 Read = Callable[[int], bytes]  # up to so many bytes, b"" at the end

@@ -13,8 +13,7 @@ import zlib
 from collections.abc import Iterator
 
 from blockdiff.codecs.base import PIECE, Payload, Read, parse_zeros
-from blockdiff.formats import FormatError, TornError, difffile
-from blockdiff.formats.difffile import Buffer
+from blockdiff.formats import Buffer, FormatError, TornError, difffile
 
 _WBITS = 31  # a gzip header and trailer
 _RAW = -15  # neither

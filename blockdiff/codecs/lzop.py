@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 
 from blockdiff.codecs.base import PIECE, Read
 from blockdiff.errors import CommandFailed, ProgramMissing
-from blockdiff.formats import FormatError, TornError
-from blockdiff.formats.difffile import Buffer
+from blockdiff.formats import Buffer, FormatError, TornError
 
 MOST_PACKED = 220  # at most so many bytes become one: zeros in lzop's blocks of 256 KiB
 

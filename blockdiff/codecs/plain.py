@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from blockdiff.codecs.base import PIECE, Read
-from blockdiff.formats import TornError
-from blockdiff.formats.difffile import Buffer
+from blockdiff.formats import Buffer, TornError
 
 
 class Plain:

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from blockdiff.codecs import base
 from blockdiff.codecs.base import PIECE, Read, parse_zeros
-from blockdiff.formats import FormatError, TornError, difffile
-from blockdiff.formats.difffile import Buffer
+from blockdiff.formats import Buffer, FormatError, TornError, difffile
 
 _local = threading.local()  # compressors are not for two threads at once
 _MAGIC = b"\x28\xb5\x2f\xfd"

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 import click
 
+from blockdiff.printable import Log
 from blockdiff.source import push, wanted
 from blockdiff.transport.base import Transport
 from blockdiff.transport.destination import Destination
 from blockdiff.transport.local import LocalTransport
-from blockdiff.transport.settings import Log, SshSettings
+from blockdiff.transport.settings import SshSettings
 from blockdiff.transport.stderr import HostLog
 
 F = TypeVar("F", bound=Callable[..., Any])

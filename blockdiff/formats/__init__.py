@@ -4,8 +4,12 @@ Pure and stdlib only; the same modules run on the source host, so they keep to
 what Python 3.6 has.
 """
 
+from typing import Union
+
 BYTES_OF_DIGEST = 16  # MD5 and XXH3-128 alike
 MAX_BLOCK_SIZE = 16 * 1024 * 1024  # bytes
+
+Buffer = Union[bytes, bytearray, memoryview]
 
 
 class FormatError(ValueError):

@@ -8,17 +8,15 @@ Format: blockdiff-formats(5), "Diff file".
 """
 
 import struct
-from typing import Iterator, List, Optional, Tuple, Union
+from typing import Iterator, List, Optional, Tuple
 
-from blockdiff.formats import FormatError, TornError, check_block_size
+from blockdiff.formats import Buffer, FormatError, TornError, check_block_size
 
 _HEADER = struct.Struct("<I")
 _OFFSET = struct.Struct("<Q")
 HEADER_SIZE = _HEADER.size  # bytes
 OFFSET_SIZE = _OFFSET.size  # bytes
 MAX_OFFSET = (1 << 63) - 1  # bytes; what a file offset can say
-
-Buffer = Union[bytes, bytearray, memoryview]
 
 
 def encode_offset(offset: int) -> bytes:

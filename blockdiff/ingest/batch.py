@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from blockdiff import codecs
-from blockdiff.formats import BYTES_OF_DIGEST, FormatError, difffile
+from blockdiff.formats import BYTES_OF_DIGEST, Buffer, FormatError, difffile
 from blockdiff.ingest import wirecodecs
 from blockdiff.ingest.members import MadeMember, ZeroMembers, is_long, most_records
 from blockdiff.wire import messages
 
-Buffer = bytes | bytearray | memoryview
 Run = tuple[int, int, int]  # (SAME | ZERO | CHANGED, first block, count of blocks)
 
 

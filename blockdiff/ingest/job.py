@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from blockdiff import codecs
 from blockdiff.ingest import members
+from blockdiff.printable import Log
 from blockdiff.sets import identity
 from blockdiff.sets import parent as parents
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.parent import Log, Parent
+from blockdiff.sets.parent import Parent
 from blockdiff.source.opened import Opened
 from blockdiff.source.prepared import Prepared
 from blockdiff.source.wanted import AUTO, NONE, Wanted

@@ -18,15 +18,13 @@ from typing import Any, Protocol
 from blockdiff import codecs
 from blockdiff.codecs import base
 from blockdiff.errors import ProtocolBroken
-from blockdiff.formats import BYTES_OF_DIGEST, FormatError, digestfile
+from blockdiff.formats import BYTES_OF_DIGEST, Buffer, FormatError, digestfile
 from blockdiff.formats.index import Member
 from blockdiff.ingest.batch import Batch, BatchWorker, Data, Done, expect
 from blockdiff.ingest.comparison import Comparison
 from blockdiff.ingest.members import MadeMember
 from blockdiff.source.session import Session
 from blockdiff.wire import messages
-
-Buffer = bytes | bytearray | memoryview
 
 _IN_FLIGHT = 16 * 1024 * 1024  # bytes of blocks that wait for the pool or are worked on
 _BLOCK_COST = 256  # bytes that a changed block, or a run, counts beside its own

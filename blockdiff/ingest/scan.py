@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from blockdiff import codecs
 from blockdiff.ingest.comparison import Comparison
-from blockdiff.sets.parent import Log
+from blockdiff.printable import Log
 from blockdiff.source import leftovers
 from blockdiff.source.opened import Opened
 from blockdiff.source.prepared import Prepared

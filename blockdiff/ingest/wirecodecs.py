@@ -3,8 +3,7 @@
 import zlib
 
 from blockdiff.codecs import ZSTD
-from blockdiff.formats import FormatError
-from blockdiff.formats.difffile import Buffer
+from blockdiff.formats import Buffer, FormatError
 from blockdiff.wire import messages
 
 

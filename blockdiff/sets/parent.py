@@ -4,7 +4,6 @@ Everything that can refuse does so before a byte is written.  A parent that fail
 built upon.  Format: blockdiff-formats(5), "Publishing".
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from blockdiff.errors import (
@@ -15,12 +14,11 @@ from blockdiff.errors import (
     NotOurFormat,
     StoreUnreadable,
 )
+from blockdiff.printable import Log
 from blockdiff.sets import chain, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.version import Version
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from blockdiff.errors import (
     StoreUnreadable,
 )
 from blockdiff.formats import FormatError, manifest, names
+from blockdiff.printable import Log
 from blockdiff.sets import chain, versions
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.parent import Log
 from blockdiff.sets.partfile import Busy, lock_alone, remove_dead, write_failed
 from blockdiff.sets.publishing import MOVE_AWAY
 

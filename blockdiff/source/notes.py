@@ -7,14 +7,13 @@ and never ends a run.
 
 from collections.abc import Callable
 
+from blockdiff.formats import Buffer
 from blockdiff.printable import printable
 from blockdiff.wire import messages
 
 MAX_LINES = 500  # of one session, no two alike
 MAX_SIZE = 256 * 1024  # bytes of them, as they came
 MAX_LINE = 2000  # characters
-
-Buffer = bytes | bytearray | memoryview
 
 
 class Notes:

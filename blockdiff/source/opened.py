@@ -6,7 +6,7 @@ Format: blockdiff-protocol(5), "Messages".
 from dataclasses import dataclass
 from typing import Any
 
-from blockdiff.formats import FormatError, digestfile
+from blockdiff.formats import Buffer, FormatError, digestfile
 from blockdiff.printable import printable
 from blockdiff.wire import messages
 
@@ -26,7 +26,7 @@ class Opened:
     users: str | None = None  # what may write to it while it is read
 
 
-def decode_opened(payload: messages.Buffer, block_size: int) -> Opened:
+def decode_opened(payload: Buffer, block_size: int) -> Opened:
     """Return the volume that an OPENED describes.  Raises FormatError."""
     found = messages.decode_talk(payload, size=int, kind=str, same=bool, users=(str, type(None)))
     if not 0 <= found["size"] < 1 << 63 or found["kind"] not in _KINDS:

@@ -21,7 +21,7 @@ from blockdiff.errors import (
     ProtocolBroken,
     VersionsDiffer,
 )
-from blockdiff.formats import FormatError
+from blockdiff.formats import Buffer, FormatError
 from blockdiff.printable import printable, quoted
 from blockdiff.source import push
 from blockdiff.transport.base import Transport
@@ -133,7 +133,7 @@ class AgentCommand:
         return AgentDied(self.host, f"{reason} (exit status {'unknown' if status is None else status})")
 
 
-def decode_hello(host: str, kind: int, payload: messages.Buffer) -> Hello:
+def decode_hello(host: str, kind: int, payload: Buffer) -> Hello:
     """Return the hello that a frame carries.  Raises ProtocolBroken or VersionsDiffer."""
     try:
         if kind != messages.HELLO:

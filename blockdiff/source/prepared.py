@@ -5,7 +5,7 @@ Format: blockdiff-protocol(5), "Messages".
 
 from dataclasses import dataclass
 
-from blockdiff.formats import FormatError
+from blockdiff.formats import Buffer, FormatError
 from blockdiff.wire import messages
 
 
@@ -20,7 +20,7 @@ class Prepared:
     room: int | None  # bytes for the snapshot; None for a thin one
 
 
-def decode_prepared(payload: messages.Buffer) -> Prepared:
+def decode_prepared(payload: Buffer) -> Prepared:
     """Return the volume that a READY describes.  Raises FormatError."""
     found = messages.decode_talk(payload, size=int, kind=str, lv_uuid=str, same=bool, room=(int, type(None)))
     if found["size"] < 0 or (found["room"] or 0) < 0 or found["kind"] not in ("lvm-thick", "lvm-thin"):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from blockdiff.printable import Log
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.parent import Log
 from blockdiff.source import push
 from blockdiff.source.session import PROGRESS_S, Session
 from blockdiff.transport.base import Transport

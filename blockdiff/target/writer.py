@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from blockdiff.errors import TargetFailed, TargetRefused
-from blockdiff.formats.difffile import Buffer
+from blockdiff.formats import Buffer
 from blockdiff.target.precheck import BUSY, DEVICE, FILE, NEW, TargetState
 
 PART = ".blockdiff-part"  # ending of the temporary name

@@ -3,10 +3,11 @@
 import shutil
 
 from blockdiff.errors import ProgramMissing
+from blockdiff.printable import Log
 from blockdiff.transport.base import Transport
 from blockdiff.transport.destination import Destination
 from blockdiff.transport.openssh import OpenSshTransport
-from blockdiff.transport.settings import Log, SshSettings
+from blockdiff.transport.settings import SshSettings
 from blockdiff.transport.sshconfig import NotHonoured
 
 

@@ -17,8 +17,8 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from blockdiff.errors import CommandFailed, ProgramMissing
+from blockdiff.printable import Log
 from blockdiff.transport.base import LOCAL
-from blockdiff.transport.settings import Log
 from blockdiff.transport.sharedmemory import Shared
 from blockdiff.transport.stderr import Diagnostics, drain
 

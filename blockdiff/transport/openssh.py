@@ -13,10 +13,11 @@ import subprocess
 from pathlib import Path
 
 from blockdiff.errors import BlockdiffError, HostRefused, HostUnreachable
+from blockdiff.printable import Log
 from blockdiff.transport.destination import Destination
 from blockdiff.transport.keyfile import advice, unused
 from blockdiff.transport.local import LocalTransport
-from blockdiff.transport.settings import Log, SshSettings
+from blockdiff.transport.settings import SshSettings
 from blockdiff.transport.sshcommand import arguments
 
 OWN_STATUS = 255  # of ssh itself, when it failed

@@ -2,11 +2,9 @@
 
 import os
 import pwd
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-Log = Callable[[str], None]  # takes one line of a remote stderr, safe for a terminal
 
 
 def _home() -> Path:

@@ -5,8 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from blockdiff.printable import visible
-from blockdiff.transport.settings import Log
+from blockdiff.printable import Log, visible
 
 MAX_TAIL = 8 * 1024  # bytes of the newest lines that are kept
 MAX_LINE = 1024  # bytes; a longer one is cut into several

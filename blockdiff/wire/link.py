@@ -12,12 +12,10 @@ import collections
 import contextlib
 import threading
 import time
-from typing import Any, Callable, Deque, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Deque, Dict, Optional, Sequence, Tuple
 
-from blockdiff.formats import FormatError
+from blockdiff.formats import Buffer, FormatError
 from blockdiff.wire import frames, messages
-
-Buffer = Union[bytes, bytearray, memoryview]
 
 WINDOW = 8 * 1024 * 1024  # bytes of metered frames that may be under way in one direction
 FRAME_COST = 512  # bytes that a waiting frame counts beside its payload: its overhead in memory

@@ -7,9 +7,9 @@ Format: blockdiff-protocol(5), "Messages".
 
 import json
 import struct
-from typing import Any, Dict, Iterable, List, NamedTuple, Tuple, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
 
-from blockdiff.formats import BYTES_OF_DIGEST, FormatError
+from blockdiff.formats import BYTES_OF_DIGEST, Buffer, FormatError
 from blockdiff.wire import frames
 
 PROTOCOL = 2
@@ -41,7 +41,6 @@ MAX_RUNS = 8192  # in one extent
 MAX_LISTED = 16384  # blocks of one extent whose digests are listed
 MAX_COUNT = 1 << 20  # blocks of one extent
 
-Buffer = Union[bytes, bytearray, memoryview]
 
 SAME, ZERO, CHANGED = 0, 1, 2  # kinds of runs of blocks
 

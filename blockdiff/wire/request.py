@@ -6,7 +6,7 @@ field is its key in the message.  Format: blockdiff-protocol(5), "Messages".
 
 from typing import Any, Dict, NamedTuple, Optional, Union
 
-from blockdiff.formats import FormatError, check_block_size
+from blockdiff.formats import Buffer, FormatError, check_block_size
 from blockdiff.wire import messages
 
 DIGESTS = ("md5", "xxh128")  # kinds of digest
@@ -61,7 +61,7 @@ def encode(request: Request) -> bytes:
     return messages.encode_talk(value)
 
 
-def decode(payload: messages.Buffer) -> Request:
+def decode(payload: Buffer) -> Request:
     """Return the request in payload.  Raises FormatError."""
     value = messages.decode_talk(payload, **_types(Request))
     for name, kind in (("shared", SharedMemory), ("snapshot", SnapshotRequest)):

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping
 
 from blockdiff.errors import CommandFailed
-from blockdiff.transport.settings import Log
+from blockdiff.printable import Log
 from blockdiff.transport.stderr import Diagnostics, drain
 
 END_S = 2.0  # how long it may take to end after a signal

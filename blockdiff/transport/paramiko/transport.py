@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import paramiko
 
 from blockdiff.errors import BlockdiffError, HostRefused, HostUnreachable
-from blockdiff.printable import visible
+from blockdiff.printable import Log, visible
 from blockdiff.transport.base import Shared
 from blockdiff.transport.destination import Destination, parse_hop
 from blockdiff.transport.keyfile import Unused, advice
@@ -24,7 +24,7 @@ from blockdiff.transport.paramiko.buffer import Arrivals
 from blockdiff.transport.paramiko.connection import PACKET, WINDOW, Connection, restrict
 from blockdiff.transport.paramiko.keys import ACCEPTED, has_ticket, keys, signatures
 from blockdiff.transport.paramiko.proxycommand import ProxyCommand
-from blockdiff.transport.settings import Log, SshSettings
+from blockdiff.transport.settings import SshSettings
 from blockdiff.transport.sshconfig import HostConfig, NotHonoured, resolve
 from blockdiff.transport.stderr import Diagnostics, drain
 
