@@ -127,7 +127,7 @@ class VersionsDiffer(BlockdiffError):
 
 
 class HostSilent(BlockdiffError):
-    """nothing was heard from {} for {} seconds"""
+    """no data from {} for {} seconds"""
 
     exit_code = 25
     hint = "the connection is gone or the host hangs; --timeout sets how long to wait"

@@ -101,7 +101,7 @@ def options(function: F) -> F:
             click.option("--timeout", type=click.FloatRange(1, 86400), default=wanted.DEFAULT_TIMEOUT_S,
                          show_default=True, metavar="SECONDS", help="How long the other side may be silent."),
             click.option("--progress-timeout", type=Seconds(30 * 86400), default=wanted.DEFAULT_PROGRESS_S,
-                         show_default=True, metavar="TIME", help="How long it may give only signs of life, and its"
+                         show_default=True, metavar="TIME", help="How long it may send only heartbeats, and its"
                          " work does not go on."),
             click.option("--max-time", type=Seconds(365 * 86400), metavar="TIME", help="End the whole run when it has"
                          " taken so long, such as 90, 30m or 2h: as TERM does, but with exit code 28."),

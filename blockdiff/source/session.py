@@ -22,7 +22,7 @@ from blockdiff.wire import link, messages, request
 from blockdiff.wire.request import Request, SharedMemory
 
 _WATCH_S = 0.1  # between two looks at whatever else may end the wait for a snapshot
-PROGRESS_S = 1800.0  # for the next step of an agent that gives signs of life: the next blocks, or LVM's work
+PROGRESS_S = 1800.0  # for the next step of an agent that sends heartbeats: the next blocks, or LVM's work
 _START, _OPEN = "while it started", "while it opened the volume"
 _SNAPSHOT, _READ, _END = "while it made the snapshot", "while it read the volume", "while it cleaned up"
 
@@ -50,7 +50,7 @@ class Session:
     ) -> None:
         """Push the agent and receive its hello.
 
-        `timeout_s` is how long it may be silent, `progress_s` how long it may give only signs of life;
+        `timeout_s` is how long it may be silent, `progress_s` how long it may send only heartbeats;
         `snapshots`: push what it needs for them, too; `pythons`: those that its command tries; `note`
         takes each of its lines for the log, its host's name before it; `log`, else `note`, those that
         it repeated and the last lines of a command that died, unless its stderr is already logged.
@@ -153,7 +153,7 @@ class Session:
             return HostSilent(self.host, f"{self._timeout_s:g}")
         if isinstance(error, link.LinkStalled):
             hint = "look at that host's disks, and at LVM; --progress-timeout sets how long to wait"
-            return HostSilent(f"{self.host} but signs of life, {self._phase},", f"{self._limit_s:g}", hint=hint)
+            return HostSilent(f"{self.host} but heartbeats, {self._phase},", f"{self._limit_s:g}", hint=hint)
         if isinstance(error, FormatError) and not isinstance(error, TornError):  # a torn frame is an end, too
             return ProtocolBroken(self.host, error)
         if isinstance(error, BlockdiffError):
@@ -166,7 +166,7 @@ class Session:
 
     @property
     def _limit_s(self) -> float:
-        """For how many seconds it may give only signs of life now; to start, it needs nothing slow."""
+        """For how many seconds it may send only heartbeats now; to start, it needs nothing slow."""
         return min(self._timeout_s, self._progress_s) if self._phase == _START else self._progress_s
 
     # the phases, in order

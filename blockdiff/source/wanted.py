@@ -40,7 +40,7 @@ class Wanted:
     bwlimit: int = 0  # bytes per second; 0: none
     timeout_s: float = DEFAULT_TIMEOUT_S  # silence of the other side
     verbose: bool = False  # log LVM's output, too
-    progress_s: float = DEFAULT_PROGRESS_S  # nothing but signs of life of the other side
+    progress_s: float = DEFAULT_PROGRESS_S  # only heartbeats of the other side
     pythons: Sequence[str] = push.PYTHONS  # that are tried there
     stderr_logged: bool = False  # what comes on the agent's stderr is logged as it comes
 

@@ -1,4 +1,4 @@
-"""Who may write to a volume while it is read as it lives: real processes, mounts and swap; mappings are in the lab."""
+"""Who may write to a volume while it is read without a snapshot: real processes, mounts and swap; mappings are in the lab."""
 
 import contextlib
 import os

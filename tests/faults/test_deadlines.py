@@ -31,7 +31,7 @@ PING = raw(messages.PING)
 HELLO, OPENED, EXTENT, DATA = HONEST[1][:4]
 READY = talk(messages.READY, size=1, kind="lvm-thick", lv_uuid="x", same=True, room=None)
 TAKEN = talk(messages.TAKEN)
-NO_SIGN = "nothing was heard from localhost but signs of life, while it {}, for 0.5 seconds"
+NO_SIGN = "no data from localhost but heartbeats, while it {}, for 0.5 seconds"
 
 
 # no progress

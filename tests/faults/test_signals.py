@@ -115,7 +115,7 @@ def test_silence_before_the_hello(begun, mute):
     with Launched("blockdiff-backup", "--timeout", "2", begun.name, begun.source, env=mute) as run:
         code, _, err = run.finish(30)
         assert code == SILENT
-        assert "nothing was heard from localhost for 2 seconds" in err[-1]
+        assert "no data from localhost for 2 seconds" in err[-1]
         assert begun.files() == old
         settle(begun, run)
 
@@ -172,7 +172,7 @@ def test_silence_while_the_agent_reads(begun):
         os.kill(run.agent(), signal.SIGSTOP)
         code, out, err = run.finish(30)
         assert (code, out) == (SILENT, "")
-        assert "nothing was heard from localhost for 2 seconds" in err[-1]
+        assert "no data from localhost for 2 seconds" in err[-1]
         assert begun.files() == old
         settle(begun, run)
 

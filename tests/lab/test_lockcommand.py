@@ -91,7 +91,7 @@ exit 1"""
     ("options", "code", "words"),
     [
         (lambda lock: ("--lock", lock(GIVES_UP)), 42, "or the gate that it ran ended too early"),
-        (lambda lock: ("--progress-timeout", "2"), 25, "but signs of life, while it made the snapshot, for 2 seconds"),
+        (lambda lock: ("--progress-timeout", "2"), 25, "but heartbeats, while it made the snapshot, for 2 seconds"),
     ],
     ids=["its lock gives up", "without a lock"],
 )

@@ -200,7 +200,7 @@ def test_a_bashrc_without_an_end(back_up, begun, ssh_lab):
 
 def test_a_host_that_is_silent(back_up, begun, ssh_lab):
     ssh_lab.server(bashrc="cat >/dev/null\n")  # until the connection ends
-    refused(begun, back_up("--timeout", "2"), SILENT, "nothing was heard from source for 2 seconds")
+    refused(begun, back_up("--timeout", "2"), SILENT, "no data from source for 2 seconds")
 
 
 def test_sudo(back_up, begun, ssh_lab, sshd):
