@@ -8,6 +8,9 @@ import pytest
 from blockdiff.commands import exits
 from blockdiff.errors import AgentDied, BlockdiffError, Interrupted, NoSuchSet, RunTooLong
 from blockdiff.source import leftovers
+from blockdiff.wire.request import Request, SnapshotRequest
+
+REQUEST = Request("/dev/vg/lv", 4096, "md5", 5, snapshot=SnapshotRequest(None, "set", "this run", False, False))
 
 
 def test_a_message_names_the_thing_and_the_next_step():
@@ -45,7 +48,7 @@ def test_a_signal_during_the_last_look_at_a_source_ends_the_run():
     signal.signal(signal.SIGTERM, exits._interrupt)
     try:
         with pytest.raises(Interrupted) as caught:
-            leftovers.clear(connect, {}, "0" * 32, 1.0, lines.append)
+            leftovers.clear(connect, REQUEST, lines.append)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

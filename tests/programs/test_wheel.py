@@ -150,7 +150,7 @@ install -m 600 "$1/crontab" /var/spool/cron/crontabs/root
 cp "$1/back-up-all.list" /etc/back-up-all.list
 cp "$1/disk.img" /srv/disk.img
 mkdir -p -m 700 /var/backup
-"$2" -c 'import sys; sys.path[:0] = ["tests/programs", "tests/support"]; import test_wheel as t; t.install(*map(t.pathlib.Path, sys.argv[1:]))' "$1" /opt/blockdiff
+"$2" -c 'import sys; sys.path[:0] = ["tests/programs", "tests/support", "tests"]; import test_wheel as t; t.install(*map(t.pathlib.Path, sys.argv[1:]))' "$1" /opt/blockdiff
 
 at() { # TIME JOBS MAILS: let cron run until so many jobs have ended, and so many mails are there
     TZ=UTC faketime -f "@2026-11-21 $1" cron -f &
