@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 from . import growth, measure, volume
-from .tools import ROOT, TOOLS
+from .tools import ROOT, TOOLS, Ours, SshCat
 
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -45,7 +45,7 @@ def bounds(folder, path, sync):
 
 
 def one_turn(folder, path, size, sync):
-    """Every tool once: full, incremental, restore, verify."""
+    """Every tool once: full, incremental, restore, verify; ours also after every other block was zeroed."""
     digest = volume.make(path, size)
     tools = [tool(folder, path, sync) for tool in TOOLS if tool.there()]
     turn = {"volume": digest, "limits": bounds(folder, path, sync)}
@@ -66,7 +66,16 @@ def one_turn(folder, path, size, sync):
         verified = tool.verify()
         if verified:
             turn[tool.name]["verify"] = verified
-        shutil.rmtree(tool.folder)
+        if not isinstance(tool, Ours):
+            shutil.rmtree(tool.folder)
+    volume.zero_every_other(path)
+    for tool in tools:
+        if isinstance(tool, Ours) and not isinstance(tool, SshCat):
+            before = tool.stored()
+            figures = tool.back_up()
+            turn[tool.name]["zeroed"] = dict(figures, stored=tool.stored() - before)
+    for tool in tools:
+        shutil.rmtree(tool.folder, ignore_errors=True)
     return turn
 
 
@@ -118,6 +127,12 @@ def table(turns):
             row += f"{median(turns, name, 'full', 'agent_cpu'):18.2f}{median(turns, name, 'incremental', 'agent_cpu'):8.2f}"
             row += f"{median(turns, name, 'full', 'agent_memory') / 2**20:12.0f}"
         print(row)
+    print(f"\n{'every other block zeroed':24}{'s':>8}{'cpu s':>8}{'stored MiB':>12}{'server MiB':>12}{'agent MiB':>12}")
+    for name in names:
+        if median(turns, name, "zeroed", "wall") is not None:
+            wall, cpu = (median(turns, name, "zeroed", key) for key in ("wall", "cpu"))
+            sizes = (median(turns, name, "zeroed", key) / 2**20 for key in ("stored", "memory", "agent_memory"))
+            print(f"{name:24}{wall:8.2f}{cpu:8.2f}" + "".join(f"{size:12.1f}" for size in sizes))
 
 
 def main():

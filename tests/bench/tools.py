@@ -109,6 +109,16 @@ class OursSsh(Ours):
         return f"source:{self.volume}"
 
 
+class SshCat(OursSsh):
+    """The bytes of the volume over the same sshd, and nothing done with them: the whole volume each time."""
+
+    name = "ssh cat"
+
+    def back_up(self):
+        command = 'ssh -F "$0" source cat "$1" | cat >/dev/null'
+        return self.measured("sh", "-c", command, self.lab.config, self.volume, environment=self.environment)
+
+
 class Restic(Tool):
     name = program = "restic"
 
@@ -206,4 +216,4 @@ class Original(Tool):
         return self.measured("sh", "-c", loop, environment={"PATH": f"{self.folder_of}:{os.environ['PATH']}"})
 
 
-TOOLS = (Ours, OursZstd, OursSsh, Restic, Borg, Casync, Original)
+TOOLS = (Ours, OursZstd, OursSsh, SshCat, Restic, Borg, Casync, Original)

@@ -90,3 +90,12 @@ def change(path: str | os.PathLike[str], turn: int) -> None:
         for index in choose.sample(range(count), max(1, int(count * _CHANGED))):
             file.seek(index * _BLOCK + choose.randrange(_BLOCK // _WRITE) * _WRITE)
             file.write(choose.randbytes(_WRITE))
+
+
+def zero_every_other(path: str | os.PathLike[str]) -> None:
+    """Write zeros over every other 64 KiB block: as many runs of blocks as there can be."""
+    zeros = bytes(_BLOCK)
+    with open(path, "r+b") as file:
+        for start in range(0, os.path.getsize(path) - _BLOCK + 1, 2 * _BLOCK):
+            file.seek(start)
+            file.write(zeros)
