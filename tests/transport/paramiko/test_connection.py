@@ -48,6 +48,27 @@ def test_a_host_that_does_not_answer_is_given_up(run, ssh_lab, greeting, ours, t
             assert isinstance(wait(), HostUnreachable)
 
 
+@pytest.mark.parametrize(
+    "offered, chosen",
+    [
+        ("", "aes128-gcm@openssh.com"),
+        ("aes256-ctr,aes256-gcm@openssh.com", "aes256-gcm@openssh.com"),
+        ("aes256-ctr,aes128-ctr", "aes128-ctr"),
+    ],
+)
+def test_the_fastest_cipher_that_the_host_offers_is_used(ssh_lab, offered, chosen):
+    """The host's order does not count; one without AES-GCM is reached all the same."""
+    ssh_lab.server(options=[f"Ciphers {offered}"] if offered else [])
+    way = transport.connect(
+        Destination("source"), "head -c 300000 /dev/zero", settings=ssh_lab.settings, timeout_s=SOON_S
+    )
+    try:
+        assert way._connection.remote_cipher == way._connection.local_cipher == chosen
+        assert sum(map(len, iter(lambda: way.read(1 << 20), b""))) == 300000
+    finally:
+        way.close()
+
+
 def test_a_packet_that_is_announced_too_long(ssh_lab):
     """Nothing of it is waited for: the sender sends no more, and does not close. No thread stays."""
     before = set(threading.enumerate())
