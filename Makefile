@@ -8,7 +8,8 @@ READY := $(VENV)/ready
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
   MOVED := moved
 endif
-PYTEST_ARGS ?= -n auto
+# A file is for one worker, which starts its servers once, and boots a guest with its first file of the lab.
+PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 SCRIPTS := bin/blockdiff .ci/run blockdiff/completion/bash/blockdiff $(wildcard tests/*.sh)
 PIECES := $(wildcard tests/lab/*.sh)  # handed to the guest's shell
 

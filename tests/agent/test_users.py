@@ -139,8 +139,8 @@ def test_a_mount_in_another_name_space(tmp_path):
             process.communicate()
 
 
-def test_swap_counts(tmp_path):
-    image = tmp_path / "image"
+def test_swap_counts(disk):
+    image = disk / "image"
     image.write_bytes(bytes(MIB))
     image.chmod(0o600)
     with loop_device(image) as device:

@@ -171,7 +171,7 @@ cp -r /var/backup /var/log/backup.log "$1"
 """
 
 
-def test_the_readmes_crontab_works_with_cron(dist, tmp_path):
+def test_the_readmes_crontab_works_with_cron(dist, disk):
     """Word for word, at the times that it says, with the programs where the README installs them."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     for program in ("cron", "faketime", "unshare"):
@@ -180,21 +180,21 @@ def test_the_readmes_crontab_works_with_cron(dist, tmp_path):
     settings = [line for line in INDENTED if line.startswith(("PATH=/opt/blockdiff/bin:/usr", "MAILTO="))]
     jobs = [line for line in INDENTED if re.match(r"5 [34] \* \* \* ", line)]
     assert (len(settings), len(jobs)) == (2, 3)
-    (tmp_path / "crontab").write_text("".join(f"{line}\n" for line in settings + jobs))
-    (tmp_path / "back-up-all").write_text(script())
-    (tmp_path / "back-up-all.list").write_text("/var/backup/no /srv/no.img\n/var/backup/good /srv/disk.img\n")
-    (tmp_path / "disk.img").write_bytes(os.urandom(200_000))
-    (tmp_path / "mail").mkdir()
-    (tmp_path / "sendmail").write_text(f"#!/bin/sh\nexec cat >{tmp_path}/mail/$$\n")
-    shutil.copy(next(dist.glob("*.whl")), tmp_path)
+    (disk / "crontab").write_text("".join(f"{line}\n" for line in settings + jobs))
+    (disk / "back-up-all").write_text(script())
+    (disk / "back-up-all.list").write_text("/var/backup/no /srv/no.img\n/var/backup/good /srv/disk.img\n")
+    (disk / "disk.img").write_bytes(os.urandom(200_000))
+    (disk / "mail").mkdir()
+    (disk / "sendmail").write_text(f"#!/bin/sh\nexec cat >{disk}/mail/$$\n")
+    shutil.copy(next(dist.glob("*.whl")), disk)
 
     isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    call(*isolated, "sh", "-c", CRON, "sh", tmp_path, sys.executable, cwd=ROOT, env={**os.environ, "PATH": path})
+    call(*isolated, "sh", "-c", CRON, "sh", disk, sys.executable, cwd=ROOT, env={**os.environ, "PATH": path})
 
-    assert {path.name for path in (tmp_path / "backup").glob("*.ver")} == {"img.ver", "good.ver"}
-    log = (tmp_path / "backup.log").read_text()
+    assert {path.name for path in (disk / "backup").glob("*.ver")} == {"img.ver", "good.ver"}
+    log = (disk / "backup.log").read_text()
     assert sorted(re.findall(r"exited with code:(\d+)", log)) == ["0", "1", "12"]
-    mails = sorted(path.read_text() for path in (tmp_path / "mail").iterdir())
+    mails = sorted(path.read_text() for path in (disk / "mail").iterdir())
     assert len(mails) == 2  # none of what succeeded
     both = "".join(mails)
     assert both.count("To: root") == 2

@@ -6,6 +6,7 @@ rename or removal in the backup folder dies, or fails, for every n that there is
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,15 +84,16 @@ def check(folder, newest, scratch):
 @pytest.mark.parametrize("fault", ["kill", errno.ENOSPC, errno.EIO], ids=["kill", "ENOSPC", "EIO"])
 @pytest.mark.parametrize("before", [0, 1])
 def test_a_fault_at_any_write_leaves_the_old_state_or_the_new(before, fault, tmp_path):
-    source, scratch = tmp_path / "source", tmp_path / "scratch"
+    source, scratch, begin = tmp_path / "source", tmp_path / "scratch", tmp_path / "begin"
+    begin.mkdir()
+    for volume in VOLUMES[:before]:
+        source.write_bytes(volume)
+        back_up(begin / "db", source, block_size=512)
     n = 0
     while True:
         n += 1
         folder = tmp_path / f"at{n}"
-        folder.mkdir()
-        for volume in VOLUMES[:before]:
-            source.write_bytes(volume)
-            back_up(folder / "db", source, block_size=512)
+        shutil.copytree(begin, folder)
         old = files_of(folder)
         source.write_bytes(VOLUMES[before])
 
