@@ -94,15 +94,15 @@ class _Begun:
 @contextlib.contextmanager
 def _begin(job: Job, log: JobLog) -> Iterator[_Begun]:
     """Do everything that can refuse, and write nothing."""
-    store, wanted = job.store, job.wanted
-    with store.locked(), contextlib.ExitStack() as held:
-        of = held.enter_context(continued(job, recover.settle(store, log.note), log))
+    backup_set, wanted = job.store, job.wanted
+    with backup_set.locked(), contextlib.ExitStack() as held:
+        of = held.enter_context(continued(job, recover.settle(backup_set, log.note), log))
         if of.source.unknown:
-            log.note(f"{store.name} did not name its source until now: it is of {of.source.spelt}")
+            log.note(f"{backup_set.name} did not name its source until now: it is of {of.source.spelt}")
         time = now()
-        scan = Scan(wanted, job.connect, set_tag(store), about=job.label, warn=log.warn, note=log.note)
+        scan = Scan(wanted, job.connect, set_tag(backup_set), about=job.label, warn=log.warn, note=log.note)
         digest = held.enter_context(scan).session.hello.digest
-        compared = comparison.choose(store, of.parent, of.block_size, digest, rescan=wanted.rescan)
+        compared = comparison.choose(backup_set, of.parent, of.block_size, digest, rescan=wanted.rescan)
         held.callback(compared.close)
         found = scan.ask(compared, of.source.known)
         of.accept(found, keep_xxh=compared.keep_xxh)

@@ -46,7 +46,7 @@ def suffix_of(words: Sequence[str]) -> str:
 
 
 def run(
-    store: BackupSet,
+    backup_set: BackupSet,
     words: Sequence[str],
     *,
     environment: Mapping[str, str],
@@ -64,21 +64,21 @@ def run(
     if shutil.which(words[0], path=environment.get("PATH")) is None:
         hint = "two words or more behind NAME are a command; --with backs up several sources"
         raise ProgramMissing(words[0], hint=hint if len(words) > 1 else "")
-    with store.locked(), contextlib.ExitStack() as held:
+    with backup_set.locked(), contextlib.ExitStack() as held:
         warnings: list[str] = []
 
         def caution(line: str) -> None:
             warnings.append(line)
             warn(line)
 
-        newest = recover.settle(store, note)
-        parent = parents.find(store, newest, caution, note, full=full, auto_full=auto_full)
+        newest = recover.settle(backup_set, note)
+        parent = parents.find(backup_set, newest, caution, note, full=full, auto_full=auto_full)
         held.callback(parent.close)
         suffix = suffix_of(words)
         begun = newversion.now()
         parts = {}
         for name in (suffix, ".md5"):
-            parts[name] = store.part(parent.number, name)
+            parts[name] = backup_set.part(parent.number, name)
             held.callback(parts[name].discard)
         _execute(parent.md5, words, environment, parts[suffix], parts[".md5"])
         for part in parts.values():
@@ -89,10 +89,10 @@ def run(
         version, totals = _check(parent, parts, suffix)
         size = totals["size"]
         if size is not None:  # of what it is, only the command knows
-            identity.Check(store, newest, identity.LOCAL, "", new_source).see_size(size)
+            identity.Check(backup_set, newest, identity.LOCAL, "", new_source).see_size(size)
         value = manifest.NewManifest(
             blockdiff=__version__,
-            set=store.base,
+            set=backup_set.base,
             version=parent.number,
             parent=parent.parent_number,
             parent_md5_sha256=parent.link,
@@ -104,9 +104,9 @@ def run(
             bytes=manifest.Transfer(read=None, payload=totals["payload"], wire=None),
             command=os.path.basename(words[0]),  # its words may hold a password: only its name is kept
         )
-        publishing.publish(store, parent.number, parts, value, lambda: parent.check(store))
+        publishing.publish(backup_set, parent.number, parts, value, lambda: parent.check(backup_set))
         return Outcome(
-            name=store.name,
+            name=backup_set.name,
             version=parent.number,
             kind=value.kind,
             size=size,

@@ -181,9 +181,9 @@ def _jobs(options: _Options, held: contextlib.ExitStack) -> tuple[list[Job], sna
         label = f"{text.name(name)} from {text.name(identity.spelt(host, wanted.path))}"
         label = label if options.quiet or options.others else ""
         with _about(label):
-            store = operands.named_set(name, wanted.path if destination is None else None)
+            backup_set = operands.named_set(name, wanted.path if destination is None else None)
         connect = options.reach.connect(destination, options.chatter)
-        jobs.append(Job(store, wanted, connect, shown(), host, label))
+        jobs.append(Job(backup_set, wanted, connect, shown(), host, label))
         doing = "looking at" if options.dry_run else "running"
         options.say(f"{doing}: {text.name(shlex.join(words) if words else str(source))}")
     # a lock is for snapshots: the original's commands that make none never looked at its prefix

@@ -59,9 +59,9 @@ def command(
     from blockdiff import restore
     from blockdiff.sets.backupset import BackupSet
 
-    store, target = BackupSet(operands[0]), operands[1]
+    backup_set, target = BackupSet(operands[0]), operands[1]
     show = functools.partial(progress, label="restore", enabled=not quiet)
-    done = restore.restore(store, number, target, force=force, dry_run=dry_run, threads=threads, progress=show)
+    done = restore.restore(backup_set, number, target, force=force, dry_run=dry_run, threads=threads, progress=show)
     _print(done, as_json, quiet, verbose)
     if done.failure is not None:
         raise done.failure

@@ -90,7 +90,7 @@ def named_set(name: str, path: str | None) -> BackupSet:
     folder = NoSuchSet(name, hint=f"that is a folder; a set in it is named such as {text.name(in_it)}")
     swapped = NoSuchSet(name, hint="NAME comes first, then the source")
     try:
-        store = BackupSet(name)
+        backup_set = BackupSet(name)
     except NoSuchSet:
         if os.path.isdir(name):
             raise folder from None
@@ -98,13 +98,13 @@ def named_set(name: str, path: str | None) -> BackupSet:
             if parse_source(name)[0] is not None:
                 raise swapped from None
         raise
-    listing = store.listing()
+    listing = backup_set.listing()
     if not listing.has_ver and not listing.versions:
         if os.path.isdir(name):
             raise folder
         if os.path.exists(name) and not (os.path.isfile(name) and (path is None or _is_volume(path))):
             raise swapped
-    return store
+    return backup_set
 
 
 def refuse_twins(jobs: Sequence[Job]) -> None:

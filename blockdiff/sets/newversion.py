@@ -16,8 +16,10 @@ class NewVersion:
     Raises NoRoom or StoreFailed from every method that writes.
     """
 
-    def __init__(self, store: BackupSet, number: int, codec: codecs.Codec, block_size: int, keep_xxh: bool) -> None:
-        self._store = store
+    def __init__(
+        self, backup_set: BackupSet, number: int, codec: codecs.Codec, block_size: int, keep_xxh: bool
+    ) -> None:
+        self._backup_set = backup_set
         self.number = number
         self._parts: dict[str, PartFile] = {}
         self._lzop: codecs.LzopWriter | None = None
@@ -38,7 +40,7 @@ class NewVersion:
             raise
 
     def _open(self, suffix: str) -> PartFile:
-        self._parts[suffix] = self._store.part(self.number, suffix)
+        self._parts[suffix] = self._backup_set.part(self.number, suffix)
         return self._parts[suffix]
 
     def diff(self, member: bytes) -> None:
@@ -83,7 +85,7 @@ class NewVersion:
             self._parts[".idx"].write(index.encode(index.Member(self._diff.size, payload, 0, 0)))
         for part in self._parts.values():
             part.close()
-        publishing.publish(self._store, self.number, self._parts, value, last_look)
+        publishing.publish(self._backup_set, self.number, self._parts, value, last_look)
 
     def discard(self) -> None:
         """Remove what was written; never raises, and does nothing to what was published."""

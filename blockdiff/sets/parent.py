@@ -42,7 +42,7 @@ class Parent:
         """Number of the version that the next one continues; None: the next one is a full."""
         return None if self.version is None else self.version.number
 
-    def check(self, store: BackupSet) -> None:
+    def check(self, backup_set: BackupSet) -> None:
         """Make sure that what the next version needs is there and unchanged.
 
         Raises MissingFile, DamagedFile or StoreUnreadable.
@@ -50,9 +50,9 @@ class Parent:
         if self.version is None or self.md5 is None:
             return
         if not self.md5.intact():
-            path = store.path(self.version.number, ".md5")
+            path = backup_set.path(self.version.number, ".md5")
             try:
-                same = store.hash(self.version.number, ".md5").sha256 == self.link
+                same = backup_set.hash(self.version.number, ".md5").sha256 == self.link
             except FileNotFoundError:
                 raise MissingFile(path, hint="it was there when this run began; nothing was published") from None
             except OSError as error:
@@ -60,11 +60,11 @@ class Parent:
             if not same:
                 raise DamagedFile(path, "it was changed while this run lasted")
         for version in self.links:
-            versions.check_size(store, version)
+            versions.check_size(backup_set, version)
 
 
 def find(
-    store: BackupSet,
+    backup_set: BackupSet,
     newest: int,
     warn: Log,
     note: Log,
@@ -81,18 +81,18 @@ def find(
     number = newest + 1
     if newest == 0:
         return Parent(number, None, None)
-    listing = store.listing()
+    listing = backup_set.listing()
     found: int | None = None
     try:
-        parent = versions.version(store, newest, listing)
+        parent = versions.version(backup_set, newest, listing)
         found = parent.block_size
         if full:
             return Parent(number, None, found)
-        links = chain.chain_of(store, newest, listing, deep=False)
-        chain.check_link(store, parent)
+        links = chain.chain_of(backup_set, newest, listing, deep=False)
+        chain.check_link(backup_set, parent)
         for version in links:
-            versions.check_size(store, version)
-        md5, link = _digest_file(store, parent)
+            versions.check_size(backup_set, version)
+        md5, link = _digest_file(backup_set, parent)
     except (DamagedFile, NotOurFormat, ChainBroken, StoreUnreadable) as error:
         if full:
             return Parent(number, None, found)
@@ -106,13 +106,13 @@ def find(
         note(parent.renamed)
     if block_size not in (None, found):
         md5.close()
-        raise BlockSizeDiffers(store.name, found, block_size)
+        raise BlockSizeDiffers(backup_set.name, found, block_size)
     return Parent(number, parent, found, tuple(links), md5, link)
 
 
-def _digest_file(store: BackupSet, parent: Version) -> tuple[Digests, str]:
+def _digest_file(backup_set: BackupSet, parent: Version) -> tuple[Digests, str]:
     """Return the parent's digest file, open, and its SHA-256: what is compared is what is linked to."""
-    path = store.path(parent.number, ".md5")
+    path = backup_set.path(parent.number, ".md5")
     md5 = Digests(path, parent.count)
     try:
         link = md5.seal()

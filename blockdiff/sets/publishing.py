@@ -25,7 +25,7 @@ MOVE_AWAY = "another run, or another tool, may have left it; move it away"
 
 
 def publish(
-    store: BackupSet,
+    backup_set: BackupSet,
     number: int,
     parts: Mapping[str, PartFile],
     value: manifest.NewManifest,
@@ -41,21 +41,21 @@ def publish(
     try:
         data = value.encode(stored, diff)
     except FormatError as error:
-        raise NotOurFormat(store.name, error) from None
-    sheet = store.part(number, ".json")
+        raise NotOurFormat(backup_set.name, error) from None
+    sheet = backup_set.part(number, ".json")
     ordered = sorted(parts, key=lambda suffix: suffix != ".md5")  # who has its name goes on
     files = [*(parts[suffix] for suffix in ordered), sheet]
     try:
         sheet.write(data)
         sheet.close()
         last_look()
-        _refuse_taken(store, number)
+        _refuse_taken(backup_set, number)
         for part in files:
             part.publish()
-        store.sync()
-        _name(store, number, files)
+        backup_set.sync()
+        _name(backup_set, number, files)
     except BaseException:
-        whole = all(part.has_its_name() for part in files) and not _moved(store, number)
+        whole = all(part.has_its_name() for part in files) and not _moved(backup_set, number)
         # a whole one is adopted by the next run.  Of another the temporary manifest distinguishes a
         # torn first version of ours from files of somebody else: it goes last, and only if
         # everything that it names is gone
@@ -68,28 +68,28 @@ def publish(
         part.release()
 
 
-def _moved(store: BackupSet, number: int) -> bool:
+def _moved(backup_set: BackupSet, number: int) -> bool:
     """Tell whether NAME.ver names neither this version nor the one before."""
     with contextlib.suppress(StoreUnreadable):
-        return not (store.ver_is(number - 1) or store.ver_is(number))
+        return not (backup_set.ver_is(number - 1) or backup_set.ver_is(number))
     return False
 
 
-def _refuse_taken(store: BackupSet, number: int) -> None:
+def _refuse_taken(backup_set: BackupSet, number: int) -> None:
     """Raise ForeignFiles if another run has published, or files of this number have come, since the run began."""
-    store.expect(number - 1)
-    came = [store.path(number, suffix) for suffix in sorted(store.listing().versions.get(number, ()))]
+    backup_set.expect(number - 1)
+    came = [backup_set.path(number, suffix) for suffix in sorted(backup_set.listing().versions.get(number, ()))]
     if came:
         raise ForeignFiles(f"{' and '.join(came)} came while version {number} was being made", hint=MOVE_AWAY)
 
 
-def _name(store: BackupSet, number: int, files: list[PartFile]) -> None:
+def _name(backup_set: BackupSet, number: int, files: list[PartFile]) -> None:
     """Publish a version whose files have their names; another run may have adopted them already."""
     with contextlib.suppress(ForeignFiles):
-        store.expect(number)
+        backup_set.expect(number)
         if all(part.has_its_name() for part in files):
             return
     if not all(part.has_its_name() for part in files):
         why = f"the files of version {number} were replaced by another run while this one lasted"
         raise ForeignFiles(why, hint="nothing of this run was published; run again")
-    store.publish_ver(number, after=number - 1)
+    backup_set.publish_ver(number, after=number - 1)

@@ -17,11 +17,11 @@ from blockdiff.sets.version import Version
 FORMAT = 1
 
 
-def of(store: BackupSet, version: Version) -> str:
+def of(backup_set: BackupSet, version: Version) -> str:
     """Return a version's stamp, in hex.  Raises OSError."""
-    parts = [store.hash(version.number, ".md5").sha256]
-    parts.append(store.hash(version.number, ".json").sha256 if version.manifest is not None else "")
-    parts += [version.suffix, str(os.path.getsize(store.path(version.number, version.suffix)))]
+    parts = [backup_set.hash(version.number, ".md5").sha256]
+    parts.append(backup_set.hash(version.number, ".json").sha256 if version.manifest is not None else "")
+    parts += [version.suffix, str(os.path.getsize(backup_set.path(version.number, version.suffix)))]
     return hashlib.sha256("\n".join(parts).encode("ascii")).hexdigest()
 
 

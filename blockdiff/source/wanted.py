@@ -71,6 +71,6 @@ def request(wanted: Wanted, set_tag: str, run_id: str, **more: Any) -> Request:
     return Request(**{**fields, **more})
 
 
-def set_tag(store: BackupSet) -> str:
+def set_tag(backup_set: BackupSet) -> str:
     """Return what names a set in the tags of its snapshots."""
-    return hashlib.sha256(os.fsencode(os.path.abspath(store.name))).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(os.path.abspath(backup_set.name))).hexdigest()[:16]

@@ -25,14 +25,14 @@ def run(tmp_path):
 
 
 @pytest.fixture
-def store(tmp_path):
+def backup_set(tmp_path):
     return verbs.plain_set(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["vol with space", "-dash", "ünï", "a'b\"c", "db.11"])
 def test_odd_names(name, run, tmp_path):
-    store = chains.new_set(tmp_path, name)
-    chains.write_version(store, b"content", BLOCK)
+    backup_set = chains.new_set(tmp_path, name)
+    chains.write_version(backup_set, b"content", BLOCK)
 
     done = run("merge", "--", name, "-out put", cwd=tmp_path)
 
@@ -58,13 +58,13 @@ def test_a_name_that_is_no_text(run, tmp_path):
 
 def test_progress_on_a_terminal(tmp_path):
     """stderr is a terminal: the bar is there and gone at the end, and the result stands on stdout."""
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, os.urandom(8 << 20), 65536, codecs.GZIP)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, os.urandom(8 << 20), 65536, codecs.GZIP)
     controller, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 80))
     try:
         process = subprocess.Popen(
-            words("merge", store.name, tmp_path / "out"),
+            words("merge", backup_set.name, tmp_path / "out"),
             stdout=subprocess.PIPE,
             stderr=terminal,
             env={**environment(tmp_path), "TERM": "xterm"},

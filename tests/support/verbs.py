@@ -38,17 +38,17 @@ def runner(folder):
 
 def plain_set(folder):
     """Return a set of three versions, not compressed; `volume` is what the last one is."""
-    store = chains.new_set(folder)
+    backup_set = chains.new_set(folder)
     volume = bytearray(os.urandom(30 * BLOCK))
     for number in range(3):
         volume[number * BLOCK : (number + 1) * BLOCK] = os.urandom(BLOCK)
-        chains.write_version(store, bytes(volume), BLOCK, codecs.PLAIN)
-    store.volume = bytes(volume)
-    return store
+        chains.write_version(backup_set, bytes(volume), BLOCK, codecs.PLAIN)
+    backup_set.volume = bytes(volume)
+    return backup_set
 
 
-def damage(store, number, place):
-    path = pathlib.Path(store.path(number, ""))
+def damage(backup_set, number, place):
+    path = pathlib.Path(backup_set.path(number, ""))
     data = bytearray(path.read_bytes())
     data[place] ^= 0xFF
     path.write_bytes(data)
