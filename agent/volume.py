@@ -104,7 +104,7 @@ class Volume:
 
 
 def same(path, other):
-    """Tell whether two paths lead to one block device or file."""
+    """Return whether two paths lead to one block device or file."""
     try:
         one, two = os.stat(path), os.stat(other)
     except (OSError, ValueError):

@@ -57,11 +57,11 @@ def run_all(
     error concerns its own job only, and is its result.  `cores`: threads for a job that asks
     for none; `quiesce` makes the lock around the snapshots; `note` takes lines for the log.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as cleanup:
         begun = []
         for job in jobs:
             try:
-                begun.append(held.enter_context(_begin(job, JobLog(job, warn, note))))
+                begun.append(cleanup.enter_context(_begin(job, JobLog(job, warn, note))))
             except BlockdiffError as error:
                 error.concern(job.label)
                 raise
@@ -95,15 +95,15 @@ class _Begun:
 def _begin(job: Job, log: JobLog) -> Iterator[_Begun]:
     """Do everything that can refuse, and write nothing."""
     backup_set, wanted = job.store, job.wanted
-    with backup_set.locked(), contextlib.ExitStack() as held:
-        of = held.enter_context(continued(job, recover.settle(backup_set, log.note), log))
+    with backup_set.locked(), contextlib.ExitStack() as cleanup:
+        of = cleanup.enter_context(continued(job, recover.settle(backup_set, log.note), log))
         if of.source.unknown:
             log.note(f"{backup_set.name} did not name its source until now: it is of {of.source.spelt}")
         time = now()
         scan = Scan(wanted, job.connect, set_tag(backup_set), about=job.label, warn=log.warn, note=log.note)
-        digest = held.enter_context(scan).session.hello.digest
+        digest = cleanup.enter_context(scan).session.hello.digest
         compared = comparison.choose(backup_set, of.parent, of.block_size, digest, rescan=wanted.rescan)
-        held.callback(compared.close)
+        cleanup.callback(compared.close)
         found = scan.ask(compared, of.source.known)
         of.accept(found, keep_xxh=compared.keep_xxh)
         yield _Begun(of, scan, compared, found, time)

@@ -122,12 +122,12 @@ def run(
     its block size counts.  Raises the error that stopped it; what was written until then is
     no dump.
     """
-    with tempfile.TemporaryFile() as spool, contextlib.ExitStack() as held:
+    with tempfile.TemporaryFile() as spool, contextlib.ExitStack() as cleanup:
         block_size, md5 = wanted.block_size or wanted.default_block_size, None
         if old is not None:
             block_size, md5 = _read_old(*old, spool, wanted)
-            held.callback(md5.close)
-        scan = held.enter_context(Scan(wanted, connect, "dump", warn=warn, note=note))
+            cleanup.callback(md5.close)
+        scan = cleanup.enter_context(Scan(wanted, connect, "dump", warn=warn, note=note))
         kind = scan.session.hello.digest if md5 is None else "md5"
         comparison = Comparison(block_size, kind, keep_xxh=md5 is None, md5=md5)
         found = scan.ask(comparison)

@@ -64,7 +64,7 @@ def run(
     if shutil.which(words[0], path=environment.get("PATH")) is None:
         hint = "two words or more behind NAME are a command; --with backs up several sources"
         raise ProgramMissing(words[0], hint=hint if len(words) > 1 else "")
-    with backup_set.locked(), contextlib.ExitStack() as held:
+    with backup_set.locked(), contextlib.ExitStack() as cleanup:
         warnings: list[str] = []
 
         def caution(line: str) -> None:
@@ -73,13 +73,13 @@ def run(
 
         newest = recover.settle(backup_set, note)
         parent = parents.find(backup_set, newest, caution, note, full=full, auto_full=auto_full)
-        held.callback(parent.close)
+        cleanup.callback(parent.close)
         suffix = suffix_of(words)
         begun = newversion.now()
         parts = {}
         for name in (suffix, ".md5"):
             parts[name] = backup_set.part(parent.number, name)
-            held.callback(parts[name].discard)
+            cleanup.callback(parts[name].discard)
         _execute(parent.md5, words, environment, parts[suffix], parts[".md5"])
         for part in parts.values():
             part.close()
@@ -131,11 +131,11 @@ def _execute(
     digests: PartFile,
 ) -> None:
     """Run the command on the descriptors of the contract.  Raises CommandFailed."""
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as cleanup:
 
         def spare(number: int) -> int:
             copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_SPARE)
-            held.callback(os.close, copy)
+            cleanup.callback(os.close, copy)
             return copy
 
         actions: list[tuple[Any, ...]] = [

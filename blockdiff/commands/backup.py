@@ -80,8 +80,8 @@ def command(context: click.Context, /, **parameters: Any) -> None:
         _refuse_options(context, options)
         results: list[Outcome | BlockdiffError] = [_run_command(options)]
     else:
-        with contextlib.ExitStack() as held:
-            jobs, quiesce = _jobs(options, held)
+        with contextlib.ExitStack() as cleanup:
+            jobs, quiesce = _jobs(options, cleanup)
             with _about(", ".join(job.label for job in jobs)):
                 if options.dry_run:
                     context.exit(_plan(jobs, quiesce, options))
@@ -165,15 +165,15 @@ def _run_command(options: _Options) -> Outcome:
         )
 
 
-def _jobs(options: _Options, held: contextlib.ExitStack) -> tuple[list[Job], snapshots.Quiesce | None]:
-    """Return the sources and their sets, and the lock around their snapshots; `held` ends their progress bar.
+def _jobs(options: _Options, cleanup: contextlib.ExitStack) -> tuple[list[Job], snapshots.Quiesce | None]:
+    """Return the sources and their sets, and the lock around their snapshots; `cleanup` ends their progress bar.
 
     Raises click.UsageError or NoSuchSet.
     """
     sources: list[tuple[str, str | None, list[str]]] = [(options.name, options.source, options.words)]
     sources += [(name, source, []) for name, source in options.others]
     label = f"{len(sources)} sets" if options.others else text.name(os.path.basename(options.name))
-    shown = held.enter_context(progress.shared(label, enabled=not options.quiet))
+    shown = cleanup.enter_context(progress.shared(label, enabled=not options.quiet))
     jobs = []
     for name, source, words in sources:
         destination, wanted = _wanted(options, source, words)

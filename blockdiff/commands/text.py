@@ -74,7 +74,7 @@ json_option = click.option(
 
 
 def json_owed() -> bool:
-    """Tell whether --json was given and its object has not been printed yet."""
+    """Return whether --json was given and its object has not been printed yet."""
     return _json_owed
 
 

@@ -11,7 +11,7 @@ from blockdiff.sets.version import Version
 
 
 class MissingLink(LookupError):
-    """The chain of a version has a hole; `number` is the first version that is not there."""
+    """The chain of a version has a gap; `number` is the first version that is missing."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -21,7 +21,7 @@ class MissingLink(LookupError):
 def needed(is_full: Callable[[int], bool | None], number: int) -> list[int]:
     """Return the versions to restore `number`: from the newest full at or before it, in order.
 
-    `is_full` tells of a version whether it is a full one, None if it is not there.
+    `is_full` returns whether a version is a full one, None if it does not exist.
     Raises MissingLink with the first version that is missing, counted from `number` down.
     """
     chain = []

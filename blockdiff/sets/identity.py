@@ -1,10 +1,10 @@
-"""Whether a volume is the one that a set is of, and whether what it would cost has room.
+"""Whether a volume is the one that a set is of, and whether there is room for its next version.
 
-A set that goes on with another volume restores well and holds the wrong thing, so every run
-compares.  A logical volume is known by its UUID, whatever host and path lead to it; any other
-volume by host and path, where another path counts as the same if the source host says that it
-leads to the same device or file.  What a set's versions do not say is not compared: those of
-the original, and of foreign commands, name no source.
+A set that continued with another volume would still restore, but restore the wrong data, so every
+run compares.  A logical volume is identified by its UUID, on every host and at every path; any
+other volume by host and path, and another path counts as the same if the source host reports that
+it leads to the same device or file.  Nothing is compared if the set's versions do not name their
+source, as those of the original and of foreign commands.
 """
 
 import os
@@ -15,7 +15,7 @@ from blockdiff.errors import NoRoom, SourceChanged
 from blockdiff.formats import FormatError, digestfile, names
 from blockdiff.sets.backupset import BackupSet
 
-GROWTH = 4  # times the size of the version before; more is asked about
+GROWTH = 4  # times the size of the version before; more needs --new-source
 LOCAL = "localhost"
 
 
@@ -102,7 +102,7 @@ class Check:
         return f"{self.spelt} is read while it may be written to: {users} (hint: {hint})"
 
     def before_connecting(self, uuid_comes: bool) -> None:
-        """Compare what the command line gives; `uuid_comes`: a logical volume's UUID may still decide."""
+        """Compare the source of the command line; `uuid_comes`: a logical volume's UUID may decide later."""
         old = self._old
         if old is not None and not self._new and not self._same_host(old) and not (old.lv_uuid and uuid_comes):
             raise self._changed(old)
@@ -127,14 +127,14 @@ class Check:
     def see_size(self, size: int) -> None:
         """Compare a size in bytes."""
         if self._new or self._old_size is None or not self._old_size[1]:
-            return  # what was empty has nothing to lose
+            return  # any size is more than an empty volume's
         least, most = self._old_size
         if 2 * size <= least or size > GROWTH * most:
             before = f"version {self._newest} is of a volume of {most} bytes"
             raise SourceChanged(self._backup_set.name, f"{before}, this one has {size}")
 
     def see_room(self, size: int, least: int) -> None:
-        """Refuse a volume of `size` bytes whose version takes at least so many, and has no room."""
+        """Refuse a volume of `size` bytes if there is no room for its version of at least `least` bytes."""
         try:
             there = os.statvfs(self._backup_set.folder)
         except OSError:

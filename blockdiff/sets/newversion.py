@@ -73,7 +73,7 @@ class NewVersion:
         return self._diff.size
 
     def publish(self, value: manifest.NewManifest, payload: int, last_look: Callable[[], object]) -> None:
-        """Put everything on the disk and make it the set's newest version.
+        """Sync everything to the disk and make it the set's newest version.
 
         `value` is what the manifest records of the run; `payload`: bytes of the diff file before
         compression; `last_look` is called when all is on the disk, and may raise.
@@ -88,7 +88,7 @@ class NewVersion:
         publishing.publish(self._backup_set, self.number, self._parts, value, last_look)
 
     def discard(self) -> None:
-        """Remove what was written; never raises, and does nothing to what was published."""
+        """Remove what was written unless it was published; never raises."""
         if self._lzop is not None:
             self._lzop.abort()
             self._lzop = None

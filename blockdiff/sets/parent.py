@@ -1,7 +1,7 @@
 """What a new version continues: the newest version, proved.
 
-Everything that can refuse does so before a byte is written.  A parent that fails is never
-built upon.  Format: blockdiff-formats(5), "Publishing".
+Everything that can refuse does so before a byte is written.  A parent that fails a check is
+never continued.  Format: blockdiff-formats(5), "Publishing".
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Parent:
     block_size: int | None  # bytes: the set's, where it is known
     links: tuple[Version, ...] = ()  # the versions that the next one needs, oldest first
     md5: Digests | None = None  # of `version`, open
-    link: str | None = None  # SHA-256 of that very file
+    link: str | None = None  # SHA-256 of `md5`
 
     def close(self) -> None:
         """Close the digest file."""
@@ -43,7 +43,7 @@ class Parent:
         return None if self.version is None else self.version.number
 
     def check(self, backup_set: BackupSet) -> None:
-        """Make sure that what the next version needs is there and unchanged.
+        """Make sure that everything that the next version needs exists and is unchanged.
 
         Raises MissingFile, DamagedFile or StoreUnreadable.
         """
@@ -58,7 +58,7 @@ class Parent:
             except OSError as error:
                 raise StoreUnreadable(path, error.strerror) from None
             if not same:
-                raise DamagedFile(path, "it was changed while this run lasted")
+                raise DamagedFile(path, "it was changed during this run")
         for version in self.links:
             versions.check_size(backup_set, version)
 
@@ -75,8 +75,8 @@ def find(
 ) -> Parent:
     """Return what the next version continues; a parent that cannot be proved makes it a full.
 
-    `block_size` (bytes) is what was explicitly asked for.  Who calls closes what is returned.
-    Raises BlockSizeDiffers, or why there is no good parent if `auto_full` is off.
+    `block_size` (bytes) is what was explicitly asked for.  The caller closes the Parent.
+    Raises BlockSizeDiffers, or, if `auto_full` is off, the reason why the parent cannot be continued.
     """
     number = newest + 1
     if newest == 0:
@@ -98,7 +98,7 @@ def find(
             return Parent(number, None, found)
         if not auto_full:
             raise
-        warn(f"version {newest} cannot be built upon, making a full: {error}")
+        warn(f"version {newest} cannot be continued, making a full version: {error}")
         return Parent(number, None, found)
     for line in parent.notes:
         warn(line)
@@ -111,7 +111,7 @@ def find(
 
 
 def _digest_file(backup_set: BackupSet, parent: Version) -> tuple[Digests, str]:
-    """Return the parent's digest file, open, and its SHA-256: what is compared is what is linked to."""
+    """Return the parent's digest file, open, and its SHA-256: one file for the comparison and for the link."""
     path = backup_set.path(parent.number, ".md5")
     md5 = Digests(path, parent.count)
     try:

@@ -1,6 +1,6 @@
-"""What a killed run left of a version: adopted where it is complete, removed where it is not and is ours.
+"""What a killed run left of a version: adopted if it is complete, removed if it is incomplete and ours.
 
-Nothing that no manifest of ours names is ever removed.
+A file that no manifest of ours lists is never removed.
 Format: blockdiff-formats(5), "Publishing".
 """
 
@@ -29,8 +29,8 @@ from blockdiff.sets.publishing import MOVE_AWAY
 def settle(backup_set: BackupSet, note: Log) -> int:
     """Bring a locked set into the state its last run meant, and return its newest version.
 
-    A version above NAME.ver that is whole and ours is adopted, the rest of a run that died is
-    cleared away.  Raises ForeignFiles before anything is touched that somebody could need.
+    A version above NAME.ver that is whole and ours is adopted; other files of a run that died
+    are removed.  Raises ForeignFiles, and then nothing was changed, if there are files not ours.
     """
     listing = backup_set.listing()
     if not listing.has_ver and set(listing.versions) == {1}:
@@ -61,7 +61,7 @@ def settle(backup_set: BackupSet, note: Log) -> int:
 
 
 def is_whole(backup_set: BackupSet, number: int, listing: names.Listing) -> bool:
-    """Tell whether a version that NAME.ver does not name yet is whole, linked and ours."""
+    """Return whether a version that NAME.ver does not name yet is whole, linked and ours."""
     try:
         found = versions.version(backup_set, number, listing)
         if found.manifest is None:
@@ -78,7 +78,7 @@ def _holding(backup_set: BackupSet, number: int) -> Iterator[list[str]]:
 
     Gives their suffixes.  Raises SetLocked if a run that is active made them.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as cleanup:
         suffixes = sorted(backup_set.listing().versions.get(number, ()))
         for suffix in suffixes:
             try:
@@ -86,14 +86,14 @@ def _holding(backup_set: BackupSet, number: int) -> Iterator[list[str]]:
             except Busy:
                 raise SetLocked(backup_set.name) from None
             if fd is not None:
-                held.callback(os.close, fd)
+                cleanup.callback(os.close, fd)
         yield suffixes
 
 
 def _sweep_parts(backup_set: BackupSet) -> None:
     """Remove temporary files that a killed run of this set left; the lock is held.
 
-    Raises SetLocked if one belongs to a running one: then the lock does not keep runs apart.
+    Raises SetLocked if one belongs to an active run: then the lock does not separate runs.
     """
     for name in backup_set.listing().parts:
         if not remove_dead(os.path.join(backup_set.folder, name)):
@@ -101,11 +101,11 @@ def _sweep_parts(backup_set: BackupSet) -> None:
 
 
 def _drop_torn_first(backup_set: BackupSet, listing: names.Listing) -> None:
-    """Remove what a first run left that was killed between its renames; its files are held.
+    """Remove the files of a first run that was killed between its renames; they are locked.
 
-    Such a run left the manifest under its temporary name, and every file of version 1 is
-    one that it names with the SHA-256 it has.  A manifest alone, which earlier versions of the
-    program left, counts for nothing.  Anything else is not touched.
+    Such a run left the manifest under its temporary name, and the manifest has the SHA-256 of
+    every file of version 1.  A manifest without other files, which earlier versions of the
+    program left, is removed, too.  Anything else is not touched.
     """
     if listing.versions[1] == {".json"} and _named(backup_set, 1):
         _remove(backup_set, 1, [".json"])
@@ -117,10 +117,10 @@ def _drop_torn_first(backup_set: BackupSet, listing: names.Listing) -> None:
 
 
 def _drop_torn(backup_set: BackupSet, number: int, found: list[str]) -> None:
-    """Remove what a run of ours left at the number after NAME.ver's; these suffixes are held.
+    """Remove what a run of ours left at the number after NAME.ver's; files with these suffixes are locked.
 
-    Those are the files that its manifest names, be it under its own name or still under its
-    temporary one.  Raises ForeignFiles if there are others; nothing was touched then.
+    Those are the files that its manifest lists; the manifest may still have its temporary name.
+    Raises ForeignFiles if there are others; nothing was touched then.
     """
     named = _named(backup_set, number)
     others = [backup_set.path(number, suffix) for suffix in found if suffix not in named]
@@ -128,7 +128,7 @@ def _drop_torn(backup_set: BackupSet, number: int, found: list[str]) -> None:
         what = f"{' and '.join(others)}: above the newest version, and no manifest of ours names it"
         raise ForeignFiles(what, hint=f"{MOVE_AWAY}, or remove it with: rm -- {shlex.join(others)}")
     backup_set.expect(number - 1)
-    _remove(backup_set, number, sorted(found, key=".json".__eq__))  # the manifest last: what is left is known by it
+    _remove(backup_set, number, sorted(found, key=".json".__eq__))  # the manifest last: it shows which files are ours
 
 
 def _remove(backup_set: BackupSet, number: int, suffixes: list[str]) -> None:

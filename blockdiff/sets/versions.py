@@ -1,9 +1,9 @@
 """Which of a version's files count.
 
-A manifest counts only while the digest file beside it is the one it was written with.
-One whose digest file differs belongs to a run that something overwrote (the original
-tool, say): it and the files that only it vouches for are ignored, and said so.
-It must name this set, too, or the name that the set had before somebody renamed it.
+A manifest counts only while the digest file beside it is the one that it was written with.
+If the digest file differs, another program (such as the original) has overwritten the version:
+the manifest and the files that only it lists are ignored, with a note.
+The manifest must also name this set, or the name that the set had before it was renamed.
 Format: blockdiff-formats(5), "Trust".
 """
 
@@ -26,14 +26,14 @@ from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import open_digests
 from blockdiff.sets.version import Version, VersionFiles
 
-_LEAST = {"": 4, ".gz": 20, ".lzop": 9, ".zst": 9}  # bytes of a diff file that can be one
+_LEAST = {"": 4, ".gz": 20, ".lzop": 9, ".zst": 9}  # bytes that a diff file has at least
 
 
 def version(backup_set: BackupSet, number: int, listing: names.Listing, deep: bool = True) -> Version:
     """Return version `number` as its files describe it.
 
-    `deep` reads the digest file to hash it; without, sizes decide, and the hash only where
-    they disagree.  Raises NoSuchVersion, MissingFile, DamagedFile, NotOurFormat or StoreUnreadable.
+    `deep` reads the digest file to hash it; otherwise sizes decide, and the hash is computed only
+    if they disagree.  Raises NoSuchVersion, MissingFile, DamagedFile, NotOurFormat or StoreUnreadable.
     """
     suffixes = listing.versions.get(number)
     if suffixes is None:
@@ -65,7 +65,7 @@ def version(backup_set: BackupSet, number: int, listing: names.Listing, deep: bo
             raise NotOurFormat(backup_set.path(number, ".json"), "it does not fit its own digest file")
     ignored: list[str] = [] if stale is None else [s for s in (".json", ".idx", ".xxh128") if s in suffixes]
     ignored += [s for s in listing.diffs(number) if s != suffix]
-    known = sheet or (stale if own else None)  # else it is not of this digest file
+    known = sheet or (stale if own else None)  # else the manifest is not of this digest file
     return Version(
         number=number,
         full=sheet.full if sheet is not None else number == 1,
@@ -98,10 +98,10 @@ def _called(backup_set: BackupSet, number: int, listing: names.Listing) -> str:
 
 
 def _is_own(backup_set: BackupSet, number: int, listing: names.Listing) -> bool:
-    """Tell whether a manifest names this set, or a name that the set had before it was renamed.
+    """Return whether a manifest names this set, or a name that the set had before it was renamed.
 
-    Manifests with another name come before all that have the set's own, each name in one row,
-    and what comes after a row continues it.
+    Manifests with another name are of consecutive versions, before all that have the set's own
+    name, and an incremental version after them continues them.
     """
     own = _called(backup_set, number, listing)
     if own == backup_set.base:
@@ -138,7 +138,7 @@ def check_size(backup_set: BackupSet, version: Version) -> None:
 
 
 def _can_be(size: int, version: Version) -> bool:
-    """Tell whether a plain diff file can have this size: whole records, of which the last one may be shorter."""
+    """Return whether a plain diff file can have this size: whole records, of which the last one may be shorter."""
     record = difffile.OFFSET_SIZE + version.block_size
     whole, rest = divmod(size - difffile.HEADER_SIZE, record)
     records = whole + (rest > 0)
@@ -157,7 +157,7 @@ def _manifest(
     try:
         sheet = listing.sheets[number] = backup_set.read_manifest(number)
     except FormatError as error:
-        hint = "put it aside and the version counts as one of the original tool"
+        hint = "move it away, and the version counts as one of the original"
         raise DamagedFile(path, error, hint=hint) from None
     expected = sheet.files[".md5"]
     agrees = all(
@@ -188,9 +188,9 @@ def _only_diff(
     """Return the suffix of the diff file where no manifest counts, and notes of those that do not count."""
     notes: list[str] = []
     if stale is not None and len(found) == 1 and backup_set.hash(number, found[0]) == stale.files.get(found[0]):
-        # a run that was overwritten has lost its diff file as well; here only the digest file is not its own
+        # a program that overwrites a version replaces its diff file as well; here only the digest file is different
         why = "it is not the digest file that its diff file and its manifest were written with"
-        hint = f"if another tool did write version {number}, put {backup_set.path(number, '.json')} aside"
+        hint = f"if another tool did write version {number}, move {backup_set.path(number, '.json')} away"
         raise DamagedFile(backup_set.path(number, ".md5"), why, hint=hint)
     if stale is not None and len(found) > 1:
         foreign = [s for s in found if s not in stale.files or backup_set.hash(number, s) != stale.files[s]]
@@ -209,7 +209,7 @@ def _foreign(path: str) -> str:
 
 
 def counts(backup_set: BackupSet, owner: Version, suffix: str) -> bool:
-    """Tell whether the file beside a version (.xxh128, .idx) is the one its manifest vouches for."""
+    """Return whether the file beside a version (.xxh128, .idx) is the one that its manifest lists."""
     if owner.manifest is None or suffix not in owner.manifest.files:
         return False
     try:
@@ -234,7 +234,7 @@ def choose(
 ) -> tuple[int, list[str]]:
     """Return the version that is meant, and warnings; None means the newest.
 
-    Raises NoSuchSet, NoSuchVersion, or ForeignFiles where NAME.ver is of no use.
+    Raises NoSuchSet, NoSuchVersion, or ForeignFiles if NAME.ver is missing or damaged.
     """
     if not listing.versions and not listing.has_ver:
         raise NoSuchSet(backup_set.name)
@@ -261,5 +261,5 @@ def unpublished(backup_set: BackupSet, newest: int, listing: names.Listing) -> l
         return []
     return [
         f"{backup_set.name}.ver names version {newest} as the newest, but there are files of version {above[-1]}; "
-        "a run is publishing it or was killed before it had, or that file is damaged"
+        "a run is publishing it or was killed before the end, or that file is damaged"
     ]

@@ -158,7 +158,7 @@ class Link:
         self._awaited = None if limit_s is None else (time.monotonic(), limit_s)
 
     def ready(self, wait_s: float) -> bool:
-        """Wait at most so many seconds; tell whether `receive` would return or raise at once."""
+        """Wait at most so many seconds; return whether `receive` would return or raise at once."""
         with self._state:
             return self._state.wait_for(lambda: bool(self._queue) or self._ended is not None, wait_s)
 

@@ -251,7 +251,7 @@ def test_files_that_come_during_a_run_are_not_replaced(made):
         (made / "db.3.gz").write_bytes(b"the original's")
 
     (made / "source").write_bytes(VOLUMES[2])
-    with pytest.raises(ForeignFiles, match=r"db\.3\.gz came while version 3 was being made"):
+    with pytest.raises(ForeignFiles, match=r"db\.3\.gz appeared while version 3 was being made"):
         wanted = Wanted(path=str(made / "source"))
         backup.run(Job(BackupSet(str(made / "db")), wanted, local_agent(), progress=tell), cores=2)
 

@@ -46,7 +46,7 @@ def test_a_parent_that_cannot_be_proved_makes_a_full_or_stops(backup_set):
     found = parent.find(backup_set, 2, lines.append, pytest.fail)
 
     assert (found.number, found.parent_number) == (3, None)
-    assert len(lines) == 1 and lines[0].startswith("version 2 cannot be built upon, making a full: ")
+    assert len(lines) == 1 and lines[0].startswith("version 2 cannot be continued, making a full version: ")
     with pytest.raises(DamagedFile):
         parent.find(backup_set, 2, pytest.fail, pytest.fail, auto_full=False)
 

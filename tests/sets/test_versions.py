@@ -1,4 +1,4 @@
-"""Which files of a set count, and what is built upon them: stale manifests, renamed sets, sizes that cannot be."""
+"""Which files of a set count, and what continues them: stale manifests, renamed sets, sizes that cannot be."""
 
 import os
 import pathlib

@@ -95,11 +95,11 @@ def test_a_target_that_is_the_runs_own_output(run, backup_set, tmp_path):
 
 
 def test_who_has_it_open_for_a_moment_is_waited_for(image):
-    with contextlib.ExitStack() as held:
-        process = held.enter_context(opened(image, os.O_RDONLY))
+    with contextlib.ExitStack() as cleanup:
+        process = cleanup.enter_context(opened(image, os.O_RDONLY))
 
         def pause(seconds):
-            held.close()
+            cleanup.close()
             process.wait()
 
         assert precheck.look(str(image), pause=pause).used == ()
