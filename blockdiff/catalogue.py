@@ -22,10 +22,10 @@ class Entry:
 
     number: int
     restores: bool
-    why: str = ""  # why it does not restore, or what is odd about it
+    why: str = ""  # why it does not restore, or what is unusual about it
     kind: str = ""  # "full" or "incremental"; "" where its files do not show it
-    time: str = ""  # when it was done, UTC, ISO 8601
-    recorded: bool = False  # the time is the manifest's, not only the file's
+    time: str = ""  # when the backup ended, UTC, ISO 8601
+    recorded: bool = False  # the time is from the manifest, not from the digest file
     size: int | None = None  # bytes of the volume; None: at most blocks x block_size
     block_size: int = 0  # bytes
     blocks: int = 0
@@ -60,7 +60,7 @@ def sets(folder: str) -> list[str]:
 
 
 def every(operands: Iterable[str]) -> list[Listed]:
-    """Return what each NAME holds, or each set of a folder; what is wrong with one is among its problems."""
+    """Return each set that is named, or is in a folder that is named; its errors are among its problems."""
     out: list[Listed] = []
     for operand in operands:
         names = [operand]
@@ -79,7 +79,7 @@ def every(operands: Iterable[str]) -> list[Listed]:
 
 
 def describe(backup_set: BackupSet) -> Listed:
-    """Return what a set holds.  Raises NoSuchSet or StoreUnreadable."""
+    """Return a set and its versions.  Raises NoSuchSet or StoreUnreadable."""
     listing = backup_set.settled_listing(above=False)
     if not listing.versions and not listing.has_ver:
         raise NoSuchSet(backup_set.name)

@@ -48,7 +48,7 @@ class Plan:
 
 
 def plan_all(jobs: Sequence[Job], *, quiesce: snapshots.Quiesce | None, warn: Log, note: Log) -> list[Plan]:
-    """Return what a run of these jobs would do, inside a lock if there is `quiesce`.  Raises what stops a run."""
+    """Return what a run of these jobs would do, inside a lock if `quiesce` is given.  Raises what a run would."""
     plans = []
     for job in jobs:
         try:
@@ -60,7 +60,7 @@ def plan_all(jobs: Sequence[Job], *, quiesce: snapshots.Quiesce | None, warn: Lo
 
 
 def _newest(backup_set: BackupSet, warn: Log) -> int:
-    """Return the version that a run continues, which adopts one that is complete."""
+    """Return the version that a run would continue; a run first adopts one that is complete."""
     listing = backup_set.listing()
     newest = 0
     if listing.has_ver or set(listing.versions) != {1}:
@@ -78,7 +78,7 @@ def _plan(job: Job, quiesce: snapshots.Quiesce | None, log: JobLog) -> Plan:
             terms = {"block_size": of.block_size, "digest": session.hello.digest}
             found = session.ask(request(wanted, set_tag(backup_set), "", known=of.source.known, look=True, **terms))
             if isinstance(found, Opened):
-                snapshots.snapshots([session], quiesce)  # which it refuses if there is a lock
+                snapshots.snapshots([session], quiesce)  # this refuses a source without a snapshot if there is a lock
             for line in session.finish():
                 log.warn(line)
         keep_xxh = of.parent.version is None

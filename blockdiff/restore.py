@@ -37,7 +37,7 @@ class Restored:
 
     name: str
     version: int
-    target: str  # what it is, for a person
+    target: str  # description of the target, for a person
     path: str  # of what was written
     size: int | None  # bytes of the volume; None: not known before the last block was read
     files: list[tuple[int, str, int]]  # version, path, bytes; in the order of reading
@@ -49,14 +49,14 @@ class Restored:
     right_bytes: int = 0  # of all of them
     right_more: bool = False  # more than `right` lists
     notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)  # complete, but a person must look
+    warnings: list[str] = field(default_factory=list)  # the restore is complete, but these need attention
     failure: BlockdiffError | Interrupted | None = None  # the target is not complete, or does not have its name
-    whole: bool = False  # what is at `path` is the version
+    whole: bool = False  # the target at `path` is the whole version
     left: str = ""  # what a failed run left and how to go on, for a person
 
     @property
     def exit_code(self) -> int:
-        """What the program ends with."""
+        """The exit code of the program."""
         if self.failure is not None:
             return self.failure.exit_code
         return 3 if self.warnings else 0
@@ -75,10 +75,10 @@ def restore(
 ) -> Restored:
     """Write version `number` (None: the newest) to a file or block device.
 
-    `progress`: see parallel.Progress.  `force` writes over what is there, and accepts a
-    chain whose links do not join or with versions missing, since every block is proved
-    anyway.  A failure after the first write is in the result, with the bytes that are right.
-    Raises BlockdiffError for everything before.
+    `progress`: see parallel.Progress.  `force` writes over existing data, and accepts a chain
+    that is not linked or lacks versions, since every block is proved anyway.  A failure after
+    the first write is in the result, with the bytes that are right.  Raises BlockdiffError for
+    a failure before.
     """
     listing = backup_set.settled_listing()
     number, warnings = versions.choose(backup_set, number, listing, force)
@@ -117,7 +117,7 @@ def _check_room(backup_set: BackupSet, wanted: Version, seen: precheck.TargetSta
 
 
 def _write(work: Restorer, sink: Target, outcome: Restored, force: bool, threads: int) -> None:
-    """Write and finish; what fails is put into the outcome."""
+    """Write and finish; a failure is put into the outcome."""
     outcome.path = sink.written_path
     try:
         work.run(threads, go_on=force)
@@ -161,7 +161,7 @@ def _size(backup_set: BackupSet, version: Version) -> int:
 def _links(
     backup_set: BackupSet, number: int, listing: names.Listing, force: bool, warnings: list[str]
 ) -> list[Version]:
-    """Return the versions to read, oldest first; with force those that are there."""
+    """Return the versions to read, oldest first; with force those that exist."""
     try:
         return chain.chain_of(backup_set, number, listing)
     except (ChainBroken, DamagedFile, NotOurFormat) as error:

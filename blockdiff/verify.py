@@ -3,8 +3,8 @@
 Versions are read oldest to newest, with one set of lost blocks.  A block whose digest
 differs from the version before must have a record.  It is lost until a record with its
 digest is found; from then on it is good, whatever was found before.  A version restores if
-its links join and no block is lost at its end.  A file that cannot be read for lack of
-permission is not lost: whether versions that need it restore is not known.
+its chain is linked and no block is lost at its end.  A file that cannot be read for lack of
+permission does not count as lost: it is not known whether versions that need it restore.
 A fault does not end the run.
 """
 
@@ -43,14 +43,14 @@ class Checked:
     full: bool | None = None  # None: not known from its files
     size: int | None = None  # bytes of the volume, as far as known
     restores: bool = False
-    unknown: bool = False  # whether it restores: a file that it needs cannot be read
+    unknown: bool = False  # a file that it needs cannot be read: it is not known whether it restores
     before: bool = False  # it was proved by an earlier verify and not read again
     lost: list[tuple[int, int]] = field(default_factory=list)  # bytes of the volume: begin, end; bounded
     lost_bytes: int = 0  # of all of them
     lost_more: bool = False  # more than `lost` lists
     faults: list[BlockdiffError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # nothing is wrong with it, but a person may want to know
+    notes: list[str] = field(default_factory=list)  # for information: nothing is wrong with the version
     stamp: str = ""
 
 
@@ -82,7 +82,7 @@ class Verified:
 
     @property
     def exit_code(self) -> int:
-        """What the program ends with: the first fault's."""
+        """The exit code of the program: that of the first fault."""
         for fault in self.all_faults:
             return fault.exit_code
         return 3 if self.all_warnings else 0
@@ -199,7 +199,7 @@ class _Walk:
         try:
             out.stamp = verified.of(self._backup_set, version)
         except OSError:
-            out.stamp = ""  # what cannot be read is reported below
+            out.stamp = ""  # the file that cannot be read is reported below
         sound = not self._broken and (version.full or not self._lost)
         if sound and out.stamp and self._known.get(number) == out.stamp:
             out.before = out.restores = True

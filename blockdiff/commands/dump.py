@@ -67,7 +67,7 @@ def execute(
     snapshot_size: str | None = None,
     **reach_options: Any,
 ) -> int:
-    """Run a dump program with what its options say and the streams that they or descriptors give.
+    """Run a dump program with its options and the streams that options or descriptors give.
 
     Returns the exit code.
     """

@@ -22,7 +22,7 @@ def size(count: int) -> str:
 
 
 def name(path: str) -> str:
-    """Return a file name that can be printed anywhere: what is no text, or controls a terminal, is escaped."""
+    """Return a file name that is safe to print: bytes that are not text, or control a terminal, are escaped."""
     decoded = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in decoded)
 

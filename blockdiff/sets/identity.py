@@ -127,7 +127,7 @@ class Check:
     def see_size(self, size: int) -> None:
         """Compare a size in bytes."""
         if self._new or self._old_size is None or not self._old_size[1]:
-            return  # any size is more than an empty volume's
+            return  # nothing to compare with, or it was empty
         least, most = self._old_size
         if 2 * size <= least or size > GROWTH * most:
             before = f"version {self._newest} is of a volume of {most} bytes"
