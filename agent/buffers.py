@@ -13,8 +13,8 @@ from blockdiff.wire import messages
 
 from . import native
 
-_WORTH = 256 * 1024  # bytes; to send smaller buffers takes no longer
-_LEAST = 12  # buffers: up to half of them wait at the server until a member is full
+_WORTH = 256 * 1024  # bytes; sending smaller buffers is as fast as sharing them
+_LEAST = 12  # buffers: the server may keep up to half of them until a member is full
 
 
 class Private:

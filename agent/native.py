@@ -1,6 +1,6 @@
 """Digests, compression and zero tests by libraries of the host: libxxhash and libzstd through ctypes.
 
-Nothing is installed: where the host lacks a library, hashlib and zlib do its work.  All of them
+Nothing is installed: if the host lacks a library, hashlib and zlib are used instead.  All of them
 release the interpreter's lock, so that threads work in parallel.
 """
 
