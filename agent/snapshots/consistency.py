@@ -2,7 +2,7 @@
 
 Its own report is not enough: a server on another host may keep its data in folders of the same
 names, and its host may have the same name.  So its process is looked up here and, where the
-lock was taken over the network, its connection among the connections of that process.
+lock was taken over the network, the lock's connection among the connections of that process.
 """
 
 import os
