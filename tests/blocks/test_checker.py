@@ -91,10 +91,10 @@ def test_many_faults_are_counted_not_kept():
     assert len(faults) < 20 and "and 992 more" in faults
 
 
-def checked(backup_set, wanted=None):
+def checked(store, wanted=None):
     """What the checker gives of version 1, as {index: (kind, block)}, and the faults."""
     got, faults = {}, checker.Faults()
-    with chains.diff_file(backup_set) as file, Digests(backup_set.path(1, ".md5"), file.version.count) as digests:
+    with chains.diff_file(store) as file, Digests(store.path(1, ".md5"), file.version.count) as digests:
         blocks = checker.BlockChecker(digests, BLOCK)
         for piece in file.pieces():
             for kind, first, stop, block in blocks.check(file, piece, faults, wanted):
@@ -104,8 +104,8 @@ def checked(backup_set, wanted=None):
     return got, faults.lines()
 
 
-def corrupt_digests(backup_set, *indexes):
-    with open(backup_set.path(1, ".md5"), "r+b") as file:
+def corrupt_digests(store, *indexes):
+    with open(store.path(1, ".md5"), "r+b") as file:
         for index in indexes:
             file.seek(4 + 16 * index)
             file.write(b"\xee" * 16)
@@ -113,21 +113,21 @@ def corrupt_digests(backup_set, *indexes):
 
 def original_set(tmp_path, codec):
     """A set that has nothing but its diff file and its digest file, so that the latter may be changed."""
-    backup_set = chains.new_set(tmp_path)
-    chains.write_version(backup_set, VOLUME, BLOCK, codec, original=codec.suffix != ".zst")
+    store = chains.new_set(tmp_path)
+    chains.write_version(store, VOLUME, BLOCK, codec, original=codec.suffix != ".zst")
     for suffix in (".json", ".idx", ".xxh128"):
-        if os.path.exists(backup_set.path(1, suffix)):
-            os.unlink(backup_set.path(1, suffix))
-    return backup_set
+        if os.path.exists(store.path(1, suffix)):
+            os.unlink(store.path(1, suffix))
+    return store
 
 
 @pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP, codecs.ZSTD], ids=["plain", "gzip", "zstd"])
 def test_every_block_has_its_kind(codec, tmp_path):
-    backup_set = chains.new_set(tmp_path)
-    chains.write_version(backup_set, VOLUME, BLOCK, codec)
+    store = chains.new_set(tmp_path)
+    chains.write_version(store, VOLUME, BLOCK, codec)
     blocks = chains.blocks_of(VOLUME, BLOCK)
 
-    got, faults = checked(backup_set)
+    got, faults = checked(store)
 
     assert not faults
     assert got == {i: (checker.ZERO, b"") if i in ZEROS else (checker.DATA, block) for i, block in enumerate(blocks)}
@@ -135,10 +135,10 @@ def test_every_block_has_its_kind(codec, tmp_path):
 
 @pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP, codecs.ZSTD], ids=["plain", "gzip", "zstd"])
 def test_blocks_without_their_digest_are_wrong(codec, tmp_path):
-    backup_set = original_set(tmp_path, codec)
-    corrupt_digests(backup_set, 0, 7, 8, 34, 36)
+    store = original_set(tmp_path, codec)
+    corrupt_digests(store, 0, 7, 8, 34, 36)
 
-    got, faults = checked(backup_set)
+    got, faults = checked(store)
 
     assert not faults and len(got) == 37
     assert {index for index, (kind, _) in got.items() if kind == checker.WRONG} == {0, 7, 8, 34, 36}
@@ -146,34 +146,34 @@ def test_blocks_without_their_digest_are_wrong(codec, tmp_path):
 
 @pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP, codecs.ZSTD], ids=["plain", "gzip", "zstd"])
 def test_blocks_that_are_not_wanted_are_left_out_right_or_wrong(codec, tmp_path):
-    backup_set = original_set(tmp_path, codec)
-    corrupt_digests(backup_set, 1, 20)
+    store = original_set(tmp_path, codec)
+    corrupt_digests(store, 1, 20)
     wanted = blockset.Blocks(34)  # fewer than the version has
     wanted.add(0, 1)
     wanted.add(10, 15)
     wanted.add(33, 34)
 
-    got, _ = checked(backup_set, wanted)
+    got, _ = checked(store, wanted)
 
     assert set(got) == {0, *range(10, 15), 33}
     assert checker.WRONG not in {kind for kind, _ in got.values()}
 
 
 def test_a_piece_that_cannot_be_read_raises_before_its_first_block(tmp_path):
-    backup_set = chains.new_set(tmp_path)
-    chains.write_version(backup_set, VOLUME, BLOCK, codecs.GZIP)
-    with open(backup_set.path(1, ".gz"), "r+b") as file:
+    store = chains.new_set(tmp_path)
+    chains.write_version(store, VOLUME, BLOCK, codecs.GZIP)
+    with open(store.path(1, ".gz"), "r+b") as file:
         file.seek(-3 * BLOCK, os.SEEK_END)
         file.write(bytes(64))
 
     with pytest.raises(FormatError):
-        checked(backup_set)
+        checked(store)
 
 
 def test_zeros_are_counted_by_their_digests_alone(tmp_path):
-    backup_set = chains.new_set(tmp_path)
-    chains.write_version(backup_set, VOLUME, BLOCK, codecs.PLAIN)
-    with Digests(backup_set.path(1, ".md5"), 37) as digests:
+    store = chains.new_set(tmp_path)
+    chains.write_version(store, VOLUME, BLOCK, codecs.PLAIN)
+    with Digests(store.path(1, ".md5"), 37) as digests:
         blocks = checker.BlockChecker(digests, BLOCK)
 
         assert list(blocks.not_zero(0, 37)) == [(0, 3), (33, 35), (36, 37)]
