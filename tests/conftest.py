@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -101,16 +100,3 @@ def run():
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     return run
-
-
-@pytest.fixture
-def shm(tmp_path):
-    """A folder where fsync is for nothing, if there is one: these tests write a lot."""
-    base = pathlib.Path("/dev/shm")
-    if not os.access(base, os.W_OK):
-        yield tmp_path
-        return
-    folder = base / f"blockdiff-test-{os.getpid()}-{tmp_path.name}"
-    folder.mkdir()
-    yield folder
-    shutil.rmtree(folder)

@@ -93,11 +93,11 @@ FILES = [
 
 @EVERY
 @pytest.mark.parametrize("codec, number, suffix", FILES)
-def test_any_flipped_byte_and_any_cut_is_found(codec, number, suffix, every, shm):
-    backup_set, volumes = small_chain(shm, codec)
+def test_any_flipped_byte_and_any_cut_is_found(codec, number, suffix, every, tmp_path):
+    backup_set, volumes = small_chain(tmp_path, codec)
     path = pathlib.Path(backup_set.name + ".ver" if number is None else backup_set.path(number, suffix))
     whole = path.read_bytes()
-    out = str(shm / "out")
+    out = str(tmp_path / "out")
     for what, data in damages(path, every):
         if data == whole:
             continue
@@ -118,16 +118,16 @@ def test_any_flipped_byte_and_any_cut_is_found(codec, number, suffix, every, shm
 
 @EVERY
 @pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP], ids=["plain", "gzip"])
-def test_damage_to_the_originals_files_never_restores_wrong(codec, every, shm):
+def test_damage_to_the_originals_files_never_restores_wrong(codec, every, tmp_path):
     """They carry no digest of themselves: what is not needed may be damaged unseen, wrong bytes never come."""
-    backup_set = chains.new_set(shm)
+    backup_set = chains.new_set(tmp_path)
     volume = bytearray(os.urandom(6 * BLOCK + 5))
     volumes = []
     for number in range(2):
         volume[number * BLOCK : (number + 1) * BLOCK] = os.urandom(BLOCK)
         chains.write_version(backup_set, bytes(volume), BLOCK, codec, original=True)
         volumes.append(bytes(volume))
-    out = str(shm / "out")
+    out = str(tmp_path / "out")
     for number in (1, 2):
         path = pathlib.Path(backup_set.path(number, codec.suffix))
         whole = path.read_bytes()

@@ -41,12 +41,12 @@ def read_all(backup_set, target):
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
-def test_a_version_that_is_published_between_any_two_looks(before, shm, monkeypatch):
+def test_a_version_that_is_published_between_any_two_looks(before, tmp_path, monkeypatch):
     """All of another run between any two calls by which a reader looks at the folder."""
     count, hit = 0, True
     while hit:
         count, hit, calls = count + 1, False, 0
-        folder = shm / f"at{count}"
+        folder = tmp_path / f"at{count}"
         folder.mkdir()
         backup_set = written(folder, before)
         with monkeypatch.context() as patched:
@@ -62,7 +62,7 @@ def test_a_version_that_is_published_between_any_two_looks(before, shm, monkeypa
 
                 patched.setattr(module, name, called)
             try:
-                seen, codes, said = read_all(backup_set, str(shm / "out"))
+                seen, codes, said = read_all(backup_set, str(tmp_path / "out"))
             except NoSuchSet:
                 assert before == 0
                 continue
@@ -97,8 +97,8 @@ def test_a_run_that_is_just_publishing_is_waited_for(before, tmp_path, monkeypat
     assert (found.exit_code, len(found.versions)) == (0, before + 1)
 
 
-def test_a_loop_of_readers_beside_a_loop_of_runs(shm):
-    backup_set = written(shm, 1)
+def test_a_loop_of_readers_beside_a_loop_of_runs(tmp_path):
+    backup_set = written(tmp_path, 1)
     errors, ended = [], threading.Event()
 
     def publish():
@@ -114,7 +114,7 @@ def test_a_loop_of_readers_beside_a_loop_of_runs(shm):
     seen = []
     while not ended.is_set():
         try:
-            newest, codes, said = read_all(backup_set, str(shm / "out"))
+            newest, codes, said = read_all(backup_set, str(tmp_path / "out"))
         except BlockdiffError as error:
             errors.append(error)
             continue
@@ -123,7 +123,7 @@ def test_a_loop_of_readers_beside_a_loop_of_runs(shm):
             errors.append(said)
     thread.join()
     assert not errors and seen
-    assert read_all(backup_set, str(shm / "out"))[0] == (41, 41, 41)
+    assert read_all(backup_set, str(tmp_path / "out"))[0] == (41, 41, 41)
 
 
 def test_what_a_dead_run_left_is_still_told(tmp_path):
@@ -151,25 +151,26 @@ def somebody_else(folder):
 
 
 @pytest.fixture
-def open_shm(shm):
+def open_set(disk):
     """A folder that any account can search, with a set of 4 versions in it whose third one is a full."""
-    for path in shm.parents:
+    disk.chmod(0o755)
+    for path in disk.parents:
         if not os.stat(path).st_mode & 1:
             pytest.skip("another account cannot reach the folder")
-    backup_set = chains.new_set(shm)
+    backup_set = chains.new_set(disk)
     for number in range(1, 5):
         chains.write_version(backup_set, volume(), BLOCK, full=number == 3)
-    for name in os.listdir(shm):
-        os.chmod(shm / name, 0o644)
-    return shm, backup_set
+    for name in os.listdir(disk):
+        os.chmod(disk / name, 0o644)
+    return disk, backup_set
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".md5", ".json"])
-def test_what_may_not_be_read_is_not_lost(suffix, open_shm):
-    shm, backup_set = open_shm
+def test_what_may_not_be_read_is_not_lost(suffix, open_set):
+    folder, backup_set = open_set
     os.chmod(backup_set.path(1, suffix), 0)
 
-    with somebody_else(shm):
+    with somebody_else(folder):
         found = verify.verify(backup_set)
 
     assert found.exit_code == 17
@@ -183,32 +184,32 @@ def test_what_may_not_be_read_is_not_lost(suffix, open_shm):
     assert isinstance(broken, ChainBroken) and "version 1 cannot be read" in str(broken)
 
 
-def test_what_is_damaged_is_lost_all_the_same(open_shm):
-    shm, backup_set = open_shm
+def test_what_is_damaged_is_lost_all_the_same(open_set):
+    folder, backup_set = open_set
     os.chmod(backup_set.path(1, ".gz"), 0)
     os.truncate(backup_set.path(2, ".gz"), 40)
     os.truncate(backup_set.path(3, ".gz"), 40)
 
-    with somebody_else(shm):
+    with somebody_else(folder):
         found = verify.verify(backup_set)
 
     assert [v.lost_bytes > 0 for v in found.versions] == [False, True, True, False], "version 4 has every block anew"
     assert [v.unknown for v in found.versions] == [True, True, False, False]
 
 
-def test_a_set_that_may_not_be_read_is_not_built_upon_and_not_said_to_be_written(open_shm):
-    shm, backup_set = open_shm
+def test_a_set_that_may_not_be_read_is_not_built_upon_and_not_said_to_be_written(open_set):
+    folder, backup_set = open_set
     os.chmod(backup_set.path(4, ".md5"), 0)
 
-    with somebody_else(shm), pytest.raises(StoreUnreadable) as caught:
+    with somebody_else(folder), pytest.raises(StoreUnreadable) as caught:
         parent.find(backup_set, 4, pytest.fail, pytest.fail, auto_full=False)
 
     assert str(caught.value).startswith("cannot read ")
 
 
-def test_verify_says_that_it_is_not_known(run, open_shm, tmp_path):
+def test_verify_says_that_it_is_not_known(run, open_set, tmp_path):
     """A folder in the place of a file cannot be read by root either."""
-    _, backup_set = open_shm
+    _, backup_set = open_set
     for suffix in (".json", ".idx"):
         os.unlink(backup_set.path(1, suffix))
     os.unlink(backup_set.path(1, ".gz"))

@@ -168,12 +168,12 @@ def write(folder, volume):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
 @pytest.mark.parametrize("before", [0, 1])
-def test_after_an_end_anywhere_the_next_run_goes_on(before, number, shm):
+def test_after_an_end_anywhere_the_next_run_goes_on(before, number, tmp_path):
     """Before and after each sync, name and removal of publishing the first and a later version."""
     volumes = [os.urandom(100) + VOLUME for _ in range(4)]
     count, after, hits = 1, False, 0
     while True:
-        folder = shm / f"at{count}{after}"
+        folder = tmp_path / f"at{count}{after}"
         folder.mkdir()
         for volume in volumes[:before]:
             write(folder, volume)
@@ -193,7 +193,7 @@ def test_after_an_end_anywhere_the_next_run_goes_on(before, number, shm):
         assert not backup_set.listing().parts
         expected = [*volumes[: done - 1], volumes[3]]
         for version, volume in enumerate(expected, 1):
-            target = shm / "out"
+            target = tmp_path / "out"
             assert restore.restore(backup_set, version, str(target)).failure is None
             assert target.read_bytes() == volume
             target.unlink()

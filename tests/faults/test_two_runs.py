@@ -41,12 +41,12 @@ def unlocked(folder):
 
 @pytest.mark.parametrize("codec", [chains.codecs.GZIP, chains.codecs.ZSTD], ids=["same", "other"])
 @pytest.mark.parametrize("before", [0, 1])
-def test_another_run_at_any_moment(before, codec, shm, monkeypatch):
+def test_another_run_at_any_moment(before, codec, tmp_path, monkeypatch):
     """All of another run between any two calls of one: exactly one of them publishes."""
     winners, count = set(), 0
     while True:
         count += 1
-        folder = shm / f"at{count}"
+        folder = tmp_path / f"at{count}"
         folder.mkdir()
         for _ in range(before):
             write(folder, FIRST)
@@ -82,7 +82,7 @@ def test_another_run_at_any_moment(before, codec, shm, monkeypatch):
             winners.add(done[0])
         unlocked(folder)
         for number, volume in enumerate([FIRST] * before + done, 1):
-            assert restored(folder / "db", number, shm / "out") == volume, (count, one, other)
+            assert restored(folder / "db", number, tmp_path / "out") == volume, (count, one, other)
         assert verify.verify(BackupSet(str(folder / "db"))).exit_code == 0, (count, one, other)
         assert write(folder, FIRST) == before + len(done) + 1
         assert not [name for name in os.listdir(folder) if name.endswith(".part")]
