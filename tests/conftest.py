@@ -11,6 +11,7 @@ import tempfile
 import places
 import pytest
 from lab.conftest import missing
+from lab.namespace import PREFIX
 from programs import Program
 from verbs import plain_set, run_verb
 
@@ -45,9 +46,10 @@ def pytest_configure(config):
 
 
 def _without_ssh():
-    """Remove the ~/.ssh that a guest of any worker used as a mount point."""
-    with contextlib.suppress(OSError):
-        SSH.rmdir()
+    """Remove the ~/.ssh that guests used as a mount point, unless those of another run still do."""
+    if not any(pathlib.Path("/run/netns").glob(f"{PREFIX}*")):
+        with contextlib.suppress(OSError):
+            SSH.rmdir()
 
 
 def pytest_report_header():

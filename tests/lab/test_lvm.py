@@ -294,8 +294,9 @@ def test_a_snapshot_that_fills_is_extended(guest, agent):
     path = thick(guest, size="96M")
     before = md5(guest, path)
     snapshot = agent.snap(path, "8M")
+    full = "dmsetup status --target snapshot | tr / ' ' | awk '{exit !($5 > 0.75 * $6)}'"
     guest.run(f"for i in $(seq 0 39); do dd if=/dev/urandom of={path} bs=1M count=1 seek=$i oflag=direct "
-              "conv=notrunc status=none; sleep 0.1; done")  # fmt: skip
+              f"conv=notrunc status=none; while {full}; do sleep 0.05; done; done")  # fmt: skip
     state = agent.check()
 
     assert state["extended"] >= 1
