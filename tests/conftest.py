@@ -1,5 +1,6 @@
 """What every test may use; what the report says of the lab; how tests are spread over several workers."""
 
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -13,6 +14,7 @@ from programs import Program
 
 ROOT = places.ROOT
 LAB = ROOT / "tests" / "lab"
+EXTENSION = "blockdiff.blocks._md5lanes"
 OURS = (  # that our programs look at, and that whoever runs the tests may have set
     "BLOCKDIFF_RSH", "BLOCKDIFF_SSH_CONFIG", "BLOCKSIZE", "LVCREATE_PREFIX", "MYSQL_PWD", "SNAPSHOT_SIZE",
     "SSH_BLOCKDIFF_PREFIX", "VERBOSE",
@@ -22,13 +24,35 @@ OURS = (  # that our programs look at, and that whoever runs the tests may have 
 pytest.register_assert_rewrite("contract", "transports")
 
 
+def pytest_addoption(parser):
+    """Add --md5."""
+    parser.addoption("--md5", metavar="WHAT", help="compute MD5s with hashlib, or with this build of the extension")
+
+
+def pytest_configure(config):
+    """Put what --md5 names in the extension's place, before anything imports that."""
+    wanted = config.getoption("--md5")
+    if not wanted:
+        return
+    assert "blockdiff.blocks.md5many" not in sys.modules
+    module = None  # what cannot be imported
+    if wanted != "hashlib":
+        spec = importlib.util.spec_from_file_location(EXTENSION, wanted)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    sys.modules[EXTENSION] = module
+
+
 def pytest_report_header():
-    """Say whether the lab runs, and why not."""
+    """Say what computes MD5s, and whether the lab runs, and why not."""
+    from blockdiff.blocks import md5many
+
+    lines = [f"md5: {md5many.engine}"]
     reason = missing()
     if reason is None:
-        return "lab: real LVM, sshd and MariaDB in a guest"
+        return [*lines, "lab: real LVM, sshd and MariaDB in a guest"]
     required = os.environ.get("BLOCKDIFF_REQUIRE_LAB") == "1"
-    return f"lab: {'REQUIRED, BUT IT CANNOT RUN' if required else 'skipped'}: {reason}"
+    return [*lines, f"lab: {'REQUIRED, BUT IT CANNOT RUN' if required else 'skipped'}: {reason}"]
 
 
 def pytest_collection_modifyitems(config, items):

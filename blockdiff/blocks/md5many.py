@@ -1,0 +1,57 @@
+"""The MD5s of many blocks at once.
+
+The extension, md5lanes.c, computes one in each lane of the processor's vector registers.  Where it
+was not built, hashlib computes the same, one after the other.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+from blockdiff.formats import BYTES_OF_DIGEST, Buffer
+
+
+def with_hashlib(buffer: Buffer, stride: int, length: int, count: int) -> bytes:
+    """Return the MD5s, joined, of `count` blocks of `length` bytes, one every `stride` bytes from the start.
+
+    Raises ValueError, before anything is read, unless the buffer has them all.
+    """
+    if stride < 1 or length < 0 or count < 0:
+        raise ValueError("stride must be at least 1, length and count at least 0")
+    with memoryview(buffer).cast("B") as view:
+        if count and (count - 1) * stride + length > len(view):
+            raise ValueError("not all blocks are within the buffer")
+        places = range(0, count * stride, stride)
+        return b"".join(hashlib.md5(view[at : at + length], usedforsecurity=False).digest() for at in places)
+
+
+md5_many: Callable[[Buffer, int, int, int], bytes] = with_hashlib
+engine = "hashlib"  # what computes them, for a person
+try:
+    from blockdiff.blocks import _md5lanes
+except ImportError:
+    pass
+else:
+    md5_many = _md5lanes.md5_many
+    engine = "{1} lanes ({0})".format(*next(iter(_md5lanes.VARIANTS.items())))
+
+
+def md5_of(buffer: Buffer, spans: Sequence[tuple[int, int]], stride: int) -> list[bytes]:
+    """Return the MD5 of buffer[start:end] for each of these spans, most of which are `stride` bytes apart.
+
+    A block between two of them is digested, too: no lane must stay empty for it.
+    """
+    out: list[bytes] = []
+    view = memoryview(buffer)
+    begin = 0  # of the spans that are digested at once
+    for stop in range(1, len(spans) + 1):
+        first, end = spans[begin]
+        length = end - first
+        if stop < len(spans):
+            start, end = spans[stop]
+            if end - start == length and start - spans[stop - 1][0] in (stride, 2 * stride):
+                continue
+        places = [(start - first) // stride * BYTES_OF_DIGEST for start, _ in spans[begin:stop]]
+        digests = md5_many(view[first:], stride, length, places[-1] // BYTES_OF_DIGEST + 1)
+        out += [digests[place : place + BYTES_OF_DIGEST] for place in places]
+        begin = stop
+    return out
