@@ -10,7 +10,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 endif
 PYTEST_ARGS ?= -n auto
 SCRIPTS := bin/blockdiff .ci/run blockdiff/completion/bash/blockdiff $(wildcard tests/*.sh)
-MD5_TESTS := tests/blocks tests/ingest tests/codecs $(patsubst %,tests/test_%.py,backup dump dumpcommand patch restore verify)
+MD5_TESTS := tests/blocks tests/ingest $(patsubst %,tests/test_%.py,backup dumpcommand patch restore verify)
 SANITIZED := build/_md5lanes.abi3.so
 PIECES := $(wildcard tests/lab/*.sh)  # handed to the guest's shell
 

@@ -4,7 +4,6 @@ Each block is checked against the digest that came with it before anything is ma
 """
 
 import collections
-import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from blockdiff import codecs
+from blockdiff.blocks.md5many import md5_many, md5_of
 from blockdiff.formats import BYTES_OF_DIGEST, Buffer, FormatError, difffile
 from blockdiff.ingest import wirecodecs
 from blockdiff.ingest.members import MadeMember, ZeroMembers, is_long, most_records
@@ -75,6 +75,16 @@ def stretches(runs: Iterable[Run]) -> Iterator[tuple[int, list[Run]]]:
         yield what, joined
 
 
+def _check(blocks: list[int], found: bytes, expected: bytes) -> None:
+    """Raise FormatError unless each of these blocks has the digest that came with it."""
+    if expected.startswith(found):
+        return
+    for number, index in enumerate(blocks):
+        place = number * BYTES_OF_DIGEST
+        right = found[place : place + BYTES_OF_DIGEST] == expected[place : place + BYTES_OF_DIGEST]
+        expect(right, f"block {index} does not have the digest it came with")
+
+
 class BatchWorker:
     """Makes the digests and the members of one version."""
 
@@ -107,7 +117,6 @@ class BatchWorker:
         """Return what becomes of a batch; any thread may ask.  Raises FormatError."""
         import xxhash
 
-        md5_of, xxh_of = hashlib.md5, xxhash.xxh3_128_digest
         take = self._taker(batch.frames)
         expected = b"".join(batch.compared)
         parts = [(what, runs, what == messages.ZERO and self.are_many(runs)) for what, runs in stretches(batch.runs)]
@@ -116,14 +125,23 @@ class BatchWorker:
         xxh: list[bytes] = []
         compared = xxh if self._xxh_compared else md5
         members: list[MadeMember | list[Run]] = []
+        changed: list[int] = []  # blocks in the room that came
+        spans: list[tuple[int, int]] = []  # and where each begins and ends there
         begin = after = 0  # blocks of the records that wait in the room
         end = 0  # bytes of them
 
         def flush() -> None:
             nonlocal end
-            if end:
-                members.append(MadeMember(self._codec.compress(room[:end], self._step), end, begin, after - 1))
-                end = 0
+            if not end:
+                return
+            place = len(compared) * BYTES_OF_DIGEST
+            md5.extend(md5_of(room, spans, self._step))
+            xxh.extend([xxhash.xxh3_128_digest(room[start:stop]) for start, stop in spans])
+            _check(changed, b"".join(compared[-len(spans) :]) if spans else b"", expected[place:])
+            members.append(MadeMember(self._codec.compress(room[:end], self._step), end, begin, after - 1))
+            changed.clear()
+            spans.clear()
+            end = 0
 
         for what, runs, many in parts:
             if many:
@@ -136,16 +154,12 @@ class BatchWorker:
                     flush()
                 start, stop = end + difffile.OFFSET_SIZE, end + difffile.OFFSET_SIZE + length
                 room[end:start] = difffile.encode_offset(index * self._block_size)
-                block = room[start:stop]
                 if what == messages.ZERO:
-                    block[:] = self._zeros[:length]
+                    room[start:stop] = self._zeros[:length]
                 else:
-                    take(block)
-                    place = len(md5) * BYTES_OF_DIGEST
-                    md5.append(md5_of(block, usedforsecurity=False).digest())
-                    xxh.append(xxh_of(block))
-                    right = compared[-1] == expected[place : place + BYTES_OF_DIGEST]
-                    expect(right, f"block {index} does not have the digest it came with")
+                    take(room[start:stop])
+                    changed.append(index)
+                    spans.append((start, stop))
                 begin = begin if end else index
                 end, after = stop, index + 1
         flush()
@@ -181,7 +195,7 @@ class BatchWorker:
         for length, times in ((self._block_size, count - 1), (tail, 1)):
             if times and length not in self._zero_digests:
                 zeros = self._zeros[:length]
-                md5 = hashlib.md5(zeros, usedforsecurity=False).digest()
+                md5 = md5_many(zeros, 1, length, 1)
                 self._zero_digests[length] = (md5, xxhash.xxh3_128_digest(zeros))
             for kind in (0, 1) if times else ():
                 out[kind] += self._zero_digests[length][kind] * times

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockdiff import codecs
-from blockdiff.blocks import blockset, checker, diffreader
+from blockdiff.blocks import blockset, checker, diffreader, md5many
 from blockdiff.formats import FormatError
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.version import Version
@@ -91,11 +91,11 @@ def test_many_faults_are_counted_not_kept():
     assert len(faults) < 20 and "and 992 more" in faults
 
 
-def checked(store, wanted=None):
+def checked(store, wanted=None, block_size=BLOCK):
     """What the checker gives of version 1, as {index: (kind, block)}, and the faults."""
     got, faults = {}, checker.Faults()
     with chains.diff_file(store) as file, Digests(store.path(1, ".md5"), file.version.count) as digests:
-        blocks = checker.BlockChecker(digests, BLOCK)
+        blocks = checker.BlockChecker(digests, block_size)
         for piece in file.pieces():
             for kind, first, stop, block in blocks.check(file, piece, faults, wanted):
                 for index in range(first, stop):
@@ -157,6 +157,42 @@ def test_blocks_that_are_not_wanted_are_left_out_right_or_wrong(codec, tmp_path)
 
     assert set(got) == {0, *range(10, 15), 33}
     assert checker.WRONG not in {kind for kind, _ in got.values()}
+
+
+@pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP, codecs.ZSTD], ids=["plain", "gzip", "zstd"])
+def test_each_of_many_blocks_is_compared_with_its_own_digest(codec, tmp_path):
+    """Small blocks, some of them zero: more than are checked at once."""
+    blocks = [bytes(64) if i % 5 == 2 else os.urandom(64) for i in range(3000)] + [b"tail"]
+    store = chains.new_set(tmp_path)
+    chains.write_version(store, b"".join(blocks), 64, codec, original=codec.suffix != ".zst")
+    for suffix in (".json", ".idx", ".xxh128"):
+        if os.path.exists(store.path(1, suffix)):
+            os.unlink(store.path(1, suffix))
+    wrong = {0, 1, 2, 511, 512, 513, 1024, 2999, 3000}
+    corrupt_digests(store, *wrong)
+
+    got, faults = checked(store, block_size=64)
+
+    assert not faults
+    assert [got[i][1] for i in range(3001) if i % 5 != 2 or i in wrong] == [
+        block for i, block in enumerate(blocks) if i % 5 != 2 or i in wrong
+    ]
+    assert {i for i, (kind, _) in got.items() if kind == checker.WRONG} == wrong
+    assert {i for i, (kind, _) in got.items() if kind == checker.ZERO} == {*range(2, 3000, 5)} - wrong
+
+
+def test_the_md5s_of_a_piece_are_computed_together(tmp_path, monkeypatch):
+    calls = []
+
+    def compute(buffer, stride, length, count):
+        calls.append(count)
+        return md5many.with_hashlib(buffer, stride, length, count)
+
+    store = chains.new_set(tmp_path)
+    chains.write_version(store, os.urandom(300 * 64), 64, codecs.PLAIN)
+    monkeypatch.setattr(md5many, "md5_many", compute)
+    checked(store, block_size=64)
+    assert calls == [300]
 
 
 def test_a_piece_that_cannot_be_read_raises_before_its_first_block(tmp_path):
