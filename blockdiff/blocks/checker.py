@@ -112,15 +112,21 @@ class BlockChecker:
     def _check_some(self, payload: Payload, records: list[Record], window: Window) -> Iterator[Checked]:
         """Yield these records' blocks; the digests of all that are not zeros are computed at once."""
         view = memoryview(payload)
-        expected = [window.of(index) for index, _, _ in records]
-        zero = [self.is_zero(payload, *record[1:], digest) for record, digest in zip(records, expected, strict=True)]
-        spans = [record[1:] for record, is_zero in zip(records, zero, strict=True) if not is_zero]
-        found = iter(md5_of(view, spans, difffile.OFFSET_SIZE + len(self._zeros)))
-        for (index, start, end), digest, is_zero in zip(records, expected, zero, strict=True):
-            if is_zero:
-                yield ZERO, index, index + 1, _NOTHING
+        spans: list[tuple[int, int]] = []
+        expected: list[bytes] = []  # b"" for a block of zeros
+        for index, start, end in records:
+            digest = window.of(index)
+            if self.is_zero(payload, start, end, digest):
+                digest = b""
             else:
+                spans.append((start, end))
+            expected.append(digest)
+        found = iter(md5_of(view, spans, difffile.OFFSET_SIZE + len(self._zeros)))
+        for (index, start, end), digest in zip(records, expected, strict=True):
+            if digest:
                 yield DATA if next(found) == digest else WRONG, index, index + 1, view[start:end]
+            else:
+                yield ZERO, index, index + 1, _NOTHING
 
     def _check_zeros(self, runs: Iterable[blockset.Run]) -> Iterator[Checked]:
         """Yield whole blocks of zeros by their digests alone."""

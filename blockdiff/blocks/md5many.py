@@ -5,7 +5,7 @@ was not built, hashlib computes the same, one after the other.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from blockdiff.formats import BYTES_OF_DIGEST, Buffer
 
@@ -42,16 +42,23 @@ def md5_of(buffer: Buffer, spans: Sequence[tuple[int, int]], stride: int) -> lis
     """
     out: list[bytes] = []
     view = memoryview(buffer)
-    begin = 0  # of the spans that are digested at once
-    for stop in range(1, len(spans) + 1):
-        first, end = spans[begin]
-        length = end - first
-        if stop < len(spans):
-            start, end = spans[stop]
-            if end - start == length and start - spans[stop - 1][0] in (stride, 2 * stride):
-                continue
-        places = [(start - first) // stride * BYTES_OF_DIGEST for start, _ in spans[begin:stop]]
-        digests = md5_many(view[first:], stride, length, places[-1] // BYTES_OF_DIGEST + 1)
-        out += [digests[place : place + BYTES_OF_DIGEST] for place in places]
-        begin = stop
+    length = 0
+    group: list[int] = []  # where blocks begin that are digested at once
+    for start, end in spans:
+        if group and (end - start != length or start - group[-1] not in (stride, 2 * stride)):
+            out += _md5_of_group(view, group, stride, length)
+            group = []
+        length = end - start
+        group.append(start)
+    if group:
+        out += _md5_of_group(view, group, stride, length)
     return out
+
+
+def _md5_of_group(view: memoryview, starts: list[int], stride: int, length: int) -> list[bytes]:
+    first = starts[0]
+    digests = md5_many(view[first:], stride, length, (starts[-1] - first) // stride + 1)
+    places: Iterable[int] = range(0, len(digests), BYTES_OF_DIGEST)
+    if len(digests) > len(starts) * BYTES_OF_DIGEST:
+        places = ((start - first) // stride * BYTES_OF_DIGEST for start in starts)
+    return [digests[place : place + BYTES_OF_DIGEST] for place in places]

@@ -129,6 +129,7 @@ class BatchWorker:
         spans: list[tuple[int, int]] = []  # and where each begins and ends there
         begin = after = 0  # blocks of the records that wait in the room
         end = 0  # bytes of them
+        last = self._size // self._block_size  # block that may be shorter
 
         def flush() -> None:
             nonlocal end
@@ -148,16 +149,17 @@ class BatchWorker:
                 flush()
                 members.append(runs)
                 continue
-            for index in (index for _, first, count in runs for index in range(first, first + count)):
-                length = self.bytes_of(index, 1)
-                if end + difffile.OFFSET_SIZE + length > len(room):
-                    flush()
+            for index in itertools.chain.from_iterable(range(first, first + count) for _, first, count in runs):
+                length = self._block_size if index < last else self.bytes_of(index, 1)
                 start, stop = end + difffile.OFFSET_SIZE, end + difffile.OFFSET_SIZE + length
-                room[end:start] = difffile.encode_offset(index * self._block_size)
+                if stop > len(room):
+                    flush()
+                    start, stop = difffile.OFFSET_SIZE, difffile.OFFSET_SIZE + length
+                room[start - difffile.OFFSET_SIZE : start] = difffile.encode_offset(index * self._block_size)
                 if what == messages.ZERO:
                     room[start:stop] = self._zeros[:length]
                 else:
-                    take(room[start:stop])
+                    take(room, start, stop)
                     changed.append(index)
                     spans.append((start, stop))
                 begin = begin if end else index
@@ -201,26 +203,28 @@ class BatchWorker:
                 out[kind] += self._zero_digests[length][kind] * times
         return out[0], out[1]
 
-    def _taker(self, frames: list[Data]) -> Callable[[memoryview], None]:
-        """Return a function that fills memory with the next bytes of the frames' data."""
+    def _taker(self, frames: list[Data]) -> Callable[[memoryview, int, int], None]:
+        """Return a function that fills memory, from start to stop, with the next bytes of the frames' data."""
         waiting = collections.deque(frames)
         frames.clear()  # each goes as soon as it is taken
         piece = memoryview(b"")
+        taken = 0  # bytes of it
         places: list[int] = []  # of shared memory, taken
 
-        def take(room: memoryview) -> None:
-            nonlocal piece
-            while room:
-                if not piece:
+        def take(room: memoryview, start: int, stop: int) -> None:
+            nonlocal piece, taken
+            while start < stop:
+                if taken == len(piece):
                     data = waiting.popleft()
-                    piece = memoryview(wirecodecs.unwrap(data.codec, data.length, data.body))
+                    piece, taken = memoryview(wirecodecs.unwrap(data.codec, data.length, data.body)), 0
                     if data.place is not None:
                         places.append(data.place)
-                length = min(len(room), len(piece))
-                room[:length] = piece[:length]
-                room, piece = room[length:], piece[length:]
+                length = min(stop - start, len(piece) - taken)
+                room[start : start + length] = piece[taken : taken + length]
+                start += length
+                taken += length
             # all at once: a message for each would cost more than the memory is worth
-            if places and not piece and not waiting:
+            if places and not waiting and taken == len(piece):
                 self._free(places)
 
         return take
