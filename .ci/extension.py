@@ -1,6 +1,6 @@
 """Compile the MD5 extension, as a hook of the build; without a C compiler the package is built without it.
 
-Run as a program it compiles into the file that it is given; CFLAGS are added.
+Run as a program it compiles into the file that it is given, from its source or another; CFLAGS are added.
 """
 
 import os
@@ -13,17 +13,17 @@ from pathlib import Path
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = "blockdiff/blocks/md5lanes.c"
+SOURCE = Path(__file__).parents[1] / "blockdiff/blocks/md5lanes.c"
 BUILT = "blockdiff/blocks/_md5lanes.abi3.so"
 
 
-def compiled(out):
+def compiled(out, source=SOURCE):
     """Compile into this file; return why that cannot be, None if it is done."""
     variable = os.environ.get
     words = shlex.split(variable("CC") or sysconfig.get_config_var("CC") or "cc")
     words += ["-O3", "-Wall", "-Wextra", "-fPIC", "-shared", "-I" + sysconfig.get_path("include")]
     words += shlex.split(variable("CPPFLAGS", "") + " " + variable("CFLAGS", ""))
-    words += [str(Path(__file__).parents[1] / SOURCE), "-o", str(out), *shlex.split(variable("LDFLAGS", ""))]
+    words += [str(source), "-o", str(out), *shlex.split(variable("LDFLAGS", ""))]
     try:
         done = subprocess.run(words, capture_output=True, text=True, errors="replace")
     except OSError as error:
@@ -54,4 +54,4 @@ class Extension(BuildHookInterface):
 
 
 if __name__ == "__main__":
-    sys.exit(compiled(sys.argv[1]))
+    sys.exit(compiled(*sys.argv[1:]))

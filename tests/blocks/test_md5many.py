@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab.conftest import unavailable
+from places import ROOT
 
 from blockdiff.blocks import md5many
 
@@ -196,6 +197,24 @@ def test_without_the_extension_hashlib_computes():
     script += "print(m.engine, m.md5_many is m.with_hashlib)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "hashlib True\n"
+
+
+def test_an_extension_that_computes_something_else_is_not_used(tmp_path):
+    """As a compiler with a mistake would make it."""
+    source = (ROOT / "blockdiff/blocks/md5lanes.c").read_text().replace("0xeb86d391u", "0xeb86d390u")
+    built = tmp_path / "wrong.so"
+    (tmp_path / "md5lanes.c").write_text(source)
+    if _md5lanes is None:
+        function_of("default", "hashlib")
+    words = [sys.executable, ROOT / ".ci/extension.py", built, tmp_path / "md5lanes.c"]
+    subprocess.run(words, check=True, env={**os.environ, "CFLAGS": "", "LD_PRELOAD": ""})
+    script = (
+        "import importlib.util as u, sys; s = u.spec_from_file_location('blockdiff.blocks._md5lanes', sys.argv[1]); "
+        "sys.modules[s.name] = m = u.module_from_spec(s); s.loader.exec_module(m); "
+        "from blockdiff.blocks import md5many; print(len(m.md5_many(b'x', 1, 1, 1)), md5many.engine)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, built], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "16 hashlib\n"
 
 
 def test_what_is_asked_for_computes(request):
