@@ -11,7 +11,7 @@ endif
 PYTEST_ARGS ?= -n auto
 SCRIPTS := bin/blockdiff .ci/run blockdiff/completion/bash/blockdiff $(wildcard tests/*.sh)
 MD5_TESTS := tests/blocks tests/ingest $(patsubst %,tests/test_%.py,backup dumpcommand patch restore verify)
-SANITIZED := build/_md5lanes.abi3.so
+SANITIZED := $(VENV)/sanitized.so
 PIECES := $(wildcard tests/lab/*.sh)  # handed to the guest's shell
 
 .DEFAULT_GOAL := help
@@ -41,7 +41,6 @@ test-hashlib: $(READY)  ## all that computes MD5s, with hashlib in the extension
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --md5 hashlib $(MD5_TESTS) $(ARGS)
 
 sanitize: $(READY)  ## the MD5 extension's tests, with AddressSanitizer and UndefinedBehaviorSanitizer watching it; needs GCC
-	mkdir -p build
 	CFLAGS='-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all' $(BIN)/python .ci/extension.py $(SANITIZED)
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	$(BIN)/python -m pytest -p no:xdist -s --md5 $(CURDIR)/$(SANITIZED) tests/blocks/test_md5many.py $(ARGS)
@@ -69,5 +68,5 @@ bench: $(READY)  ## measure against other tools; ARGS='--size 4G --json'
 	$(BIN)/python -m tests.bench $(ARGS)
 
 clean:  ## remove what was built here, .venv too
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) blockdiff/blocks/*.so build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -136,6 +136,18 @@ def test_an_editable_install_is_built_beside_the_source_or_without_it(dist, tmp_
         assert engine_of(folder) == f"md5: {engine}"
 
 
+@pytest.mark.parametrize("changed", ["blockdiff/blocks/md5lanes.c", ".ci/extension.py"])
+def test_a_change_of_the_extension_makes_the_environment_again(changed, tmp_path):
+    for name in ("Makefile", "pyproject.toml", "tests/venv.sh", "blockdiff/blocks/md5lanes.c", ".ci/extension.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/ready").write_text(f"{tmp_path}\n")
+    make = ["make", "--no-print-directory", "-n", "-C", tmp_path, "venv"]
+    assert "tests/venv.sh" not in call(*make)
+    assert "tests/venv.sh .venv" in call(*make, "-W", changed)
+
+
 def test_the_source_archive_holds_what_tests_need(dist):
     (source,) = dist.glob("*.tar.gz")
     with tarfile.open(source) as archive:
