@@ -135,10 +135,10 @@ class BatchWorker:
             nonlocal end
             if not end:
                 return
-            place = len(compared) * BYTES_OF_DIGEST
+            done = len(compared)
             md5.extend(md5_of(room, spans, self._step))
             xxh.extend([xxhash.xxh3_128_digest(room[start:stop]) for start, stop in spans])
-            _check(changed, b"".join(compared[-len(spans) :]) if spans else b"", expected[place:])
+            _check(changed, b"".join(compared[done:]), expected[done * BYTES_OF_DIGEST :])
             members.append(MadeMember(self._codec.compress(room[:end], self._step), end, begin, after - 1))
             changed.clear()
             spans.clear()
