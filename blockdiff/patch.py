@@ -73,7 +73,7 @@ def patch(
     seen = look(target_path)
     both = seen.kind == precheck.FILE and digests_path and os.path.exists(digests_path)
     if both and os.path.samefile(target_path, digests_path or ""):
-        raise TargetRefused(target_path, "it is the digest file that is to prove it")
+        raise TargetRefused(target_path, "it is the digest file of --digests")
     precheck.check(seen, 0, patch=True)
     first = b""
     while len(first) < difffile.HEADER_SIZE and (data := read(_PIECE)):
@@ -109,7 +109,7 @@ def _read(read: Callable[[int], bytes], size: int) -> bytes:
 
 
 def _take_all(work: "_Patch", read: Callable[[int], bytes], first: bytes) -> None:
-    """Write every record of the stream, whose beginning was read.  Raises BlockdiffError."""
+    """Write every record of the stream, whose beginning was read already.  Raises BlockdiffError."""
     try:
         for payload, last in _payloads(read, first):
             work.take(payload, last)
@@ -141,7 +141,7 @@ def _payloads(read: Callable[[int], bytes], first: bytes) -> Iterator[tuple[byte
 def _digests(path: str, block_size: int) -> digests.Digests:
     try:
         found, known = digests.open_digests(path)
-    except MissingFile:  # it is no file of a set
+    except MissingFile:  # it is not a file of a set
         raise StoreUnreadable(path, os.strerror(errno.ENOENT)) from None
     if found != block_size:
         known.close()
@@ -174,7 +174,7 @@ class _Patch:
         self.done = Patched(sink.path)
 
     def take(self, payload: bytes, last: bool) -> None:
-        """Write these records.  Raises FormatError for one that cannot be, and what Target raises."""
+        """Write these records.  Raises FormatError for an impossible record, and what Target raises."""
         view = memoryview(payload)
         begin = after = 0  # blocks of `parts`, which are not written yet
         parts: list[memoryview] = []
@@ -233,7 +233,7 @@ class _Patch:
                 self._last_length = len(block)
         elif len(block) < self._block_size and not self._device and offset + len(block) < self._end:
             raise TornError(
-                f"it ends inside the block at offset {offset}, where the target goes on;"
+                f"it ends inside the block at offset {offset}, where the target continues;"
                 " if the volume shrank, --digests proves it"
             )
 
@@ -264,7 +264,7 @@ class _Patch:
         before = (count - 1) * self._block_size
         if self._last_length is not None:
             return before + self._last_length
-        # no record of the last block: it is as long as it was
+        # no record of the last block: its length is unchanged
         return before + max(0, min(self._block_size, self._end - before))
 
     def _stretches(self, size: int) -> Iterator[_Stretch]:

@@ -11,6 +11,9 @@ import places
 import pytest
 from lab.conftest import missing
 from programs import Program
+from verbs import plain_set, run_verb
+
+__all__ = ["plain_set", "run_verb"]
 
 ROOT = places.ROOT
 LAB = ROOT / "tests" / "lab"

@@ -90,21 +90,21 @@ def test_digests_let_a_volume_shrink(tmp_path):
 
 
 def test_ours_merge_with_nothing_but_a_decompressor(tmp_path):
-    store = chains.new_set(tmp_path)
+    backup_set = chains.new_set(tmp_path)
     volume = bytearray(os.urandom(5000) + bytes(9000) + os.urandom(77))
     path = tmp_path / "out"
     for codec, program in ((codecs.GZIP, "gunzip"), (codecs.ZSTD, "zstd")):
         volume[100:200] = os.urandom(100)
-        number = chains.write_version(store, bytes(volume), 512, codec, member=2000)
+        number = chains.write_version(backup_set, bytes(volume), 512, codec, member=2000)
         try:
             payload = subprocess.run(
-                [program, "-dc", store.path(number, codec.suffix)], stdout=subprocess.PIPE
+                [program, "-dc", backup_set.path(number, codec.suffix)], stdout=subprocess.PIPE
             ).stdout
         except FileNotFoundError:
             payload = b"".join(
-                codec.stream(io.BytesIO(pathlib.Path(store.path(number, codec.suffix)).read_bytes()).read)
+                codec.stream(io.BytesIO(pathlib.Path(backup_set.path(number, codec.suffix)).read_bytes()).read)
             )
-        merge(payload, path, digests_path=store.path(number, ".md5"))
+        merge(payload, path, digests_path=backup_set.path(number, ".md5"))
         assert path.read_bytes() == volume
 
 

@@ -84,9 +84,9 @@ def test_a_file_by_another_name(volume, tmp_path):
 
 
 def test_many_writers_are_counted(volume):
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as cleanup:
         for _ in range(7):
-            held.enter_context(opened(volume, "<>"))
+            cleanup.enter_context(opened(volume, "<>"))
         assert of(volume).count("process") == 5
         assert of(volume).endswith(", and 2 more")
 

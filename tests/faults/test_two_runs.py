@@ -26,11 +26,11 @@ CALLS = ("open", "fsync", "link", "unlink", "rename", "listdir")
 
 def write(folder, volume, codec=chains.codecs.GZIP):
     """Write a version as a backup does: the set locked and settled, its parent proved."""
-    store = BackupSet(str(folder / "db"))
-    with store.locked():
-        newest = recover.settle(store, lambda line: None)
-        parent.find(store, newest, pytest.fail, pytest.fail).close()
-        return chains.write_version(store, volume, BLOCK, codec)
+    backup_set = BackupSet(str(folder / "db"))
+    with backup_set.locked():
+        newest = recover.settle(backup_set, lambda line: None)
+        parent.find(backup_set, newest, pytest.fail, pytest.fail).close()
+        return chains.write_version(backup_set, volume, BLOCK, codec)
 
 
 def unlocked(folder):
@@ -149,8 +149,8 @@ def test_ver_that_is_changed_while_a_run_begins(tmp_path, monkeypatch):
 
 
 def test_temporary_files_of_a_run_that_lives_are_not_swept(tmp_path):
-    store = BackupSet(str(tmp_path / "db"))
-    part = store.part(1, ".gz")
+    backup_set = BackupSet(str(tmp_path / "db"))
+    part = backup_set.part(1, ".gz")
     (tmp_path / "source").write_bytes(OURS)
 
     with pytest.raises(SetLocked):
@@ -253,9 +253,9 @@ def test_two_that_publish_at_the_very_same_time(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", link)
 
-    def run(store, volume):
+    def run(backup_set, volume):
         try:
-            results.append((chains.write_version(store, volume, BLOCK), volume))
+            results.append((chains.write_version(backup_set, volume, BLOCK), volume))
         except (SetLocked, ForeignFiles) as error:
             results.append((error, volume))
 

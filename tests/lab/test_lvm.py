@@ -221,7 +221,7 @@ def test_too_little_room_names_what_is_missing(guest, agent):
     assert "3 are missing (12 MiB)" in reason
     guest.run("lvextend -l +100%FREE vg0/rest")
     assert "1 are missing" in refusal(agent, path)
-    assert "is no size" in refusal(agent, path, "much")
+    assert "is not a size" in refusal(agent, path, "much")
 
 
 def test_what_lvcreate_says_is_the_reason(guest, agent):
