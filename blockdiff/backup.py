@@ -94,7 +94,7 @@ class _Begun:
 @contextlib.contextmanager
 def _begin(job: Job, log: JobLog) -> Iterator[_Begun]:
     """Do all checks that can refuse the run, and write nothing."""
-    backup_set, wanted = job.store, job.wanted
+    backup_set, wanted = job.backup_set, job.wanted
     with backup_set.locked(), contextlib.ExitStack() as cleanup:
         of = cleanup.enter_context(continued(job, recover.settle(backup_set, log.note), log))
         if of.source.unknown:
@@ -121,18 +121,18 @@ def _write(begun: _Begun, opened: Opened, facts: dict[str, Any] | None, cores: i
     """Write what the agent reads, and publish it; `facts` are the lock's."""
     job, before = begun.of.job, begun.of.parent
     codec = codecs.BY_SUFFIX[job.wanted.suffix]
-    new = NewVersion(job.store, before.number, codec, begun.of.block_size, begun.compared.keep_xxh)
+    new = NewVersion(job.backup_set, before.number, codec, begun.of.block_size, begun.compared.keep_xxh)
     try:
         totals = begun.scan.read(
             begun.compared, new, codec, opened.size, cores, lambda length: job.progress(length, opened.size)
         )
         value = _manifest(begun, opened, totals, facts)
-        new.publish(value, totals.payload, lambda: before.check(job.store))
+        new.publish(value, totals.payload, lambda: before.check(job.backup_set))
     finally:
         new.discard()
     begun.scan.finish()
     return Outcome(
-        name=job.store.name,
+        name=job.backup_set.name,
         version=before.number,
         kind=value.kind,
         size=opened.size,
@@ -167,7 +167,7 @@ def _manifest(
         )
     return manifest.NewManifest(
         blockdiff=__version__,
-        set=job.store.base,
+        set=job.backup_set.base,
         version=before.number,
         parent=before.parent_number,
         parent_md5_sha256=before.link,

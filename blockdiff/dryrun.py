@@ -72,7 +72,7 @@ def _newest(backup_set: BackupSet, warn: Log) -> int:
 
 
 def _plan(job: Job, quiesce: snapshots.Quiesce | None, log: JobLog) -> Plan:
-    wanted, backup_set = job.wanted, job.store
+    wanted, backup_set = job.wanted, job.backup_set
     with continued(job, _newest(backup_set, log.note), log) as of:
         with wanted.session(job.connect(), log.note, log.note) as session:
             terms = {"block_size": of.block_size, "digest": session.hello.digest}

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from blockdiff.blocks import parallel
 from blockdiff.blocks.checker import BlockChecker
+from blockdiff.blocks.md5many import md5_many, md5_of
 from blockdiff.errors import (
     BlockdiffError,
     DamagedFile,
@@ -28,7 +29,7 @@ from blockdiff.errors import (
     StoreUnreadable,
     TargetRefused,
 )
-from blockdiff.formats import FormatError, TornError, difffile
+from blockdiff.formats import BYTES_OF_DIGEST, FormatError, TornError, difffile
 from blockdiff.sets import digests
 from blockdiff.target import precheck
 from blockdiff.target.writer import Target
@@ -177,9 +178,10 @@ class _Patch:
         view = memoryview(payload)
         begin = after = 0  # blocks of `parts`, which are not written yet
         parts: list[memoryview] = []
+        digests = self._digests(view)
         try:
             for index, start, end in difffile.split(payload, self._block_size, last):
-                self._check(index, view[start:end])
+                self._check(index, view[start:end], next(digests, b""))
                 self.done.records += 1
                 if index != after or payload.startswith(self._zeros, start, end):
                     self._write(begin, parts)
@@ -195,12 +197,25 @@ class _Patch:
         finally:
             self._write(begin, parts)
 
+    def _digests(self, records: memoryview) -> Iterator[bytes]:
+        """Yield the MD5 of each record's block, where there are digests to compare with."""
+        if self._known is None:
+            return
+        step = difffile.OFFSET_SIZE + self._block_size
+        whole, rest = divmod(len(records), step)
+        found = md5_many(records[difffile.OFFSET_SIZE :], step, self._block_size, whole)
+        if rest > difffile.OFFSET_SIZE:
+            short = rest - difffile.OFFSET_SIZE
+            found += md5_many(records[-short:], step, short, 1)
+        for place in range(0, len(found), BYTES_OF_DIGEST):
+            yield found[place : place + BYTES_OF_DIGEST]
+
     def _write(self, begin: int, parts: list[memoryview]) -> None:
         if parts:
             self._sink.write(begin * self._block_size, parts)
             parts.clear()
 
-    def _check(self, index: int, block: memoryview) -> None:
+    def _check(self, index: int, block: memoryview, digest: bytes) -> None:
         offset = index * self._block_size
         if index <= self._previous:
             raise FormatError(f"the record of offset {offset} is out of order")
@@ -209,10 +224,10 @@ class _Patch:
                 f"offset {offset} is beyond the target's end, which is at {self._end}: an earlier version is missing"
             )
         self._previous = index
-        if self._proof is not None and self._window is not None and self._known is not None:
+        if self._window is not None and self._known is not None:
             if index >= self._known.count:
                 raise FormatError(f"offset {offset} is beyond the volume, which has {self._known.count} blocks")
-            if not self._proof.has(block, self._window.of(index)):
+            if digest != self._window.of(index):
                 raise DigestMismatch(STREAM, f"the block at offset {offset} does not have its digest")
             if index == self._known.count - 1:
                 self._last_length = len(block)
@@ -266,11 +281,16 @@ class _Patch:
         window = self._known.window()
         begin = stretch.first * self._block_size
         data = self._sink.read(begin, min(stretch.stop * self._block_size, size) - begin)
-        view = memoryview(data)
+        spans: list[tuple[int, int]] = []  # of the blocks that are to be compared, and with what
+        expected: list[bytes] = []
         for index in range(stretch.first, stretch.stop):
             place = index * self._block_size - begin
+            end = min(place + self._block_size, len(data))
             want = window.of(index)
-            end = place + self._block_size
-            if not self._proof.is_zero(data, place, end, want) and not self._proof.has(view[place:end], want):
-                return index * self._block_size
+            if not self._proof.is_zero(data, place, end, want):
+                spans.append((place, end))
+                expected.append(want)
+        for (place, _), digest, want in zip(spans, md5_of(data, spans, self._block_size), expected, strict=True):
+            if digest != want:
+                return begin + place
         return None

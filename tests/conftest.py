@@ -1,6 +1,7 @@
 """What every test may use; what the report says of the lab; how tests are spread over several workers."""
 
 import contextlib
+import importlib.util
 import os
 import pathlib
 import signal
@@ -23,6 +24,7 @@ DISK = tempfile.gettempdir()
 MEMORY = pathlib.Path("/dev/shm")
 SSH = pathlib.Path.home() / ".ssh"
 ROOM = 8 << 30  # bytes that must be free there
+EXTENSION = "blockdiff.blocks._md5lanes"
 OURS = (  # that our programs look at, and that whoever runs the tests may have set
     "BLOCKDIFF_RSH", "BLOCKDIFF_SSH_CONFIG", "BLOCKSIZE", "LVCREATE_PREFIX", "MYSQL_PWD", "SNAPSHOT_SIZE",
     "SSH_BLOCKDIFF_PREFIX", "VERBOSE",
@@ -32,17 +34,38 @@ OURS = (  # that our programs look at, and that whoever runs the tests may have 
 pytest.register_assert_rewrite("contract", "transports")
 
 
+def pytest_addoption(parser):
+    """Add --md5."""
+    parser.addoption("--md5", metavar="WHAT", help="compute MD5s with hashlib, or with this build of the extension")
+
+
 def pytest_configure(config):
-    """Have temporary folders in memory, where fsync costs nothing: half of the tests' time was that of the disk."""
-    for number in (signal.SIGHUP, signal.SIGINT):  # nohup and a shell's & have them ignored, also in all that tests start
+    """Prepare what all tests share."""
+    _use_md5(config.getoption("--md5"))
+    # nohup and a shell's & have these ignored, also in all that tests start
+    for number, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
         if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, handler)
+    # temporary folders are in memory, where fsync costs nothing: half of the tests' time was that of the disk
     if MEMORY.is_dir():
         room = os.statvfs(MEMORY)
         if room.f_bavail * room.f_frsize > ROOM and not room.f_flag & os.ST_NOEXEC:
             tempfile.tempdir = str(MEMORY)
     if not hasattr(config, "workerinput") and not SSH.is_dir():
         config.add_cleanup(_without_ssh)
+
+
+def _use_md5(wanted):
+    """Put what --md5 names in the extension's place, before anything imports that."""
+    if not wanted:
+        return
+    assert "blockdiff.blocks.md5many" not in sys.modules
+    module = None  # what cannot be imported
+    if wanted != "hashlib":
+        spec = importlib.util.spec_from_file_location(EXTENSION, wanted)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    sys.modules[EXTENSION] = module
 
 
 def _without_ssh():
@@ -53,12 +76,15 @@ def _without_ssh():
 
 
 def pytest_report_header():
-    """Say whether the lab runs, and why not."""
+    """Say what computes MD5s, and whether the lab runs, and why not."""
+    from blockdiff.blocks import md5many
+
+    lines = [f"md5: {md5many.engine}"]
     reason = missing()
     if reason is None:
-        return "lab: real LVM, sshd and MariaDB in a guest"
+        return [*lines, "lab: real LVM, sshd and MariaDB in a guest"]
     required = os.environ.get("BLOCKDIFF_REQUIRE_LAB") == "1"
-    return f"lab: {'REQUIRED, BUT IT CANNOT RUN' if required else 'skipped'}: {reason}"
+    return [*lines, f"lab: {'REQUIRED, BUT IT CANNOT RUN' if required else 'skipped'}: {reason}"]
 
 
 def pytest_collection_modifyitems(config, items):

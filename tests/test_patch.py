@@ -220,6 +220,21 @@ def test_digests_of_another_block_size_or_none_at_all(tmp_path):
         merge(HELLO, tmp_path / "out", digests_path=str(tmp_path / "torn"))
 
 
+@pytest.mark.parametrize("wrong", [0, 5, 99, 100])
+def test_a_record_without_its_digest_is_not_written_and_those_before_it_are(wrong, tmp_path):
+    volume = os.urandom(100 * 64) + b"tail"
+    path = tmp_path / "out"
+    path.write_bytes(bytes(len(volume)))
+    blocks = chains.blocks_of(volume, 64)
+    known = digests(tmp_path, volume, 64)
+    blocks[wrong] = b"x" * len(blocks[wrong])
+
+    with pytest.raises(DigestMismatch, match=f"the diff on standard input: .*offset {64 * wrong} "):
+        merge(chains.payload_of(blocks, range(101), 64), path, digests_path=known)
+
+    assert path.read_bytes() == volume[: 64 * wrong].ljust(len(volume), b"\0")
+
+
 def test_a_target_that_was_not_what_the_diff_continues(tmp_path):
     """Every record is right, but what the diff leaves alone is not."""
     path = tmp_path / "out"

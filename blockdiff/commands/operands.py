@@ -110,8 +110,8 @@ def refuse_twins(jobs: Sequence[Job]) -> None:
     """Refuse two sources for one set, also with different spellings of its name.  Raises click.UsageError."""
     seen = set()
     for job in jobs:
-        folder = os.stat(job.store.folder)
-        place = folder.st_dev, folder.st_ino, job.store.base
+        folder = os.stat(job.backup_set.folder)
+        place = folder.st_dev, folder.st_ino, job.backup_set.base
         if place in seen:
-            raise click.UsageError(f"the set {text.name(job.store.name)} is named twice")
+            raise click.UsageError(f"the set {text.name(job.backup_set.name)} is named twice")
         seen.add(place)
