@@ -8,19 +8,22 @@ READY := $(VENV)/ready
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
   MOVED := moved
 endif
-PYTEST_ARGS ?= -n auto
+# A file is for one worker, which starts its servers once, and boots a guest with its first file of the lab.
+PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 SCRIPTS := bin/blockdiff .ci/run blockdiff/completion/bash/blockdiff $(wildcard tests/*.sh)
+MD5_TESTS := tests/blocks tests/ingest $(patsubst %,tests/test_%.py,backup dumpcommand patch restore verify)
+SANITIZED := $(VENV)/sanitized.so
 PIECES := $(wildcard tests/lab/*.sh)  # handed to the guest's shell
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test test-long lint ruff mypy floor pages scripts bench clean moved
+.PHONY: help venv packages demo test test-hashlib test-long sanitize lint ruff mypy floor pages scripts bench clean moved
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  */  make \1\t/p' Makefile | expand -t 18
 
 venv: $(READY)  ## .venv with the program, in place, and all that tests and lint need
 
-$(READY): pyproject.toml tests/venv.sh $(MOVED)
+$(READY): pyproject.toml tests/venv.sh .ci/extension.py blockdiff/blocks/md5lanes.c $(MOVED)
 	tests/venv.sh $(VENV)
 
 demo: $(READY)  ## back up a real file system twice, list, verify, restore and compare
@@ -34,6 +37,14 @@ test: packages $(READY)  ## the whole suite; the lab where it can run
 
 test-long: $(READY)  ## what takes too long for every run: volumes of GiB with memory measured, damage at every byte; an hour
 	$(BIN)/python -m pytest -m long -o faulthandler_timeout=0 $(ARGS)
+
+test-hashlib: $(READY)  ## all that computes MD5s, with hashlib in the extension's place
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --md5 hashlib $(MD5_TESTS) $(ARGS)
+
+sanitize: $(READY)  ## the MD5 extension's tests, with AddressSanitizer and UndefinedBehaviorSanitizer watching it; needs GCC
+	CFLAGS='-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all' $(BIN)/python .ci/extension.py $(SANITIZED)
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	$(BIN)/python -m pytest -p no:xdist -s --md5 $(CURDIR)/$(SANITIZED) tests/blocks/test_md5many.py $(ARGS)
 
 lint: ruff mypy floor pages scripts  ## ruff, mypy, vermin; mandoc and shellcheck where they are installed
 
@@ -58,5 +69,5 @@ bench: $(READY)  ## measure against other tools; ARGS='--size 4G --json'
 	$(BIN)/python -m tests.bench $(ARGS)
 
 clean:  ## remove what was built here, .venv too
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) blockdiff/blocks/*.so build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

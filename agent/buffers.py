@@ -13,8 +13,8 @@ from blockdiff.wire import messages
 
 from . import native
 
-_WORTH = 256 * 1024  # bytes; to send smaller buffers takes no longer
-_LEAST = 12  # buffers: up to half of them wait at the server until a member is full
+_WORTH = 256 * 1024  # bytes; sending smaller buffers is as fast as sharing them
+_LEAST = 12  # buffers: the server may keep up to half of them until a member is full
 
 
 class Private:
@@ -25,11 +25,11 @@ class Private:
         self._free = []
 
     def worth(self, length):
-        """Tell whether so many bytes of a buffer are left in place instead of sent: never."""
+        """Return whether so many bytes of a buffer are left in place instead of sent: never."""
         return False
 
     def ready(self):
-        """Tell whether `take` returns without waiting."""
+        """Return whether `take` returns without waiting."""
         return True
 
     def take(self):
@@ -53,7 +53,7 @@ class Shared:
         self._state = threading.Condition()
 
     def worth(self, length):
-        """Tell whether so many bytes of a buffer are left in place instead of sent.
+        """Return whether so many bytes of a buffer are left in place instead of sent.
 
         The server may collect a whole member before it copies any of it.  Small pieces would
         keep all buffers in use until then, and none would be free for the next extent.
@@ -61,7 +61,7 @@ class Shared:
         return 2 * length >= self._size
 
     def ready(self):
-        """Tell whether `take` returns without waiting."""
+        """Return whether `take` returns without waiting."""
         return bool(self._free)
 
     def take(self):

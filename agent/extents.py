@@ -57,14 +57,14 @@ def _cut(volume, block_size, first, last, most, hole):
 
 
 def ahead(volume, extents):
-    """Yield (Extent, what of it to drop after use), while the kernel fetches those that follow."""
+    """Yield (Extent, its pages to drop after use), while the kernel fetches the extents that follow."""
     waiting = collections.deque()
     fetching = 0  # bytes
     for extent in extents:
         fetched = [] if extent.hole else volume.cache.fetch(extent.offset, extent.length)
         waiting.append((extent, fetched))
         fetching += extent.length if fetched else 0
-        # what is in memory is not delayed, nor are holes
+        # extents in memory, and holes, are not delayed
         while waiting and (not waiting[0][1] or fetching > READ_AHEAD or len(waiting) > _MOST_AHEAD):
             first = waiting.popleft()
             fetching -= first[0].length if first[1] else 0

@@ -7,7 +7,7 @@ from . import users, volume
 
 
 def same(asked):
-    """Tell whether the path that the set knows leads to the volume."""
+    """Return whether the path that the set knows leads to the volume."""
     return asked.known is not None and volume.same(encode_path(asked.path), encode_path(asked.known))
 
 

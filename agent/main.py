@@ -15,7 +15,7 @@ from blockdiff.wire.link import Link, LinkClosed, LinkSilent
 
 from . import serve
 
-_HELLO_TIMEOUT_S = 120.0  # until the request brings the server's own
+_HELLO_TIMEOUT_S = 120.0  # until the request has the server's own
 _EXIT_LOST = 95  # the connection ended, or the server broke the protocol
 _EXIT_BUG = 99
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -41,7 +41,7 @@ class _State:
         timer.start()
 
     def end(self, number, frame):
-        """Handle the first signal; further ones are ignored, since cleaning up is under way now."""
+        """Handle the first signal; further ones are ignored, since the agent is cleaning up now."""
         self.signalled = True
         for other in _SIGNALS:
             signal.signal(other, _ignore)
@@ -49,7 +49,7 @@ class _State:
 
 
 def _ignore(number, frame):
-    """Ignore a signal; with SIG_IGN Python would complain of one that is under way."""
+    """Ignore a signal; with SIG_IGN Python would warn about a pending one."""
 
 
 def claim_wire():
@@ -79,7 +79,7 @@ def main(show):
 
 
 def _run(state, show):
-    """Serve the request; returns the exit status, and writes what went wrong to stderr."""
+    """Serve the request; returns the exit status, and writes the reason of a failure to stderr."""
     try:
         wire_in, wire_out = claim_wire()
         write = _writer(wire_out)

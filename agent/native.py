@@ -1,6 +1,6 @@
 """Digests, compression and zero tests by libraries of the host: libxxhash and libzstd through ctypes.
 
-Nothing is installed: where the host lacks a library, hashlib and zlib do its work.  All of them
+Nothing is installed: if the host lacks a library, hashlib and zlib are used instead.  All of them
 release the interpreter's lock, so that threads work in parallel.
 """
 
@@ -172,7 +172,7 @@ def compressor():
 
 
 class ZeroTest:
-    """Tell whether memory is all zero, at the speed of memcmp."""
+    """Return whether memory is all zero, at the speed of memcmp."""
 
     def __init__(self, size):
         self._zeros = bytes(size)
@@ -182,7 +182,7 @@ class ZeroTest:
             self._memcmp.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
 
     def __call__(self, buffer, start, end):
-        """Tell whether bytes start to end of a buffer, at most `size`, are zero."""
+        """Return whether bytes start to end of a buffer, at most `size`, are zero."""
         view = buffer.view
         if view[start] or view[end - 1]:
             return False

@@ -24,7 +24,7 @@ class PageCache:
     """The pages of one file or device."""
 
     def __init__(self, fd, size):
-        """`size` in bytes; where the kernel cannot be asked, no page is ever dropped."""
+        """`size` in bytes; if the kernel does not report which pages are in memory, no page is dropped."""
         self._fd = fd
         self._base = None
         self._border = -1  # last page that was fetched before; the next bytes may begin in it

@@ -16,7 +16,7 @@ from blockdiff.wire import messages
 from . import extents, native
 
 IN_FLIGHT = 24 * 1024 * 1024  # bytes of buffers at most
-BLOCK_COST = 512  # bytes of memory for a block beside its own, which matters where blocks are tiny
+BLOCK_COST = 512  # bytes of memory for a block beside its data, important for tiny blocks
 
 
 class Result:
@@ -40,8 +40,8 @@ class Scan:
     def __init__(self, volume, asked, old, pays, pool):
         """Scan a volume as the Request asks.
 
-        `old(count)` returns the parent's digests of the next count blocks, fewer where the parent
-        had fewer; None for a full backup.  `pays()` tells whether compressing pays now, where it is
+        `old(count)` returns the parent's digests of the next count blocks, fewer if the parent
+        had fewer; None for a full backup.  `pays()` returns whether compressing pays now, if it is
         allowed; `pool` has buffers of `buffer_size`.
         """
         self._volume = volume
@@ -222,7 +222,7 @@ def _threads(asked):
     if asked.jobs > 0:
         return min(64, asked.jobs)
     if asked.digest == "xxh128":
-        return 1  # it all but waits for the disk, which reads ahead; more threads only wait for each other
+        return 1  # it mostly waits for the disk, which reads ahead; more threads would only wait for each other
     try:
         cores = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):

@@ -1,7 +1,7 @@
 """Send the extents of a scan, at a limited rate, and measure whether compressing them pays.
 
 Compressing costs this host far more than all its other work, and the server has to decompress.
-So it pays only where the wire is the slowest part.
+So it pays only if the wire is the slowest part.
 """
 
 import time
@@ -9,7 +9,7 @@ import time
 from blockdiff.wire import messages
 
 _LOOK = 16 * 1024 * 1024  # bytes between two measurements
-_SWALLOWED = 8 * 1024 * 1024  # bytes that pipes, ssh and sockets buffer before the speed of the wire shows
+_SWALLOWED = 8 * 1024 * 1024  # bytes that pipes, ssh and sockets buffer before the speed of the wire has an effect
 _REPORT_S = 5.0  # how long unchanged blocks are joined before the server is sent a sign of progress
 _PATIENCE, _MOST_PATIENCE = 8, 64  # measurements until the next attempt without compression
 
@@ -86,7 +86,7 @@ class Sender:
                 self._next_patience = min(2 * self._next_patience, _MOST_PATIENCE)
             return
         self._patience -= 1
-        # compressing may be what is slow: only an attempt without it shows how fast the wire is
+        # compressing itself may be slow: only an attempt without it shows how fast the wire is
         if keeps_up and self._patience < 0 and not self._rate:
             self.slow = False
             self._bytes = -_SWALLOWED

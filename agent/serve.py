@@ -15,7 +15,7 @@ from . import buffers, look, native, scan, volume
 from .errors import AgentError
 from .sender import Sender
 
-_EXIT_FAILED = 1  # FAILED says why
+_EXIT_FAILED = 1  # FAILED has the reason
 
 
 def serve(link):
@@ -87,7 +87,7 @@ def _back_up(link, asked):
         _send_end(link, work, snapshot.check())  # checked after the last read
     except BaseException:
         remains = snapshot.remove()
-        if remains is not None:  # as a note, for the last message tells why the backup failed
+        if remains is not None:  # as a note, since the last message has the reason why the backup failed
             _logger(link)(remains)
         raise
     return snapshot.remove()
@@ -124,7 +124,7 @@ def _send_blocks(link, asked, snapshot):
             sender.send_extents(work.results())
         except AgentError as error:
             if snapshot is not None and error.error == "ReadFailed":
-                snapshot.check()  # a snapshot that is lost reads as errors
+                snapshot.check()  # reading a lost snapshot gives read errors
             raise
         source.check_size()
         return work
@@ -133,7 +133,7 @@ def _send_blocks(link, asked, snapshot):
 
 
 def _pool(link, asked, source):
-    """Return the buffers to read into: in memory that the server shares, where the wire may be left out."""
+    """Return the buffers to read into: in memory that the server shares, if blocks need not go through the wire."""
     offer = None if asked.compress or asked.bwlimit > 0 else asked.shared
     pool = buffers.choose(offer, scan.buffer_size(source, asked.block_size))
     if isinstance(pool, buffers.Shared):
@@ -154,11 +154,11 @@ def _send_end(link, work, snapshot):
 
 
 class _OldDigests:
-    """The parent's digests as they arrive, handed out by the extent."""
+    """The parent's digests as they arrive, returned extent by extent."""
 
     def __init__(self, link, count):
         self._link = link
-        self._left = count  # not yet handed out
+        self._left = count  # not yet returned
         self._to_come = count * BYTES_OF_DIGEST
         self._buffer = bytearray()
 

@@ -14,7 +14,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 def of(path):
-    """Return who may write to a block device or file (path in bytes), as text; None if nobody is found."""
+    """Return what may write to a block device or file (path in bytes), as text; None if nothing is found."""
     try:
         volume = os.stat(path)
     except OSError:
@@ -38,19 +38,19 @@ def _pile(number, name, devices):
         return
     devices[number] = name
     folder = "/sys/dev/block/%d:%d" % (os.major(number), os.minor(number))
-    for part in _names(folder):
+    for part in names(folder):
         if os.path.exists("%s/%s/partition" % (folder, part)):
             _pile_named("%s/%s" % (folder, part), part, devices)
-    for holder in _names(folder + "/holders"):
+    for holder in names(folder + "/holders"):
         place = "%s/holders/%s" % (folder, holder)
-        _pile_named(place, _text(place + "/dm/name").strip() or holder, devices)
+        _pile_named(place, content(place + "/dm/name").strip() or holder, devices)
     for loop, backing in _backing():
         if stat.S_ISBLK(backing.st_mode) and backing.st_rdev == number:
             _pile_named("/sys/block/%s" % loop, loop, devices)
 
 
 def _pile_named(folder, name, devices):
-    major, _, minor = _text(folder + "/dev").strip().partition(":")
+    major, _, minor = content(folder + "/dev").strip().partition(":")
     if major.isdigit() and minor.isdigit():
         _pile(os.makedev(int(major), int(minor)), name, devices)
 
@@ -64,9 +64,9 @@ def _loops(volume, devices):
 
 def _backing():
     """Yield (name, stat of the backing file) of every writable loop device."""
-    for name in _names("/sys/block"):
-        if name.startswith("loop") and _text("/sys/block/%s/ro" % name).strip() == "0":
-            path = _text("/sys/block/%s/loop/backing_file" % name).rstrip("\n")
+    for name in names("/sys/block"):
+        if name.startswith("loop") and content("/sys/block/%s/ro" % name).strip() == "0":
+            path = content("/sys/block/%s/loop/backing_file" % name).rstrip("\n")
             try:
                 yield name, os.stat(path)
             except (OSError, ValueError):
@@ -74,7 +74,7 @@ def _backing():
 
 
 def _swaps(volume, devices):
-    for line in _text("/proc/swaps").splitlines()[1:]:
+    for line in content("/proc/swaps").splitlines()[1:]:
         try:
             swap = os.stat(_plain(line.split()[0]))
         except (OSError, IndexError):
@@ -88,7 +88,7 @@ def _swaps(volume, devices):
 def _processes(volume, base, devices):
     """Yield mounts in any name space, and processes that have it open for writing."""
     spaces = set()
-    for pid in ["self"] + [name for name in _names("/proc") if name.isdigit()]:
+    for pid in ["self"] + [name for name in names("/proc") if name.isdigit()]:
         folder = "/proc/%s" % pid
         try:
             space = os.readlink(folder + "/ns/mnt")
@@ -100,10 +100,7 @@ def _processes(volume, base, devices):
                 yield text
         if pid == "self":
             continue
-        for descriptor in _names(folder + "/fd"):
-            opened = _opened("%s/fd/%s" % (folder, descriptor), base)
-            if opened is None:
-                continue
+        for descriptor, opened in open_files(folder, base):
             if stat.S_ISBLK(opened.st_mode):
                 if opened.st_rdev not in devices:
                     continue
@@ -113,31 +110,19 @@ def _processes(volume, base, devices):
             else:
                 continue
             if _writes("%s/fdinfo/%s" % (folder, descriptor)):
-                yield "%s open for writing by process %s (%s)" % (_is(name), pid, _text(folder + "/comm").strip())
-
-
-def _opened(link, base):
-    """Return the stat of what a descriptor has open if it can matter, else None."""
-    try:
-        path = os.fsencode(os.readlink(link))
-        # a stat of anything else might hang on a dead network file system
-        if path.startswith(b"/dev/") or (path.startswith(b"/") and os.path.basename(path) == base):
-            return os.stat(link)
-    except OSError:
-        pass
-    return None
+                yield "%s open for writing by process %s (%s)" % (_is(name), pid, content(folder + "/comm").strip())
 
 
 def _writes(path):
-    """Tell from a descriptor's fdinfo whether it can write."""
-    for line in _text(path).splitlines():
+    """Return whether a descriptor can write, by its fdinfo."""
+    for line in content(path).splitlines():
         if line.startswith("flags:"):
             return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
     return False
 
 
 def _mounts(path, devices):
-    for line in _text(path).splitlines():
+    for line in content(path).splitlines():
         left, _, right = line.partition(" - ")
         fields, source = left.split(" "), right.split(" ")
         if len(fields) < 5 or len(source) < 3 or "ro" in source[2].split(","):
@@ -164,14 +149,31 @@ def _plain(text):
     return raw.encode("latin-1", "ignore").decode("utf-8", "surrogateescape") if raw != text else text
 
 
-def _names(folder):
+def open_files(process, base=None):
+    """Yield (descriptor, stat) of devices, and of files named `base`, that a process (a folder in /proc) has open."""
+    for descriptor in names(process + "/fd"):
+        link = "%s/fd/%s" % (process, descriptor)
+        try:
+            path = os.fsencode(os.readlink(link))
+            # a stat of anything else might hang on a dead network file system
+            if not path.startswith(b"/dev/") and not (path.startswith(b"/") and os.path.basename(path) == base):
+                continue
+            opened = os.stat(link)
+        except OSError:
+            continue
+        yield descriptor, opened
+
+
+def names(folder):
+    """Return the sorted names in a folder (text); none if it cannot be read."""
     try:
         return sorted(os.listdir(folder))
     except OSError:
         return []
 
 
-def _text(path):
+def content(path):
+    """Return the content of a file of the kernel's; "" if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()

@@ -23,7 +23,7 @@ class Volume:
         """
         self.path = path
         try:
-            # a FIFO must not make us wait, so look before and open without blocking
+            # opening a FIFO must not block: so look before, and open without blocking
             mode = os.stat(path).st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
                 raise AgentError("NoSuchVolume", self._name(), "it is %s, not a file or block device" % _kind(mode))
@@ -72,7 +72,7 @@ class Volume:
             raise AgentError("ReadFailed", self._name(), "it shrank from %d to %d bytes" % (self.size, size))
 
     def regions(self):
-        """Yield (start, end, is_hole) over the whole volume, in order; what is not known to be a hole is none."""
+        """Yield (start, end, is_hole) over the whole volume, in order; a hole only if that is known."""
         place = 0
         while place < self.size:
             data = place
@@ -104,7 +104,7 @@ class Volume:
 
 
 def same(path, other):
-    """Tell whether two paths lead to one block device or file."""
+    """Return whether two paths lead to one block device or file."""
     try:
         one, two = os.stat(path), os.stat(other)
     except (OSError, ValueError):

@@ -1,9 +1,9 @@
 """Back up volumes: write the next version of each set.
 
-The order is what matters.  First everything that can refuse, and nothing is written: the
-set's lock, its state, the parent, the agent's hello, the room for a snapshot.  Then the
-snapshots of all sources at one moment.  Then each is read, and published only when its
-agent's END agrees with what arrived.
+The order is important.  First come all checks that can refuse the run, before anything is written:
+the set's lock and state, the parent, the agent's hello, the room for a snapshot.  Then the
+snapshots of all sources are made at one moment.  Then each source is read, and its version is
+published only if the agent's END agrees with what was received.
 """
 
 import contextlib
@@ -57,11 +57,11 @@ def run_all(
     error concerns its own job only, and is its result.  `cores`: threads for a job that asks
     for none; `quiesce` makes the lock around the snapshots; `note` takes lines for the log.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as cleanup:
         begun = []
         for job in jobs:
             try:
-                begun.append(held.enter_context(_begin(job, JobLog(job, warn, note))))
+                begun.append(cleanup.enter_context(_begin(job, JobLog(job, warn, note))))
             except BlockdiffError as error:
                 error.concern(job.label)
                 raise
@@ -82,7 +82,7 @@ def run_all(
 
 @dataclass(frozen=True)
 class _Begun:
-    """One job under way: its set locked, its agent asked."""
+    """One job that has begun: its set is locked, its agent has the request."""
 
     of: Continuation
     scan: Scan
@@ -93,24 +93,24 @@ class _Begun:
 
 @contextlib.contextmanager
 def _begin(job: Job, log: JobLog) -> Iterator[_Begun]:
-    """Do everything that can refuse, and write nothing."""
-    store, wanted = job.store, job.wanted
-    with store.locked(), contextlib.ExitStack() as held:
-        of = held.enter_context(continued(job, recover.settle(store, log.note), log))
+    """Do all checks that can refuse the run, and write nothing."""
+    backup_set, wanted = job.backup_set, job.wanted
+    with backup_set.locked(), contextlib.ExitStack() as cleanup:
+        of = cleanup.enter_context(continued(job, recover.settle(backup_set, log.note), log))
         if of.source.unknown:
-            log.note(f"{store.name} did not name its source until now: it is of {of.source.spelt}")
+            log.note(f"{backup_set.name} did not name its source until now: it is of {of.source.spelt}")
         time = now()
-        scan = Scan(wanted, job.connect, set_tag(store), about=job.label, warn=log.warn, note=log.note)
-        digest = held.enter_context(scan).session.hello.digest
-        compared = comparison.choose(store, of.parent, of.block_size, digest, rescan=wanted.rescan)
-        held.callback(compared.close)
+        scan = Scan(wanted, job.connect, set_tag(backup_set), about=job.label, warn=log.warn, note=log.note)
+        digest = cleanup.enter_context(scan).session.hello.digest
+        compared = comparison.choose(backup_set, of.parent, of.block_size, digest, rescan=wanted.rescan)
+        cleanup.callback(compared.close)
         found = scan.ask(compared, of.source.known)
         of.accept(found, keep_xxh=compared.keep_xxh)
         yield _Begun(of, scan, compared, found, time)
 
 
 def _open(begun: _Begun) -> Opened:
-    """Return the open volume; that of a snapshot is looked at again."""
+    """Return the open volume; a snapshot's values are checked again."""
     opened = begun.scan.opened(begun.found, begun.of.block_size)
     if opened is not begun.found:
         begun.of.accept(opened, keep_xxh=begun.compared.keep_xxh)
@@ -121,18 +121,18 @@ def _write(begun: _Begun, opened: Opened, facts: dict[str, Any] | None, cores: i
     """Write what the agent reads, and publish it; `facts` are the lock's."""
     job, before = begun.of.job, begun.of.parent
     codec = codecs.BY_SUFFIX[job.wanted.suffix]
-    new = NewVersion(job.store, before.number, codec, begun.of.block_size, begun.compared.keep_xxh)
+    new = NewVersion(job.backup_set, before.number, codec, begun.of.block_size, begun.compared.keep_xxh)
     try:
         totals = begun.scan.read(
             begun.compared, new, codec, opened.size, cores, lambda length: job.progress(length, opened.size)
         )
         value = _manifest(begun, opened, totals, facts)
-        new.publish(value, totals.payload, lambda: before.check(job.store))
+        new.publish(value, totals.payload, lambda: before.check(job.backup_set))
     finally:
         new.discard()
     begun.scan.finish()
     return Outcome(
-        name=job.store.name,
+        name=job.backup_set.name,
         version=before.number,
         kind=value.kind,
         size=opened.size,
@@ -152,7 +152,7 @@ def _write(begun: _Begun, opened: Opened, facts: dict[str, Any] | None, cores: i
 def _manifest(
     begun: _Begun, opened: Opened, totals: "receiver.Totals", facts: dict[str, Any] | None
 ) -> manifest.NewManifest:
-    """Return the manifest, but for its files."""
+    """Return the manifest without its files."""
     job, before, session = begun.of.job, begun.of.parent, begun.scan.session
     consistency, snapshot = "none", None
     if opened.snapshot is not None:
@@ -167,7 +167,7 @@ def _manifest(
         )
     return manifest.NewManifest(
         blockdiff=__version__,
-        set=job.store.base,
+        set=job.backup_set.base,
         version=before.number,
         parent=before.parent_number,
         parent_md5_sha256=before.link,

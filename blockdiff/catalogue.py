@@ -22,10 +22,10 @@ class Entry:
 
     number: int
     restores: bool
-    why: str = ""  # why it does not restore, or what is odd about it
+    why: str = ""  # why it does not restore, or what is unusual about it
     kind: str = ""  # "full" or "incremental"; "" where its files do not show it
-    time: str = ""  # when it was done, UTC, ISO 8601
-    recorded: bool = False  # the time is the manifest's, not only the file's
+    time: str = ""  # when the backup ended, UTC, ISO 8601
+    recorded: bool = False  # the time is from the manifest, not from the digest file
     size: int | None = None  # bytes of the volume; None: at most blocks x block_size
     block_size: int = 0  # bytes
     blocks: int = 0
@@ -60,7 +60,7 @@ def sets(folder: str) -> list[str]:
 
 
 def every(operands: Iterable[str]) -> list[Listed]:
-    """Return what each NAME holds, or each set of a folder; what is wrong with one is among its problems."""
+    """Return each set that is named, or is in a folder that is named; its errors are among its problems."""
     out: list[Listed] = []
     for operand in operands:
         names = [operand]
@@ -78,25 +78,25 @@ def every(operands: Iterable[str]) -> list[Listed]:
     return out
 
 
-def describe(store: BackupSet) -> Listed:
-    """Return what a set holds.  Raises NoSuchSet or StoreUnreadable."""
-    listing = store.settled_listing(above=False)
+def describe(backup_set: BackupSet) -> Listed:
+    """Return a set and its versions.  Raises NoSuchSet or StoreUnreadable."""
+    listing = backup_set.settled_listing(above=False)
     if not listing.versions and not listing.has_ver:
-        raise NoSuchSet(store.name)
-    out = Listed(store.name)
+        raise NoSuchSet(backup_set.name)
+    out = Listed(backup_set.name)
     try:
-        out.newest = store.newest(listing)
+        out.newest = backup_set.newest(listing)
     except ForeignFiles as error:
         out.problems.append(error)
     before: Version | None = None
     broken = ""
     for number in sorted(listing.versions):
-        stored = _stored(store, number, listing.versions[number])
+        stored = _stored(backup_set, number, listing.versions[number])
         if out.newest and number > out.newest:
             out.versions.append(Entry(number, False, "not published", stored=stored))
             continue
         try:
-            version = versions.version(store, number, listing, deep=False)
+            version = versions.version(backup_set, number, listing, deep=False)
         except BlockdiffError as error:
             broken = _spoiled(number, error)
             before = None
@@ -106,10 +106,10 @@ def describe(store: BackupSet) -> Listed:
         before = version
         why = broken
         try:
-            versions.check_size(store, version)
+            versions.check_size(backup_set, version)
         except BlockdiffError as error:
             why, broken = broken or str(error), broken or _spoiled(number, error)
-        out.versions.append(_entry(store, version, stored, why))
+        out.versions.append(_entry(backup_set, version, stored, why))
     return out
 
 
@@ -133,22 +133,22 @@ def _broken(version: Version, before: Version | None, broken: str) -> str:
     return ""
 
 
-def _stored(store: BackupSet, number: int, suffixes: frozenset[str]) -> int:
+def _stored(backup_set: BackupSet, number: int, suffixes: frozenset[str]) -> int:
     total = 0
     for suffix in suffixes:
         try:
-            total += os.path.getsize(store.path(number, suffix))
+            total += os.path.getsize(backup_set.path(number, suffix))
         except OSError:
             continue  # gone since the folder was listed
     return total
 
 
-def _entry(store: BackupSet, version: Version, stored: int, broken: str) -> Entry:
+def _entry(backup_set: BackupSet, version: Version, stored: int, broken: str) -> Entry:
     value = version.manifest.value if version.manifest is not None else {}
     time = value.get("ended")
     recorded = isinstance(time, str)
     if not isinstance(time, str):
-        time = _file_time(store.path(version.number, ".md5"))
+        time = _file_time(backup_set.path(version.number, ".md5"))
     consistency = value.get("consistency")
     return Entry(
         number=version.number,
@@ -160,7 +160,7 @@ def _entry(store: BackupSet, version: Version, stored: int, broken: str) -> Entr
         size=version.size,
         block_size=version.block_size,
         blocks=version.count,
-        changed=_changed(store, version, value.get("blocks")),
+        changed=_changed(backup_set, version, value.get("blocks")),
         stored=stored,
         consistency=consistency if isinstance(consistency, str) else "",
     )
@@ -174,7 +174,7 @@ def _file_time(path: str) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _changed(store: BackupSet, version: Version, blocks: object) -> int | None:
+def _changed(backup_set: BackupSet, version: Version, blocks: object) -> int | None:
     if version.full:
         return version.count
     if isinstance(blocks, dict) and isinstance(blocks.get("changed"), int):
@@ -182,7 +182,7 @@ def _changed(store: BackupSet, version: Version, blocks: object) -> int | None:
     if version.suffix:
         return None
     try:
-        payload = os.path.getsize(store.path(version.number, "")) - difffile.HEADER_SIZE
+        payload = os.path.getsize(backup_set.path(version.number, "")) - difffile.HEADER_SIZE
     except OSError:
         return None
     return -(-payload // (difffile.OFFSET_SIZE + version.block_size))

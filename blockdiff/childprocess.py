@@ -1,8 +1,8 @@
 """A program that is run in the foreground: its exit code, its signals.
 
 A wrapper such as mysqllock or cronlog behaves as the program that it runs: it passes
-signals on, and ends with the program's exit code. Exit codes are
-the shell's: 126 not executable, 127 not found, 128 + N after signal N.
+signals on, and ends with the program's exit code. Exit codes are those of a shell:
+126 not executable, 127 not found, 128 + N after signal N.
 """
 
 import signal
@@ -27,7 +27,7 @@ def exit_code_unstarted(error: OSError) -> int:
 
 
 class Signals:
-    """What HUP, INT and TERM do while a wrapper is at work, as a context manager.
+    """What HUP, INT and TERM do while a wrapper is active, as a context manager.
 
     Before `start` they raise Interrupted wherever the wrapper is, so that its `finally`
     blocks run; from `start` on they go to the child, and nothing is raised any more.

@@ -1,9 +1,9 @@
 """A cron job with its output in a log, and in cron's mail only if it failed.
 
 The log is only appended to, as the output arrives, so that it can be followed and several
-jobs can share it. A copy of this run's text is kept for printing: what other jobs write to
-the same log meanwhile does not belong into this job's mail. A log that cannot be written
-any more does not stop the job; it is a warning.
+jobs can share it. A copy of this run's text is kept for printing: lines that other jobs write
+to the same log meanwhile do not belong into this job's mail. If the log cannot be written any
+more, the job continues, with a warning.
 
 A command is executed as Perl's exec does, which the original called: see `_execute`.
 """

@@ -48,7 +48,7 @@ class Plan:
 
 
 def plan_all(jobs: Sequence[Job], *, quiesce: snapshots.Quiesce | None, warn: Log, note: Log) -> list[Plan]:
-    """Return what a run of these jobs would do, inside a lock if there is `quiesce`.  Raises what stops a run."""
+    """Return what a run of these jobs would do, inside a lock if `quiesce` is given.  Raises what a run would."""
     plans = []
     for job in jobs:
         try:
@@ -59,33 +59,33 @@ def plan_all(jobs: Sequence[Job], *, quiesce: snapshots.Quiesce | None, warn: Lo
     return plans
 
 
-def _newest(store: BackupSet, warn: Log) -> int:
-    """Return the version that a run continues, which adopts one that is complete."""
-    listing = store.listing()
+def _newest(backup_set: BackupSet, warn: Log) -> int:
+    """Return the version that a run would continue; a run first adopts one that is complete."""
+    listing = backup_set.listing()
     newest = 0
     if listing.has_ver or set(listing.versions) != {1}:
-        newest = store.newest(listing)
-    if newest + 1 in listing.versions and recover.is_whole(store, newest + 1, listing):
-        warn(f"version {newest + 1} of {store.name} is complete but not published: a run would adopt it")
+        newest = backup_set.newest(listing)
+    if newest + 1 in listing.versions and recover.is_whole(backup_set, newest + 1, listing):
+        warn(f"version {newest + 1} of {backup_set.name} is complete but not published: a run would adopt it")
         newest += 1
     return newest
 
 
 def _plan(job: Job, quiesce: snapshots.Quiesce | None, log: JobLog) -> Plan:
-    wanted, store = job.wanted, job.store
-    with continued(job, _newest(store, log.note), log) as of:
+    wanted, backup_set = job.wanted, job.backup_set
+    with continued(job, _newest(backup_set, log.note), log) as of:
         with wanted.session(job.connect(), log.note, log.note) as session:
             terms = {"block_size": of.block_size, "digest": session.hello.digest}
-            found = session.ask(request(wanted, set_tag(store), "", known=of.source.known, look=True, **terms))
+            found = session.ask(request(wanted, set_tag(backup_set), "", known=of.source.known, look=True, **terms))
             if isinstance(found, Opened):
-                snapshots.snapshots([session], quiesce)  # which it refuses if there is a lock
+                snapshots.snapshots([session], quiesce)  # this refuses a source without a snapshot if there is a lock
             for line in session.finish():
                 log.warn(line)
         keep_xxh = of.parent.version is None
         of.accept(found, keep_xxh=keep_xxh)
         source = {"kind": found.kind, "size": found.size, "lv_uuid": found.lv_uuid}
         return Plan(
-            name=store.name,
+            name=backup_set.name,
             version=of.parent.number,
             kind="full" if of.parent.version is None else "incremental",
             parent=None if of.parent.version is None else of.parent.version.number,

@@ -1,7 +1,7 @@
 """Dump a volume: payload to one descriptor, new digests to another, as the original's pipes have it.
 
-The engine is the backup's; only where the bytes go differs, and that nothing is published:
-who runs a dump must check its exit code.
+It reads the volume as a backup does, but the bytes go to descriptors and nothing is published:
+the caller of a dump must check its exit code.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ class _DumpWriter:
         self._digests.write(digests)
 
     def xxh128(self, digests: Buffer) -> None:
-        """Only its hash is wanted, to compare with the agent's."""
+        """Hash them only, to compare with the agent's hash."""
         self._xxh_hash.update(digests)
 
     def hashes(self) -> dict[str, str]:
@@ -91,7 +91,7 @@ class _DumpWriter:
 
 
 def _read_old(stream: IO[bytes], name: str, spool: IO[bytes], wanted: Wanted) -> tuple[int, Digests]:
-    """Return what `open_digests` does of a stream, which is copied into a file of ours: it may be a pipe.
+    """Return the same as `open_digests`, for a stream; it is copied to a file first, since it may be a pipe.
 
     Raises DamagedFile, NotOurFormat or BlockSizeDiffers.
     """
@@ -119,15 +119,15 @@ def run(
     """Dump a volume, and return what was done.
 
     `old` is the parent's digest file and its name: then only changed blocks are dumped, and
-    its block size counts.  Raises the error that stopped it; what was written until then is
-    no dump.
+    its block size is used.  Raises the error that stopped it; then the output is not a
+    complete dump.
     """
-    with tempfile.TemporaryFile() as spool, contextlib.ExitStack() as held:
+    with tempfile.TemporaryFile() as spool, contextlib.ExitStack() as cleanup:
         block_size, md5 = wanted.block_size or wanted.default_block_size, None
         if old is not None:
             block_size, md5 = _read_old(*old, spool, wanted)
-            held.callback(md5.close)
-        scan = held.enter_context(Scan(wanted, connect, "dump", warn=warn, note=note))
+            cleanup.callback(md5.close)
+        scan = cleanup.enter_context(Scan(wanted, connect, "dump", warn=warn, note=note))
         kind = scan.session.hello.digest if md5 is None else "md5"
         comparison = Comparison(block_size, kind, keep_xxh=md5 is None, md5=md5)
         found = scan.ask(comparison)

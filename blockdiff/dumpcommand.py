@@ -2,7 +2,7 @@
 
 The program writes the payload to standard output and the new digests to descriptor 6, with
 the old digests on descriptor 5.  Its output is not trusted: every record must have the
-digest of its block, and exactly the blocks that differ from the parent must have come.
+digest of its block, and there must be records of exactly the blocks that differ from the parent.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ _GRACE_S = 10.0
 
 
 def suffix_of(words: Sequence[str]) -> str:
-    """Return the diff file's suffix that a command's words decide."""
+    """Return the diff file's suffix that a command's words determine."""
     for word in words[1:]:
         if word in ("-z", "--gzip"):
             return ".gz"
@@ -46,7 +46,7 @@ def suffix_of(words: Sequence[str]) -> str:
 
 
 def run(
-    store: BackupSet,
+    backup_set: BackupSet,
     words: Sequence[str],
     *,
     environment: Mapping[str, str],
@@ -64,22 +64,22 @@ def run(
     if shutil.which(words[0], path=environment.get("PATH")) is None:
         hint = "two words or more behind NAME are a command; --with backs up several sources"
         raise ProgramMissing(words[0], hint=hint if len(words) > 1 else "")
-    with store.locked(), contextlib.ExitStack() as held:
+    with backup_set.locked(), contextlib.ExitStack() as cleanup:
         warnings: list[str] = []
 
         def caution(line: str) -> None:
             warnings.append(line)
             warn(line)
 
-        newest = recover.settle(store, note)
-        parent = parents.find(store, newest, caution, note, full=full, auto_full=auto_full)
-        held.callback(parent.close)
+        newest = recover.settle(backup_set, note)
+        parent = parents.find(backup_set, newest, caution, note, full=full, auto_full=auto_full)
+        cleanup.callback(parent.close)
         suffix = suffix_of(words)
         begun = newversion.now()
         parts = {}
         for name in (suffix, ".md5"):
-            parts[name] = store.part(parent.number, name)
-            held.callback(parts[name].discard)
+            parts[name] = backup_set.part(parent.number, name)
+            cleanup.callback(parts[name].discard)
         _execute(parent.md5, words, environment, parts[suffix], parts[".md5"])
         for part in parts.values():
             part.close()
@@ -88,11 +88,11 @@ def run(
             part.take_over()
         version, totals = _check(parent, parts, suffix)
         size = totals["size"]
-        if size is not None:  # of what it is, only the command knows
-            identity.Check(store, newest, identity.LOCAL, "", new_source).see_size(size)
+        if size is not None:  # the size of the source; only the command knows which volume it is
+            identity.Check(backup_set, newest, identity.LOCAL, "", new_source).see_size(size)
         value = manifest.NewManifest(
             blockdiff=__version__,
-            set=store.base,
+            set=backup_set.base,
             version=parent.number,
             parent=parent.parent_number,
             parent_md5_sha256=parent.link,
@@ -104,9 +104,9 @@ def run(
             bytes=manifest.Transfer(read=None, payload=totals["payload"], wire=None),
             command=os.path.basename(words[0]),  # its words may hold a password: only its name is kept
         )
-        publishing.publish(store, parent.number, parts, value, lambda: parent.check(store))
+        publishing.publish(backup_set, parent.number, parts, value, lambda: parent.check(backup_set))
         return Outcome(
-            name=store.name,
+            name=backup_set.name,
             version=parent.number,
             kind=value.kind,
             size=size,
@@ -131,11 +131,11 @@ def _execute(
     digests: PartFile,
 ) -> None:
     """Run the command on the descriptors of the contract.  Raises CommandFailed."""
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as cleanup:
 
         def spare(number: int) -> int:
             copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_SPARE)
-            held.callback(os.close, copy)
+            cleanup.callback(os.close, copy)
             return copy
 
         actions: list[tuple[Any, ...]] = [
@@ -149,7 +149,7 @@ def _execute(
         try:
             child = os.posix_spawnp(
                 words[0], list(words), dict(environment), file_actions=actions, setpgroup=0,
-                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # python has these ignored; others count on them
+                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # python ignores these; other programs need them
             )  # fmt: skip
         except OSError as error:
             raise CommandFailed(words[0], error.strerror) from None
@@ -168,8 +168,8 @@ def _execute(
 def _await_writers(path: str, name: str) -> None:
     """Wait until no process can write to a file any more: a command may end before all that it started has.
 
-    A read lease is granted only then, fcntl(2); where there are no leases, the command's end must do.
-    Raises CommandFailed if one still can after some seconds.
+    A read lease is granted only then, fcntl(2); without leases, only the command's end is waited for.
+    Raises CommandFailed if a process still can after some seconds.
     """
     until = time.monotonic() + _GRACE_S
     with open(path, "rb") as file:
@@ -201,17 +201,17 @@ def _end(child: int) -> None:
 def _check(parent: parents.Parent, parts: Mapping[str, PartFile], suffix: str) -> tuple[Version, dict[str, Any]]:
     """Check both files against each other and the parent; returns the version, and what is in it."""
     diff_path = parts[suffix].path
-    block_size, after = open_digests(parts[".md5"].path, "what came on descriptor 6")
+    block_size, after = open_digests(parts[".md5"].path, "the command's output on descriptor 6")
     with after:
         if parent.version is not None and block_size != parent.version.block_size:
             why = f"it has blocks of {block_size} bytes, the set has others"
-            raise NotOurFormat("what came on descriptor 6", why)
+            raise NotOurFormat("the command's output on descriptor 6", why)
         version = Version(parent.number, parent.version is None, suffix, block_size, after.count, None)
         expected = (index for first, stop in changed(parent.md5, after) for index in range(first, stop))
         try:
             totals = _check_records(diff_path, version, after, expected)
         except FormatError as error:
-            raise DamagedFile("what came on standard output", error) from None
+            raise DamagedFile("the command's standard output", error) from None
         except OSError as error:
             raise read_failed(error, diff_path) from None
     if totals["size"] is None and parent.version is not None and parent.version.count == version.count:
@@ -228,10 +228,10 @@ def _check_records(path: str, version: Version, digests: Digests, expected: Any)
             faults = checker.Faults()
             for kind, index, _, block in blocks.check(diff, piece, faults):
                 if index != next(expected, None):
-                    raise FormatError(f"the record of block {index} is not the one that should come next")
+                    raise FormatError(f"the record of block {index} is not the one that must be next")
                 if kind == checker.WRONG:
-                    why = f"block {index} does not have the digest that came on descriptor 6"
-                    raise DigestMismatch("what came on standard output", why)
+                    why = f"block {index} does not have the digest that was written to descriptor 6"
+                    raise DigestMismatch("the command's standard output", why)
                 totals["zero"] += kind == checker.ZERO
                 totals["changed"] += 1
                 if index == last:
@@ -240,5 +240,5 @@ def _check_records(path: str, version: Version, digests: Digests, expected: Any)
                 raise FormatError("; ".join(faults.lines()))
     missing = next(expected, None)
     if missing is not None:
-        raise FormatError(f"block {missing} changed, but its record did not come")
+        raise FormatError(f"block {missing} changed, but its record is missing")
     return totals

@@ -1,6 +1,6 @@
 """Everything that can go wrong, and the exit code a script sees for it.
 
-One class per thing that a person would do something different about. The first
+There is one class for each error that needs a different reaction. The first
 line of a class's docstring is its message; `hint` is the next step, if there is
 one that is always right. Ranges: 10 the set, 20 the source host, 30 the volume or
 target, 40 the database lock, 50 integrity. Format: blockdiff(7), "Exit codes".
@@ -8,7 +8,7 @@ target, 40 the database lock, 50 integrity. Format: blockdiff(7), "Exit codes".
 
 
 class _Report:
-    """What a user gets to see of an error: its message, its hint and its exit code."""
+    """What is shown of an error: its message, its hint and its exit code."""
 
     args: tuple[object, ...]
     exit_code = 1
@@ -130,7 +130,7 @@ class HostSilent(BlockdiffError):
     """no data from {} for {} seconds"""
 
     exit_code = 25
-    hint = "the connection is gone or the host hangs; --timeout sets how long to wait"
+    hint = "the connection is cut or the host hangs; --timeout sets how long to wait"
 
 
 class ProtocolBroken(BlockdiffError):
@@ -164,7 +164,7 @@ class SnapshotOverflowed(BlockdiffError):
     """the snapshot of {} overflowed: {}"""
 
     exit_code = 32
-    hint = "give it more room with --snapshot-size or SNAPSHOT_SIZE"
+    hint = "make the snapshot larger with --snapshot-size or SNAPSHOT_SIZE"
 
 
 class ReadFailed(BlockdiffError):
@@ -196,7 +196,7 @@ class SourceChanged(BlockdiffError):
     """the source of {} has changed: {}"""
 
     exit_code = 37
-    hint = "if the set is to go on with it, give --new-source once"
+    hint = "to continue the set with this source, give --new-source once"
 
 
 class NoPermission(BlockdiffError):
@@ -258,7 +258,7 @@ class DigestMismatch(BlockdiffError):
     exit_code = 53
 
 
-# The end of a run from outside. No error of ours: code that goes on after a failed step must not go on after this.
+# The end of a run from outside. Not a BlockdiffError: code that continues after a failed step must not do so here.
 
 
 class Interrupted(_Report, BaseException):

@@ -82,7 +82,7 @@ def run(
         try:
             gate.send(path, "released", json.dumps({"held_s": lock.facts.get("held_s")}))
         except OSError as error:
-            log(f"warning: the backup was not told how long the lock was held: {error.strerror}")
+            log(f"warning: could not report to the backup how long the lock was held: {error.strerror}")
     return CommandResult(exit_code(child.returncode), lock.facts)
 
 

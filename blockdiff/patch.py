@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from blockdiff.blocks import parallel
 from blockdiff.blocks.checker import BlockChecker
+from blockdiff.blocks.md5many import md5_many, md5_of
 from blockdiff.errors import (
     BlockdiffError,
     DamagedFile,
@@ -28,7 +29,7 @@ from blockdiff.errors import (
     StoreUnreadable,
     TargetRefused,
 )
-from blockdiff.formats import FormatError, TornError, difffile
+from blockdiff.formats import BYTES_OF_DIGEST, FormatError, TornError, difffile
 from blockdiff.sets import digests
 from blockdiff.target import precheck
 from blockdiff.target.writer import Target
@@ -72,7 +73,7 @@ def patch(
     seen = look(target_path)
     both = seen.kind == precheck.FILE and digests_path and os.path.exists(digests_path)
     if both and os.path.samefile(target_path, digests_path or ""):
-        raise TargetRefused(target_path, "it is the digest file that is to prove it")
+        raise TargetRefused(target_path, "it is the digest file of --digests")
     precheck.check(seen, 0, patch=True)
     first = b""
     while len(first) < difffile.HEADER_SIZE and (data := read(_PIECE)):
@@ -108,7 +109,7 @@ def _read(read: Callable[[int], bytes], size: int) -> bytes:
 
 
 def _take_all(work: "_Patch", read: Callable[[int], bytes], first: bytes) -> None:
-    """Write every record of the stream, whose beginning was read.  Raises BlockdiffError."""
+    """Write every record of the stream, whose beginning was read already.  Raises BlockdiffError."""
     try:
         for payload, last in _payloads(read, first):
             work.take(payload, last)
@@ -140,7 +141,7 @@ def _payloads(read: Callable[[int], bytes], first: bytes) -> Iterator[tuple[byte
 def _digests(path: str, block_size: int) -> digests.Digests:
     try:
         found, known = digests.open_digests(path)
-    except MissingFile:  # it is no file of a set
+    except MissingFile:  # it is not a file of a set
         raise StoreUnreadable(path, os.strerror(errno.ENOENT)) from None
     if found != block_size:
         known.close()
@@ -173,13 +174,14 @@ class _Patch:
         self.done = Patched(sink.path)
 
     def take(self, payload: bytes, last: bool) -> None:
-        """Write these records.  Raises FormatError for one that cannot be, and what Target raises."""
+        """Write these records.  Raises FormatError for an impossible record, and what Target raises."""
         view = memoryview(payload)
         begin = after = 0  # blocks of `parts`, which are not written yet
         parts: list[memoryview] = []
+        digests = self._digests(view)
         try:
             for index, start, end in difffile.split(payload, self._block_size, last):
-                self._check(index, view[start:end])
+                self._check(index, view[start:end], next(digests, b""))
                 self.done.records += 1
                 if index != after or payload.startswith(self._zeros, start, end):
                     self._write(begin, parts)
@@ -195,12 +197,25 @@ class _Patch:
         finally:
             self._write(begin, parts)
 
+    def _digests(self, records: memoryview) -> Iterator[bytes]:
+        """Yield the MD5 of each record's block, where there are digests to compare with."""
+        if self._known is None:
+            return
+        step = difffile.OFFSET_SIZE + self._block_size
+        whole, rest = divmod(len(records), step)
+        found = md5_many(records[difffile.OFFSET_SIZE :], step, self._block_size, whole)
+        if rest > difffile.OFFSET_SIZE:
+            short = rest - difffile.OFFSET_SIZE
+            found += md5_many(records[-short:], step, short, 1)
+        for place in range(0, len(found), BYTES_OF_DIGEST):
+            yield found[place : place + BYTES_OF_DIGEST]
+
     def _write(self, begin: int, parts: list[memoryview]) -> None:
         if parts:
             self._sink.write(begin * self._block_size, parts)
             parts.clear()
 
-    def _check(self, index: int, block: memoryview) -> None:
+    def _check(self, index: int, block: memoryview, digest: bytes) -> None:
         offset = index * self._block_size
         if index <= self._previous:
             raise FormatError(f"the record of offset {offset} is out of order")
@@ -209,16 +224,16 @@ class _Patch:
                 f"offset {offset} is beyond the target's end, which is at {self._end}: an earlier version is missing"
             )
         self._previous = index
-        if self._proof is not None and self._window is not None and self._known is not None:
+        if self._window is not None and self._known is not None:
             if index >= self._known.count:
                 raise FormatError(f"offset {offset} is beyond the volume, which has {self._known.count} blocks")
-            if not self._proof.has(block, self._window.of(index)):
+            if digest != self._window.of(index):
                 raise DigestMismatch(STREAM, f"the block at offset {offset} does not have its digest")
             if index == self._known.count - 1:
                 self._last_length = len(block)
         elif len(block) < self._block_size and not self._device and offset + len(block) < self._end:
             raise TornError(
-                f"it ends inside the block at offset {offset}, where the target goes on;"
+                f"it ends inside the block at offset {offset}, where the target continues;"
                 " if the volume shrank, --digests proves it"
             )
 
@@ -249,7 +264,7 @@ class _Patch:
         before = (count - 1) * self._block_size
         if self._last_length is not None:
             return before + self._last_length
-        # no record of the last block: it is as long as it was
+        # no record of the last block: its length is unchanged
         return before + max(0, min(self._block_size, self._end - before))
 
     def _stretches(self, size: int) -> Iterator[_Stretch]:
@@ -266,11 +281,16 @@ class _Patch:
         window = self._known.window()
         begin = stretch.first * self._block_size
         data = self._sink.read(begin, min(stretch.stop * self._block_size, size) - begin)
-        view = memoryview(data)
+        spans: list[tuple[int, int]] = []  # of the blocks that are to be compared, and with what
+        expected: list[bytes] = []
         for index in range(stretch.first, stretch.stop):
             place = index * self._block_size - begin
+            end = min(place + self._block_size, len(data))
             want = window.of(index)
-            end = place + self._block_size
-            if not self._proof.is_zero(data, place, end, want) and not self._proof.has(view[place:end], want):
-                return index * self._block_size
+            if not self._proof.is_zero(data, place, end, want):
+                spans.append((place, end))
+                expected.append(want)
+        for (place, _), digest, want in zip(spans, md5_of(data, spans, self._block_size), expected, strict=True):
+            if digest != want:
+                return begin + place
         return None

@@ -11,7 +11,7 @@ def printable(text: object, limit: int = 500) -> str:
 
 
 def quoted(text: object) -> str:
-    """Return text from another machine for a message of ours, in which it cannot look like our hint."""
+    """Return text from another machine for a message of ours, so that it cannot look like our hint."""
     return printable(text).replace("hint:", "hint")
 
 

@@ -37,7 +37,7 @@ class Restored:
 
     name: str
     version: int
-    target: str  # what it is, for a person
+    target: str  # description of the target, for a person
     path: str  # of what was written
     size: int | None  # bytes of the volume; None: not known before the last block was read
     files: list[tuple[int, str, int]]  # version, path, bytes; in the order of reading
@@ -49,21 +49,21 @@ class Restored:
     right_bytes: int = 0  # of all of them
     right_more: bool = False  # more than `right` lists
     notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)  # complete, but a person must look
+    warnings: list[str] = field(default_factory=list)  # the restore is complete, but these need attention
     failure: BlockdiffError | Interrupted | None = None  # the target is not complete, or does not have its name
-    whole: bool = False  # what is at `path` is the version
+    whole: bool = False  # the target at `path` is the whole version
     left: str = ""  # what a failed run left and how to go on, for a person
 
     @property
     def exit_code(self) -> int:
-        """What the program ends with."""
+        """The exit code of the program."""
         if self.failure is not None:
             return self.failure.exit_code
         return 3 if self.warnings else 0
 
 
 def restore(
-    store: BackupSet,
+    backup_set: BackupSet,
     number: int | None,
     target_path: str,
     *,
@@ -75,40 +75,40 @@ def restore(
 ) -> Restored:
     """Write version `number` (None: the newest) to a file or block device.
 
-    `progress`: see parallel.Progress.  `force` writes over what is there, and accepts a
-    chain whose links do not join or with versions missing, since every block is proved
-    anyway.  A failure after the first write is in the result, with the bytes that are right.
-    Raises BlockdiffError for everything before.
+    `progress`: see parallel.Progress.  `force` writes over existing data, and accepts a chain
+    that is not linked or lacks versions, since every block is proved anyway.  A failure after
+    the first write is in the result, with the bytes that are right.  Raises BlockdiffError for
+    a failure before.
     """
-    listing = store.settled_listing()
-    number, warnings = versions.choose(store, number, listing, force)
-    links = _links(store, number, listing, force, warnings)
+    listing = backup_set.settled_listing()
+    number, warnings = versions.choose(backup_set, number, listing, force)
+    links = _links(backup_set, number, listing, force, warnings)
     wanted = links[-1]
-    seen = look(target_path, (store.folder, store.base))
+    seen = look(target_path, (backup_set.folder, backup_set.base))
     least = wanted.size if wanted.size is not None else (wanted.count - 1) * wanted.block_size + 1
     precheck.check(seen, least, force)
-    read = [(v.number, store.path(v.number, v.suffix), _size(store, v)) for v in reversed(links)]
-    outcome = Restored(store.name, number, seen.description, target_path, wanted.size, read, dry_run=dry_run)
+    read = [(v.number, backup_set.path(v.number, v.suffix), _size(backup_set, v)) for v in reversed(links)]
+    outcome = Restored(backup_set.name, number, seen.description, target_path, wanted.size, read, dry_run=dry_run)
     outcome.warnings += warnings
     outcome.notes += [note for version in links for note in version.notes]
     if not force:
-        _check_room(store, wanted, seen)
+        _check_room(backup_set, wanted, seen)
     if dry_run:
         writer.rehearse(seen)
         return outcome
     total = wanted.size if wanted.size is not None else wanted.count * wanted.block_size
-    files = [versions.files_of(store, link) for link in links]
+    files = [versions.files_of(backup_set, link) for link in links]
     with Target(seen, wanted.size) as sink, progress(total) as done:
-        _write(Restorer(store.name, files, sink, done), sink, outcome, force, threads)
+        _write(Restorer(backup_set.name, files, sink, done), sink, outcome, force, threads)
     return outcome
 
 
-def _check_room(store: BackupSet, wanted: Version, seen: precheck.TargetState) -> None:
+def _check_room(backup_set: BackupSet, wanted: Version, seen: precheck.TargetState) -> None:
     """Raise NoRoom if there is no space for the version's blocks; zeros take none in a new file."""
     room = writer.room(seen)
     if room is None or room >= wanted.count * wanted.block_size:
         return
-    with digests.Digests(store.path(wanted.number, ".md5"), wanted.count) as known:
+    with digests.Digests(backup_set.path(wanted.number, ".md5"), wanted.count) as known:
         blocks = BlockChecker(known, wanted.block_size).count_not_zero()
     least = max(0, blocks - 1) * wanted.block_size  # the last one may be short
     if room < least:
@@ -117,7 +117,7 @@ def _check_room(store: BackupSet, wanted: Version, seen: precheck.TargetState) -
 
 
 def _write(work: Restorer, sink: Target, outcome: Restored, force: bool, threads: int) -> None:
-    """Write and finish; what fails is put into the outcome."""
+    """Write and finish; a failure is put into the outcome."""
     outcome.path = sink.written_path
     try:
         work.run(threads, go_on=force)
@@ -151,26 +151,28 @@ def _note_right(work: Restorer, sink: Target, outcome: Restored, durable: bool) 
             outcome.right_more = True
 
 
-def _size(store: BackupSet, version: Version) -> int:
+def _size(backup_set: BackupSet, version: Version) -> int:
     try:
-        return os.path.getsize(store.path(version.number, version.suffix))
+        return os.path.getsize(backup_set.path(version.number, version.suffix))
     except OSError as error:
-        raise StoreUnreadable(store.path(version.number, version.suffix), error.strerror) from None
+        raise StoreUnreadable(backup_set.path(version.number, version.suffix), error.strerror) from None
 
 
-def _links(store: BackupSet, number: int, listing: names.Listing, force: bool, warnings: list[str]) -> list[Version]:
-    """Return the versions to read, oldest first; with force those that are there."""
+def _links(
+    backup_set: BackupSet, number: int, listing: names.Listing, force: bool, warnings: list[str]
+) -> list[Version]:
+    """Return the versions to read, oldest first; with force those that exist."""
     try:
-        return chain.chain_of(store, number, listing)
+        return chain.chain_of(backup_set, number, listing)
     except (ChainBroken, DamagedFile, NotOurFormat) as error:
         if not force:
             raise
         warnings.append(str(error))
-    found = [versions.version(store, number, listing)]
+    found = [versions.version(backup_set, number, listing)]
     while not found[0].full and found[0].number > 1:
         for candidate in range(found[0].number - 1, 0, -1):
             try:
-                older = versions.version(store, candidate, listing)
+                older = versions.version(backup_set, candidate, listing)
             except BlockdiffError:
                 continue
             if older.block_size == found[-1].block_size:

@@ -3,8 +3,8 @@
 Versions are read oldest to newest, with one set of lost blocks.  A block whose digest
 differs from the version before must have a record.  It is lost until a record with its
 digest is found; from then on it is good, whatever was found before.  A version restores if
-its links join and no block is lost at its end.  A file that cannot be read for lack of
-permission is not lost: whether versions that need it restore is not known.
+its chain is linked and no block is lost at its end.  A file that cannot be read for lack of
+permission does not count as lost: it is not known whether versions that need it restore.
 A fault does not end the run.
 """
 
@@ -43,14 +43,14 @@ class Checked:
     full: bool | None = None  # None: not known from its files
     size: int | None = None  # bytes of the volume, as far as known
     restores: bool = False
-    unknown: bool = False  # whether it restores: a file that it needs cannot be read
+    unknown: bool = False  # a file that it needs cannot be read: it is not known whether it restores
     before: bool = False  # it was proved by an earlier verify and not read again
     lost: list[tuple[int, int]] = field(default_factory=list)  # bytes of the volume: begin, end; bounded
     lost_bytes: int = 0  # of all of them
     lost_more: bool = False  # more than `lost` lists
     faults: list[BlockdiffError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # nothing is wrong with it, but a person may want to know
+    notes: list[str] = field(default_factory=list)  # for information: nothing is wrong with the version
     stamp: str = ""
 
 
@@ -82,14 +82,14 @@ class Verified:
 
     @property
     def exit_code(self) -> int:
-        """What the program ends with: the first fault's."""
+        """The exit code of the program: that of the first fault."""
         for fault in self.all_faults:
             return fault.exit_code
         return 3 if self.all_warnings else 0
 
 
 def verify(
-    store: BackupSet,
+    backup_set: BackupSet,
     number: int | None = None,
     *,
     known: Mapping[int, str] | None = None,
@@ -102,41 +102,41 @@ def verify(
     parallel.Progress.
     Raises NoSuchSet, NoSuchVersion or StoreUnreadable.
     """
-    listing = store.settled_listing()
+    listing = backup_set.settled_listing()
     if not listing.versions and not listing.has_ver:
-        raise NoSuchSet(store.name)
+        raise NoSuchSet(backup_set.name)
     if number is not None and number not in listing.versions:
-        raise NoSuchVersion(store.name, number)
-    result = Verified(store.name)
+        raise NoSuchVersion(backup_set.name, number)
+    result = Verified(backup_set.name)
     newest = number or 0
     if number is None:
         try:
-            newest = store.newest(listing)
-            result.warnings += versions.unpublished(store, newest, listing)
+            newest = backup_set.newest(listing)
+            result.warnings += versions.unpublished(backup_set, newest, listing)
         except ForeignFiles as error:
             result.faults.append(error)
             newest = max(listing.versions, default=0)
-    numbers = _numbers(store, listing, newest, number is None)
+    numbers = _numbers(backup_set, listing, newest, number is None)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
-    with pool, progress(_stored(store, listing, numbers)) as done:
-        walk = _Walk(store, listing, known or {}, done)
+    with pool, progress(_stored(backup_set, listing, numbers)) as done:
+        walk = _Walk(backup_set, listing, known or {}, done)
         for candidate in numbers:
             result.versions.append(walk.step(candidate, pool))
     result.read = walk.read
     return result
 
 
-def _stored(store: BackupSet, listing: names.Listing, numbers: list[int]) -> int:
+def _stored(backup_set: BackupSet, listing: names.Listing, numbers: list[int]) -> int:
     """Return how many bytes of diff files these versions have."""
     total = 0
     for number in numbers:
         for suffix in listing.diffs(number):
             with contextlib.suppress(OSError):
-                total += os.path.getsize(store.path(number, suffix))
+                total += os.path.getsize(backup_set.path(number, suffix))
     return total
 
 
-def _numbers(store: BackupSet, listing: names.Listing, newest: int, everything: bool) -> list[int]:
+def _numbers(backup_set: BackupSet, listing: names.Listing, newest: int, everything: bool) -> list[int]:
     """Return the versions to walk: all up to the newest, or from the full version that it needs."""
     numbers = sorted(n for n in listing.versions if n <= newest)
     if everything:
@@ -147,22 +147,22 @@ def _numbers(store: BackupSet, listing: names.Listing, newest: int, everything: 
             break
         chosen.append(candidate)
         try:
-            if versions.version(store, candidate, listing, deep=False).full:
+            if versions.version(backup_set, candidate, listing, deep=False).full:
                 break
         except BlockdiffError:
             break  # step() reports it
     return chosen[::-1]
 
 
-def _unused(store: BackupSet, files: VersionFiles) -> Iterator[str]:
+def _unused(backup_set: BackupSet, files: VersionFiles) -> Iterator[str]:
     """Yield a warning for each file beside a version that only speeds things up and does not count."""
     version = files.version
     for suffix in version.manifest.files if version.manifest is not None else ():
         if suffix == ".md5" or suffix in names.DIFF_SUFFIXES:
             continue
-        counts = files.index is not None if suffix == ".idx" else versions.counts(store, version, suffix)
+        counts = files.index is not None if suffix == ".idx" else versions.counts(backup_set, version, suffix)
         if not counts:
-            path = store.path(version.number, suffix)
+            path = backup_set.path(version.number, suffix)
             yield f"{path} is missing or damaged; it only speeds things up and is not used"
 
 
@@ -170,9 +170,13 @@ class _Walk:
     """The state between two versions."""
 
     def __init__(
-        self, store: BackupSet, listing: names.Listing, known: Mapping[int, str], progress: Callable[[int], object]
+        self,
+        backup_set: BackupSet,
+        listing: names.Listing,
+        known: Mapping[int, str],
+        progress: Callable[[int], object],
     ) -> None:
-        self._store, self._listing, self._known, self._progress = store, listing, known, progress
+        self._backup_set, self._listing, self._known, self._progress = backup_set, listing, known, progress
         self._previous: Version | None = None
         self._lost = blockset.Blocks(0)
         self._broken: str | None = None  # why the chain is broken
@@ -184,7 +188,7 @@ class _Walk:
         out = Checked(number)
         before, self._previous = self._previous, None
         try:
-            version = versions.version(self._store, number, self._listing)
+            version = versions.version(self._backup_set, number, self._listing)
         except BlockdiffError as error:
             self._stop(number, error, out)
             return out
@@ -193,13 +197,13 @@ class _Walk:
         out.notes += [*version.notes, *filter(None, [version.renamed])]
         self._join(version, before, out)
         try:
-            out.stamp = verified.of(self._store, version)
+            out.stamp = verified.of(self._backup_set, version)
         except OSError:
-            out.stamp = ""  # what cannot be read is reported below
+            out.stamp = ""  # the file that cannot be read is reported below
         sound = not self._broken and (version.full or not self._lost)
         if sound and out.stamp and self._known.get(number) == out.stamp:
             out.before = out.restores = True
-            self._progress(_stored(self._store, self._listing, [number]))
+            self._progress(_stored(self._backup_set, self._listing, [number]))
             self._lost = blockset.Blocks(version.count)
             return out
         self._prove(version, None if version.full else before, out, pool)
@@ -232,7 +236,7 @@ class _Walk:
             self._break(version, f"block size changes from {before.block_size} to {version.block_size}", out)
         else:
             try:
-                chain.check_link(self._store, version)
+                chain.check_link(self._backup_set, version)
             except ChainBroken as error:
                 self._broken = f"version {version.number} does not continue version {before.number}"
                 out.faults.append(error)
@@ -241,18 +245,18 @@ class _Walk:
 
     def _break(self, version: Version, why: str, out: Checked) -> None:
         self._broken = why
-        out.faults.append(ChainBroken(version.number, self._store.name, why))
+        out.faults.append(ChainBroken(version.number, self._backup_set.name, why))
 
     def _prove(self, version: Version, before: Version | None, out: Checked, pool: ThreadPoolExecutor) -> None:
         """Read a version's diff file, and find what is lost."""
-        files = versions.files_of(self._store, version)
+        files = versions.files_of(self._backup_set, version)
         try:
             with digests.Digests(files.digests, version.count) as own:
                 check = VersionCheck(files, own, self._progress)
                 check.run(pool)
                 self.read += check.read
                 out.faults += check.faults
-                out.warnings += [*check.warnings, *_unused(self._store, files)]
+                out.warnings += [*check.warnings, *_unused(self._backup_set, files)]
                 if check.forbidden:
                     fault = out.faults.pop()
                     self._stop(version.number, fault, out)
@@ -260,7 +264,7 @@ class _Walk:
                 if version.full:
                     self._settle(check, changes.changed(None, own), out)
                 elif before is not None and before.block_size == version.block_size:
-                    with digests.Digests(self._store.path(before.number, ".md5"), before.count) as old:
+                    with digests.Digests(self._backup_set.path(before.number, ".md5"), before.count) as old:
                         self._settle(check, changes.changed(old, own), out)
         except BlockdiffError as error:
             self._stop(version.number, error, out)

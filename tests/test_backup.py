@@ -36,14 +36,14 @@ def written(folder):
 def test_a_version_and_its_manifest_say_what_was_done(job, tmp_path):
     one = job("a")
     progress = []
-    full = backup.run(Job(one.store, one.wanted, one.connect, lambda done, size: progress.append((done, size))), cores=2)
+    full = backup.run(Job(one.backup_set, one.wanted, one.connect, lambda done, size: progress.append((done, size))), cores=2)
     assert (full.version, full.kind, full.blocks, full.changed, full.warnings) == (1, "full", 4, 4, [])
     assert sum(done for done, _ in progress) == full.size == 3 * BLOCK + 1
     with open(one.wanted.path, "r+b") as file:
         file.write(bytes(BLOCK))
     more = backup.run(one, cores=2)
     assert (more.version, more.kind, more.changed, more.zero) == (2, "incremental", 1, 1)
-    value = one.store.read_manifest(2).value
+    value = one.backup_set.read_manifest(2).value
     assert value["blocks"] == {"total": 4, "changed": 1, "zero": 1}
     assert value["bytes"]["stored"] == more.stored == os.path.getsize(tmp_path / "a.2.gz")
     assert value["source"] == {
@@ -81,7 +81,7 @@ def test_a_set_is_locked_before_its_source_is_connected_to_and_free_afterwards(j
     found = []
 
     def connect():
-        with pytest.raises(Exception, match="locked"), BackupSet(one.store.name).locked():
+        with pytest.raises(Exception, match="locked"), BackupSet(one.backup_set.name).locked():
             pass
         found.append(True)
         raise LockNotGranted("enough")
@@ -89,5 +89,5 @@ def test_a_set_is_locked_before_its_source_is_connected_to_and_free_afterwards(j
     one = job("a", connect=connect)
     with pytest.raises(LockNotGranted):
         backup.run(one, cores=2)
-    with one.store.locked():
+    with one.backup_set.locked():
         assert found == [True]

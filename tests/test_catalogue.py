@@ -15,19 +15,19 @@ BLOCK = 64
 
 
 def test_a_set_of_ours(tmp_path):
-    store = chains.new_set(tmp_path)
+    backup_set = chains.new_set(tmp_path)
     volume = os.urandom(10 * BLOCK + 3)
-    chains.write_version(store, volume, BLOCK)
-    chains.write_version(store, volume[:-1] + b"!", BLOCK, codecs.ZSTD)
+    chains.write_version(backup_set, volume, BLOCK)
+    chains.write_version(backup_set, volume[:-1] + b"!", BLOCK, codecs.ZSTD)
 
-    listed = catalogue.describe(store)
+    listed = catalogue.describe(backup_set)
 
     assert listed.newest == 2 and not listed.problems
     one, two = listed.versions
     assert (one.number, one.kind, one.size, one.blocks, one.changed) == (1, "full", 643, 11, 11)
     assert (two.number, two.kind, two.size, two.blocks, two.changed) == (2, "incremental", 643, 11, 1)
     assert (one.time, one.recorded, one.consistency) == ("2026-01-02T01:02:03Z", True, "none")
-    assert one.stored == sum(os.path.getsize(store.path(1, s)) for s in store.listing().versions[1])
+    assert one.stored == sum(os.path.getsize(backup_set.path(1, s)) for s in backup_set.listing().versions[1])
     assert listed.stored == one.stored + two.stored
     assert one.restores and two.restores and not one.why
 
@@ -51,62 +51,62 @@ def test_what_cannot_be_known_is_not_guessed():
 
 
 def three(folder):
-    store = chains.new_set(folder)
+    backup_set = chains.new_set(folder)
     for number in range(3):
-        chains.write_version(store, bytes([number]) * 500, BLOCK)
-    return store
+        chains.write_version(backup_set, bytes([number]) * 500, BLOCK)
+    return backup_set
 
 
-def restores(store):
-    return {v.number: (v.restores, v.why) for v in catalogue.describe(store).versions}
+def restores(backup_set):
+    return {v.number: (v.restores, v.why) for v in catalogue.describe(backup_set).versions}
 
 
 def test_a_missing_version_breaks_those_after_it(tmp_path):
-    store = three(tmp_path)
-    for suffix in store.listing().versions[2]:
-        os.unlink(store.path(2, suffix))
+    backup_set = three(tmp_path)
+    for suffix in backup_set.listing().versions[2]:
+        os.unlink(backup_set.path(2, suffix))
 
-    assert restores(store) == {1: (True, ""), 3: (False, "version 2 is missing")}
+    assert restores(backup_set) == {1: (True, ""), 3: (False, "version 2 is missing")}
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".md5", ".json"])
 def test_damage_that_shows_without_reading(suffix, tmp_path):
-    store = three(tmp_path)
-    path = store.path(2, suffix)
+    backup_set = three(tmp_path)
+    path = backup_set.path(2, suffix)
     if suffix == ".gz":
         os.unlink(path)
     else:
         os.truncate(path, os.path.getsize(path) - 3)
 
-    found = restores(store)
+    found = restores(backup_set)
 
     assert found[1] == (True, "") and not found[2][0] and found[3] == (False, "version 2 is damaged")
 
 
 def test_a_link_that_does_not_join(tmp_path):
-    store = three(tmp_path)
+    backup_set = three(tmp_path)
     other = chains.new_set(tmp_path, "other")
     chains.write_version(other, b"another", BLOCK)
     for suffix in other.listing().versions[1]:
-        os.rename(other.path(1, suffix), store.path(1, suffix))
+        os.rename(other.path(1, suffix), backup_set.path(1, suffix))
 
-    found = restores(store)
+    found = restores(backup_set)
 
     assert found[1][0] and "is of the set 'other' and is ignored" in found[1][1] and not found[2][0] and "does not continue" in found[2][1] and not found[3][0]
 
 
 def test_versions_that_are_not_published(tmp_path):
-    store = three(tmp_path)
-    store.publish_ver(2)
+    backup_set = three(tmp_path)
+    backup_set.publish_ver(2)
 
-    assert restores(store)[3] == (False, "not published")
+    assert restores(backup_set)[3] == (False, "not published")
 
 
 def test_ver_that_is_of_no_use(tmp_path):
-    store = three(tmp_path)
-    os.unlink(store.name + ".ver")
+    backup_set = three(tmp_path)
+    os.unlink(backup_set.name + ".ver")
 
-    listed = catalogue.describe(store)
+    listed = catalogue.describe(backup_set)
 
     assert isinstance(listed.problems[0], ForeignFiles) and len(listed.versions) == 3
 
@@ -126,14 +126,14 @@ def test_sets_in_a_folder(tmp_path):
 
 
 def test_a_thousand_versions_are_planned_without_reading_the_diff_files(tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, b"x" * 200, BLOCK, codecs.PLAIN, original=True)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, b"x" * 200, BLOCK, codecs.PLAIN, original=True)
     for number in range(2, 1001):
         for suffix in ("", ".md5"):
-            os.link(store.path(1, suffix), store.path(number, suffix))
-    store.publish_ver(1000)
-    os.chmod(store.path(1, ""), 0)
+            os.link(backup_set.path(1, suffix), backup_set.path(number, suffix))
+    backup_set.publish_ver(1000)
+    os.chmod(backup_set.path(1, ""), 0)
 
-    listed = catalogue.describe(store)
+    listed = catalogue.describe(backup_set)
 
     assert len(listed.versions) == 1000 and all(v.restores for v in listed.versions)

@@ -185,7 +185,7 @@ FAULTS = {
     "tail": (TORN, ""),
     "nothing": (TORN, ""),
     "offset": (TORN, ""),
-    "missing": (TORN, "should come next"),
+    "missing": (TORN, "must be next"),
     "extra": (TORN, "block 1"),
     "wrong block": (TORN, "block 2"),
     "wrong digest": (MISMATCH, "block 2"),

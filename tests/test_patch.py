@@ -90,21 +90,21 @@ def test_digests_let_a_volume_shrink(tmp_path):
 
 
 def test_ours_merge_with_nothing_but_a_decompressor(tmp_path):
-    store = chains.new_set(tmp_path)
+    backup_set = chains.new_set(tmp_path)
     volume = bytearray(os.urandom(5000) + bytes(9000) + os.urandom(77))
     path = tmp_path / "out"
     for codec, program in ((codecs.GZIP, "gunzip"), (codecs.ZSTD, "zstd")):
         volume[100:200] = os.urandom(100)
-        number = chains.write_version(store, bytes(volume), 512, codec, member=2000)
+        number = chains.write_version(backup_set, bytes(volume), 512, codec, member=2000)
         try:
             payload = subprocess.run(
-                [program, "-dc", store.path(number, codec.suffix)], stdout=subprocess.PIPE
+                [program, "-dc", backup_set.path(number, codec.suffix)], stdout=subprocess.PIPE
             ).stdout
         except FileNotFoundError:
             payload = b"".join(
-                codec.stream(io.BytesIO(pathlib.Path(store.path(number, codec.suffix)).read_bytes()).read)
+                codec.stream(io.BytesIO(pathlib.Path(backup_set.path(number, codec.suffix)).read_bytes()).read)
             )
-        merge(payload, path, digests_path=store.path(number, ".md5"))
+        merge(payload, path, digests_path=backup_set.path(number, ".md5"))
         assert path.read_bytes() == volume
 
 
@@ -218,6 +218,21 @@ def test_digests_of_another_block_size_or_none_at_all(tmp_path):
     (tmp_path / "torn").write_bytes(b"\1\0\0\0abc")
     with pytest.raises(DamagedFile):
         merge(HELLO, tmp_path / "out", digests_path=str(tmp_path / "torn"))
+
+
+@pytest.mark.parametrize("wrong", [0, 5, 99, 100])
+def test_a_record_without_its_digest_is_not_written_and_those_before_it_are(wrong, tmp_path):
+    volume = os.urandom(100 * 64) + b"tail"
+    path = tmp_path / "out"
+    path.write_bytes(bytes(len(volume)))
+    blocks = chains.blocks_of(volume, 64)
+    known = digests(tmp_path, volume, 64)
+    blocks[wrong] = b"x" * len(blocks[wrong])
+
+    with pytest.raises(DigestMismatch, match=f"the diff on standard input: .*offset {64 * wrong} "):
+        merge(chains.payload_of(blocks, range(101), 64), path, digests_path=known)
+
+    assert path.read_bytes() == volume[: 64 * wrong].ljust(len(volume), b"\0")
 
 
 def test_a_target_that_was_not_what_the_diff_continues(tmp_path):

@@ -2,7 +2,7 @@
 
 The agent starts a supervisor before any lock is taken, calls `make` inside the lock, `beat`
 whenever the server has sent something, and `remove` at its end, whatever happened.  Every call
-fails if the supervisor has died: then nobody watches the fill of the snapshot, and what is
+fails if the supervisor has died: then the fill of the snapshot is not watched, and data that is
 read from it cannot be trusted.
 """
 
@@ -86,8 +86,8 @@ class SupervisorClient:
     def check(self):
         """Have LVM asked for the snapshot and return its State; raises as `beat` does.
 
-        Call it after a read error, and after the last read: what was read is valid only if the
-        snapshot is valid afterwards.
+        Call it after a read error, and after the last read: the data that was read is valid only if
+        the snapshot is valid afterwards.
         """
         return self._checked(self._ask("state", True))
 

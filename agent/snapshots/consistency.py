@@ -2,7 +2,7 @@
 
 Its own report is not enough: a server on another host may keep its data in folders of the same
 names, and its host may have the same name.  So its process is looked up here and, where the
-lock came over the network, the connection of the lock among the connections of that process.
+lock was taken over the network, the lock's connection among the connections of that process.
 """
 
 import os
@@ -11,7 +11,7 @@ _ESTABLISHED = "01"
 
 
 def holds(device, places):
-    """Tell whether all data of the application that `places` describe is on a block device (its path).
+    """Return whether all data of the application that `places` describe is on a block device (its path).
 
     Keys: pid_file, directories, hostname (None: not known) and client_port (the far end's of the
     connection of the lock; None: it came through a socket of the application's own host).
@@ -29,7 +29,7 @@ def holds(device, places):
 
 
 def _here(pid, hostname, port):
-    """Tell whether the process is the application's; raises OSError if it is not there."""
+    """Return whether the process is the application's; raises OSError if it is not there."""
     os.kill(pid, 0)
     if hostname is not None and hostname != os.uname().nodename:
         return False

@@ -3,6 +3,8 @@
 import os
 import stat
 
+from .. import users
+
 _MOST = 5  # holders that are named
 
 
@@ -20,8 +22,8 @@ def _stacked(number):
     """Return devices that are built on it, such as another device-mapper device."""
     folder = "/sys/dev/block/%d:%d/holders" % (os.major(number), os.minor(number))
     found = []
-    for name in _names(folder):
-        title = _text("%s/%s/dm/name" % (folder, name))
+    for name in users.names(folder):
+        title = users.content("%s/%s/dm/name" % (folder, name)).strip()
         found.append("device %s" % (title or name))
     return found
 
@@ -30,36 +32,13 @@ def _processes(number):
     """Return mounts of it in any process's name space, and processes that have it open."""
     wanted = "%d:%d" % (os.major(number), os.minor(number))
     found = []
-    for pid in filter(str.isdigit, _names("/proc")):
-        for line in _text("/proc/%s/mountinfo" % pid).splitlines():
+    for pid in filter(str.isdigit, users.names("/proc")):
+        process = "/proc/%s" % pid
+        for line in users.content(process + "/mountinfo").splitlines():
             fields = line.split(" ")
             mounted = "mount on %s" % fields[4] if len(fields) > 4 and fields[2] == wanted else None
             if mounted and mounted not in found:
                 found.append(mounted)
-        for descriptor in _names("/proc/%s/fd" % pid):
-            path = "/proc/%s/fd/%s" % (pid, descriptor)
-            try:
-                if not os.readlink(path).startswith("/dev/"):
-                    continue  # a stat of anything else might hang on a dead network file system
-                opened = os.stat(path)
-            except OSError:
-                continue
-            if stat.S_ISBLK(opened.st_mode) and opened.st_rdev == number:
-                found.append("process %s (%s)" % (pid, _text("/proc/%s/comm" % pid)))
-                break
+        if any(stat.S_ISBLK(opened.st_mode) and opened.st_rdev == number for _, opened in users.open_files(process)):
+            found.append("process %s (%s)" % (pid, users.content(process + "/comm").strip()))
     return found
-
-
-def _names(folder):
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
-
-
-def _text(path):
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

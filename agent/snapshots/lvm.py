@@ -32,7 +32,7 @@ _FIELDS = (
     "lv_path,lv_dm_path,vg_extent_size,vg_free_count"
 )
 
-# first letter of lv_attr: what is no volume of its own and cannot have a snapshot; see lvs(8)
+# first letter of lv_attr: kinds that are not volumes of their own and cannot have a snapshot; see lvs(8)
 _PARTS = {
     "t": "a thin pool",
     "d": "a VDO pool",

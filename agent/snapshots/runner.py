@@ -1,4 +1,4 @@
-"""Run programs of the source host, such as those of LVM; returns their output, logs their messages."""
+"""Run programs of the source host, such as those of LVM: return their output, log their messages."""
 
 import os
 import subprocess
@@ -59,7 +59,7 @@ class Runner:
         out, err = (text.decode("utf-8", "replace") for text in child.communicate())
         lines = _lines(err)
         if child.returncode != 0:
-            # the first line that is not a mere warning says what went wrong
+            # the reason is in the first line that is not a warning
             telling = ([line for line in lines if not line.startswith("WARNING")] or lines)[:3]
             self._pass_on(program, [line for line in lines if line not in telling])
             reason = "; ".join(telling) or "exit code %d" % child.returncode

@@ -16,7 +16,7 @@ SHARE_LEAST = 0.01  # of the origin: less would be full too soon
 NEAR_PERCENT = 70.0  # fill at which a thick snapshot is extended
 AHEAD_S = 3.0  # or sooner, if it would be full within this time
 POOL_REFUSE_PERCENT = 90.0  # of a thin pool's data or metadata: no new snapshot above it
-POOL_STOP_PERCENT = 97.0  # an existing snapshot is given up above it
+POOL_STOP_PERCENT = 97.0  # above it an existing snapshot counts as lost
 CHUNK = 4096  # bytes; LVM's default for snapshots
 
 
@@ -24,7 +24,7 @@ class Room(typing.NamedTuple):
     """The size of a new thick snapshot, in extents."""
 
     count: int
-    least: int  # enough where the rest was taken meanwhile
+    least: int  # tried if something else took the free extents meanwhile
 
 
 _UNITS = {"b": 1, "s": 512, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50, "e": 2**60}
@@ -130,7 +130,7 @@ def _check_pool(volume):
 def _parse(volume, text):
     match = _SIZE.match(text.strip())
     if match is None:
-        reason = "%r is no size: a number with b, s, k, m, g, t or p (MiB without), or a share as 15%%" % text
+        reason = "%r is not a size: a number with b, s, k, m, g, t or p (MiB without), or a share as 15%%" % text
         raise AgentError("SnapshotRefused", volume.path, reason)
     number, unit = float(match.group(1)), match.group(2)
     size = volume.size * number / 100.0 if unit[:1] == "%" else number * _UNITS[(unit or "m").lower()]

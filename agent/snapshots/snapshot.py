@@ -47,13 +47,13 @@ class SnapshotUsage(typing.NamedTuple):
     fill: float  # percent of its own space, or of its pool's data for a thin one
     extents: int  # that it has; 0 for a thin one
     free: int  # extents left in the group
-    lost: typing.Optional[str]  # why it is not valid any more, or must not be used any longer
+    lost: typing.Optional[str]  # why it is not valid any more, or must not be used any more
 
 
 def create(volume, wanted, owner, run):
     """Make a read-only snapshot with the sizing.Room `wanted` (None: a thin one) and its owner's tags.
 
-    LVM is asked for nothing that can wait, since the application may be locked now: see `find`.
+    The application may be locked now, so LVM is asked only for what cannot wait: see `find`.
     Raises AgentError SnapshotRefused; nothing of it is left then.
     """
     try:

@@ -1,4 +1,4 @@
-"""The process that owns a snapshot and outlives its reader.
+"""The process that owns a snapshot and ends after its reader.
 
 It is forked before the snapshot is made, so that every snapshot has an owner from its first
 moment; nothing is executed and no file is written.  It runs in a session of its own: a hangup
@@ -27,7 +27,7 @@ LOOK_MOST_S = 1.0  # between two checks of the fill
 LOOK_LEAST_S = 0.1
 TICK_S = 0.25  # between two checks of the reader
 KILL_WAIT_S = 2.0  # from SIGTERM to SIGKILL, for a reader that is silent
-GONE_WAITS_S = (0.2, 0.5, 1.0) + (2.0,) * 20  # at removal, when nobody waits for the answer
+GONE_WAITS_S = (0.2, 0.5, 1.0) + (2.0,) * 20  # at removal, if no reader waits for the answer
 _CURVE_MOST = 200  # checks that are remembered
 
 
@@ -67,7 +67,7 @@ class Supervisor:
             pass  # the channel broke: the reader has ended
         finally:
             # Whatever went wrong.  After a removal that succeeded this does nothing; after one that
-            # found the device busy it goes on for as long as is reasonable.
+            # found the device busy it tries again for a limited time.
             self._remove(GONE_WAITS_S)
 
     def _listen(self):
@@ -151,7 +151,7 @@ class Supervisor:
                 wait_s = LOOK_MOST_S
                 self._note_once(str(error))
             except Exception as error:
-                # from here on nobody would see the snapshot fill up
+                # from here on the fill of the snapshot would not be checked
                 with self._lock:
                     self._lost = "the check of its fill failed: %r" % error
                 raise

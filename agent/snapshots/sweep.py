@@ -18,8 +18,8 @@ _TERM_WAIT_S = 15.0  # for a supervisor to remove its snapshot and end
 def sweep(run, ended=(), sleep=time.sleep, monotonic=time.monotonic):
     """Remove what dead runs left; return notes for the log, one line each, none if there was nothing.
 
-    `ended` are runs that the caller knows to be over although their supervisor may still run: it
-    gets SIGTERM first.
+    `ended` are runs that the caller knows to be over; their supervisor may still run, and gets
+    SIGTERM first.
     """
     try:
         rows = snapshot.tagged(run)
@@ -58,7 +58,7 @@ def sweep(run, ended=(), sleep=time.sleep, monotonic=time.monotonic):
 
 
 def _end(who, me, sleep, monotonic):
-    """Have a supervisor remove its snapshot and end; wait for that, but not for ever."""
+    """Have a supervisor remove its snapshot and end; wait for that, for a limited time."""
     try:
         os.kill(int(who.pid), signal.SIGTERM)
     except OSError:

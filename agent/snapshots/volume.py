@@ -28,7 +28,7 @@ class SnapshotVolume:
         self._stop = threading.Event()
         self._watcher = None
         self._snapshot = None
-        self.failure = None  # AgentError: why reading on is wrong
+        self.failure = None  # AgentError: the reason why reading must stop
         self.path = None
 
     def settle(self):

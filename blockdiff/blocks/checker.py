@@ -4,21 +4,23 @@ Whoever reads stored blocks, to restore, to verify or to accept what a command w
 them from here.  A block of zeros is known by one comparison, and its digest is computed once.
 """
 
-import hashlib
+import itertools
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from blockdiff.blocks import blockset
 from blockdiff.blocks.diffreader import DiffFile, Piece
+from blockdiff.blocks.md5many import md5_many, md5_of
 from blockdiff.codecs.base import Payload
 from blockdiff.formats import difffile
-from blockdiff.sets.digests import Digests
+from blockdiff.sets.digests import Digests, Window
 from blockdiff.sets.version import Version
 
 ZERO, DATA, WRONG = range(3)  # a block of zeros and one of data, each with its digest; one without
 
 _AT_ONCE = 4096  # digests
+_TOGETHER = 512  # records that are checked at once, however small blocks are
 _MOST_FAULTS = 8  # of one piece that are listed one by one
 _OFFSET = struct.Struct("<Q")
 _NOTHING = memoryview(b"")
@@ -86,7 +88,7 @@ class BlockChecker:
     def __init__(self, digests: Digests, block_size: int) -> None:
         self.digests = digests
         self._zeros = bytes(block_size)
-        self._zero_digest = hashlib.md5(self._zeros, usedforsecurity=False).digest()
+        self._zero_digest = md5_many(self._zeros, block_size, block_size, 1)
 
     def check(
         self, file: DiffFile, piece: Piece, faults: Faults, wanted: blockset.Blocks | None = None
@@ -100,16 +102,31 @@ class BlockChecker:
             yield from self._check_zeros([piece.zeros] if wanted is None else wanted.runs(*piece.zeros))
             return
         payload = file.payload(piece)
-        view, window = memoryview(payload), self.digests.window()
-        for index, start, end in split(payload, piece, file.version, faults):
-            if wanted is not None and (index >= wanted.count or index not in wanted):
-                continue
+        window = self.digests.window()
+        records = split(payload, piece, file.version, faults)
+        if wanted is not None:
+            records = (record for record in records if record[0] < wanted.count and record[0] in wanted)
+        while some := list(itertools.islice(records, _TOGETHER)):
+            yield from self._check_some(payload, some, window)
+
+    def _check_some(self, payload: Payload, records: list[Record], window: Window) -> Iterator[Checked]:
+        """Yield these records' blocks; the digests of all that are not zeros are computed at once."""
+        view = memoryview(payload)
+        spans: list[tuple[int, int]] = []
+        expected: list[bytes] = []  # b"" for a block of zeros
+        for index, start, end in records:
             digest = window.of(index)
             if self.is_zero(payload, start, end, digest):
+                digest = b""
+            else:
+                spans.append((start, end))
+            expected.append(digest)
+        found = iter(md5_of(view, spans, difffile.OFFSET_SIZE + len(self._zeros)))
+        for (index, start, end), digest in zip(records, expected, strict=True):
+            if digest:
+                yield DATA if next(found) == digest else WRONG, index, index + 1, view[start:end]
+            else:
                 yield ZERO, index, index + 1, _NOTHING
-                continue
-            block = view[start:end]
-            yield (DATA if self.has(block, digest) else WRONG), index, index + 1, block
 
     def _check_zeros(self, runs: Iterable[blockset.Run]) -> Iterator[Checked]:
         """Yield whole blocks of zeros by their digests alone."""
@@ -123,10 +140,6 @@ class BlockChecker:
     def is_zero(self, payload: bytes | bytearray, start: int, end: int, digest: bytes) -> bool:
         """Return whether payload[start:end] is a whole block of zeros and `digest` is that of one."""
         return digest == self._zero_digest and payload.startswith(self._zeros, start, end)
-
-    def has(self, block: memoryview, digest: bytes) -> bool:
-        """Return whether a block has this digest."""
-        return hashlib.md5(block, usedforsecurity=False).digest() == digest
 
     def not_zero(self, first: int, stop: int) -> Iterator[blockset.Run]:
         """Yield which of these blocks are not whole and zero, by their digests."""

@@ -42,7 +42,7 @@ class Piece:
     skip: int = 0  # bytes of payload before its first record
     run: Run | None = None  # all its blocks are among these; None without an index
     zeros: Run | None = None  # it is these blocks and all are zero; never to be decompressed
-    read: int = 0  # bytes of the diff file that it took, about; for progress
+    read: int = 0  # bytes of the diff file that were read for it, approximately; for progress
     part: bool = False  # data is only some of its member's payload
     failure: FormatError | None = None  # why it could not be read
 
@@ -74,7 +74,7 @@ class DiffFile:
         self._observe = observe
         self._place = 0  # bytes; up to here the file was read
         self.read = 0  # bytes of it that were read
-        self.skipped = False  # something could not be read, and what follows it was
+        self.skipped = False  # a part could not be read, but parts after it were
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self.size = os.fstat(self._fd).st_size  # bytes
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
@@ -88,7 +88,7 @@ class DiffFile:
         os.close(self._fd)
 
     def _read(self, size: int) -> bytes:
-        """Return up to size bytes from where we are; fewer only at the file's end."""
+        """Return up to size bytes from the current position; fewer only at the file's end."""
         data = os.pread(self._fd, size, self._place)
         while len(data) < size:
             more = os.pread(self._fd, size - len(data), self._place + len(data))
@@ -208,7 +208,7 @@ class DiffFile:
         return TornError(f"cannot be read: {error.strerror}")
 
     def _after(self, data: bytes, end: int) -> Read:
-        """Return what reads on up to `end`, a place in the file, beginning with data that was read already."""
+        """Return a function that reads up to `end`, a place in the file, beginning with data already read."""
         rest = io.BytesIO(data)
         return lambda size: rest.read(size) or self._read(min(size, end - self._place))
 
@@ -235,7 +235,7 @@ class DiffFile:
     def _records(self, parts: Iterator[bytes], header: bool) -> Iterator[bytes]:
         """Yield whole records of a payload that comes in parts, `header`: with the block size before them.
 
-        What comes before damage is whole records, and each is checked: the error is raised after them.
+        Whole records before damage are yielded, and each is checked: the error is raised after them.
         """
         decoder = difffile.Decoder()
         least = max(_STREAM_PIECE, difffile.OFFSET_SIZE + self.version.block_size + 1)
@@ -288,5 +288,5 @@ def last_length(version: Version) -> int | None:
 
 
 def damage(what: str, error: FormatError) -> BlockdiffError:
-    """Return the error for bytes of a file that are not what was written."""
+    """Return the error for damaged bytes of a file."""
     return DamagedFile(what, error) if isinstance(error, TornError) else DigestMismatch(what, error)

@@ -2,8 +2,8 @@
 
 A diff file is a sequence of members, each compressed on its own: gzip members or Zstandard
 frames.  `gunzip` and `zstd -d` read such a file as one stream.  blockdiff compresses and
-decompresses many members at once and can read any one alone.  The original's files are one long member;
-they are read as a stream.  Every output is bounded before memory is allocated.
+decompresses many members at once and can read each one without the others.  The original's files
+are one long member; they are read as a stream.  Every output is bounded before memory is allocated.
 Format: blockdiff-formats(5), "Members".
 """
 

@@ -22,7 +22,7 @@ class Codec(Protocol):
     suffix: str  # of the diff file
 
     def compress(self, payload: Buffer, step: int = 0) -> bytes:
-        """Return payload as one member; `step`: bytes of a record, of which some may pack and others not."""
+        """Return payload as one member; `step`: bytes of a record; some records may compress and others not."""
 
     def zeros(self, first: int, block_size: int, count: int) -> bytes | None:
         """Return a member of `count` zero blocks from block `first` on, without compressing them.

@@ -1,8 +1,8 @@
 """NAME.N.gz: a sequence of gzip members, compressed by isal and decompressed by libdeflate.
 
 A deflate stream may be joined from parts that end at a byte.  Data that compresses goes
-through isal.  Data that does not is stored, which costs almost no time.  For a long run of
-zero blocks, one compressed block is made once and repeated behind each block's offset.
+through isal.  Data that does not is stored, which takes almost no time.  For a long run of
+zero blocks, one compressed block is made once and repeated after each block's offset.
 Formats: RFC 1952 (gzip), RFC 1951 (deflate).
 """
 
@@ -176,7 +176,7 @@ class _Zeros:
         zeros = bytes(block_size)
         work = zlib.compressobj(9, zlib.DEFLATED, _RAW)
         self.piece = (work.compress(zeros) + work.flush(zlib.Z_SYNC_FLUSH)).removesuffix(_SYNC)
-        # CRC-32 is linear but for its first and last step: the results for single bits give all others
+        # CRC-32 is linear except for its first and last step: the results for single bits give all others
         self._of_zero = isal_zlib.crc32(zeros, 0)
         bits = [isal_zlib.crc32(zeros, 1 << bit) ^ self._of_zero for bit in range(32)]
         self._tables = []

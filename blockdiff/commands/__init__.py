@@ -1,1 +1,1 @@
-"""People: parse a command line, call one use-case, print its result.  A file per verb."""
+"""Command lines: parse one, call one use-case, print its result.  A file for each command."""

@@ -1,4 +1,4 @@
-"""blockdiff-backup [OPTIONS] NAME SOURCE, or NAME COMMAND ARGS... as the original composes it."""
+"""blockdiff-backup [OPTIONS] NAME SOURCE, or NAME COMMAND ARGS... as with the original."""
 
 import contextlib
 import dataclasses
@@ -30,7 +30,7 @@ from blockdiff.source import snapshots
 from blockdiff.source.wanted import AUTO, DEFAULT_BLOCK_SIZE, MUST, NONE, Wanted
 from blockdiff.transport.destination import Destination, parse_source
 
-# what the original's commands read is what they were given; only ssh-lvm-dump makes a snapshot
+# the original's commands read their operand itself; only ssh-lvm-dump makes a snapshot
 _SNAPSHOTS = {
     None: AUTO,
     dump_arguments.DUMP: NONE,
@@ -41,20 +41,20 @@ _SUFFIXES = {"gzip": ".gz", "zstd": ".zst", "none": ""}
 
 
 @click.command(cls=operands.Command)
-@click.option("--compress", type=click.Choice(list(_SUFFIXES)), help="How the diff file is stored.  [default: gzip]")
+@click.option("--compress", type=click.Choice(list(_SUFFIXES)), help="Compression of the diff file.  [default: gzip]")
 @click.option("-z", "--gzip", "compress", flag_value="gzip", help="The same as --compress gzip.")
 @click.option("--zstd", "compress", flag_value="zstd", help="The same as --compress zstd.")
 @click.option("--block-size", "--blocksize", "block_size", type=options_source.BLOCK_SIZE, metavar="BYTES",
               help="Size of a block, 1 to 16M; must be the set's, unless a full is made.  [default: the set's,"
               " else BLOCKSIZE, else 64K]")  # fmt: skip
-@click.option("--full", is_flag=True, help="Store every block, whatever the version before holds.")
-@click.option("--no-auto-full", is_flag=True, help="Stop where the version before cannot be built upon.")
-@click.option("--no-snapshot", is_flag=True, help="Read the source live, without a snapshot.")
+@click.option("--full", is_flag=True, help="Store every block, also those that did not change.")
+@click.option("--no-auto-full", is_flag=True, help="Fail if the version before cannot be continued.")
+@click.option("--no-snapshot", is_flag=True, help="Read the source without a snapshot.")
 @options_lock.options
 @click.option("--with", "others", nargs=2, multiple=True, metavar="NAME SOURCE", shell_complete=completing.sets,
               help="Back up this source, too, with all snapshots made at one moment, in one lock; may be repeated.")
 @click.option("--rescan", is_flag=True, help="Compute the MD5 of every block, also where XXH3-128 shows no change.")
-@click.option("--new-source", is_flag=True, help="Let the set go on with this source, whatever it was of until now.")
+@click.option("--new-source", is_flag=True, help="Continue the set with this source, even if the set is of another.")
 @click.option("--dry-run", is_flag=True, help="Look at the source and print what would be done; change nothing.")
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
@@ -67,9 +67,9 @@ def command(context: click.Context, /, **parameters: Any) -> None:
     """Write the next version of set NAME (a path prefix) from SOURCE: a file or block device,
     PATH or [USER@]HOST:/PATH.
 
-    Or from COMMAND, as the original has it: blockdiff-dump, ssh-blockdiff-dump and ssh-lvm-dump run
-    inside; any other program writes the dump to its standard output and the new digests to
-    descriptor 6, with the old ones on descriptor 5, and is verified before it is published.
+    Or from COMMAND, as with the original: blockdiff-dump, ssh-blockdiff-dump and ssh-lvm-dump run
+    inside this program.  Any other program writes the dump to its standard output and the new digests
+    to descriptor 6, with the old ones on descriptor 5; its output is verified before it is published.
     """
     options = _Options(reach=options_source.take_reach(parameters), words=context.obj, **parameters)
     if (options.source is None) == (not options.words):
@@ -80,8 +80,8 @@ def command(context: click.Context, /, **parameters: Any) -> None:
         _refuse_options(context, options)
         results: list[Outcome | BlockdiffError] = [_run_command(options)]
     else:
-        with contextlib.ExitStack() as held:
-            jobs, quiesce = _jobs(options, held)
+        with contextlib.ExitStack() as cleanup:
+            jobs, quiesce = _jobs(options, cleanup)
             with _about(", ".join(job.label for job in jobs)):
                 if options.dry_run:
                     context.exit(_plan(jobs, quiesce, options))
@@ -135,7 +135,7 @@ class _Options:
 
 
 def _refuse_options(context: click.Context, options: _Options) -> None:
-    """Refuse what a COMMAND that is no program of ours decides for itself.  Raises click.UsageError."""
+    """Refuse options that a COMMAND that is not one of ours decides for itself.  Raises click.UsageError."""
     words = options.words
     if len(words) > 1 and context.info_name != "blockdiff_backup" and operands.is_source(words[0]):
         hint = "--with NAME SOURCE backs up another one, to a set of its own"
@@ -165,15 +165,15 @@ def _run_command(options: _Options) -> Outcome:
         )
 
 
-def _jobs(options: _Options, held: contextlib.ExitStack) -> tuple[list[Job], snapshots.Quiesce | None]:
-    """Return the sources and their sets, and the lock around their snapshots; `held` ends their progress bar.
+def _jobs(options: _Options, cleanup: contextlib.ExitStack) -> tuple[list[Job], snapshots.Quiesce | None]:
+    """Return the sources and their sets, and the lock around their snapshots; `cleanup` ends their progress bar.
 
     Raises click.UsageError or NoSuchSet.
     """
     sources: list[tuple[str, str | None, list[str]]] = [(options.name, options.source, options.words)]
     sources += [(name, source, []) for name, source in options.others]
     label = f"{len(sources)} sets" if options.others else text.name(os.path.basename(options.name))
-    shown = held.enter_context(progress.shared(label, enabled=not options.quiet))
+    shown = cleanup.enter_context(progress.shared(label, enabled=not options.quiet))
     jobs = []
     for name, source, words in sources:
         destination, wanted = _wanted(options, source, words)
@@ -181,12 +181,12 @@ def _jobs(options: _Options, held: contextlib.ExitStack) -> tuple[list[Job], sna
         label = f"{text.name(name)} from {text.name(identity.spelt(host, wanted.path))}"
         label = label if options.quiet or options.others else ""
         with _about(label):
-            store = operands.named_set(name, wanted.path if destination is None else None)
+            backup_set = operands.named_set(name, wanted.path if destination is None else None)
         connect = options.reach.connect(destination, options.chatter)
-        jobs.append(Job(store, wanted, connect, shown(), host, label))
+        jobs.append(Job(backup_set, wanted, connect, shown(), host, label))
         doing = "looking at" if options.dry_run else "running"
         options.say(f"{doing}: {text.name(shlex.join(words) if words else str(source))}")
-    # a lock is for snapshots: the original's commands that make none never looked at its prefix
+    # a lock is for snapshots: the original's commands that make none ignored its prefix
     locks = options.program in (None, dump_arguments.LVM_DUMP)
     quiesce = options_lock.quiesce(options.lock) if locks else None
     operands.refuse_twins(jobs)
@@ -269,7 +269,7 @@ def _plan(jobs: Sequence[Job], quiesce: snapshots.Quiesce | None, options: _Opti
 
 
 def _report(results: Sequence[Outcome | BlockdiffError], options: _Options) -> int:
-    """Print what came of each source; returns the exit code, that of the first error if there is one."""
+    """Print the result of each source; returns the exit code, that of the first error if there is one."""
     if len(results) == 1 and isinstance(results[0], BlockdiffError):
         raise results[0]
     outcomes = [result for result in results if isinstance(result, Outcome)]

@@ -18,9 +18,10 @@ _OPTION = re.compile(r"(?:--|-|\+)([^=]*)(=?)(.*)", re.DOTALL)
 def split(words: Sequence[str], anywhere: bool = False) -> tuple[dict[str, str], list[str]]:
     """Return (options by their whole names, COMMAND and its words), as the original parsed them.
 
-    That is what Perl's Getopt::Long does by default: `-` and `+` are as good as `--`, any beginning
-    of a name is the name, in small letters or capitals, and a value is the next word, whatever it
-    is, or follows `=`. Options end at `--`, and, unless `anywhere`, at the first word that is no option.
+    That is what Perl's Getopt::Long does by default: `-` and `+` mean the same as `--`, any beginning
+    of a name means the name, in small letters or capitals, and the value is the next word, even if it
+    looks like an option, or follows `=`. Options end at `--`, and, unless `anywhere`, at the first word
+    that is not an option.
     Raises click.UsageError.
     """
     options: dict[str, str] = {}

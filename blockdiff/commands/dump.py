@@ -37,10 +37,10 @@ def stream_options(function: options_source.F) -> options_source.F:
 @contextlib.contextmanager
 def _path_of_stdin() -> Any:
     """Yield a path under which the agent can open our standard input; a pipe is copied first."""
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as cleanup:
         number = _STDIN
         if not os.path.isfile(f"/proc/self/fd/{_STDIN}") and not _is_block(_STDIN):
-            spool = held.enter_context(tempfile.TemporaryFile())
+            spool = cleanup.enter_context(tempfile.TemporaryFile())
             while data := os.read(_STDIN, 1024 * 1024):
                 spool.write(data)
             spool.flush()
@@ -67,7 +67,7 @@ def execute(
     snapshot_size: str | None = None,
     **reach_options: Any,
 ) -> int:
-    """Run a dump program with what its options say and the streams that they or descriptors give.
+    """Run a dump program with its options and the streams that options or descriptors give.
 
     Returns the exit code.
     """
@@ -80,23 +80,23 @@ def execute(
         raise click.UsageError("standard output is closed: use > FILE or --output FILE")
     if output is None and sys.stdout.isatty():
         raise click.UsageError("the dump would go to the terminal: use > FILE or --output FILE")
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as cleanup:
         parts: list[PartFile] = []
 
         def target(path: str | None, number: int, name: str) -> dump.Output:
             if path is None:
                 return dump.Descriptor(number, name)
             part = PartFile(os.path.dirname(path) or ".", os.path.basename(path))
-            held.callback(part.discard)
+            cleanup.callback(part.discard)
             parts.append(part)
             return part
 
         old: tuple[IO[bytes], str] | None = None
         if digests_in is not None:
-            old = held.enter_context(open(digests_in, "rb")), digests_in
+            old = cleanup.enter_context(open(digests_in, "rb")), digests_in
         elif programs.OLD_DIGESTS in programs.inherited:
-            old = held.enter_context(open(programs.OLD_DIGESTS, "rb", closefd=False)), "descriptor 5"
-        path = line.path if line.path is not None else held.enter_context(_path_of_stdin())
+            old = cleanup.enter_context(open(programs.OLD_DIGESTS, "rb", closefd=False)), "descriptor 5"
+        path = line.path if line.path is not None else cleanup.enter_context(_path_of_stdin())
         wanted = Wanted(
             path=path if line.destination is not None else os.path.abspath(path),
             suffix=line.suffix,

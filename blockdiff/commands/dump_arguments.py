@@ -1,4 +1,4 @@
-"""The original's dump commands, as words: alone, or composed behind `blockdiff-backup NAME`.
+"""The original's dump commands, as words: alone, or after `blockdiff-backup NAME`.
 
 Each takes options and operands; -z/--gzip, --lzop decide the diff file's suffix, none of
 them means plain.  Their default block sizes are the original's, not blockdiff-backup's.
@@ -22,7 +22,7 @@ _HOST_WORDS = re.compile(r"-[^-\s]\S*\s")  # none of our short options takes a v
 
 @dataclass(frozen=True)
 class DumpLine:
-    """What such a command line asks for."""
+    """The values of such a command line."""
 
     program: str  # DUMP, SSH_DUMP or LVM_DUMP
     destination: Destination | None  # None: this machine
@@ -91,7 +91,7 @@ def _composed(**parameters: Any) -> None:
 
 
 def parse(program: str, words: Sequence[str]) -> DumpLine:
-    """Parse the words behind a known command's name.  Raises click.UsageError."""
+    """Parse the words after a known command's name.  Raises click.UsageError."""
     context = _composed.make_context(program, list(words) if program == DUMP else _hide_host_words(words))
     found = context.params
     return line(program, found["suffix"], found["block_size"], found["operands"])

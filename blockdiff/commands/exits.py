@@ -1,4 +1,4 @@
-"""The edge: where signals and errors become a line on stderr and an exit code; nothing else exits."""
+"""Signals and errors become a line on stderr and an exit code; no other module exits."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ _ENDING = (*_ASKED, signal.SIGALRM)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """Take a signal that changes nothing any more; with SIG_IGN Python would warn about a pending one."""
+    """Ignore a signal; with SIG_IGN Python would warn about a pending one."""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -27,7 +27,7 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def limit(seconds: float | None) -> None:
-    """End this run after so many seconds from now on as a signal would, but by RunTooLong; None: never."""
+    """End this run by RunTooLong after so many seconds from now on; None: never."""
     if seconds is None:
         return
 
@@ -41,7 +41,7 @@ def limit(seconds: float | None) -> None:
 
 
 def _ignore_signals() -> None:
-    """Let no signal change the exit code any more: while python ends, it resets handlers, but not SIG_IGN."""
+    """Ignore signals from now on, so that the exit code stays: at its end python resets handlers, but not SIG_IGN."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
 
@@ -64,7 +64,7 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
         _put_owed({"class": name, "message": error.format_message(), "hint": "", "exit_code": code})
     except click.Abort:
         code = 130
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has ended
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1

@@ -35,6 +35,19 @@ class _Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _show_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from blockdiff import __version__
+        from blockdiff.blocks import md5many
+
+        click.echo(f"{ctx.find_root().info_name}, version {__version__}\nmd5: {md5many.engine}")
+        ctx.exit()
+
+
 @click.command(cls=_Group)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+    help="Show the version, and what computes MD5s, and exit.",
+)  # fmt: skip
 def command() -> None:
     """Block-level incremental backups over SSH, with nothing installed on the source."""

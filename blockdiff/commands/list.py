@@ -1,4 +1,4 @@
-"""blockdiff-list [NAME|FOLDER]: what sets there are, and what versions they hold."""
+"""blockdiff-list [NAME|FOLDER]: list sets and their versions."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from blockdiff.commands import completing, text
 def command(context: click.Context, operands: tuple[str, ...], as_json: bool) -> None:
     """List the versions of set NAME, or of all sets in FOLDER (default: the current folder).
 
-    It reads names, sizes and manifests; blockdiff-verify proves what it says.
+    It reads only names, sizes and manifests; blockdiff-verify proves that versions restore.
     """
     from blockdiff import catalogue
 

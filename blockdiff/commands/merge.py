@@ -16,7 +16,7 @@ from blockdiff.commands.progress import progress
     "operands", metavar="[NAME] TARGET", nargs=-1, required=True, shell_complete=completing.set_then_files
 )
 @click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="Restore version N, not the newest.")
-@click.option("--force", is_flag=True, help="Write over what is there; accept a chain whose links do not join.")
+@click.option("--force", is_flag=True, help="Write over existing data; accept a chain that is damaged or not linked.")
 @click.option("--dry-run", is_flag=True, help="Print what would be read and written.")
 @click.option(
     "--digests",
@@ -44,8 +44,8 @@ def command(
     """Restore version N (the newest) of set NAME to TARGET, a file or block device.
 
     A new file gets its name only when it is complete.  Every block is proved before it is
-    written.  With TARGET alone, a diff file's payload is read from stdin and written over what
-    is there; pipe compressed ones through gunzip -c, zstd -dc or lzop -dc.
+    written.  With TARGET alone, a diff file's payload is read from stdin and written over
+    existing data; pipe compressed ones through gunzip -c, zstd -dc or lzop -dc.
     """
     threads = jobs or len(os.sched_getaffinity(0))
     if len(operands) == 1:
@@ -59,9 +59,9 @@ def command(
     from blockdiff import restore
     from blockdiff.sets.backupset import BackupSet
 
-    store, target = BackupSet(operands[0]), operands[1]
+    backup_set, target = BackupSet(operands[0]), operands[1]
     show = functools.partial(progress, label="restore", enabled=not quiet)
-    done = restore.restore(store, number, target, force=force, dry_run=dry_run, threads=threads, progress=show)
+    done = restore.restore(backup_set, number, target, force=force, dry_run=dry_run, threads=threads, progress=show)
     _print(done, as_json, quiet, verbose)
     if done.failure is not None:
         raise done.failure
@@ -93,7 +93,7 @@ def _patch(path: str, digests: str | None, threads: int, as_json: bool, quiet: b
 
 
 def _print(done: Any, as_json: bool, quiet: bool, verbose: bool) -> None:
-    """Print what a restore did, but for the error that stopped it."""
+    """Print what a restore did, without the error that stopped it."""
     if as_json:
         text.put_json(_json(done))
     elif not quiet:

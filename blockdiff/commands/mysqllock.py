@@ -24,7 +24,7 @@ _OPTION = re.compile(r"(?:--|-|\+)([^=]+)(=?)(.*)", re.DOTALL)
 
 
 class _Command(click.Command):
-    """A command with the original's ways to write options, and a -h that is no host."""
+    """A command with the original's ways to write options; -h means help, not the host."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         options, words = _split(args)
@@ -76,7 +76,7 @@ class _Command(click.Command):
     metavar="SECONDS",
     default=_LIMITS.wait_query_s,
     show_default=True,
-    help="Lock only when no query has been running for as long as this.",
+    help="Lock only when no query has been running for so long.",
 )
 @click.option(
     "--wait-timeout",
@@ -84,7 +84,7 @@ class _Command(click.Command):
     metavar="SECONDS",
     default=_LIMITS.wait_timeout_s,
     show_default=True,
-    help="Give up after waiting for that as long as this. No writer is blocked meanwhile.",
+    help="Give up after waiting for that so long. No writer is blocked meanwhile.",
 )
 @click.option(
     "--lock-timeout",
@@ -92,7 +92,7 @@ class _Command(click.Command):
     metavar="SECONDS",
     default=_LIMITS.lock_timeout_s,
     show_default=True,
-    help="Give up if the lock is not granted after as long as this. Writers wait meanwhile.",
+    help="Give up if the lock is not granted within this time. Writers wait meanwhile.",
 )
 @click.option(
     "--max-hold",
@@ -100,7 +100,7 @@ class _Command(click.Command):
     metavar="SECONDS",
     default=mysqllock.MAX_HOLD_S,
     show_default=True,
-    help="Release the lock after as long as this even if the command still runs; then exit with 42.",
+    help="Release the lock after this time even if the command still runs; then exit with 42.",
 )
 @click.option("--kill-long-queries", is_flag=True, help="Kill queries that are still running after --wait-timeout.")
 @click.argument(
@@ -168,9 +168,9 @@ def _method(options: dict[str, Any]) -> str | readlock.Method:
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return (our options, each with its value as one word; COMMAND and its words).
 
-    The original's options may be written as Perl's Getopt::Long takes them by default: `-` and `+` are
-    as good as `--`, any beginning that only one of them has is its name, in small letters or capitals,
-    and a value is the next word, whatever it is, or follows `=`.
+    The original's options may be written as Perl's Getopt::Long takes them by default: `-` and `+` mean
+    the same as `--`, any beginning that only one of them has means its name, in small letters or
+    capitals, and the value is the next word, even if it looks like an option, or follows `=`.
     """
     flags = {name for option in command.params if getattr(option, "is_flag", False) for name in option.opts}
     options: list[str] = []
@@ -189,7 +189,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _without_password(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """Return our arguments without the password, and the password; COMMAND's are left alone."""
+    """Return our arguments without the password, and the password; COMMAND's are unchanged."""
     options, words = _split(arguments)
     passwords = [word.partition("=")[2] for word in options if word.startswith("--password=")]
     kept = [word for word in options if not word.startswith("--password=")]

@@ -1,4 +1,4 @@
-"""NAME, SOURCE and COMMAND: distinguished, and refused where they are mixed up, before anything is locked or made."""
+"""NAME, SOURCE and COMMAND: distinguished, and refused if they are mixed up, before anything is locked or made."""
 
 import contextlib
 import os
@@ -18,9 +18,8 @@ from blockdiff.transport.destination import parse_source
 def split(args: Sequence[str], values: Mapping[str, int], always_command: bool) -> tuple[list[str], list[str]]:
     """Return (our own words: options, NAME and perhaps SOURCE; the COMMAND's words, if there is one).
 
-    Behind NAME, one operand that is no known command is a SOURCE, with options of ours on
-    either side; a known command, two operands or more, or `--`, is a COMMAND with all that
-    follows it.
+    After NAME, one operand that is not a known command is a SOURCE; options of ours may be before
+    and after it.  A known command, two operands or more, or `--`, begins a COMMAND, to the end.
     """
     found: list[int] = []  # places of operands
     place = 0
@@ -50,7 +49,7 @@ def split(args: Sequence[str], values: Mapping[str, int], always_command: bool) 
 
 
 class Command(click.Command):
-    """A command whose words behind NAME may be another command's."""
+    """A command whose words after NAME may be another command's."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         values = {
@@ -65,7 +64,7 @@ class Command(click.Command):
 
 
 def is_source(word: str) -> bool:
-    """Return whether a word that should be a program's is a source's."""
+    """Return whether a word that should name a program is a source."""
     try:
         destination, path = parse_source(word)
     except ValueError:
@@ -84,13 +83,13 @@ def _is_volume(path: str) -> bool:
 def named_set(name: str, path: str | None) -> BackupSet:
     """Return the set of this name for a source's path, None if it is not of this machine.
 
-    What is a folder or a source itself is taken for a set only if it has versions.  Raises NoSuchSet.
+    A name that is also a folder or a source counts as a set only if the set has versions.  Raises NoSuchSet.
     """
     in_it = os.path.join(name, os.path.basename(path or "") or "web")
     folder = NoSuchSet(name, hint=f"that is a folder; a set in it is named such as {text.name(in_it)}")
     swapped = NoSuchSet(name, hint="NAME comes first, then the source")
     try:
-        store = BackupSet(name)
+        backup_set = BackupSet(name)
     except NoSuchSet:
         if os.path.isdir(name):
             raise folder from None
@@ -98,21 +97,21 @@ def named_set(name: str, path: str | None) -> BackupSet:
             if parse_source(name)[0] is not None:
                 raise swapped from None
         raise
-    listing = store.listing()
+    listing = backup_set.listing()
     if not listing.has_ver and not listing.versions:
         if os.path.isdir(name):
             raise folder
         if os.path.exists(name) and not (os.path.isfile(name) and (path is None or _is_volume(path))):
             raise swapped
-    return store
+    return backup_set
 
 
 def refuse_twins(jobs: Sequence[Job]) -> None:
-    """Refuse two sources for one set, however its name is spelt.  Raises click.UsageError."""
+    """Refuse two sources for one set, also with different spellings of its name.  Raises click.UsageError."""
     seen = set()
     for job in jobs:
-        folder = os.stat(job.store.folder)
-        place = folder.st_dev, folder.st_ino, job.store.base
+        folder = os.stat(job.backup_set.folder)
+        place = folder.st_dev, folder.st_ino, job.backup_set.base
         if place in seen:
-            raise click.UsageError(f"the set {text.name(job.store.name)} is named twice")
+            raise click.UsageError(f"the set {text.name(job.backup_set.name)} is named twice")
         seen.add(place)

@@ -13,8 +13,8 @@ def options(function: F) -> F:
     """Give a command the options for the snapshot and the lock."""
     for option in reversed(
         (
-            click.option("--snapshot-size", metavar="SIZE", help="Room for the snapshot of a thick logical volume:"
-                         " 10G, or a share of the volume, 15%; also SNAPSHOT_SIZE.  [default: 20%, or what is free]"),
+            click.option("--snapshot-size", metavar="SIZE", help="Size of the snapshot of a thick logical volume:"
+                         " 10G, or 15% of the volume; also SNAPSHOT_SIZE.  [default: 20%, or what is free]"),
             click.option("--lock", metavar="COMMAND", help="Make the snapshot while this lock command holds its lock:"
                          " it is run with a command after it, as in --lock 'mysqllock --host=db00'; also"
                          " LVCREATE_PREFIX."),

@@ -1,4 +1,4 @@
-"""How a command reaches its source: the options and the environment that decide it, once for all."""
+"""How a command reaches its source: the options and the environment, the same for all commands."""
 
 import dataclasses
 import os
@@ -73,7 +73,7 @@ BLOCK_SIZE = Bytes(1, 16 * 1024 * 1024)
 
 
 def environment_block_size(environment: Mapping[str, str]) -> int | None:
-    """Return BLOCKSIZE in bytes, None if it is not set.  Raises click.UsageError if it is no size."""
+    """Return BLOCKSIZE in bytes, None if it is not set.  Raises click.UsageError if it is not a size."""
     text = environment.get("BLOCKSIZE", "")
     if text in ("", "0"):
         return None
@@ -92,14 +92,14 @@ def options(function: F) -> F:
                          + ", ".join(push.PYTHONS) + "]"),
             click.option("--rsh", metavar="COMMAND", help="Reach the host with this ssh program and options"
                          " instead of paramiko; also BLOCKDIFF_RSH. Without it, BLOCKDIFF_SSH_CONFIG names a"
-                         " configuration to use in the place of the user's and the system's, as ssh -F does."),
+                         " configuration that is read instead of the user's and the system's, as with ssh -F."),
             click.option("--bwlimit", type=Bytes(0, 1 << 50), default=0, metavar="RATE",
-                         help="Let the agent send at most so many bytes a second; 10M is ten MiB."),
+                         help="The agent sends at most so many bytes a second; 10M is ten MiB."),
             click.option("--jobs", "threads", type=click.IntRange(0, 64), default=0, metavar="N",
                          help="Threads on each side.  [default: here one for each core; on the source host one,"
                          " or by its cores where it has no libxxhash]"),
             click.option("--timeout", type=click.FloatRange(1, 86400), default=wanted.DEFAULT_TIMEOUT_S,
-                         show_default=True, metavar="SECONDS", help="How long the other side may be silent."),
+                         show_default=True, metavar="SECONDS", help="How long the other side may send nothing."),
             click.option("--progress-timeout", type=Seconds(30 * 86400), default=wanted.DEFAULT_PROGRESS_S,
                          show_default=True, metavar="TIME", help="How long it may send only heartbeats, and its"
                          " work does not go on."),
@@ -113,7 +113,7 @@ def options(function: F) -> F:
 
 @dataclass(frozen=True)
 class Reach:
-    """What those options ask for."""
+    """The values of those options."""
 
     sudo: bool
     remote_python: str | None
@@ -181,5 +181,5 @@ def _check_words(origin: str, text: str) -> None:
 
 
 def cores() -> int:
-    """Return how many threads this machine can run at once for us."""
+    """Return how many threads this program can run at once."""
     return len(os.sched_getaffinity(0))

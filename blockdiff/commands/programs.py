@@ -28,7 +28,7 @@ PROGRAMS = {
 STDIN, STDOUT, STDERR = range(3)
 OLD_DIGESTS, NEW_DIGESTS = 5, 6  # the original's descriptors
 
-# Which of them the caller opened: determined before we open any file, which could get
+# Which of them the caller opened: checked before we open any file, which could get
 # one of these numbers.
 inherited: frozenset[int] = frozenset()
 
@@ -51,7 +51,7 @@ def _fill_standard_descriptors() -> None:
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if number not in inherited:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, so this one
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
             os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 

@@ -1,6 +1,6 @@
 """Progress on a terminal: bytes done, speed, time left.  Under cron nothing is shown.
 
-One line without colours is for all sources of a run together; nothing is shown if TERM is dumb.
+All sources of a run share one line without colours; nothing is shown if TERM is dumb.
 """
 
 import contextlib

@@ -22,7 +22,7 @@ def size(count: int) -> str:
 
 
 def name(path: str) -> str:
-    """Return a file name that can be printed anywhere: what is no text, or controls a terminal, is escaped."""
+    """Return a file name that is safe to print: bytes that are not text, or control a terminal, are escaped."""
     decoded = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in decoded)
 
@@ -74,7 +74,7 @@ json_option = click.option(
 
 
 def json_owed() -> bool:
-    """Tell whether --json was given and its object has not been printed yet."""
+    """Return whether --json was given and its object has not been printed yet."""
     return _json_owed
 
 

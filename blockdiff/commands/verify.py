@@ -38,13 +38,13 @@ def command(
     from blockdiff.sets import verified
     from blockdiff.sets.backupset import BackupSet
 
-    store = BackupSet(name)
+    backup_set = BackupSet(name)
     path = _stamps_path(name)
     known = verified.load(path)
 
     show = functools.partial(progress, label="verify", enabled=not quiet)
     threads = jobs or len(os.sched_getaffinity(0))
-    result = verify.verify(store, number, known=known if new else None, threads=threads, progress=show)
+    result = verify.verify(backup_set, number, known=known if new else None, threads=threads, progress=show)
     seen = {version.number for version in result.versions}
     kept = {n: stamp for n, stamp in known.items() if n not in seen and number is not None}
     try:

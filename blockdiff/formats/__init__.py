@@ -1,7 +1,7 @@
 """Bytes on disk and on the wire: values in, bytes out, and back.  Nothing here reads or writes.
 
-Pure and stdlib only; the same modules run on the source host, so they keep to
-what Python 3.6 has.
+Pure and stdlib only; some of these modules also run on the source host, and those keep to
+Python 3.6.
 """
 
 from typing import Union
@@ -13,17 +13,17 @@ Buffer = Union[bytes, bytearray, memoryview]
 
 
 class FormatError(ValueError):
-    """Bytes are not of the format they should be of; says what is wrong in one line."""
+    """Bytes are not of the expected format; the text is what is wrong, in one line."""
 
 
 class TornError(FormatError):
-    """Bytes end before the format lets them."""
+    """Bytes end before the format allows it."""
 
 
 def check_block_size(size: int) -> int:
     """Return size (bytes) if a block may have it.
 
-    Any number counts, not only powers of two: sets with odd ones exist.
+    Every number is allowed, not only powers of two: there are sets with others.
     Raises FormatError otherwise.  Format: blockdiff-formats(5), "Block size".
     """
     if not 1 <= size <= MAX_BLOCK_SIZE:

@@ -1,9 +1,9 @@
 """The diff file's payload, NAME.N without its compression: the blocks that a version stored.
 
 A header of 4 bytes (u32 block size), then records: u64 offset of the block in the
-volume, then the block itself.  A record carries no length: every block is whole but
-for the volume's last one, whose record is the last.  So a cut on a record's border
-cannot be seen here; it is seen by who knows which blocks should have come.
+volume, then the block itself.  A record does not contain its length: every block is whole
+except the volume's last one, whose record is the last.  So a cut between two records is
+not detected here; the caller detects it by the digest file.
 Format: blockdiff-formats(5), "Diff file".
 """
 
@@ -16,7 +16,7 @@ _HEADER = struct.Struct("<I")
 _OFFSET = struct.Struct("<Q")
 HEADER_SIZE = _HEADER.size  # bytes
 OFFSET_SIZE = _OFFSET.size  # bytes
-MAX_OFFSET = (1 << 63) - 1  # bytes; what a file offset can say
+MAX_OFFSET = (1 << 63) - 1  # bytes; the largest file offset
 
 
 def encode_offset(offset: int) -> bytes:
@@ -30,9 +30,9 @@ def encode_header(block_size: int) -> bytes:
 
 
 def decode_header(data: bytes) -> int:
-    """Return the block size, in bytes, that a header holds.
+    """Return the block size of a header, in bytes.
 
-    Raises TornError if data is not exactly a header long, FormatError if the size cannot be.
+    Raises TornError if data does not have the length of a header, FormatError for an impossible size.
     """
     if len(data) != HEADER_SIZE:
         raise TornError("diff header is %d bytes, expected %d" % (len(data), HEADER_SIZE))
@@ -40,10 +40,10 @@ def decode_header(data: bytes) -> int:
 
 
 def split(payload: Buffer, block_size: int, last: bool) -> Iterator[Tuple[int, int, int]]:
-    """Yield (index, start, end) for each record of payload, which begins on a record's border.
+    """Yield (index, start, end) for each record of payload, which begins with a record.
 
-    `payload[start:end]` is the block.  `last` says that nothing follows: only then may the
-    final record be shorter than a block.  Raises TornError for a record without a block or a
+    `payload[start:end]` is the block.  `last`: nothing follows; only then may the final record
+    be shorter than a block.  Raises TornError for a record without a block or a
     short one before the end, FormatError for an offset that no block of this size has.
     """
     step = OFFSET_SIZE + block_size
@@ -64,10 +64,10 @@ def split(payload: Buffer, block_size: int, last: bool) -> Iterator[Tuple[int, i
 
 
 class Decoder:
-    """Turn a payload that arrives in pieces into runs of whole records.
+    """Turn a payload that arrives in pieces into whole records.
 
     Feed it pieces; `take` gives (block_size, payload) with as many whole records as are
-    there; `close` declares the end and gives the rest, whose last record may be short.
+    there; `close` ends the input and gives the rest, whose last record may be short.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Decoder:
         self._length = 0
 
     def feed(self, data: bytes) -> None:
-        """Take bytes as they come."""
+        """Take the next bytes."""
         if data:
             self._parts.append(data)
             self._length += len(data)
@@ -91,7 +91,7 @@ class Decoder:
     def take(self, least: int = 1) -> bytes:
         """Return whole records as bytes, b"" while fewer than `least` bytes are there.
 
-        The last record is held back until something follows it or `close` is called.
+        The last record is not returned before something follows it or `close` is called.
         """
         if self._length < least or not self._parts:
             return b""
@@ -105,7 +105,7 @@ class Decoder:
         return whole[:end]
 
     def close(self) -> bytes:
-        """Declare end of input and return the records that are left.
+        """End the input and return the records that are left.
 
         Raises TornError if there was not even a header.
         """

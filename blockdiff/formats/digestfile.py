@@ -18,9 +18,9 @@ def encode_header(block_size: int) -> bytes:
 
 
 def decode_header(data: bytes) -> int:
-    """Return the block size, in bytes, that a header holds.
+    """Return the block size of a header, in bytes.
 
-    Raises TornError if data is not exactly a header long, FormatError if the size cannot be.
+    Raises TornError if data does not have the length of a header, FormatError for an impossible size.
     """
     if len(data) != HEADER_SIZE:
         raise TornError("digest header is %d bytes, expected %d" % (len(data), HEADER_SIZE))
@@ -28,13 +28,13 @@ def decode_header(data: bytes) -> int:
 
 
 def count(size: int) -> int:
-    """Return how many digests a digest file of size bytes holds.
+    """Return how many digests a digest file of size bytes contains.
 
-    Raises TornError if it does not end on a digest's border.
+    Raises TornError if it does not end with a whole digest.
     """
     body = size - HEADER_SIZE
     if body < 0 or body % BYTES_OF_DIGEST:
-        raise TornError("digest file of %d bytes does not end on a digest's border" % size)
+        raise TornError("digest file of %d bytes does not end with a whole digest" % size)
     return body // BYTES_OF_DIGEST
 
 

@@ -1,7 +1,7 @@
-"""The index, NAME.N.idx: where each compressed member of a diff file starts and which blocks it holds.
+"""The index, NAME.N.idx: where each compressed member of a diff file starts and which blocks it contains.
 
-With it any block is read without decompressing what is before it.  It may be lost:
-reading the diff file from its start tells the same.  Pure.
+With the index any block is read without decompressing the members before it.  It may be
+removed: then the diff file is read from its start.  Pure.
 Format: blockdiff-formats(5), "Index".
 """
 
@@ -51,10 +51,10 @@ def spans(read: Callable[[int], bytes], size: int, block_size: int) -> Iterator[
     Raises FormatError or TornError, before the first span where it can.
     """
     if size < HEADER_SIZE + ENTRY_SIZE or (size - HEADER_SIZE) % ENTRY_SIZE:
-        raise TornError("index does not end on an entry's border")
+        raise TornError("index does not end with a whole entry")
     magic, found = _HEADER.unpack(_exactly(read, HEADER_SIZE))
     if magic != _MAGIC or found != block_size:
-        raise FormatError("index is not one, or of another block size")
+        raise FormatError("not an index, or one for another block size")
     step = difffile.OFFSET_SIZE + block_size
     before: Member | None = None
     count = (size - HEADER_SIZE) // ENTRY_SIZE
@@ -64,12 +64,12 @@ def spans(read: Callable[[int], bytes], size: int, block_size: int) -> Iterator[
             member = Member(*entry)
             if before is None:
                 if member.place or member.payload:
-                    raise FormatError("index does not begin at the beginning")
+                    raise FormatError("index does not begin with the first member")
             else:
                 stored, length = member.place - before.place, member.payload - before.payload
                 most = (before.last - before.first + 1) * step + (0 if before.place else difffile.HEADER_SIZE)
                 if stored <= 0 or not 0 < length <= most or before.last < before.first:
-                    raise FormatError("index has members that cannot be")
+                    raise FormatError("index has impossible members")
                 yield Span(before, stored, length)
             before = member
 

@@ -1,8 +1,8 @@
-"""The manifest, NAME.N.json: what makes a version provable.
+"""The manifest, NAME.N.json, by which a version can be verified.
 
 One JSON object in canonical form: sorted keys, no spaces, UTF-8, one newline.  Its
-`self_sha256` is taken over the canonical form without that key, so that any damage to
-the file shows.  Unknown keys are kept; a higher `format` is refused.
+`self_sha256` is computed of the canonical form without that key, so that any damage to
+the file is found.  Unknown keys are kept; a higher `format` is refused.
 Format: blockdiff-formats(5), "Manifest".
 """
 
@@ -26,7 +26,7 @@ def _canonical(value: dict[str, Any]) -> bytes:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """What one file of a version must be."""
+    """The size and hash that one file of a version must have."""
 
     size: int  # bytes
     sha256: str  # hex
@@ -40,7 +40,7 @@ class Manifest:
     kind: str  # "full" or "incremental"
     parent: int | None
     parent_md5_sha256: str | None
-    size: int | None  # bytes of the volume, None where nobody knew it
+    size: int | None  # bytes of the volume, None if it was not known
     block_size: int  # bytes
     files: dict[str, StoredFile]  # by suffix; the plain diff file's is ""
     value: dict[str, Any] = field(repr=False, compare=False)
@@ -141,11 +141,11 @@ class NewManifest:
 
 
 def encode(value: dict[str, Any]) -> bytes:
-    """Return the file's bytes; `self_sha256` is put in, everything else must be there."""
+    """Return the file's bytes; `self_sha256` is added, all other keys must be given."""
     bare = {key: item for key, item in value.items() if key != "self_sha256"}
     whole = dict(bare, self_sha256=hashlib.sha256(_canonical(bare)).hexdigest())
     data = _canonical(whole)
-    decode(data)  # what cannot be read back is never written
+    decode(data)  # a manifest that cannot be read is never written
     return data
 
 
@@ -171,7 +171,7 @@ def _sha256(value: dict[str, Any], name: str) -> str:
 
 
 def decode(data: bytes) -> Manifest:
-    """Return the manifest that data holds.
+    """Return the manifest in data.
 
     Raises FormatError if it is not canonical, its own hash is wrong, a field that decides
     something is missing, or its format is newer than this program.

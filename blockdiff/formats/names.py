@@ -1,7 +1,7 @@
 """Names: which files of a folder are a set's.
 
-Pure: lists of names in, values out.  A set is all files NAME.something in one folder,
-and names are strict, because what is not known to be ours is never touched.
+Pure: lists of names in, values out.  A set is all files NAME.something in one folder.
+Names are strict: a file that is not known to be ours is never touched.
 Format: blockdiff-formats(5), "Names".
 """
 
@@ -28,7 +28,7 @@ def member_name(base: str, number: int, suffix: str) -> str:
 
 
 def ver_name(base: str) -> str:
-    """Return the file name that holds the newest version's number."""
+    """Return the name of the file with the newest version's number."""
     return f"{base}.ver"
 
 
@@ -48,12 +48,12 @@ def run_name(noise: bytes) -> str:
 
 
 def encode_ver(number: int) -> bytes:
-    """Return what NAME.ver holds for this version."""
+    """Return the content of NAME.ver for this version."""
     return b"%d\n" % number
 
 
 def decode_ver(data: bytes) -> int | None:
-    """Return the number that NAME.ver holds, None if it is not exactly of its form."""
+    """Return the number in NAME.ver, None if the content is not exactly of its form."""
     match = _VER.fullmatch(data)
     return int(match[1]) if match else None
 
@@ -66,7 +66,7 @@ class Listing:
     versions: Mapping[int, frozenset[str]] = field(default_factory=dict)  # number -> suffixes present
     parts: tuple[str, ...] = ()  # names of temporary files of ours
     has_ver: bool = False
-    ver: bytes | None = None  # what NAME.ver held, where it was read
+    ver: bytes | None = None  # the content of NAME.ver, if it was read
     sheets: dict[int, Manifest | None] = field(default_factory=dict, compare=False)  # manifests that were read
 
     def diffs(self, number: int) -> list[str]:
@@ -79,7 +79,7 @@ class Listing:
 
 
 def list_set(base: str, names: Iterable[str]) -> Listing:
-    """Pick the files of set `base` out of the names in its folder."""
+    """Select the files of set `base` from the names in its folder."""
     versions: dict[int, set[str]] = {}
     parts = []
     has_ver = False
@@ -108,7 +108,7 @@ def _is_ver_part(base: str, name: str) -> bool:
 
 
 def set_names(names: Iterable[str]) -> list[str]:
-    """Return the sets that a folder with these names holds: each has a NAME.ver or a digest file."""
+    """Return the sets in a folder with these names: each has a NAME.ver or a digest file."""
     found = set()
     for name in names:
         if name.endswith(".ver") and len(name) > 4:
@@ -120,7 +120,7 @@ def set_names(names: Iterable[str]) -> list[str]:
 
 
 def owner(name: str, bases: Iterable[str]) -> str | None:
-    """Return which of these sets a file of this name belongs to, also as a temporary file; None if to no one."""
+    """Return which of these sets a file of this name belongs to, also as a temporary file; None: none of them."""
     for base in bases:
         if name in (ver_name(base), lock_name(base)) or _is_ver_part(base, name):
             return base

@@ -4,7 +4,6 @@ Each block is checked against the digest that came with it before anything is ma
 """
 
 import collections
-import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from blockdiff import codecs
+from blockdiff.blocks.md5many import md5_many, md5_of
 from blockdiff.formats import BYTES_OF_DIGEST, Buffer, FormatError, difffile
 from blockdiff.ingest import wirecodecs
 from blockdiff.ingest.members import MadeMember, ZeroMembers, is_long, most_records
@@ -75,6 +75,16 @@ def stretches(runs: Iterable[Run]) -> Iterator[tuple[int, list[Run]]]:
         yield what, joined
 
 
+def _check(blocks: list[int], found: bytes, expected: bytes) -> None:
+    """Raise FormatError unless each of these blocks has the digest that came with it."""
+    if expected.startswith(found):
+        return
+    for number, index in enumerate(blocks):
+        place = number * BYTES_OF_DIGEST
+        right = found[place : place + BYTES_OF_DIGEST] == expected[place : place + BYTES_OF_DIGEST]
+        expect(right, f"block {index} does not have the digest it came with")
+
+
 class BatchWorker:
     """Makes the digests and the members of one version."""
 
@@ -107,7 +117,6 @@ class BatchWorker:
         """Return what becomes of a batch; any thread may ask.  Raises FormatError."""
         import xxhash
 
-        md5_of, xxh_of = hashlib.md5, xxhash.xxh3_128_digest
         take = self._taker(batch.frames)
         expected = b"".join(batch.compared)
         parts = [(what, runs, what == messages.ZERO and self.are_many(runs)) for what, runs in stretches(batch.runs)]
@@ -116,36 +125,43 @@ class BatchWorker:
         xxh: list[bytes] = []
         compared = xxh if self._xxh_compared else md5
         members: list[MadeMember | list[Run]] = []
+        changed: list[int] = []  # blocks in the room that came
+        spans: list[tuple[int, int]] = []  # and where each begins and ends there
         begin = after = 0  # blocks of the records that wait in the room
         end = 0  # bytes of them
+        last = self._size // self._block_size  # block that may be shorter
 
         def flush() -> None:
             nonlocal end
-            if end:
-                members.append(MadeMember(self._codec.compress(room[:end], self._step), end, begin, after - 1))
-                end = 0
+            if not end:
+                return
+            done = len(compared)
+            md5.extend(md5_of(room, spans, self._step))
+            xxh.extend([xxhash.xxh3_128_digest(room[start:stop]) for start, stop in spans])
+            _check(changed, b"".join(compared[done:]), expected[done * BYTES_OF_DIGEST :])
+            members.append(MadeMember(self._codec.compress(room[:end], self._step), end, begin, after - 1))
+            changed.clear()
+            spans.clear()
+            end = 0
 
         for what, runs, many in parts:
             if many:
                 flush()
                 members.append(runs)
                 continue
-            for index in (index for _, first, count in runs for index in range(first, first + count)):
-                length = self.bytes_of(index, 1)
-                if end + difffile.OFFSET_SIZE + length > len(room):
-                    flush()
+            for index in itertools.chain.from_iterable(range(first, first + count) for _, first, count in runs):
+                length = self._block_size if index < last else self.bytes_of(index, 1)
                 start, stop = end + difffile.OFFSET_SIZE, end + difffile.OFFSET_SIZE + length
-                room[end:start] = difffile.encode_offset(index * self._block_size)
-                block = room[start:stop]
+                if stop > len(room):
+                    flush()
+                    start, stop = difffile.OFFSET_SIZE, difffile.OFFSET_SIZE + length
+                room[start - difffile.OFFSET_SIZE : start] = difffile.encode_offset(index * self._block_size)
                 if what == messages.ZERO:
-                    block[:] = self._zeros[:length]
+                    room[start:stop] = self._zeros[:length]
                 else:
-                    take(block)
-                    place = len(md5) * BYTES_OF_DIGEST
-                    md5.append(md5_of(block, usedforsecurity=False).digest())
-                    xxh.append(xxh_of(block))
-                    right = compared[-1] == expected[place : place + BYTES_OF_DIGEST]
-                    expect(right, f"block {index} does not have the digest it came with")
+                    take(room, start, stop)
+                    changed.append(index)
+                    spans.append((start, stop))
                 begin = begin if end else index
                 end, after = stop, index + 1
         flush()
@@ -181,32 +197,34 @@ class BatchWorker:
         for length, times in ((self._block_size, count - 1), (tail, 1)):
             if times and length not in self._zero_digests:
                 zeros = self._zeros[:length]
-                md5 = hashlib.md5(zeros, usedforsecurity=False).digest()
+                md5 = md5_many(zeros, 1, length, 1)
                 self._zero_digests[length] = (md5, xxhash.xxh3_128_digest(zeros))
             for kind in (0, 1) if times else ():
                 out[kind] += self._zero_digests[length][kind] * times
         return out[0], out[1]
 
-    def _taker(self, frames: list[Data]) -> Callable[[memoryview], None]:
-        """Return a function that fills memory with the next bytes of the frames' data."""
+    def _taker(self, frames: list[Data]) -> Callable[[memoryview, int, int], None]:
+        """Return a function that fills memory, from start to stop, with the next bytes of the frames' data."""
         waiting = collections.deque(frames)
         frames.clear()  # each goes as soon as it is taken
         piece = memoryview(b"")
+        taken = 0  # bytes of it
         places: list[int] = []  # of shared memory, taken
 
-        def take(room: memoryview) -> None:
-            nonlocal piece
-            while room:
-                if not piece:
+        def take(room: memoryview, start: int, stop: int) -> None:
+            nonlocal piece, taken
+            while start < stop:
+                if taken == len(piece):
                     data = waiting.popleft()
-                    piece = memoryview(wirecodecs.unwrap(data.codec, data.length, data.body))
+                    piece, taken = memoryview(wirecodecs.unwrap(data.codec, data.length, data.body)), 0
                     if data.place is not None:
                         places.append(data.place)
-                length = min(len(room), len(piece))
-                room[:length] = piece[:length]
-                room, piece = room[length:], piece[length:]
+                length = min(stop - start, len(piece) - taken)
+                room[start : start + length] = piece[taken : taken + length]
+                start += length
+                taken += length
             # all at once: a message for each would cost more than the memory is worth
-            if places and not piece and not waiting:
+            if places and not waiting and taken == len(piece):
                 self._free(places)
 
         return take

@@ -36,7 +36,7 @@ class Comparison:
             self.xxh.close()
 
 
-def choose(store: BackupSet, parent: Parent, block_size: int, digest: str, *, rescan: bool) -> Comparison:
+def choose(backup_set: BackupSet, parent: Parent, block_size: int, digest: str, *, rescan: bool) -> Comparison:
     """Return the fastest comparison that both sides can make; who calls closes it.
 
     `digest`: the fastest kind that the agent has; `rescan`: compute the MD5 of every block.
@@ -45,7 +45,7 @@ def choose(store: BackupSet, parent: Parent, block_size: int, digest: str, *, re
     if before is None:
         return Comparison(block_size, digest)
     size = before.manifest.size if before.manifest is not None else None
-    xxh = _xxh128(store, before)
+    xxh = _xxh128(backup_set, before)
     if digest == "md5":
         return Comparison(block_size, "md5", False, xxh is not None, parent.md5, xxh, size)
     if xxh is not None and not rescan:
@@ -56,12 +56,12 @@ def choose(store: BackupSet, parent: Parent, block_size: int, digest: str, *, re
     return Comparison(block_size, "md5", True, True, parent.md5, None, size)
 
 
-def _xxh128(store: BackupSet, before: Version) -> Digests | None:
+def _xxh128(backup_set: BackupSet, before: Version) -> Digests | None:
     """Return the parent's XXH3-128 digests, open, if they are those that its manifest names."""
     if before.manifest is None or ".xxh128" not in before.manifest.files:
         return None
     try:
-        found = Digests(store.path(before.number, ".xxh128"), before.count)
+        found = Digests(backup_set.path(before.number, ".xxh128"), before.count)
     except (DamagedFile, StoreUnreadable):
         return None
     try:

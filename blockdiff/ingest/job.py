@@ -23,7 +23,7 @@ Progress = Callable[[int, int], object]  # (bytes of the volume done now, bytes 
 class Job:
     """One source of a run, and the set that its next version goes to."""
 
-    store: BackupSet
+    backup_set: BackupSet
     wanted: Wanted
     connect: Callable[[], Transport]  # starts the agent's command where the volume is
     progress: Progress = lambda done, size: None
@@ -82,12 +82,13 @@ def continued(job: Job, newest: int, log: JobLog) -> Iterator[Continuation]:
 
     Raises BlockSizeDiffers or SourceChanged, or why there is no good parent if a full must not be made instead.
     """
-    wanted, store = job.wanted, job.store
+    wanted, backup_set = job.wanted, job.backup_set
     found = parents.find(
-        store, newest, log.warn, log.note, full=wanted.full, auto_full=wanted.auto_full, block_size=wanted.block_size
+        backup_set, newest, log.warn, log.note,
+        full=wanted.full, auto_full=wanted.auto_full, block_size=wanted.block_size,
     )
     with contextlib.closing(found):
         block_size = wanted.block_size or found.block_size or wanted.default_block_size
-        source = identity.Check(store, newest, job.host, wanted.path, wanted.new_source)
+        source = identity.Check(backup_set, newest, job.host, wanted.path, wanted.new_source)
         source.before_connecting(uuid_comes=wanted.snapshot != NONE)
         yield Continuation(job, log, found, block_size, source)

@@ -168,7 +168,7 @@ class Receiver:
         self._progress(self._worker.bytes_of(extent.first, self._next - extent.first))
 
     def _shared(self, length: int, body: Buffer) -> Data:
-        """Return the data that lies in shared memory."""
+        """Return the data that is in shared memory."""
         shared, (place, *more) = self._session.shared, messages.decode_places(body)
         if more or shared is None or place + length > len(shared.view):
             raise FormatError(f"data at {place} of memory that is not shared")

@@ -4,8 +4,8 @@ A lock command (mysqllock, or any other) takes its lock, runs the command that f
 releases the lock when that command ends. But the snapshot is made by a backup that is already
 connected to the source host. So the lock command runs this program: it reports through a socket
 that the lock is held, waits until the backup answers that the snapshot is made, and ends.
-It ends at once with exit code 1 if the backup is gone or the limit is over: then the lock
-serves no purpose any more.
+It ends at once with exit code 1 if the backup has ended or the time limit is over: then the
+lock is not needed any more.
 
 It is started by its path, uses the standard library only and starts quickly, since the database
 is locked meanwhile. One line in each direction over a unix stream socket:
@@ -15,7 +15,7 @@ is locked meanwhile. One line in each direction over a unix stream socket:
     backup -> gate              stands            the snapshot is made
 
 A lock command gives facts about its lock (see blockdiff-formats(5), "quiesce") to the gate in the
-environment variable BLOCKDIFF_LOCK; one that does not know of this need not do anything.
+environment variable BLOCKDIFF_LOCK; a lock command without facts need not set it.
 """
 
 import os

@@ -2,8 +2,8 @@
 
 A lock command is any program that takes a lock, runs the command that follows it, releases
 the lock and passes on that command's exit code. The command that it runs is the gate (gate.py).
-Only an exit code of 0, after the gate was started exactly once and was told that the snapshot
-is made, proves that the lock was held all the time. Anything else raises an error, and the
+Only an exit code of 0, after the gate was started exactly once and got the message that the
+snapshot is made, proves that the lock was held all the time. Anything else raises an error, and the
 snapshot must then be discarded.
 
 If this process dies, its socket closes and the gate ends; then the lock command releases its
@@ -38,8 +38,8 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 class Lock:
     """A lock that is held from the start of a `with` until `release`.
 
-    `facts`: what is known of it, for the manifest: method, waited_s, held_s (once released) and
-    what the lock command handed over.
+    `facts`, for the manifest: method, waited_s, held_s (once released) and the facts that the lock
+    command reported.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Lock:
             raise LockLost(f"{self._name} or the gate that it ran ended too early")
 
     def release(self) -> None:
-        """Tell the gate that the snapshot is made; raise LockLost unless the lock command then ends with 0."""
+        """Report to the gate that the snapshot is made; raise LockLost unless the lock command then ends with 0."""
         if self._released:
             return
         self._released = True
@@ -125,7 +125,7 @@ class Lock:
             raise LockLost(f"{self._name} ran the command that follows it {self._calls} times")
 
     def close(self) -> None:
-        """End everything: a gate that was not told that the snapshot is made fails, and the lock is released."""
+        """End everything: a gate without the message that the snapshot is made fails, and the lock is released."""
         if self._gate is not None:
             self._gate.close()
         self._listener.close()

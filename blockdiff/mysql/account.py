@@ -47,7 +47,7 @@ class Account:
     port: int = PORT
     socket: str | None = None  # path; if given, host and port are not used
     database: str | None = None
-    database_required: bool = True  # False: go on without it if the account may not use it
+    database_required: bool = True  # False: connect without it if the account may not use it
     tls: Tls | None = None
 
     def __str__(self) -> str:

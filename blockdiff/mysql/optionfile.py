@@ -1,8 +1,8 @@
 """MySQL's option files: /etc/my.cnf, ~/.my.cnf and what they include.
 
 The rules are those of MySQL's client (its manual, "Using Option Files"): a later value
-replaces an earlier one, `_` is `-` in a name, `#` outside of quotes begins a comment, a file
-that everybody may write is not read.
+replaces an earlier one, `_` in a name means `-`, `#` outside of quotes begins a comment, a file
+that everybody may write to is not read.
 """
 
 import stat

@@ -42,7 +42,7 @@ METHODS = (FTWRL.name, BACKUP_STAGE.name, "auto")
 
 @dataclass(frozen=True)
 class Limits:
-    """How long we wait for others, and how long others may wait for us."""
+    """How long this program waits for queries, and how long writers may wait for it."""
 
     wait_query_s: float = 2.0
     wait_timeout_s: float = 300.0

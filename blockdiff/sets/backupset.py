@@ -23,8 +23,8 @@ from blockdiff.sets.partfile import (
     write_failed,
 )
 
-_TRIES = 10  # to take a lock file that somebody replaces
-_PATIENCE_S = 0.5  # for a run that is just publishing
+_TRIES = 10  # to lock a lock file that another program replaces
+_PATIENCE_S = 0.5  # how long to wait for a run that is just publishing
 _PAUSE_S = 0.05
 
 
@@ -32,7 +32,7 @@ class BackupSet:
     """The set that a NAME (a path prefix) means."""
 
     def __init__(self, name: str) -> None:
-        """Raises NoSuchSet if NAME cannot be one or its folder is not there."""
+        """Raises NoSuchSet if NAME cannot be a set or its folder does not exist."""
         self.name = name
         self._run = names.run_name(os.urandom(8))
         folder, self.base = os.path.split(name)
@@ -49,7 +49,7 @@ class BackupSet:
     def listing(self) -> names.Listing:
         """Return which files the set has now, and what NAME.ver names.  Raises StoreUnreadable.
 
-        NAME.ver is read first: what it names is in the folder already.
+        NAME.ver is read first: the version that it names is then in the folder already.
         """
         ver = self._ver()
         try:
@@ -74,7 +74,7 @@ class BackupSet:
             time.sleep(_PAUSE_S)
 
     def _ver(self) -> bytes | None:
-        """Return what NAME.ver holds, None if there is none.  Raises StoreUnreadable."""
+        """Return the content of NAME.ver, None if it does not exist.  Raises StoreUnreadable."""
         path = os.path.join(self.folder, names.ver_name(self.base))
         try:
             with open(path, "rb") as file:
@@ -88,7 +88,7 @@ class BackupSet:
     def locked(self) -> Iterator[None]:
         """Hold the set's lock.  Raises SetLocked at once if another run does.
 
-        It is the kernel's lock on an open file: it ends with the process, never goes stale.
+        It is the kernel's lock on an open file: it always ends with the process.
         """
         path = os.path.join(self.folder, names.lock_name(self.base))
         for _ in range(_TRIES):
@@ -105,7 +105,7 @@ class BackupSet:
                     return
             finally:
                 os.close(fd)
-        raise SetLocked(self.name)  # somebody removes the file all the time
+        raise SetLocked(self.name)  # another program removes the file again and again
 
     def _open_lock(self, path: str) -> int:
         try:
@@ -113,14 +113,14 @@ class BackupSet:
         except OSError as error:
             raise write_failed(error, path) from None
         found = os.fstat(fd)
-        empty = stat.S_ISREG(found.st_mode) and found.st_size == 0 and found.st_nlink == 1  # so it is nothing else
+        empty = stat.S_ISREG(found.st_mode) and found.st_size == 0 and found.st_nlink == 1  # so it is a lock file
         if empty and stat.S_IMODE(found.st_mode) != FILE_MODE:
-            with contextlib.suppress(OSError):  # it is another user's, or there are no modes here
+            with contextlib.suppress(OSError):  # another user's, or a file system without modes
                 os.fchmod(fd, FILE_MODE)
         return fd
 
     def newest(self, listing: names.Listing | None = None) -> int:
-        """Return the newest published version, 0 for a set that has not begun.
+        """Return the newest published version, 0 for a set without versions.
 
         Raises ForeignFiles if NAME.ver is missing or damaged while there are versions.
         """
@@ -166,19 +166,19 @@ class BackupSet:
         return PartFile(self.folder, names.member_name(self.base, number, suffix), self._run)
 
     def ver_is(self, newest: int) -> bool:
-        """Tell whether NAME.ver names this version; 0: whether there is none.  Raises StoreUnreadable."""
+        """Return whether NAME.ver names this version; 0: whether there is none.  Raises StoreUnreadable."""
         return self._ver() == (names.encode_ver(newest) if newest else None)
 
     def expect(self, newest: int) -> None:
         """Make sure that NAME.ver still names the version that it did when this run began.  Raises ForeignFiles."""
         if not self.ver_is(newest):
-            why = f"{self.name}.ver was changed by another run while this one lasted"
+            why = f"{self.name}.ver was changed by another run during this one"
             raise ForeignFiles(why, hint="nothing of this run was published; run again")
 
     def publish_ver(self, number: int, after: int | None = None) -> None:
-        """Let NAME.ver name this version: from here on it exists.
+        """Let NAME.ver name this version: from then on the version exists.
 
-        `after`: what it says until then.  Raises NoRoom, StoreFailed or ForeignFiles.
+        `after`: the version that it names until then.  Raises NoRoom, StoreFailed or ForeignFiles.
         """
         part = PartFile(self.folder, names.ver_name(self.base), self._run)
         try:
@@ -192,7 +192,7 @@ class BackupSet:
         self.sync()
 
     def sync(self) -> None:
-        """Put the names in the folder on the disk.  Raises StoreFailed."""
+        """Sync the folder: its names are then on the disk.  Raises StoreFailed."""
         try:
             fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:

@@ -11,7 +11,7 @@ from blockdiff.sets.version import Version
 
 
 class MissingLink(LookupError):
-    """The chain of a version has a hole; `number` is the first version that is not there."""
+    """The chain of a version has a gap; `number` is the first version that is missing."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -21,7 +21,7 @@ class MissingLink(LookupError):
 def needed(is_full: Callable[[int], bool | None], number: int) -> list[int]:
     """Return the versions to restore `number`: from the newest full at or before it, in order.
 
-    `is_full` tells of a version whether it is a full one, None if it is not there.
+    `is_full` returns whether a version is a full one, None if it does not exist.
     Raises MissingLink with the first version that is missing, counted from `number` down.
     """
     chain = []
@@ -35,7 +35,7 @@ def needed(is_full: Callable[[int], bool | None], number: int) -> list[int]:
     raise MissingLink(0)
 
 
-def check_link(store: BackupSet, child: Version) -> None:
+def check_link(backup_set: BackupSet, child: Version) -> None:
     """Prove that a version continues the one before it, as far as its manifest shows.
 
     Raises ChainBroken or StoreUnreadable.
@@ -44,41 +44,41 @@ def check_link(store: BackupSet, child: Version) -> None:
         return
     before = child.number - 1
     try:
-        found = store.hash(before, ".md5").sha256
+        found = backup_set.hash(before, ".md5").sha256
     except FileNotFoundError as error:
-        raise ChainBroken(child.number, store.name, f"{error.filename} is missing") from None
+        raise ChainBroken(child.number, backup_set.name, f"{error.filename} is missing") from None
     except OSError as error:
         raise StoreUnreadable(str(error.filename), error.strerror) from None
     if found != child.manifest.parent_md5_sha256:
-        raise ChainBroken(child.number, store.name, f"it does not continue the version {before} that is here")
+        raise ChainBroken(child.number, backup_set.name, f"it does not continue the version {before} that is here")
 
 
-def chain_of(store: BackupSet, number: int, listing: names.Listing, deep: bool = True) -> list[Version]:
+def chain_of(backup_set: BackupSet, number: int, listing: names.Listing, deep: bool = True) -> list[Version]:
     """Return the versions that a restore of `number` reads, oldest first.
 
     `deep` hashes every digest file and proves every link.  Raises NoSuchVersion,
     ChainBroken, MissingFile, DamagedFile, NotOurFormat or StoreUnreadable.
     """
     if number not in listing.versions:
-        raise NoSuchVersion(store.name, number)
+        raise NoSuchVersion(backup_set.name, number)
     known: dict[int, Version] = {}
 
     def is_full(candidate: int) -> bool | None:
         if candidate not in listing.versions:
             return None
-        known[candidate] = versions.version(store, candidate, listing, deep)
+        known[candidate] = versions.version(backup_set, candidate, listing, deep)
         return known[candidate].full
 
     try:
         numbers = needed(is_full, number)
     except MissingLink as gap:
         why = f"version {gap.number} is missing" if gap.number else "there is no full version before it"
-        raise ChainBroken(number, store.name, why) from None
+        raise ChainBroken(number, backup_set.name, why) from None
     links = [known[n] for n in numbers]
     for before, after in itertools.pairwise(links):
         if before.block_size != after.block_size:
             change = f"from {before.block_size} to {after.block_size} bytes at version {after.number}"
-            raise ChainBroken(number, store.name, f"block size changes {change}")
+            raise ChainBroken(number, backup_set.name, f"block size changes {change}")
         if deep:
-            check_link(store, after)
+            check_link(backup_set, after)
     return links

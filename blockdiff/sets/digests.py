@@ -28,7 +28,7 @@ class Digests:
             raise MissingFile(path) from None
         except OSError as error:
             raise StoreUnreadable(path, error.strerror) from None
-        self._place = digestfile.HEADER_SIZE  # bytes; where `read` goes on
+        self._place = digestfile.HEADER_SIZE  # bytes; where `read` continues
         self._sealed: os.stat_result | None = None
 
     def __enter__(self) -> "Digests":
@@ -48,7 +48,7 @@ class Digests:
         return self._fd
 
     def seal(self) -> str:
-        """Return the SHA-256 of the whole file, in hex; `intact` tells from now on whether it still is that.
+        """Return the SHA-256 of the whole file, in hex; `intact` from now on compares with it.
 
         Raises StoreUnreadable.
         """
@@ -63,7 +63,7 @@ class Digests:
         return digest.hexdigest()
 
     def intact(self) -> bool:
-        """Tell whether the path still is that of the sealed file, and that was not written to since."""
+        """Return whether the path still leads to the sealed file, and the file was not written to since."""
         try:
             found = os.stat(self.path)
         except OSError:
@@ -82,7 +82,7 @@ class Digests:
     def take(self, first: int, count: int) -> bytes:
         """Return the digests of these blocks, joined.
 
-        Raises DamagedFile if the file does not hold them, or StoreUnreadable.
+        Raises DamagedFile if the file ends before them, or StoreUnreadable.
         """
         size = count * BYTES_OF_DIGEST
         place = digestfile.position(first)

@@ -1,10 +1,10 @@
-"""Whether a volume is the one that a set is of, and whether what it would cost has room.
+"""Whether a volume is the one that a set is of, and whether there is room for its next version.
 
-A set that goes on with another volume restores well and holds the wrong thing, so every run
-compares.  A logical volume is known by its UUID, whatever host and path lead to it; any other
-volume by host and path, where another path counts as the same if the source host says that it
-leads to the same device or file.  What a set's versions do not say is not compared: those of
-the original, and of foreign commands, name no source.
+A set that continued with another volume would still restore, but restore the wrong data, so every
+run compares.  A logical volume is identified by its UUID, on every host and at every path; any
+other volume by host and path, and another path counts as the same if the source host reports that
+it leads to the same device or file.  Nothing is compared if the set's versions do not name their
+source, as those of the original and of foreign commands.
 """
 
 import os
@@ -15,7 +15,7 @@ from blockdiff.errors import NoRoom, SourceChanged
 from blockdiff.formats import FormatError, digestfile, names
 from blockdiff.sets.backupset import BackupSet
 
-GROWTH = 4  # times the size of the version before; more is asked about
+GROWTH = 4  # times the size of the version before; more needs --new-source
 LOCAL = "localhost"
 
 
@@ -37,32 +37,32 @@ def spelt(host: str, path: str) -> str:
     return path if host == LOCAL else f"{host}:{path}"
 
 
-def known(store: BackupSet, listing: names.Listing) -> Known | None:
+def known(backup_set: BackupSet, listing: names.Listing) -> Known | None:
     """Return what the newest version that names its source records of it; None if none does."""
     for number in sorted(listing.versions, reverse=True):
-        source = _source(store, number, listing)
+        source = _source(backup_set, number, listing)
         host, path, uuid = source.get("host"), source.get("path"), source.get("lv_uuid")
         if isinstance(host, str) and isinstance(path, str):
             return Known(number, host, path, uuid if isinstance(uuid, str) and uuid else None)
     return None
 
 
-def _source(store: BackupSet, number: int, listing: names.Listing) -> dict[str, Any]:
+def _source(backup_set: BackupSet, number: int, listing: names.Listing) -> dict[str, Any]:
     if ".json" not in listing.versions.get(number, ()):
         return {}
     try:
-        return dict(store.read_manifest(number).value["source"])
+        return dict(backup_set.read_manifest(number).value["source"])
     except (FormatError, OSError):  # damage is reported elsewhere
         return {}
 
 
-def size_of(store: BackupSet, number: int, listing: names.Listing) -> tuple[int, int] | None:
+def size_of(backup_set: BackupSet, number: int, listing: names.Listing) -> tuple[int, int] | None:
     """Return the least and the most bytes that a version's volume can have had; None if that is not known."""
-    size = _source(store, number, listing).get("size")
+    size = _source(backup_set, number, listing).get("size")
     if isinstance(size, int):
         return size, size
     try:
-        with open(store.path(number, ".md5"), "rb") as file:
+        with open(backup_set.path(number, ".md5"), "rb") as file:
             block_size = digestfile.decode_header(file.read(digestfile.HEADER_SIZE))
             count = digestfile.count(os.fstat(file.fileno()).st_size)
     except (FormatError, OSError):
@@ -73,13 +73,13 @@ def size_of(store: BackupSet, number: int, listing: names.Listing) -> tuple[int,
 class Check:
     """One run's source, compared with its set's: raises SourceChanged, unless `new_source`, or NoRoom."""
 
-    def __init__(self, store: BackupSet, newest: int, host: str, path: str, new_source: bool) -> None:
+    def __init__(self, backup_set: BackupSet, newest: int, host: str, path: str, new_source: bool) -> None:
         """`newest` is the set's newest version, 0 if there is none."""
-        self._store, self._newest, self._new = store, newest, new_source
+        self._backup_set, self._newest, self._new = backup_set, newest, new_source
         self._host, self._path = host, path
-        listing = store.listing()
-        self._old = known(store, listing)
-        self._old_size = size_of(store, newest, listing) if newest else None
+        listing = backup_set.listing()
+        self._old = known(backup_set, listing)
+        self._old_size = size_of(backup_set, newest, listing) if newest else None
 
     @property
     def known(self) -> str | None:
@@ -102,7 +102,7 @@ class Check:
         return f"{self.spelt} is read while it may be written to: {users} (hint: {hint})"
 
     def before_connecting(self, uuid_comes: bool) -> None:
-        """Compare what the command line gives; `uuid_comes`: a logical volume's UUID may still decide."""
+        """Compare the source of the command line; `uuid_comes`: a logical volume's UUID may decide later."""
         old = self._old
         if old is not None and not self._new and not self._same_host(old) and not (old.lv_uuid and uuid_comes):
             raise self._changed(old)
@@ -127,25 +127,26 @@ class Check:
     def see_size(self, size: int) -> None:
         """Compare a size in bytes."""
         if self._new or self._old_size is None or not self._old_size[1]:
-            return  # what was empty has nothing to lose
+            return  # nothing to compare with, or it was empty
         least, most = self._old_size
         if 2 * size <= least or size > GROWTH * most:
             before = f"version {self._newest} is of a volume of {most} bytes"
-            raise SourceChanged(self._store.name, f"{before}, this one has {size}")
+            raise SourceChanged(self._backup_set.name, f"{before}, this one has {size}")
 
     def see_room(self, size: int, least: int) -> None:
-        """Refuse a volume of `size` bytes whose version takes at least so many, and has no room."""
+        """Refuse a volume of `size` bytes if there is no room for its version of at least `least` bytes."""
         try:
-            there = os.statvfs(self._store.folder)
+            there = os.statvfs(self._backup_set.folder)
         except OSError:
             return
         free = (there.f_bfree if os.geteuid() == 0 else there.f_bavail) * there.f_frsize
         if least > free:
             why = f"its volume has {size} bytes, which takes at least {least} here, and {free} are free"
-            raise NoRoom(f"version {self._newest + 1} of {self._store.name}: {why}")
+            raise NoRoom(f"version {self._newest + 1} of {self._backup_set.name}: {why}")
 
     def _same_host(self, old: Known) -> bool:
         return old.host.lower() == self._host.lower()
 
     def _changed(self, old: Known, more: str = "", now: str = "") -> SourceChanged:
-        return SourceChanged(self._store.name, f"version {old.version} is of {old}{more}, this is {self.spelt}{now}")
+        what = f"version {old.version} is of {old}{more}, this is {self.spelt}{now}"
+        return SourceChanged(self._backup_set.name, what)

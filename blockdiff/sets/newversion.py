@@ -16,8 +16,10 @@ class NewVersion:
     Raises NoRoom or StoreFailed from every method that writes.
     """
 
-    def __init__(self, store: BackupSet, number: int, codec: codecs.Codec, block_size: int, keep_xxh: bool) -> None:
-        self._store = store
+    def __init__(
+        self, backup_set: BackupSet, number: int, codec: codecs.Codec, block_size: int, keep_xxh: bool
+    ) -> None:
+        self._backup_set = backup_set
         self.number = number
         self._parts: dict[str, PartFile] = {}
         self._lzop: codecs.LzopWriter | None = None
@@ -38,7 +40,7 @@ class NewVersion:
             raise
 
     def _open(self, suffix: str) -> PartFile:
-        self._parts[suffix] = self._store.part(self.number, suffix)
+        self._parts[suffix] = self._backup_set.part(self.number, suffix)
         return self._parts[suffix]
 
     def diff(self, member: bytes) -> None:
@@ -71,7 +73,7 @@ class NewVersion:
         return self._diff.size
 
     def publish(self, value: manifest.NewManifest, payload: int, last_look: Callable[[], object]) -> None:
-        """Put everything on the disk and make it the set's newest version.
+        """Sync everything to the disk and make it the set's newest version.
 
         `value` is what the manifest records of the run; `payload`: bytes of the diff file before
         compression; `last_look` is called when all is on the disk, and may raise.
@@ -83,10 +85,10 @@ class NewVersion:
             self._parts[".idx"].write(index.encode(index.Member(self._diff.size, payload, 0, 0)))
         for part in self._parts.values():
             part.close()
-        publishing.publish(self._store, self.number, self._parts, value, last_look)
+        publishing.publish(self._backup_set, self.number, self._parts, value, last_look)
 
     def discard(self) -> None:
-        """Remove what was written; never raises, and does nothing to what was published."""
+        """Remove what was written unless it was published; never raises."""
         if self._lzop is not None:
             self._lzop.abort()
             self._lzop = None

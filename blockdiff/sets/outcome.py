@@ -22,7 +22,7 @@ class Outcome:
     stored: int  # bytes
     seconds: float
     consistency: str  # "none", "crash" or "application"
-    warnings: list[str] = field(default_factory=list)  # complete, but a person must look
+    warnings: list[str] = field(default_factory=list)  # the version is complete, but these need attention
 
     @property
     def exit_code(self) -> int:

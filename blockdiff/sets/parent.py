@@ -1,7 +1,7 @@
 """What a new version continues: the newest version, proved.
 
-Everything that can refuse does so before a byte is written.  A parent that fails is never
-built upon.  Format: blockdiff-formats(5), "Publishing".
+Everything that can refuse does so before a byte is written.  A parent that fails a check is
+never continued.  Format: blockdiff-formats(5), "Publishing".
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Parent:
     block_size: int | None  # bytes: the set's, where it is known
     links: tuple[Version, ...] = ()  # the versions that the next one needs, oldest first
     md5: Digests | None = None  # of `version`, open
-    link: str | None = None  # SHA-256 of that very file
+    link: str | None = None  # SHA-256 of `md5`
 
     def close(self) -> None:
         """Close the digest file."""
@@ -42,29 +42,29 @@ class Parent:
         """Number of the version that the next one continues; None: the next one is a full."""
         return None if self.version is None else self.version.number
 
-    def check(self, store: BackupSet) -> None:
-        """Make sure that what the next version needs is there and unchanged.
+    def check(self, backup_set: BackupSet) -> None:
+        """Make sure that everything that the next version needs exists and is unchanged.
 
         Raises MissingFile, DamagedFile or StoreUnreadable.
         """
         if self.version is None or self.md5 is None:
             return
         if not self.md5.intact():
-            path = store.path(self.version.number, ".md5")
+            path = backup_set.path(self.version.number, ".md5")
             try:
-                same = store.hash(self.version.number, ".md5").sha256 == self.link
+                same = backup_set.hash(self.version.number, ".md5").sha256 == self.link
             except FileNotFoundError:
                 raise MissingFile(path, hint="it was there when this run began; nothing was published") from None
             except OSError as error:
                 raise StoreUnreadable(path, error.strerror) from None
             if not same:
-                raise DamagedFile(path, "it was changed while this run lasted")
+                raise DamagedFile(path, "it was changed during this run")
         for version in self.links:
-            versions.check_size(store, version)
+            versions.check_size(backup_set, version)
 
 
 def find(
-    store: BackupSet,
+    backup_set: BackupSet,
     newest: int,
     warn: Log,
     note: Log,
@@ -75,30 +75,30 @@ def find(
 ) -> Parent:
     """Return what the next version continues; a parent that cannot be proved makes it a full.
 
-    `block_size` (bytes) is what was explicitly asked for.  Who calls closes what is returned.
-    Raises BlockSizeDiffers, or why there is no good parent if `auto_full` is off.
+    `block_size` (bytes) is what was explicitly asked for.  The caller closes the Parent.
+    Raises BlockSizeDiffers, or, if `auto_full` is off, the reason why the parent cannot be continued.
     """
     number = newest + 1
     if newest == 0:
         return Parent(number, None, None)
-    listing = store.listing()
+    listing = backup_set.listing()
     found: int | None = None
     try:
-        parent = versions.version(store, newest, listing)
+        parent = versions.version(backup_set, newest, listing)
         found = parent.block_size
         if full:
             return Parent(number, None, found)
-        links = chain.chain_of(store, newest, listing, deep=False)
-        chain.check_link(store, parent)
+        links = chain.chain_of(backup_set, newest, listing, deep=False)
+        chain.check_link(backup_set, parent)
         for version in links:
-            versions.check_size(store, version)
-        md5, link = _digest_file(store, parent)
+            versions.check_size(backup_set, version)
+        md5, link = _digest_file(backup_set, parent)
     except (DamagedFile, NotOurFormat, ChainBroken, StoreUnreadable) as error:
         if full:
             return Parent(number, None, found)
         if not auto_full:
             raise
-        warn(f"version {newest} cannot be built upon, making a full: {error}")
+        warn(f"version {newest} cannot be continued, making a full version: {error}")
         return Parent(number, None, found)
     for line in parent.notes:
         warn(line)
@@ -106,13 +106,13 @@ def find(
         note(parent.renamed)
     if block_size not in (None, found):
         md5.close()
-        raise BlockSizeDiffers(store.name, found, block_size)
+        raise BlockSizeDiffers(backup_set.name, found, block_size)
     return Parent(number, parent, found, tuple(links), md5, link)
 
 
-def _digest_file(store: BackupSet, parent: Version) -> tuple[Digests, str]:
-    """Return the parent's digest file, open, and its SHA-256: what is compared is what is linked to."""
-    path = store.path(parent.number, ".md5")
+def _digest_file(backup_set: BackupSet, parent: Version) -> tuple[Digests, str]:
+    """Return the parent's digest file, open, and its SHA-256: one file for the comparison and for the link."""
+    path = backup_set.path(parent.number, ".md5")
     md5 = Digests(path, parent.count)
     try:
         link = md5.seal()

@@ -1,9 +1,9 @@
 """A file that is being written under a temporary name: counted, hashed, and ours until it has its own name.
 
-The file is made under a name of this run, with O_EXCL and mode 0600, so nobody can have opened
-it before.  Its writer holds a shared lock on it, flock(2), until the version is
-published: whoever clears away temporary files, or files of a version that is not published,
-takes an exclusive one first, and so never removes what belongs to an active run.
+The file is made under a name of this run, with O_EXCL and mode 0600, so no process can have opened
+it before.  Its writer holds a shared lock on it, flock(2), until the version is published.  A run
+that removes temporary files, or files of a version that is not published, takes an exclusive lock
+first, and so never removes a file of an active run.
 A version's file gets its name by link(2), which never replaces a file.
 """
 
@@ -20,7 +20,7 @@ from blockdiff.formats import manifest, names
 PIECE = 1024 * 1024  # bytes read at a time
 FILE_MODE = 0o600
 _NAME_MAX = 255  # bytes of a file name, on whatever file system
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # how a file system says so
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of a file system without hard links
 
 
 def write_failed(error: OSError, path: str) -> NoRoom | StoreFailed:
@@ -40,7 +40,7 @@ class Busy(Exception):
 
 
 def is_at(fd: int, path: str) -> bool:
-    """Tell whether a path is that of an open file."""
+    """Return whether a path is that of an open file."""
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
     except OSError:
@@ -48,7 +48,7 @@ def is_at(fd: int, path: str) -> bool:
 
 
 def lock_alone(path: str) -> int | None:
-    """Return a descriptor of a file that no active run has made, locked so that none takes it; close it.
+    """Return a descriptor, to be closed, of a file that no active run has made, locked so that no run takes it.
 
     None if there is nothing to lock: no file, or no regular one.  Raises Busy.
     """
@@ -64,7 +64,7 @@ def lock_alone(path: str) -> int | None:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             return None
-        with contextlib.suppress(OSError):  # no locks here: then the lock of the set was not to be had either
+        with contextlib.suppress(OSError):  # no locks here: then the set's lock could not be taken either
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -78,7 +78,7 @@ def lock_alone(path: str) -> int | None:
 
 
 def remove_dead(path: str) -> bool:
-    """Remove a temporary file unless an active run writes it; tell whether none does."""
+    """Remove a temporary file unless an active run writes it; return whether none does."""
     try:
         fd = lock_alone(path)
     except Busy:
@@ -96,7 +96,7 @@ class PartFile:
     """A file that is being written under its temporary name."""
 
     def __init__(self, folder: str, name: str, run: str | None = None) -> None:
-        """`run` as of chain.run_name; without it, or where it makes too long a name, every run takes the same.
+        """`run` as of names.run_name; without it, or if the name would be too long, all runs use the same name.
 
         Raises NoRoom or StoreFailed.
         """
@@ -106,7 +106,7 @@ class PartFile:
             self.path = os.path.join(folder, longer)
         self.size = 0  # bytes
         self._hash = hashlib.sha256()
-        self._fd = self._held = -1  # what is written to; what keeps lock and inode until it is published
+        self._fd = self._held = -1  # to write to; to keep lock and inode until it is published
         self._made: os.stat_result | None = None  # the file as it was closed
         try:
             while not self._open():
@@ -127,10 +127,10 @@ class PartFile:
             return os.open(self.path, flags, FILE_MODE)
 
     def _open(self) -> bool:
-        """Make the file and lock it; tell whether it is there then."""
+        """Make the file and lock it; return whether it still exists then."""
         self._fd = self._create()
         if stat.S_IMODE(os.fstat(self._fd).st_mode) != FILE_MODE:
-            with contextlib.suppress(OSError):  # no modes here; a umask can only have taken from it
+            with contextlib.suppress(OSError):  # no modes here; a umask can only have removed permissions
                 os.fchmod(self._fd, FILE_MODE)
         try:
             self._held = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -152,11 +152,11 @@ class PartFile:
             raise write_failed(error, self.path) from None
 
     def fileno(self) -> int:
-        """Return the descriptor, for a process that is to write the file itself."""
+        """Return the descriptor, for a process that writes the file itself."""
         return self._fd
 
     def close(self) -> None:
-        """Put what was written on the disk.  Raises NoRoom or StoreFailed."""
+        """Sync the file to the disk.  Raises NoRoom or StoreFailed."""
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
@@ -170,7 +170,7 @@ class PartFile:
             raise write_failed(error, self.path) from None
 
     def take_over(self) -> None:
-        """Put on the disk, count and hash what another process has written, who cannot write any more.
+        """Sync, count and hash a file that another process has written and cannot write to any more.
 
         Raises NoRoom, StoreFailed or StoreUnreadable.
         """
@@ -192,13 +192,13 @@ class PartFile:
         return self._hash.hexdigest()
 
     def stored(self) -> manifest.StoredFile:
-        """Return what the manifest says of this file."""
+        """Return the entry of this file for the manifest."""
         return manifest.StoredFile(self.size, self.sha256())
 
     def publish(self) -> None:
-        """Let it have its own name, which nobody may have; `close` came before.
+        """Give the file its own name, which must be free; call `close` before.
 
-        Raises ForeignFiles if somebody has that name, NoRoom or StoreFailed.
+        Raises ForeignFiles if the name is taken, NoRoom or StoreFailed.
         """
         try:
             try:
@@ -212,13 +212,13 @@ class PartFile:
                 return
             os.unlink(self.path)
         except FileExistsError:
-            why = f"{self.final_path} was made by another run while this one lasted"
+            why = f"{self.final_path} was made by another run during this one"
             raise ForeignFiles(why, hint="nothing of this run was published; run again") from None
         except OSError as error:
             raise write_failed(error, self.final_path) from None
 
     def replace(self) -> None:
-        """Let it have its own name, in the place of what had it; `close` came before.
+        """Give the file its own name, replacing the file that had it; call `close` before.
 
         Raises NoRoom or StoreFailed.
         """
@@ -228,7 +228,7 @@ class PartFile:
             raise write_failed(error, self.final_path) from None
 
     def has_its_name(self) -> bool:
-        """Tell whether what has the final name is this file, as it was closed."""
+        """Return whether the file with the final name is this one, unchanged since it was closed."""
         try:
             found = os.stat(self.final_path, follow_symlinks=False)
         except OSError:
@@ -239,7 +239,7 @@ class PartFile:
         )  # fmt: skip
 
     def withdraw(self) -> bool:
-        """Take the final name away if it is this file that has it; tell whether that was done or not needed."""
+        """Remove the final name if this file has it; return whether that was done or not needed."""
         try:
             if self.has_its_name():
                 os.unlink(self.final_path)
@@ -248,14 +248,14 @@ class PartFile:
         return True
 
     def release(self) -> None:
-        """Let go of the file: from now on it is anybody's; never raises."""
+        """Release the file: from now on another run may take it; never raises."""
         for fd in (self._fd, self._held):
             if fd >= 0:
                 os.close(fd)
         self._fd = self._held = -1
 
     def discard(self) -> None:
-        """Remove the temporary file if there is one of ours, and let go of it; never raises."""
+        """Remove the temporary file if it is ours, and release it; never raises."""
         if self._fd >= 0 or self._held >= 0:
             with contextlib.suppress(OSError):
                 if is_at(self._held if self._held >= 0 else self._fd, self.path):

@@ -5,11 +5,12 @@ Order of a backup, and what a crash leaves at each step:
 2. each gets its final name, the digest file first and the manifest last, and the folder is
    synced: if all of them are there the next run adopts the version, otherwise it replaces it;
 3. NAME.ver is replaced by rename: only now does the version exist.
-The set's lock keeps two runs apart.  Where it does not (it was removed, or a network file
-system does not keep it), names that are never replaced do: of two runs that write the same version one
-has the digest file's name, and the other ends and removes what it made itself and nothing else.
-Where not even the locks on a run's own files are kept, one moment remains: a run that begins may take
-for a dead one's what another has just named and not yet published, and remove it.
+The set's lock separates two runs.  If it does not (it was removed, or a network file system does
+not support it), file names that are never replaced separate them: of two runs that write the same
+version, one gets the digest file's name; the other ends and removes only files that it made itself.
+If the file system does not even support the locks on a run's own files, one risk is left: a run that
+begins may take files that another run has just named and not yet published for those of a dead run,
+and remove them.
 Format: blockdiff-formats(5), "Publishing".
 """
 
@@ -25,7 +26,7 @@ MOVE_AWAY = "another run, or another tool, may have left it; move it away"
 
 
 def publish(
-    store: BackupSet,
+    backup_set: BackupSet,
     number: int,
     parts: Mapping[str, PartFile],
     value: manifest.NewManifest,
@@ -34,31 +35,31 @@ def publish(
     """Make the closed parts version `number`; `value` is what its manifest records of the run.
 
     `last_look` is called when all is on the disk, and may raise.  Raises NoRoom, StoreFailed,
-    SetLocked or ForeignFiles; then the old state is unchanged, or all but NAME.ver is done.
+    SetLocked or ForeignFiles; then the old state is unchanged, or everything except NAME.ver is done.
     """
     stored = {suffix: part.stored() for suffix, part in parts.items()}
     (diff,) = stored.keys() & names.DIFF_SUFFIXES
     try:
         data = value.encode(stored, diff)
     except FormatError as error:
-        raise NotOurFormat(store.name, error) from None
-    sheet = store.part(number, ".json")
-    ordered = sorted(parts, key=lambda suffix: suffix != ".md5")  # who has its name goes on
+        raise NotOurFormat(backup_set.name, error) from None
+    sheet = backup_set.part(number, ".json")
+    ordered = sorted(parts, key=lambda suffix: suffix != ".md5")  # the run that gets this name continues
     files = [*(parts[suffix] for suffix in ordered), sheet]
     try:
         sheet.write(data)
         sheet.close()
         last_look()
-        _refuse_taken(store, number)
+        _refuse_taken(backup_set, number)
         for part in files:
             part.publish()
-        store.sync()
-        _name(store, number, files)
+        backup_set.sync()
+        _name(backup_set, number, files)
     except BaseException:
-        whole = all(part.has_its_name() for part in files) and not _moved(store, number)
-        # a whole one is adopted by the next run.  Of another the temporary manifest distinguishes a
-        # torn first version of ours from files of somebody else: it goes last, and only if
-        # everything that it names is gone
+        whole = all(part.has_its_name() for part in files) and not _moved(backup_set, number)
+        # a complete version is adopted by the next run.  Of an incomplete first version, the temporary
+        # manifest shows that it is ours and not another program's: so it is removed last, and only
+        # if all files that it lists are removed
         left = [] if whole else [part for part in reversed(files) if not part.withdraw()]
         if not left:
             sheet.discard()
@@ -68,28 +69,28 @@ def publish(
         part.release()
 
 
-def _moved(store: BackupSet, number: int) -> bool:
-    """Tell whether NAME.ver names neither this version nor the one before."""
+def _moved(backup_set: BackupSet, number: int) -> bool:
+    """Return whether NAME.ver names neither this version nor the one before."""
     with contextlib.suppress(StoreUnreadable):
-        return not (store.ver_is(number - 1) or store.ver_is(number))
+        return not (backup_set.ver_is(number - 1) or backup_set.ver_is(number))
     return False
 
 
-def _refuse_taken(store: BackupSet, number: int) -> None:
-    """Raise ForeignFiles if another run has published, or files of this number have come, since the run began."""
-    store.expect(number - 1)
-    came = [store.path(number, suffix) for suffix in sorted(store.listing().versions.get(number, ()))]
+def _refuse_taken(backup_set: BackupSet, number: int) -> None:
+    """Raise ForeignFiles if another run has published, or files of this number have appeared, since the run began."""
+    backup_set.expect(number - 1)
+    came = [backup_set.path(number, suffix) for suffix in sorted(backup_set.listing().versions.get(number, ()))]
     if came:
-        raise ForeignFiles(f"{' and '.join(came)} came while version {number} was being made", hint=MOVE_AWAY)
+        raise ForeignFiles(f"{' and '.join(came)} appeared while version {number} was being made", hint=MOVE_AWAY)
 
 
-def _name(store: BackupSet, number: int, files: list[PartFile]) -> None:
+def _name(backup_set: BackupSet, number: int, files: list[PartFile]) -> None:
     """Publish a version whose files have their names; another run may have adopted them already."""
     with contextlib.suppress(ForeignFiles):
-        store.expect(number)
+        backup_set.expect(number)
         if all(part.has_its_name() for part in files):
             return
     if not all(part.has_its_name() for part in files):
-        why = f"the files of version {number} were replaced by another run while this one lasted"
+        why = f"the files of version {number} were replaced by another run during this one"
         raise ForeignFiles(why, hint="nothing of this run was published; run again")
-    store.publish_ver(number, after=number - 1)
+    backup_set.publish_ver(number, after=number - 1)

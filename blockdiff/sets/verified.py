@@ -2,8 +2,8 @@
 
 A stamp is a SHA-256 over what identifies a version's files: the digest file's and the
 manifest's own, the diff file's suffix and size.  A version that is replaced, or whose
-digests change, has another stamp; accidental corruption of the diff file does not change it: for that
-there is a verify of everything.  The file is JSON and may be lost at any time.
+digests change, has another stamp.  Accidental corruption of the diff file does not change the stamp;
+only a verify of everything finds it.  The file is JSON and may be removed at any time.
 Format: blockdiff-verify(1), "Files".
 """
 
@@ -17,16 +17,16 @@ from blockdiff.sets.version import Version
 FORMAT = 1
 
 
-def of(store: BackupSet, version: Version) -> str:
+def of(backup_set: BackupSet, version: Version) -> str:
     """Return a version's stamp, in hex.  Raises OSError."""
-    parts = [store.hash(version.number, ".md5").sha256]
-    parts.append(store.hash(version.number, ".json").sha256 if version.manifest is not None else "")
-    parts += [version.suffix, str(os.path.getsize(store.path(version.number, version.suffix)))]
+    parts = [backup_set.hash(version.number, ".md5").sha256]
+    parts.append(backup_set.hash(version.number, ".json").sha256 if version.manifest is not None else "")
+    parts += [version.suffix, str(os.path.getsize(backup_set.path(version.number, version.suffix)))]
     return hashlib.sha256("\n".join(parts).encode("ascii")).hexdigest()
 
 
 def load(path: str) -> dict[int, str]:
-    """Return the stamps by version; none where the file is missing or of no use."""
+    """Return the stamps by version; none if the file is missing or damaged."""
     try:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)

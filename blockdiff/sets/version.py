@@ -7,7 +7,7 @@ from blockdiff.formats import manifest
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a set, as its files say and as far as they can be trusted."""
+    """One version of a set, as its trusted files describe it."""
 
     number: int
     full: bool
@@ -15,14 +15,14 @@ class Version:
     block_size: int  # bytes
     count: int  # blocks of the volume
     manifest: manifest.Manifest | None  # None: the original's, or one that does not count
-    notes: tuple[str, ...] = ()  # what a person should know of these files
+    notes: tuple[str, ...] = ()  # notes on these files for the user
     ignored: tuple[str, ...] = ()  # paths of those that do not count
-    renamed: str = ""  # that it was written under another name of the set; told by one version of them
-    md5_sha256: str | None = None  # of the digest file, as far as a manifest tells
+    renamed: str = ""  # a note that the set was renamed after this version; else empty
+    md5_sha256: str | None = None  # of the digest file, if a manifest has it
 
     @property
     def size(self) -> int | None:
-        """Bytes of the volume; None where only the last block's record tells."""
+        """Bytes of the volume; None if only the last block's record shows it."""
         if self.manifest is not None and self.manifest.size is not None:
             return self.manifest.size
         return 0 if self.count == 0 else None

@@ -1,4 +1,4 @@
-"""The parent's digests on their way to the agent, sent by a thread of their own as it asks for more.
+"""The parent's digests on their way to the agent, sent by a thread of their own as the agent asks for more.
 
 Format: blockdiff-protocol(5), "Messages".
 """
@@ -20,7 +20,7 @@ class DigestSource(Protocol):
 
 
 class Feeder:
-    """Sends a digest file to the agent, from now on until its end or the link's."""
+    """Sends a digest file to the agent, from now on until the end of the file or of the link."""
 
     def __init__(self, link: link.Link, digests: DigestSource) -> None:
         """`digests` is a digest file of the parent's, past its header."""

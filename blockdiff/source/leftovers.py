@@ -1,4 +1,4 @@
-"""What a run may leave on a source host: what its agent reports of it, and a last look after a lost connection."""
+"""What a run may leave on a source host: the agent's report of it, and a clean-up after a lost connection."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ _WORDS = (" looks like ", "left alone", "could not be removed")
 
 
 def concerns(line: str) -> bool:
-    """Return whether a line of the agent's, "HOST: ...", is for a person to act on, and not only for the log."""
+    """Return whether a line of the agent's, "HOST: ...", needs attention, and is not only for the log."""
     text = line.partition(": ")[2]
     return text.startswith("cannot ") or any(words in text for words in _WORDS)
 

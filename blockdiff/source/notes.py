@@ -1,8 +1,8 @@
-"""What an agent has for the log: each line once, its host's name before it, and bounded.
+"""The lines of an agent for the log: each one once, with its host's name before it, and bounded.
 
 An agent repeats itself: LVM warns at every call, and it is called once a second for hours.
-It may also be any other program.  So its lines cost bounded memory and a bounded log,
-and never ends a run.
+It may also be any other program.  So its lines take bounded memory and a bounded part of the
+log, and never end a run.
 """
 
 from collections.abc import Callable

@@ -22,7 +22,7 @@ class Opened:
     lv_uuid: str | None = None
     snapshot: dict[str, Any] | None = None  # name, size in bytes or None, fill in percent
     holds: bool = False  # the application that was locked has all its data on it
-    same: bool = False  # the path that was asked about as known leads to it
+    same: bool = False  # the request's known path leads to it
     users: str | None = None  # what may write to it while it is read
 
 

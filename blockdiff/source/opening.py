@@ -1,7 +1,7 @@
 """The agent's start: its command runs, the bundle is sent, its start marker comes back.
 
-Whatever the host prints before that marker is skipped: banners, shell chatter.  An end of the
-command without an answer becomes an error that names the cause.
+Output of the host before that marker is skipped: banners, output of start-up files.  If the
+command ends without an answer, an error names the cause.
 Format: blockdiff-protocol(5), "Life of a connection".
 """
 
@@ -28,9 +28,9 @@ from blockdiff.transport.base import Transport
 from blockdiff.wire import link, messages
 
 END_WAIT_S = 10.0  # for an exit status, once the agent has ended its output
-_MAX_NOISE = 256 * 1024  # bytes of banners and shell chatter before the agent's marker
+_MAX_NOISE = 256 * 1024  # bytes of banners and other output before the agent's marker
 _READ_SIZE = 64 * 1024  # bytes
-_LAST_WORDS_S = 2.0  # for the end of a command that does not take what we send
+_LAST_WORDS_S = 2.0  # for the end of a command that does not read what we send
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Hello:
     python: str
     cores: int
     digest: str  # the fastest kind it has: "xxh128" or "md5"
-    codec: str  # what it compresses the wire with
+    codec: str  # of the wire
 
 
 class AgentCommand:
@@ -76,7 +76,7 @@ class AgentCommand:
         timer.start()
         output = b""
         try:
-            # what refuses us may do so before it has read all of this: then the reason is on its side
+            # a host may refuse us before it has read all of this: then its output has the reason
             sender = threading.Thread(target=self._send, args=(bundle,), daemon=True)
             sender.start()
             while messages.SYNC_MARK not in output:
@@ -105,13 +105,13 @@ class AgentCommand:
             self._transport.write(bundle)
         except (OSError, BlockdiffError) as error:
             if isinstance(error, BlockdiffError):
-                self._refusal = error  # the reader may not come to see it itself
-            # the reason may be in its output: leave the reader a moment to see it
+                self._refusal = error  # the reader may not get this error itself
+            # the reason may be in its output: give the reader a moment to read it
             self._transport.wait(_LAST_WORDS_S)
             self._transport.close()
 
     def why_ended(self, error: Exception) -> BlockdiffError:
-        """Return the error for an agent, or a command, that ended without a message that it does."""
+        """Return the error for an agent, or a command, that ended without a message about it."""
         if isinstance(error, ConnectionResetError):
             return HostUnreachable(self.host, error.strerror or error)
         if isinstance(error, link.LinkCut):

@@ -1,6 +1,6 @@
-"""A conversation with an agent: start it, ask for a volume, receive its blocks, end it.
+"""A session with an agent: start it, ask for a volume, receive its blocks, end it.
 
-Turns whatever goes wrong on the way into an error that names the side at fault.
+Every failure becomes an error that names the side at fault.
 Format: blockdiff-protocol(5), "Life of a connection".
 """
 
@@ -21,7 +21,7 @@ from blockdiff.transport.base import LOCAL, Shared, Transport
 from blockdiff.wire import link, messages, request
 from blockdiff.wire.request import Request, SharedMemory
 
-_WATCH_S = 0.1  # between two looks at whatever else may end the wait for a snapshot
+_WATCH_S = 0.1  # between two calls of `watch` during the wait for a snapshot
 PROGRESS_S = 1800.0  # for the next step of an agent that sends heartbeats: the next blocks, or LVM's work
 _START, _OPEN = "while it started", "while it opened the volume"
 _SNAPSHOT, _READ, _END = "while it made the snapshot", "while it read the volume", "while it cleaned up"
@@ -58,7 +58,7 @@ class Session:
         """
         self._transport = transport
         self._timeout_s, self._progress_s = timeout_s, progress_s
-        self.about = ""  # what its errors are about, where several are at work
+        self.about = ""  # the job that its errors are about, if there are several
         self._note, self._log = note, log or note
         self._notes = Notes(transport.host)
         self._command = opening.AgentCommand(
@@ -81,7 +81,7 @@ class Session:
 
     @property
     def host(self) -> str:
-        """The source host's name, as people wrote it."""
+        """The source host's name, as the user gave it."""
         return self._transport.host
 
     @property
@@ -108,9 +108,9 @@ class Session:
     # what is received
 
     def receive(self, watch: Callable[[], None] | None = None) -> tuple[int, memoryview]:
-        """Return the agent's next frame that is no note; `watch` is called while waiting, and may raise.
+        """Return the agent's next frame that is not a NOTE; `watch` is called while waiting, and may raise.
 
-        Raises what the agent reports, or why nothing more comes.
+        Raises the error that the agent reports, or the reason why the connection ended.
         """
         assert self._link is not None
         self._link.await_progress(self._limit_s)
@@ -152,7 +152,7 @@ class Session:
         if isinstance(error, link.LinkSilent):
             return HostSilent(self.host, f"{self._timeout_s:g}")
         if isinstance(error, link.LinkStalled):
-            hint = "look at that host's disks, and at LVM; --progress-timeout sets how long to wait"
+            hint = "check that host's disks and LVM; --progress-timeout sets how long to wait"
             return HostSilent(f"{self.host} but heartbeats, {self._phase},", f"{self._limit_s:g}", hint=hint)
         if isinstance(error, FormatError) and not isinstance(error, TornError):  # a torn frame is an end, too
             return ProtocolBroken(self.host, error)
@@ -166,13 +166,13 @@ class Session:
 
     @property
     def _limit_s(self) -> float:
-        """For how many seconds it may send only heartbeats now; to start, it needs nothing slow."""
+        """Seconds for which the agent may send only heartbeats now; its start does nothing slow."""
         return min(self._timeout_s, self._progress_s) if self._phase == _START else self._progress_s
 
     # the phases, in order
 
     def ask(self, asked: Request) -> Prepared | Opened:
-        """Ask for a volume; returns what waits for the moment of its snapshot, or what is open.
+        """Ask for a volume; returns it prepared for its snapshot, or open.
 
         Raises ProtocolBroken, and what the agent reports.
         """
@@ -233,7 +233,7 @@ class Session:
             self._link.send(messages.FREE, messages.encode_places(places))
 
     def finish(self) -> list[str]:
-        """Receive the rest after the agent's END; returns what a person should know of how it left its host."""
+        """Receive the rest after the agent's END; returns warnings about what is left on its host."""
         self._phase = _END
         try:
             kind, payload = self.receive()
@@ -246,7 +246,8 @@ class Session:
         status = self._transport.wait(opening.END_WAIT_S)
         lines = [f"{self.host}: {printable(remains)}"] if remains is not None else []
         if status != 0:
-            lines.append(f"the agent on {self.host} had done everything, but ended with {status}")
+            shown = "unknown" if status is None else status
+            lines.append(f"the agent on {self.host} finished, but its exit status is {shown}")
         return lines
 
     def _send(self, kind: int, payload: bytes) -> None:

@@ -1,7 +1,7 @@
 """The snapshots of all sources, made at one moment: inside one lock if there is one.
 
-The lock is held while the snapshots are made and no longer: everything slow was done before
-it, and reading begins after it.
+The lock is held while the snapshots are made and no longer: everything slow is done before
+the lock, and reading begins after it.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,8 +22,8 @@ _KEPT = ("method", "held_s", "waited_s", "server", "version", "binlog", "gtid") 
 def snapshots(sessions: Sequence[Session], quiesce: Quiesce | None) -> dict[str, Any] | None:
     """Have all snapshots made that sessions wait for; returns the lock's facts for the manifest.
 
-    With a lock, a session that reads its volume without a snapshot is refused: what is read
-    later is not what was locked.  Raises SnapshotRefused, what taking a snapshot raises, or
+    With a lock, a session that reads its volume without a snapshot is refused, since it would read
+    after the lock has ended.  Raises SnapshotRefused, what taking a snapshot raises, or
     the lock's own errors: then no snapshot may be used.
     """
     waiting = [session for session in sessions if session.from_snapshot]
@@ -64,7 +64,7 @@ def _places(facts: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _clean(value: Any) -> Any:
-    """Return a fact as the manifest may have it: lock commands are other people's programs."""
+    """Return a fact in the form for the manifest: lock commands may be any programs."""
     if isinstance(value, dict):
         return {printable(name, 40): _clean(item) for name, item in list(value.items())[:8]}
     if value is None or isinstance(value, bool | int | float):

@@ -29,13 +29,13 @@ class Wanted:
     block_size: int | None = None  # bytes, an explicit option; must be the set's
     default_block_size: int = DEFAULT_BLOCK_SIZE  # bytes, for a set that has none yet
     full: bool = False
-    auto_full: bool = True  # make a full where the parent cannot be built upon
+    auto_full: bool = True  # make a full if the parent cannot be continued
     rescan: bool = False  # compute every MD5, even where XXH3-128 shows no change
-    snapshot: str = AUTO  # AUTO: of a logical volume; MUST: refuse any other volume; NONE: read it live
-    live: bool = False  # it is read live on purpose: do not report who may write to it meanwhile
-    new_source: bool = False  # the set goes on with this source, whatever it was of
+    snapshot: str = AUTO  # AUTO: of a logical volume; MUST: refuse any other volume; NONE: no snapshot
+    live: bool = False  # reading without a snapshot is intended: do not report who may write to it meanwhile
+    new_source: bool = False  # the set continues with this source, even if it is of another
     snapshot_size: str | None = None  # as lvcreate takes it, or a share as "15%"
-    pack_wire: bool = False  # compress what goes over the wire
+    pack_wire: bool = False  # compress data on the wire
     threads: int = 0  # on each side; 0: by the cores
     bwlimit: int = 0  # bytes per second; 0: none
     timeout_s: float = DEFAULT_TIMEOUT_S  # silence of the other side
@@ -55,7 +55,7 @@ class Wanted:
 
 
 def request(wanted: Wanted, set_tag: str, run_id: str, **more: Any) -> Request:
-    """Return what is asked of the agent; `more` is what was agreed upon, and comes on top."""
+    """Return the request to the agent; `more`: further fields, as agreed with it."""
     snapshot = SnapshotRequest(
         size=wanted.snapshot_size, set=set_tag, run=run_id, must=wanted.snapshot == MUST, verbose=wanted.verbose
     )
@@ -71,6 +71,6 @@ def request(wanted: Wanted, set_tag: str, run_id: str, **more: Any) -> Request:
     return Request(**{**fields, **more})
 
 
-def set_tag(store: BackupSet) -> str:
-    """Return what names a set in the tags of its snapshots."""
-    return hashlib.sha256(os.fsencode(os.path.abspath(store.name))).hexdigest()[:16]
+def set_tag(backup_set: BackupSet) -> str:
+    """Return the tag of a set's snapshots that names the set."""
+    return hashlib.sha256(os.fsencode(os.path.abspath(backup_set.name))).hexdigest()[:16]

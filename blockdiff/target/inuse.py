@@ -1,4 +1,4 @@
-"""Who uses a block device or a file, so that nothing in use is overwritten.
+"""What uses a block device or a file, so that nothing in use is overwritten.
 
 The kernel refuses an exclusive open of a device that is mounted or in use, but does not
 name the user, and it does not refuse a file that is a loop device or swap.  Therefore

@@ -21,7 +21,7 @@ from blockdiff.target import inuse, signatures
 NEW, FILE, DEVICE = "new file", "file", "block device"
 BUSY = "device is busy; holder unknown"
 _BLKGETSIZE64 = 0x80081272
-_LOOKS, _BETWEEN_S = 3, 0.15  # udev briefly opens what has just been made or written
+_LOOKS, _BETWEEN_S = 3, 0.15  # checks, seconds between: udev briefly opens new and written devices
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TargetState:
     kind: str  # NEW, FILE or DEVICE
     size: int = 0  # bytes
     content: str = ""  # signatures on it, such as "ext4 (label root)"
-    used: tuple[str, ...] = ()  # who uses it; if anybody does, it is refused
+    used: tuple[str, ...] = ()  # its users; if there is one, the target is refused
 
     @property
     def description(self) -> str:
@@ -79,7 +79,7 @@ def look(
 
 
 def _users(path: str, found: os.stat_result) -> tuple[str, ...]:
-    """Return who uses a device or file now."""
+    """Return the users of a device or file."""
     if not stat.S_ISBLK(found.st_mode):
         return (*inuse.of_file(path), *inuse.openers_of_file(found))
     used = (*inuse.of_device(found.st_rdev), *inuse.openers_of_device(found.st_rdev))
@@ -151,9 +151,9 @@ def check(seen: TargetState, least: int, force: bool = False, patch: bool = Fals
     if not patch and (seen.content or (seen.kind == FILE and seen.size)):
         there = f"it is a {seen.description}"
     if seen.used:
-        hint = "--force does not allow what is in use"
+        hint = "--force does not write over a target in use"
         raise TargetRefused(seen.path, "; ".join((*seen.used, *([there] if there else []))), hint=hint)
     if there and not force:
-        raise TargetRefused(seen.path, there, hint="--force writes over it all the same")
+        raise TargetRefused(seen.path, there, hint="--force writes over it")
     if seen.kind == DEVICE and seen.size < least:
         raise TargetRefused(seen.path, f"it is too small: it has {seen.size} bytes, the volume {least}")

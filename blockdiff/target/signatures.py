@@ -111,7 +111,7 @@ def _kinds(fd: int) -> Iterator[str]:
         place = offset if offset >= 0 else size + offset
         if place >= 0 and os.pread(fd, len(magic), place) == magic:
             yield kind
-    # md's older places: 64 KiB or 8 KiB before the end, on a border
+    # md's older places: 64 KiB or 8 KiB before the end, aligned
     for place in ((size & ~0xFFFF) - 0x10000, (size & ~0xFFF) - 0x2000):
         if place >= 0 and os.pread(fd, len(_MD), place) == _MD:
             yield "linux_raid_member"

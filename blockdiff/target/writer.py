@@ -2,7 +2,7 @@
 
 A new file is written under a temporary name beside its own (`.blockdiff-part`) and gets
 its name only when it is complete and on the disk: no incomplete file has the final name.
-What exists already is written in place; precheck.py decides whether it may be.
+An existing target is written in place; precheck.py decides whether it may be.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from blockdiff.target.precheck import BUSY, DEVICE, FILE, NEW, TargetState
 PART = ".blockdiff-part"  # ending of the temporary name
 _BLKZEROOUT = 0x127F
 _FALLOC_FL_ZERO_RANGE = 0x10
-_PAGE = 4096  # bytes; only whole pages of a device are zeroed by the kernel, next to them may be data just written
+_PAGE = 4096  # bytes; the kernel zeroes only whole pages of a device: beside them may be data just written
 _ZEROS = bytes(1024 * 1024)
 _IOV = 512  # buffers of one system call
 
@@ -65,7 +65,7 @@ class Target:
         try:
             if self.created:
                 return self._open_part(flags)
-            # of a device, one that nobody has claimed in the meantime
+            # of a device, one that nothing uses meanwhile
             return os.open(self.path, flags | (os.O_EXCL if self.kind == DEVICE else 0))
         except OSError as error:
             raise TargetRefused(self.path, BUSY if error.errno == errno.EBUSY else error.strerror) from None
@@ -84,7 +84,7 @@ class Target:
 
     @property
     def written_path(self) -> str:
-        """The path of what was written so far."""
+        """The path of the file or device that is written."""
         return self._working
 
     def left(self) -> str:

@@ -27,7 +27,7 @@ def connect(
     from the transport's first read or write.
     """
     if rsh is None and not destination.options:
-        from blockdiff.transport.paramiko import transport  # takes 0.2 seconds, which local backups need not spend
+        from blockdiff.transport.paramiko import transport  # takes 0.2 seconds, and local backups do not need it
 
         try:
             return transport.connect(destination, command, settings=settings, timeout_s=timeout_s, log=log)

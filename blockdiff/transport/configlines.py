@@ -16,7 +16,7 @@ _ALIASES = {"pubkeyacceptedkeytypes": "pubkeyacceptedalgorithms", "identityfile2
 
 
 def keyword(text: str) -> str:
-    """Return a keyword in lower case; an old name is replaced by its present one."""
+    """Return a keyword in lower case; an old name is replaced by its current one."""
     return _ALIASES.get(text.lower(), text.lower())
 
 

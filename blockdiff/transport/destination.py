@@ -48,7 +48,7 @@ def parse_source(text: str) -> tuple[Destination | None, str]:
             raise ValueError(f"not [user@]host:/path: {text!r}")
         return None, text
     if not match["path"]:
-        raise ValueError(f"no path behind the host: {text!r}")
+        raise ValueError(f"no path after the host: {text!r}")
     return parse_login(match["login"]), match["path"]
 
 
@@ -79,7 +79,7 @@ def parse_host_argument(text: str) -> Destination:
     """Parse the original's host argument: a host and options of `ssh` in any order.
 
     It is split at blanks, also inside quotes, as a shell splits an unquoted variable.
-    Raises ValueError for options that would take the command's place or its streams.
+    Raises ValueError for options that would replace the command or its streams.
     """
     words = text.split()
     options: list[str] = []

@@ -33,7 +33,7 @@ def unused(path: Path) -> Unused | None:
         return Unused(str(path), f"{error.strerror}")
     # ssh checks that only for files of its own user
     if found.st_uid == os.getuid() and found.st_mode & 0o077:
-        return Unused(str(path), "others may read it", f"chmod 600 {path}")
+        return Unused(str(path), "other users may read it", f"chmod 600 {path}")
     if _encrypted(data):
         why = "it has a passphrase and is not in an ssh-agent"
         return Unused(str(path), why, f"ssh-add {path}, or use a key without a passphrase")
@@ -53,7 +53,7 @@ def _encrypted(data: bytes) -> bool:
 
 
 def advice(user: str, tried: bool, skipped: Sequence[Unused]) -> str:
-    """Return what to do for a host that accepted no key; `tried`: any was offered; `skipped`: those that were not."""
+    """Return what to do if a host accepted no key; `tried`: a key was offered; `skipped`: keys that were not."""
     remedies = [each.remedy for each in skipped if each.remedy][:1]
     if tried or not remedies:
         remedies.insert(0, f"add the public key to ~{user}/.ssh/authorized_keys on the host")

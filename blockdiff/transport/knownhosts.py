@@ -74,9 +74,9 @@ class KnownHosts:
     def check(
         self, host: str, port: int, key: bytes, key_type: str, *, alias: str | None = None, called: str = ""
     ) -> None:
-        """Return if this key belongs to that host; raises HostRefused if it does not, or is revoked.
+        """Make sure that this key belongs to that host; raises HostRefused if it does not, or is revoked.
 
-        `called`: the host's name in messages, if it is another one.
+        `called`: the host's name in messages, if that is a different one.
         """
         names = _names(host, port, alias)
         called = called or host

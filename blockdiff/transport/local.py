@@ -46,7 +46,7 @@ class LocalTransport:
         self.host = host
         self.shared: Shared | None = None
         if share:
-            with contextlib.suppress(OSError):  # only slower without
+            with contextlib.suppress(OSError):  # without it, only slower
                 self.shared = Shared()
         try:
             self._process = subprocess.Popen(
@@ -70,12 +70,12 @@ class LocalTransport:
             with contextlib.suppress(OSError):  # the user's pipes may be at their limit
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         os.set_blocking(stdin.fileno(), False)
-        self._closing = os.eventfd(0)  # readable for ever once the transport is closed
+        self._closing = os.eventfd(0)  # readable from the moment the transport is closed
         self._closed = False
         self._mutex, self._reading, self._writing = (threading.Lock() for _ in range(3))
         self._readable = self._poll(stdout.fileno(), select.POLLIN)
         self._writable = self._poll(stdin.fileno(), select.POLLOUT)
-        self._abandoned = False  # nobody reads stderr any more
+        self._abandoned = False  # stderr is not read any more
         self._diagnostics = Diagnostics(log)
         self._drain = drain(self._read_stderr, self._diagnostics, f"stderr of {host}")
 
@@ -118,7 +118,7 @@ class LocalTransport:
             self._diagnostics.mute()
             os.eventfd_write(self._closing, 1)
             with self._writing:
-                self._stdin.close()  # the end of its input also tells the command to end
+                self._stdin.close()  # the command also ends at the end of its input
             with self._reading:
                 self._stdout.close()
             self._signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The command line of the `ssh` program, with which it keeps our promises whatever its configuration contains.
+"""The command line of the `ssh` program, which keeps our promises whatever the configuration contains.
 
 Each keyword of ssh_config(5) was checked: those that could change which host keys are accepted, or
 what is learnt, forwarded, shared or run, are set; all others are left to the user.
@@ -55,7 +55,7 @@ def arguments(
         words = shlex.split(rsh)
     else:
         words = ["ssh", *(["-F", str(settings.config)] if settings.config else [])]
-    # after "--" nothing is an option, whatever the host's name is
+    # after "--" a host name cannot be taken for an option
     end = [*destination.options, *_FLAGS, "--", str(destination)]
     known: Options = {}
     if PurePath(words[0]).name == "ssh":  # another program may not know -G

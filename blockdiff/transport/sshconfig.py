@@ -2,7 +2,7 @@
 
 If the ssh program is installed, `ssh -G` is asked: it knows Include, Match and all the rest.
 Otherwise the files are read here, plain Host blocks only; anything else in them is an error
-and not ignored, since it could be what keeps a host safe.
+and not ignored, since the safety of a host could depend on it.
 
 Options that only make a connection faster or more convenient are ignored, and so are those that
 would make it less safe. The keywords: blockdiff(7), "SSH configuration".
@@ -88,8 +88,8 @@ def resolve(
 ) -> HostConfig:  # fmt: skip
     """Return the configuration for a host; `user` and `port` override it.
 
-    Raises NotHonoured for what only ssh can read where it is missing, HostRefused if the configuration
-    is faulty.
+    Raises NotHonoured for a configuration that only ssh can read if ssh is missing, HostRefused if the
+    configuration is faulty.
     """
     program = shutil.which("ssh", path=settings.environment.get("PATH"))
     if program is None:

@@ -3,7 +3,7 @@
 Blocks and digests (METERED kinds) are sent on credit only, and credit comes back as the other
 side takes frames off its queue.  So a reader thread can always empty the connection into
 bounded memory, heartbeats never wait for a slow disk, and a connection without any frame for
-`timeout_s` seconds is dead, whichever side is slow.  Also runs on the source host: stdlib only,
+`timeout_s` seconds counts as dead, whichever side is slow.  Also runs on the source host: stdlib only,
 Python 3.6.
 Format: blockdiff-protocol(5), "Flow control", "Heartbeats".
 """
@@ -57,7 +57,7 @@ class Link:
 
     `read(size)` returns 1 to size bytes, b"" at the end; `write(data)` takes all of data;
     both may block, and raise OSError when the connection has ended.  `on_dead` is called
-    once, from a thread of the link's, with the reason why nothing more will come.
+    once, from a thread of the link's, with the reason why the link has ended.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Link:
         self._queued = 0  # bytes of metered frames in the queue
         self._waiting = 0  # bytes of other frames in the queue
         self._credit = self._window  # bytes that we may still send
-        self._owed = 0  # bytes taken off the queue that were not given back as credit
+        self._owed = 0  # bytes taken off the queue and not yet given back as credit
         self._ended: Optional[Exception] = None
         now = time.monotonic()
         self._last_received = now
@@ -128,7 +128,7 @@ class Link:
                     self._progress = self._last_received
         except OSError as error:
             self._end(_broke(error))
-        except Exception as error:  # FormatError, and what a transport raises at its end
+        except Exception as error:  # FormatError, and the errors of a transport's end
             self._end(error)
 
     def _arrived(self, kind: int, payload: memoryview) -> None:
@@ -140,16 +140,16 @@ class Link:
             if kind == messages.CREDIT:
                 self._credit += messages.decode_credit(payload)
                 if self._credit > self._window:
-                    raise FormatError("more credit than was ever spent")
+                    raise FormatError("more credit than was used")
             else:
                 if kind in messages.METERED:
                     self._queued += cost(len(payload))
                     if self._queued > self._window:
-                        raise FormatError("more was sent than there was credit for")
+                        raise FormatError("more was sent than the credit allows")
                 else:
                     self._waiting += cost(len(payload))
                     if self._waiting > MAX_WAITING:
-                        raise FormatError("more messages than anybody asked for")
+                        raise FormatError("more messages than may wait in the queue")
                 self._queue.append((kind, payload))
             self._state.notify_all()
 
@@ -158,7 +158,7 @@ class Link:
         self._awaited = None if limit_s is None else (time.monotonic(), limit_s)
 
     def ready(self, wait_s: float) -> bool:
-        """Wait at most so many seconds; tell whether `receive` would return or raise at once."""
+        """Wait at most so many seconds; return whether `receive` would return or raise at once."""
         with self._state:
             return self._state.wait_for(lambda: bool(self._queue) or self._ended is not None, wait_s)
 
@@ -181,7 +181,7 @@ class Link:
             owed = self._owed if self._owed >= self._window // 4 else 0
             self._owed -= owed
         if owed:
-            # what has arrived is still valid if this fails; the next receive raises
+            # frames that have arrived are still valid if this fails; the next receive raises
             with contextlib.suppress(LinkClosed):
                 self.send(messages.CREDIT, messages.encode_credit(owed))
         return kind, payload
@@ -247,7 +247,7 @@ class Link:
                     self._write(frames.encode(messages.PING, b""))
                     self._sent = now
                 except OSError:
-                    pass  # the reader thread gets it, after what still arrives
+                    pass  # the reader thread gets this error, after the frames that still arrive
                 finally:
                     self._write_lock.release()
 

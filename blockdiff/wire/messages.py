@@ -16,7 +16,7 @@ PROTOCOL = 2
 SYNC_MARK = b"\0\0blockdiff agent is here\0\n"  # banners before it are skipped
 
 # kind of frame        from    carries
-HELLO = 1  #           agent   JSON: who it is and what its host has
+HELLO = 1  #           agent   JSON: the agent's versions and what its host has
 REQUEST = 2  #         server  JSON: what to do
 OPENED = 3  #          agent   JSON: the volume is open; its size
 DIGESTS = 4  #         server  digests of the parent version, in block order
@@ -112,7 +112,7 @@ def decode_places(payload: Buffer) -> List[int]:
 
 
 def encode_data_header(codec: int, length: int) -> bytes:
-    """Return what precedes the bytes of a DATA frame: its compression, its length without."""
+    """Return the beginning of a DATA frame: its compression, its length without compression."""
     return _DATA.pack(codec, length)
 
 

@@ -5,9 +5,9 @@ from residency import cold_file
 
 
 @pytest.fixture
-def cold(tmp_path):
+def cold(disk):
     """A file on a disk of which nothing is in memory."""
-    path = tmp_path / "volume"
+    path = disk / "volume"
     if not cold_file(path):
-        pytest.skip("the temporary folder lies in memory")
+        pytest.skip(f"{disk} is in memory")
     return path

@@ -89,10 +89,10 @@ def short_memory():
             time.sleep(0.1)
 
 
-def test_a_backup_of_more_than_fits_drives_out_nothing(short_memory, cold, tmp_path):
+def test_a_backup_of_more_than_fits_drives_out_nothing(short_memory, cold, disk, tmp_path):
     hot = cold
     everything = -(-SIZE // PAGE)
-    large = tmp_path / "large"
+    large = disk / "large"
     large.write_bytes(2 * random.Random(6).randbytes(LIMIT))
     subprocess.run(["sync", large], check=True)
 

@@ -84,9 +84,9 @@ def test_a_file_by_another_name(volume, tmp_path):
 
 
 def test_many_writers_are_counted(volume):
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as cleanup:
         for _ in range(7):
-            held.enter_context(opened(volume, "<>"))
+            cleanup.enter_context(opened(volume, "<>"))
         assert of(volume).count("process") == 5
         assert of(volume).endswith(", and 2 more")
 
@@ -139,8 +139,8 @@ def test_a_mount_in_another_name_space(tmp_path):
             process.communicate()
 
 
-def test_swap_counts(tmp_path):
-    image = tmp_path / "image"
+def test_swap_counts(disk):
+    image = disk / "image"
     image.write_bytes(bytes(MIB))
     image.chmod(0o600)
     with loop_device(image) as device:

@@ -106,10 +106,10 @@ def table(turns):
     works = ("full", "incremental", "restore", "verify")
     for limit in turns[0]["limits"]:
         print(f"{limit:24} {median(turns, 'limits', limit, 'wall'):8.2f} s")
-    print(f"\n{'':16}" + "".join(f"{work:>34}" for work in works))
-    print(f"{'':16}" + "".join(f"{'s':>8}{'cpu s':>8}{'MiB':>7}{'ours is':>11}" for _ in works))
+    print(f"\n{'':18}" + "".join(f"{work:>34}" for work in works))
+    print(f"{'':18}" + "".join(f"{'s':>8}{'cpu s':>8}{'MiB':>7}{'ours is':>11}" for _ in works))
     for name in names:
-        row = f"{name:16}"
+        row = f"{name:18}"
         for work in works:
             wall = median(turns, name, work, "wall")
             if wall is None:
@@ -119,9 +119,9 @@ def table(turns):
             row += f"{wall:8.2f}{median(turns, name, work, 'cpu'):8.2f}"
             row += f"{median(turns, name, work, 'memory') / 2**20:7.0f}{wall / ours:10.1f}x"
         print(row)
-    print(f"\n{'':16}{'full stored MiB':>18}{'incr stored MiB':>18}{'agent cpu s full':>18}{'incr':>8}{'agent MiB':>12}")
+    print(f"\n{'':18}{'full stored MiB':>18}{'incr stored MiB':>18}{'agent cpu s full':>18}{'incr':>8}{'agent MiB':>12}")
     for name in names:
-        row = f"{name:16}{median(turns, name, 'full', 'stored') / 2**20:18.1f}"
+        row = f"{name:18}{median(turns, name, 'full', 'stored') / 2**20:18.1f}"
         row += f"{median(turns, name, 'incremental', 'stored') / 2**20:18.2f}"
         if median(turns, name, "full", "agent_cpu") is not None:
             row += f"{median(turns, name, 'full', 'agent_cpu'):18.2f}{median(turns, name, 'incremental', 'agent_cpu'):8.2f}"

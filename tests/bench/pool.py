@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from isal import isal_zlib
 
+from blockdiff.blocks.md5many import md5_many
+
 _MEMBER, _BLOCK = 4 * 1024 * 1024, 64 * 1024  # bytes
 _ZEROS = bytes(_BLOCK)
 
@@ -20,9 +22,9 @@ def work(fd: int, start: int) -> bytes:
     data = memoryview(os.pread(fd, _MEMBER, start))
     blocks = [data[place : place + _BLOCK] for place in range(0, len(data), _BLOCK)]
     blocks = [block for block in blocks if block != _ZEROS[: len(block)]]
-    for block in blocks:
-        hashlib.md5(block, usedforsecurity=False).digest()
-    return isal_zlib.compress(b"".join(blocks), 1, 31)
+    payload = b"".join(blocks)
+    md5_many(payload, _BLOCK, _BLOCK, len(payload) // _BLOCK)
+    return isal_zlib.compress(payload, 1, 31)
 
 
 def main() -> None:

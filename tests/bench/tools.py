@@ -8,6 +8,7 @@ import shutil
 import sys
 from typing import ClassVar
 
+from blockdiff.blocks import md5many
 from tests.support import sshd
 
 from . import measure
@@ -59,11 +60,15 @@ class Ours(Tool):
     options = ()
     environment: ClassVar = {}
 
+    def command(self, name):
+        """Return the words that run a program of ours."""
+        return [ROOT / "bin" / name]
+
     def back_up(self):
         agent = self.folder / "agent.json"
         prefix = f"{sys.executable} -I -S {ROOT / 'tests' / 'bench' / 'measure.py'} {agent}"
         figures = self.measured(
-            ROOT / "bin" / "blockdiff-backup", "-q", *self.options, self.folder / "set", self.source(),
+            *self.command("blockdiff-backup"), "-q", *self.options, self.folder / "set", self.source(),
             environment={"SSH_BLOCKDIFF_PREFIX": prefix, **self.environment},
         )  # fmt: skip
         side = json.loads(agent.read_text())
@@ -77,15 +82,32 @@ class Ours(Tool):
 
     def restore(self):
         self.out.unlink(missing_ok=True)
-        return self.measured(ROOT / "bin" / "blockdiff-merge", "-q", self.folder / "set", self.out)
+        return self.measured(*self.command("blockdiff-merge"), "-q", self.folder / "set", self.out)
 
     def verify(self):
-        return self.measured(ROOT / "bin" / "blockdiff-verify", self.folder / "set")
+        return self.measured(*self.command("blockdiff-verify"), self.folder / "set")
 
 
 class OursZstd(Ours):
     name = "blockdiff zstd"
     options = ("--zstd",)
+
+
+class OursHashlib(Ours):
+    """As where no C compiler was."""
+
+    name = "blockdiff hashlib"
+    script = (
+        "import sys; sys.modules['blockdiff.blocks._md5lanes'] = None; sys.path[0] = sys.argv[1]; del sys.argv[:2]; "
+        "from blockdiff.commands.programs import main; main()"
+    )
+
+    @classmethod
+    def there(cls):
+        return md5many.engine != "hashlib"
+
+    def command(self, name):
+        return [sys.executable, "-c", self.script, ROOT, name]
 
 
 class OursSsh(Ours):
@@ -216,4 +238,4 @@ class Original(Tool):
         return self.measured("sh", "-c", loop, environment={"PATH": f"{self.folder_of}:{os.environ['PATH']}"})
 
 
-TOOLS = (Ours, OursZstd, OursSsh, SshCat, Restic, Borg, Casync, Original)
+TOOLS = (Ours, OursZstd, OursHashlib, OursSsh, SshCat, Restic, Borg, Casync, Original)

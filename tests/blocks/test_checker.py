@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockdiff import codecs
-from blockdiff.blocks import blockset, checker, diffreader
+from blockdiff.blocks import blockset, checker, diffreader, md5many
 from blockdiff.formats import FormatError
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.version import Version
@@ -91,11 +91,11 @@ def test_many_faults_are_counted_not_kept():
     assert len(faults) < 20 and "and 992 more" in faults
 
 
-def checked(store, wanted=None):
+def checked(backup_set, wanted=None, block_size=BLOCK):
     """What the checker gives of version 1, as {index: (kind, block)}, and the faults."""
     got, faults = {}, checker.Faults()
-    with chains.diff_file(store) as file, Digests(store.path(1, ".md5"), file.version.count) as digests:
-        blocks = checker.BlockChecker(digests, BLOCK)
+    with chains.diff_file(backup_set) as file, Digests(backup_set.path(1, ".md5"), file.version.count) as digests:
+        blocks = checker.BlockChecker(digests, block_size)
         for piece in file.pieces():
             for kind, first, stop, block in blocks.check(file, piece, faults, wanted):
                 for index in range(first, stop):
@@ -104,8 +104,8 @@ def checked(store, wanted=None):
     return got, faults.lines()
 
 
-def corrupt_digests(store, *indexes):
-    with open(store.path(1, ".md5"), "r+b") as file:
+def corrupt_digests(backup_set, *indexes):
+    with open(backup_set.path(1, ".md5"), "r+b") as file:
         for index in indexes:
             file.seek(4 + 16 * index)
             file.write(b"\xee" * 16)
@@ -113,21 +113,21 @@ def corrupt_digests(store, *indexes):
 
 def original_set(tmp_path, codec):
     """A set that has nothing but its diff file and its digest file, so that the latter may be changed."""
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, VOLUME, BLOCK, codec, original=codec.suffix != ".zst")
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, VOLUME, BLOCK, codec, original=codec.suffix != ".zst")
     for suffix in (".json", ".idx", ".xxh128"):
-        if os.path.exists(store.path(1, suffix)):
-            os.unlink(store.path(1, suffix))
-    return store
+        if os.path.exists(backup_set.path(1, suffix)):
+            os.unlink(backup_set.path(1, suffix))
+    return backup_set
 
 
 @pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP, codecs.ZSTD], ids=["plain", "gzip", "zstd"])
 def test_every_block_has_its_kind(codec, tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, VOLUME, BLOCK, codec)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, VOLUME, BLOCK, codec)
     blocks = chains.blocks_of(VOLUME, BLOCK)
 
-    got, faults = checked(store)
+    got, faults = checked(backup_set)
 
     assert not faults
     assert got == {i: (checker.ZERO, b"") if i in ZEROS else (checker.DATA, block) for i, block in enumerate(blocks)}
@@ -135,10 +135,10 @@ def test_every_block_has_its_kind(codec, tmp_path):
 
 @pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP, codecs.ZSTD], ids=["plain", "gzip", "zstd"])
 def test_blocks_without_their_digest_are_wrong(codec, tmp_path):
-    store = original_set(tmp_path, codec)
-    corrupt_digests(store, 0, 7, 8, 34, 36)
+    backup_set = original_set(tmp_path, codec)
+    corrupt_digests(backup_set, 0, 7, 8, 34, 36)
 
-    got, faults = checked(store)
+    got, faults = checked(backup_set)
 
     assert not faults and len(got) == 37
     assert {index for index, (kind, _) in got.items() if kind == checker.WRONG} == {0, 7, 8, 34, 36}
@@ -146,34 +146,70 @@ def test_blocks_without_their_digest_are_wrong(codec, tmp_path):
 
 @pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP, codecs.ZSTD], ids=["plain", "gzip", "zstd"])
 def test_blocks_that_are_not_wanted_are_left_out_right_or_wrong(codec, tmp_path):
-    store = original_set(tmp_path, codec)
-    corrupt_digests(store, 1, 20)
+    backup_set = original_set(tmp_path, codec)
+    corrupt_digests(backup_set, 1, 20)
     wanted = blockset.Blocks(34)  # fewer than the version has
     wanted.add(0, 1)
     wanted.add(10, 15)
     wanted.add(33, 34)
 
-    got, _ = checked(store, wanted)
+    got, _ = checked(backup_set, wanted)
 
     assert set(got) == {0, *range(10, 15), 33}
     assert checker.WRONG not in {kind for kind, _ in got.values()}
 
 
+@pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP, codecs.ZSTD], ids=["plain", "gzip", "zstd"])
+def test_each_of_many_blocks_is_compared_with_its_own_digest(codec, tmp_path):
+    """Small blocks, some of them zero: more than are checked at once."""
+    blocks = [bytes(64) if i % 5 == 2 else os.urandom(64) for i in range(3000)] + [b"tail"]
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, b"".join(blocks), 64, codec, original=codec.suffix != ".zst")
+    for suffix in (".json", ".idx", ".xxh128"):
+        if os.path.exists(backup_set.path(1, suffix)):
+            os.unlink(backup_set.path(1, suffix))
+    wrong = {0, 1, 2, 511, 512, 513, 1024, 2999, 3000}
+    corrupt_digests(backup_set, *wrong)
+
+    got, faults = checked(backup_set, block_size=64)
+
+    assert not faults
+    assert [got[i][1] for i in range(3001) if i % 5 != 2 or i in wrong] == [
+        block for i, block in enumerate(blocks) if i % 5 != 2 or i in wrong
+    ]
+    assert {i for i, (kind, _) in got.items() if kind == checker.WRONG} == wrong
+    assert {i for i, (kind, _) in got.items() if kind == checker.ZERO} == {*range(2, 3000, 5)} - wrong
+
+
+def test_the_md5s_of_a_piece_are_computed_together(tmp_path, monkeypatch):
+    calls = []
+
+    def compute(buffer, stride, length, count):
+        calls.append(count)
+        return md5many.with_hashlib(buffer, stride, length, count)
+
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, os.urandom(300 * 64), 64, codecs.PLAIN)
+    monkeypatch.setattr(md5many, "md5_many", compute)
+    checked(backup_set, block_size=64)
+    assert calls == [300]
+
+
 def test_a_piece_that_cannot_be_read_raises_before_its_first_block(tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, VOLUME, BLOCK, codecs.GZIP)
-    with open(store.path(1, ".gz"), "r+b") as file:
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, VOLUME, BLOCK, codecs.GZIP)
+    with open(backup_set.path(1, ".gz"), "r+b") as file:
         file.seek(-3 * BLOCK, os.SEEK_END)
         file.write(bytes(64))
 
     with pytest.raises(FormatError):
-        checked(store)
+        checked(backup_set)
 
 
 def test_zeros_are_counted_by_their_digests_alone(tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, VOLUME, BLOCK, codecs.PLAIN)
-    with Digests(store.path(1, ".md5"), 37) as digests:
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, VOLUME, BLOCK, codecs.PLAIN)
+    with Digests(backup_set.path(1, ".md5"), 37) as digests:
         blocks = checker.BlockChecker(digests, BLOCK)
 
         assert list(blocks.not_zero(0, 37)) == [(0, 3), (33, 35), (36, 37)]

@@ -16,12 +16,12 @@ BLOCK = 512
 VOLUME = b"".join(os.urandom(BLOCK) if i % 3 else bytes(BLOCK) for i in range(40)) + bytes(9 * BLOCK) + b"tail"
 
 
-def found(store, number, wants=None, drop=()):
+def found(backup_set, number, wants=None, drop=()):
     """All records of a version as {index: block}, and the faults."""
     for suffix in drop:
-        os.unlink(store.path(number, suffix))
+        os.unlink(backup_set.path(number, suffix))
     blocks, faults = {}, checker.Faults()
-    with chains.diff_file(store, number) as file:
+    with chains.diff_file(backup_set, number) as file:
         version = file.version
         for piece in file.pieces(wants):
             if piece.zeros:
@@ -41,40 +41,40 @@ def expected(volume, block_size=BLOCK):
 @pytest.mark.parametrize("codec", CODECS, ids=IDS)
 @pytest.mark.parametrize("drop", [(), (".idx",)], ids=["as written", "without index"])
 def test_all_records_are_found(codec, drop, tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, VOLUME, BLOCK, codec, member=2000)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, VOLUME, BLOCK, codec, member=2000)
     if codec.suffix == "":
         drop = ()
 
-    assert found(store, 1, drop=drop) == (expected(VOLUME), [])
+    assert found(backup_set, 1, drop=drop) == (expected(VOLUME), [])
 
 
 @pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP, codecs.LZOP], ids=["plain", "gzip", "lzop"])
 def test_the_originals_one_stream_is_found(codec, tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, VOLUME, BLOCK, codec, original=True)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, VOLUME, BLOCK, codec, original=True)
 
-    assert found(store, 1) == (expected(VOLUME), [])
+    assert found(backup_set, 1) == (expected(VOLUME), [])
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=IDS)
 def test_an_empty_volume_has_no_records(codec, tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, b"", BLOCK, codec)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, b"", BLOCK, codec)
 
-    assert found(store, 1) == ({}, [])
+    assert found(backup_set, 1) == ({}, [])
 
 
 def test_members_that_nobody_wants_are_not_read(tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, VOLUME, BLOCK, codecs.GZIP, member=2000)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, VOLUME, BLOCK, codecs.GZIP, member=2000)
     asked = []
 
     def wants(first, stop):
         asked.append((first, stop))
         return first <= 20 < stop
 
-    blocks, faults = found(store, 1, wants)
+    blocks, faults = found(backup_set, 1, wants)
 
     assert 20 in blocks and len(blocks) < 8 and not faults
     assert asked[0][0] == 0 and asked[-1][1] == len(expected(VOLUME))
@@ -82,35 +82,35 @@ def test_members_that_nobody_wants_are_not_read(tmp_path):
 
 @pytest.mark.parametrize("codec", [codecs.GZIP, codecs.ZSTD], ids=["gzip", "zstd"])
 def test_a_stale_index_is_not_used(codec, tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, VOLUME, BLOCK, codec, member=2000)
-    with open(store.path(1, ".idx"), "r+b") as file:
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, VOLUME, BLOCK, codec, member=2000)
+    with open(backup_set.path(1, ".idx"), "r+b") as file:
         file.write(b"\xff" * 60)
 
-    assert found(store, 1) == (expected(VOLUME), [])
+    assert found(backup_set, 1) == (expected(VOLUME), [])
 
 
 def test_a_block_size_that_is_not_the_sets_is_refused(tmp_path):
     for codec in CODECS:
-        store = chains.new_set(tmp_path, f"set{codec.suffix}")
-        chains.write_version(store, VOLUME, BLOCK, codec, with_index=False)
+        backup_set = chains.new_set(tmp_path, f"set{codec.suffix}")
+        chains.write_version(backup_set, VOLUME, BLOCK, codec, with_index=False)
         data = codec.compress(difffile.encode_header(BLOCK * 2) + difffile.encode_offset(0) + VOLUME[:BLOCK])
-        with open(store.path(1, codec.suffix), "wb") as file:
+        with open(backup_set.path(1, codec.suffix), "wb") as file:
             file.write(data)
 
         with pytest.raises(FormatError, match="block size is 1024"):
-            found(store, 1)
+            found(backup_set, 1)
 
 
 def test_a_stream_gives_what_came_before_the_damage(tmp_path):
-    store = chains.new_set(tmp_path)
+    backup_set = chains.new_set(tmp_path)
     volume = os.urandom(3 << 20)
-    chains.write_version(store, volume, 65536, codecs.GZIP, original=True)
-    path = store.path(1, ".gz")
+    chains.write_version(backup_set, volume, 65536, codecs.GZIP, original=True)
+    path = backup_set.path(1, ".gz")
     os.truncate(path, os.path.getsize(path) * 2 // 3)
     seen = set()
 
-    with chains.diff_file(store) as file, pytest.raises(TornError):
+    with chains.diff_file(backup_set) as file, pytest.raises(TornError):
         for piece in file.pieces():
             seen |= {i for i, _, _ in checker.split(file.payload(piece), piece, file.version, checker.Faults())}
 
@@ -118,18 +118,18 @@ def test_a_stream_gives_what_came_before_the_damage(tmp_path):
 
 
 def test_zero_members_are_known_without_decompressing(tmp_path):
-    store = chains.new_set(tmp_path)
+    backup_set = chains.new_set(tmp_path)
     block_size, count = 16 * 1024 * 1024, 1000
     header = difffile.encode_header(block_size)
     data = codecs.ZSTD.compress(header)
     for first in range(0, count, 200):
         data += codecs.ZSTD.zeros(first, block_size, 200)
-    with open(store.path(1, ".zst"), "wb") as file:
+    with open(backup_set.path(1, ".zst"), "wb") as file:
         file.write(data)
-    with open(store.path(1, ".md5"), "wb") as file:
+    with open(backup_set.path(1, ".md5"), "wb") as file:
         file.write(header + chains.md5(bytes(block_size)) * count)
 
-    with chains.diff_file(store) as file:
+    with chains.diff_file(backup_set) as file:
         head, *pieces = file.pieces()
         assert file.payload(head) == header
 
@@ -139,17 +139,17 @@ def test_zero_members_are_known_without_decompressing(tmp_path):
 
 @pytest.mark.parametrize("codec", [codecs.GZIP, codecs.ZSTD], ids=["gzip", "zstd"])
 def test_zero_members_are_known_by_the_index_too(codec, tmp_path):
-    store = chains.new_set(tmp_path)
+    backup_set = chains.new_set(tmp_path)
     volume = os.urandom(2 * 8192) + bytes(400 * 8192) + os.urandom(8192) + bytes(50 * 8192)
     for size, end in ((len(volume), 453), (len(volume) - 1, 452)):  # a short last block is not among them
-        number = chains.write_version(store, volume[:size], 8192, codec, full=True)
+        number = chains.write_version(backup_set, volume[:size], 8192, codec, full=True)
 
-        with chains.diff_file(store, number) as file:
+        with chains.diff_file(backup_set, number) as file:
             pieces = [piece for piece in file.pieces() if piece.zeros]
 
         assert [piece.zeros for piece in pieces] == [(2, 402), (403, end)]
         assert sum(piece.cost for piece in pieces) == 0
-        assert found(store, number) == (expected(volume[:size], 8192), [])
+        assert found(backup_set, number) == (expected(volume[:size], 8192), [])
 
 
 def test_an_index_is_read_in_bounded_steps():

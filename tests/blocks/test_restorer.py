@@ -35,22 +35,22 @@ class Memory:
 
 def chain(tmp_path, codec):
     """Three versions of a volume, and what the last one is."""
-    store = chains.new_set(tmp_path)
+    backup_set = chains.new_set(tmp_path)
     volume = bytearray(os.urandom(40 * BLOCK) + bytes(20 * BLOCK) + b"end")
-    chains.write_version(store, bytes(volume), BLOCK, codec)
+    chains.write_version(backup_set, bytes(volume), BLOCK, codec)
     volume[5 * BLOCK : 9 * BLOCK] = os.urandom(4 * BLOCK)
-    chains.write_version(store, bytes(volume), BLOCK, codec)
+    chains.write_version(backup_set, bytes(volume), BLOCK, codec)
     volume[7 * BLOCK : 20 * BLOCK] = bytes(13 * BLOCK)
     volume += os.urandom(BLOCK)
-    chains.write_version(store, bytes(volume), BLOCK, codec)
-    return store, bytes(volume)
+    chains.write_version(backup_set, bytes(volume), BLOCK, codec)
+    return backup_set, bytes(volume)
 
 
 @pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP, codecs.ZSTD], ids=["plain", "gzip", "zstd"])
 def test_every_block_is_written_once_and_right(codec, tmp_path):
-    store, volume = chain(tmp_path, codec)
+    backup_set, volume = chain(tmp_path, codec)
     sink, told = Memory(len(volume)), []
-    work = Restorer(store.name, [chains.files_of(store, n) for n in (1, 2, 3)], sink, told.append)
+    work = Restorer(backup_set.name, [chains.files_of(backup_set, n) for n in (1, 2, 3)], sink, told.append)
 
     work.run(2)
 
@@ -61,12 +61,12 @@ def test_every_block_is_written_once_and_right(codec, tmp_path):
 
 
 def test_a_version_whose_blocks_are_all_newer_is_not_read(tmp_path):
-    store, volume = chain(tmp_path, codecs.GZIP)
-    chains.write_version(store, volume, BLOCK, codecs.GZIP, full=True)
+    backup_set, volume = chain(tmp_path, codecs.GZIP)
+    chains.write_version(backup_set, volume, BLOCK, codecs.GZIP, full=True)
     sink = Memory(len(volume))
-    os.unlink(store.path(1, ".gz"))
-    old = chains.files_of(store, 2)
-    work = Restorer(store.name, [old, chains.files_of(store, 4)], sink)
+    os.unlink(backup_set.path(1, ".gz"))
+    old = chains.files_of(backup_set, 2)
+    work = Restorer(backup_set.name, [old, chains.files_of(backup_set, 4)], sink)
     os.unlink(old.diff)
 
     work.run(1)
@@ -75,9 +75,9 @@ def test_a_version_whose_blocks_are_all_newer_is_not_read(tmp_path):
 
 
 def test_what_no_version_holds_is_an_error_and_the_rest_is_right(tmp_path):
-    store, volume = chain(tmp_path, codecs.ZSTD)
+    backup_set, volume = chain(tmp_path, codecs.ZSTD)
     sink = Memory(len(volume))
-    work = Restorer(store.name, [chains.files_of(store, n) for n in (2, 3)], sink)
+    work = Restorer(backup_set.name, [chains.files_of(backup_set, n) for n in (2, 3)], sink)
 
     with pytest.raises(ChainBroken, match="bytes 0 to 20479 and others"):
         work.run(2)
@@ -89,13 +89,13 @@ def test_what_no_version_holds_is_an_error_and_the_rest_is_right(tmp_path):
 
 @pytest.mark.parametrize("go_on", [False, True])
 def test_a_block_without_its_digest_is_not_written(go_on, tmp_path):
-    store, volume = chain(tmp_path, codecs.PLAIN)
-    files = [chains.files_of(store, n) for n in (1, 2, 3)]
+    backup_set, volume = chain(tmp_path, codecs.PLAIN)
+    files = [chains.files_of(backup_set, n) for n in (1, 2, 3)]
     with open(files[0].diff, "r+b") as file:
         file.seek(4 + 30 * (8 + BLOCK) + 8)
         file.write(b"\0\0\0\0")
     sink = Memory(len(volume))
-    work = Restorer(store.name, files, sink)
+    work = Restorer(backup_set.name, files, sink)
 
     with pytest.raises(BlockdiffError, match="bytes 122880 to 126975 do not have the digests of version 3") as caught:
         work.run(2, go_on=go_on)

@@ -15,9 +15,9 @@ VOLUME = os.urandom(40 * BLOCK) + bytes(20 * BLOCK) + b"end"
 
 
 def version(tmp_path, codec=codecs.PLAIN):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, VOLUME, BLOCK, codec)
-    return chains.files_of(store)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, VOLUME, BLOCK, codec)
+    return chains.files_of(backup_set)
 
 
 def check(files):
@@ -69,12 +69,12 @@ def test_a_file_that_ends_early_is_damaged_and_its_beginning_found(tmp_path):
 
 
 def test_another_file_with_the_same_blocks_is_a_warning(tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, VOLUME, BLOCK, codecs.GZIP)
-    with open(store.path(1, ".gz"), "r+b") as file:
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, VOLUME, BLOCK, codecs.GZIP)
+    with open(backup_set.path(1, ".gz"), "r+b") as file:
         file.seek(8)
         file.write(bytes([file.read(1)[0] ^ 2]))  # the first member's extra flags, which say nothing of the data
-    out = check(chains.files_of(store))
+    out = check(chains.files_of(backup_set))
 
     assert len(out.found) == 61 and not out.faults
     assert "is not the file that the manifest describes" in out.warnings[0]

@@ -268,7 +268,7 @@ def test_json(call, begun):
 
 
 def test_warnings_make_it_3(call, begun):
-    """A damaged parent is not built upon; the new version is whole."""
+    """A damaged parent is not continued; the new version is whole."""
     assert call(begun.name, begun.source)[0] == 0
     digests = begun.folder / "db.1.md5"
     digests.write_bytes(digests.read_bytes()[:-1])
@@ -277,7 +277,7 @@ def test_warnings_make_it_3(call, begun):
     code, out, err = call(begun.name, begun.source)
     assert (code, out) == (WARNINGS, "")
     assert err[0] == f"running: {begun.source}"
-    assert err[1].startswith("blockdiff: warning: version 1 cannot be built upon, making a full: ")
+    assert err[1].startswith("blockdiff: warning: version 1 cannot be continued, making a full version: ")
     assert err[2:] == [WARNED]
     assert manifest(begun, 2)["kind"] == "full"
     code, out, err = call("--quiet", "--json", begun.name, begun.source)

@@ -10,10 +10,10 @@ BLOCK = 512
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, os.urandom(30 * BLOCK), BLOCK)
-    return store
+def backup_set(tmp_path):
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, os.urandom(30 * BLOCK), BLOCK)
+    return backup_set
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,8 @@ def store(tmp_path):
         ("verify", ["{none}"], "NoSuchSet", 10),
     ],
 )
-def test_json_of_a_run_that_fails_is_one_object(verb, operands, name, code, run, store, tmp_path):
-    places = {"none": tmp_path / "none", "set": store.name, "out": tmp_path / "out"}
+def test_json_of_a_run_that_fails_is_one_object(verb, operands, name, code, run, backup_set, tmp_path):
+    places = {"none": tmp_path / "none", "set": backup_set.name, "out": tmp_path / "out"}
 
     done = run(f"blockdiff-{verb}", "--json", *(operand.format(**places) for operand in operands))
 
@@ -38,12 +38,12 @@ def test_json_of_a_run_that_fails_is_one_object(verb, operands, name, code, run,
     assert told["message"] in done.stderr and told["hint"] in done.stderr
 
 
-def test_json_of_a_restore_that_fails_has_the_same_error(run, store, tmp_path):
-    with open(store.path(1, ".gz"), "r+b") as file:
+def test_json_of_a_restore_that_fails_has_the_same_error(run, backup_set, tmp_path):
+    with open(backup_set.path(1, ".gz"), "r+b") as file:
         file.seek(30)
         file.write(b"damage")
 
-    done = run("blockdiff-merge", "--json", store.name, tmp_path / "out")
+    done = run("blockdiff-merge", "--json", backup_set.name, tmp_path / "out")
 
     told = json.loads(done.stdout)  # one object, not two
     assert set(told["error"]) == {"class", "message", "hint", "exit_code"}

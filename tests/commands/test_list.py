@@ -4,53 +4,41 @@ import json
 import os
 
 import chains
-import pytest
-import verbs
 from verbs import BLOCK
 
 
-@pytest.fixture
-def run(tmp_path):
-    return verbs.runner(tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path):
-    return verbs.plain_set(tmp_path)
-
-
-def test_list_of_a_set_and_of_a_folder(run, store, tmp_path):
+def test_list_of_a_set_and_of_a_folder(run_verb, plain_set, tmp_path):
     chains.write_version(chains.new_set(tmp_path, "other"), b"x", BLOCK)
 
-    one, both = run("list", store.name), run("list", tmp_path)
+    one, both = run_verb("list", plain_set.name), run_verb("list", tmp_path)
 
     assert (one.returncode, one.err, both.returncode, both.err) == (0, "", 0, "")
     lines = one.out.splitlines()
-    assert lines[0].startswith(f"{store.name}: 3 versions") and len(lines) == 5
+    assert lines[0].startswith(f"{plain_set.name}: 3 versions") and len(lines) == 5
     assert lines[1].split() == ["version", "kind", "time", "size", "changed", "stored", "consistency", "restores"]
     assert lines[2].split()[:2] == ["1", "full"] and lines[4].split()[:2] == ["3", "incremental"]
     assert both.out.count("versions,") == 2
-    assert run("list", cwd=tmp_path).out.count("versions,") == 2
+    assert run_verb("list", cwd=tmp_path).out.count("versions,") == 2
 
 
-def test_list_json(run, store):
-    told = json.loads(run("list", "--json", store.name).out)
+def test_list_json(run_verb, plain_set):
+    told = json.loads(run_verb("list", "--json", plain_set.name).out)
 
     (one,) = told["sets"]
     assert one["newest"] == 3 and [v["changed_blocks"] for v in one["versions"]] == [30, 1, 1]
     assert all(v["restores"] and v["size"] == 30 * BLOCK for v in one["versions"])
 
 
-def test_list_tells_what_does_not_restore(run, store):
-    os.unlink(store.path(2, ""))
-    done = run("list", store.name)
+def test_list_tells_what_does_not_restore(run_verb, plain_set):
+    os.unlink(plain_set.path(2, ""))
+    done = run_verb("list", plain_set.name)
     assert done.returncode == 0
-    assert [line.split("NO: ")[-1][:9] for line in done.out.splitlines()[3:]] == [f"{store.name}"[:9], "version 2"]
+    assert [line.split("NO: ")[-1][:9] for line in done.out.splitlines()[3:]] == [f"{plain_set.name}"[:9], "version 2"]
 
 
-def test_list_exit_codes(run, store, tmp_path):
-    assert run("list", tmp_path / "none").returncode == 10
+def test_list_exit_codes(run_verb, plain_set, tmp_path):
+    assert run_verb("list", tmp_path / "none").returncode == 10
     (tmp_path / "empty").mkdir()
-    assert run("list", tmp_path / "empty").out == "no sets\n"
-    os.unlink(store.name + ".ver")
-    assert run("list", store.name).returncode == 14
+    assert run_verb("list", tmp_path / "empty").out == "no sets\n"
+    os.unlink(plain_set.name + ".ver")
+    assert run_verb("list", plain_set.name).returncode == 14

@@ -10,39 +10,28 @@ import time
 import chains
 import places
 import pytest
-import verbs
 from verbs import BLOCK, damage, environment, words
 
 GOLDEN = places.GOLDEN
 
 
-@pytest.fixture
-def run(tmp_path):
-    return verbs.runner(tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path):
-    return verbs.plain_set(tmp_path)
-
-
-def test_merge_restores_the_newest(run, store, tmp_path):
-    done = run("merge", store.name, tmp_path / "out")
+def test_merge_restores_the_newest(run_verb, plain_set, tmp_path):
+    done = run_verb("merge", plain_set.name, tmp_path / "out")
 
     assert (done.returncode, done.err) == (0, "")
     assert "restored version 3" in done.out and f"{30 * BLOCK} bytes" in done.out
-    assert (tmp_path / "out").read_bytes() == store.volume
+    assert (tmp_path / "out").read_bytes() == plain_set.volume
 
 
-def test_merge_is_quiet_when_asked(run, store, tmp_path):
-    done = run("merge", "-q", "--to", "2", store.name, tmp_path / "out")
+def test_merge_is_quiet_when_asked(run_verb, plain_set, tmp_path):
+    done = run_verb("merge", "-q", "--to", "2", plain_set.name, tmp_path / "out")
 
     assert (done.returncode, done.out, done.err) == (0, "", "")
 
 
-def test_merge_names_what_it_reads(run, store, tmp_path):
+def test_merge_names_what_it_reads(run_verb, plain_set, tmp_path):
     for option in ("-v", "--dry-run"):
-        done = run("merge", option, store.name, tmp_path / "out")
+        done = run_verb("merge", option, plain_set.name, tmp_path / "out")
         assert done.returncode == 0
         assert [line.split(":")[0] for line in done.out.splitlines()[:3]] == [f"read version {n}" for n in (3, 2, 1)]
         assert (tmp_path / "out").exists() == (option == "-v")
@@ -50,29 +39,29 @@ def test_merge_names_what_it_reads(run, store, tmp_path):
     assert "new file" in done.out
 
 
-def test_merge_json(run, store, tmp_path):
-    told = json.loads(run("merge", "--json", store.name, tmp_path / "out").out)
+def test_merge_json(run_verb, plain_set, tmp_path):
+    told = json.loads(run_verb("merge", "--json", plain_set.name, tmp_path / "out").out)
 
     assert told["version"] == 3 and told["size"] == 30 * BLOCK and told["error"] is None
     assert [file["version"] for file in told["files"]] == [3, 2, 1]
 
 
-def test_merge_refuses_a_file_with_something_in_it(run, store, tmp_path):
+def test_merge_refuses_a_file_with_something_in_it(run_verb, plain_set, tmp_path):
     (tmp_path / "out").write_bytes(b"precious")
 
-    done = run("merge", store.name, tmp_path / "out")
+    done = run_verb("merge", plain_set.name, tmp_path / "out")
 
     assert done.returncode == 35 and "8 bytes" in done.err and "--force" in done.err
     assert done.err.startswith("blockdiff: ") and done.out == ""
-    assert run("merge", "--force", store.name, tmp_path / "out").returncode == 0
-    assert (tmp_path / "out").read_bytes() == store.volume
+    assert run_verb("merge", "--force", plain_set.name, tmp_path / "out").returncode == 0
+    assert (tmp_path / "out").read_bytes() == plain_set.volume
 
 
-def test_merge_that_fails_says_what_is_right(run, store, tmp_path):
-    damage(store, 1, 4 + 20 * (8 + BLOCK) + 8)
+def test_merge_that_fails_says_what_is_right(run_verb, plain_set, tmp_path):
+    damage(plain_set, 1, 4 + 20 * (8 + BLOCK) + 8)
 
-    done = run("merge", store.name, tmp_path / "out")
-    told = json.loads(run("merge", "--json", store.name, tmp_path / "out2").out)
+    done = run_verb("merge", plain_set.name, tmp_path / "out")
+    told = json.loads(run_verb("merge", "--json", plain_set.name, tmp_path / "out2").out)
 
     assert done.returncode == 53 and f"bytes {20 * BLOCK} to {21 * BLOCK - 1}" in done.err
     assert "bytes of it are right" in done.err and "restored" not in done.out.replace("was not restored", "")
@@ -94,53 +83,53 @@ def test_merge_that_fails_says_what_is_right(run, store, tmp_path):
         (["--digests", "x", "{set}", "{out}"], 2),
     ],
 )
-def test_merge_exit_codes(operands, code, run, store, tmp_path):
-    places = {"none": tmp_path / "none", "set": store.name, "out": tmp_path / "out", "folder": tmp_path}
+def test_merge_exit_codes(operands, code, run_verb, plain_set, tmp_path):
+    places = {"none": tmp_path / "none", "set": plain_set.name, "out": tmp_path / "out", "folder": tmp_path}
 
-    done = run("merge", *(operand.format(**places) for operand in operands))
+    done = run_verb("merge", *(operand.format(**places) for operand in operands))
 
     assert done.returncode == code and done.err and not (tmp_path / "out").exists()
 
 
-def test_merge_without_ver(run, store, tmp_path):
-    os.unlink(store.name + ".ver")
-    assert run("merge", store.name, tmp_path / "out").returncode == 14
+def test_merge_without_ver(run_verb, plain_set, tmp_path):
+    os.unlink(plain_set.name + ".ver")
+    assert run_verb("merge", plain_set.name, tmp_path / "out").returncode == 14
 
 
-def test_merge_with_a_version_missing(run, store, tmp_path):
-    for suffix in store.listing().versions[2]:
-        os.unlink(store.path(2, suffix))
-    done = run("merge", store.name, tmp_path / "out")
+def test_merge_with_a_version_missing(run_verb, plain_set, tmp_path):
+    for suffix in plain_set.listing().versions[2]:
+        os.unlink(plain_set.path(2, suffix))
+    done = run_verb("merge", plain_set.name, tmp_path / "out")
     assert done.returncode == 52 and "version 2 is missing" in done.err
 
 
-def test_merge_with_something_to_look_at_ends_with_3(run, store, tmp_path):
-    store.publish_ver(2)
-    done = run("merge", store.name, tmp_path / "out")
+def test_merge_with_something_to_look_at_ends_with_3(run_verb, plain_set, tmp_path):
+    plain_set.publish_ver(2)
+    done = run_verb("merge", plain_set.name, tmp_path / "out")
     assert done.returncode == 3 and done.err.startswith("blockdiff: warning: ")
 
 
-def test_merge_of_a_stream(run, tmp_path):
+def test_merge_of_a_stream(run_verb, tmp_path):
     target = tmp_path / "out"
     for number in (1, 2, 3):
         path = GOLDEN / "raw" / f"raw.{number}"
-        done = run("merge", "--digests", f"{path}.md5", target, stdin=path.read_bytes())
+        done = run_verb("merge", "--digests", f"{path}.md5", target, stdin=path.read_bytes())
         assert (done.returncode, done.out, done.err) == (0, "", "")
     told = json.loads((GOLDEN / "expected.json").read_text())["raw"]["versions"][-1]
     assert hashlib.sha256(target.read_bytes()).hexdigest() == told["sha256"]
 
 
-def test_merge_of_a_torn_stream(run, tmp_path):
+def test_merge_of_a_torn_stream(run_verb, tmp_path):
     data = (GOLDEN / "raw" / "raw.1").read_bytes()
-    assert run("merge", tmp_path / "out", stdin=data[:3]).returncode == 51
-    assert run("merge", tmp_path / "out", stdin=data[:530]).returncode == 51
-    assert run("merge", tmp_path / "out", stdin=data[:4] + b"\1" * 8 + data).returncode == 50
-    assert run("merge", "--digests", GOLDEN / "raw" / "raw.2.md5", tmp_path / "out", stdin=data).returncode == 53
+    assert run_verb("merge", tmp_path / "out", stdin=data[:3]).returncode == 51
+    assert run_verb("merge", tmp_path / "out", stdin=data[:530]).returncode == 51
+    assert run_verb("merge", tmp_path / "out", stdin=data[:4] + b"\1" * 8 + data).returncode == 50
+    assert run_verb("merge", "--digests", GOLDEN / "raw" / "raw.2.md5", tmp_path / "out", stdin=data).returncode == 53
     assert not (tmp_path / "out").exists()
 
 
-def test_merge_of_a_compressed_stream(run, tmp_path):
-    done = run("merge", tmp_path / "out", stdin=(GOLDEN / "grow" / "grow.1.gz").read_bytes())
+def test_merge_of_a_compressed_stream(run_verb, tmp_path):
+    done = run_verb("merge", tmp_path / "out", stdin=(GOLDEN / "grow" / "grow.1.gz").read_bytes())
     assert done.returncode == 50 and "gunzip -c" in done.err
 
 

@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 
 from blockdiff import __version__
+from blockdiff.blocks import md5many
 
 LAUNCHERS = sorted(path.name for path in (ROOT / "bin").iterdir())
 
@@ -23,7 +24,8 @@ def test_help(run, program):
 @pytest.mark.parametrize("program", LAUNCHERS)
 def test_version(run, program):
     done = run(program, "--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{program}, version {__version__}\n", "")
+    more = f"md5: {md5many.engine}\n" if program == "blockdiff" else ""
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{program}, version {__version__}\n{more}", "")
 
 
 @pytest.mark.parametrize("program", LAUNCHERS)

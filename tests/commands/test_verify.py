@@ -5,36 +5,24 @@ import os
 
 import chains
 import places
-import pytest
-import verbs
 from verbs import BLOCK, damage
 
 GOLDEN = places.GOLDEN
 
 
-@pytest.fixture
-def run(tmp_path):
-    return verbs.runner(tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path):
-    return verbs.plain_set(tmp_path)
-
-
-def test_verify_of_a_whole_set(run, store):
-    done = run("verify", store.name)
+def test_verify_of_a_whole_set(run_verb, plain_set):
+    done = run_verb("verify", plain_set.name)
 
     assert (done.returncode, done.err) == (0, "")
     assert "versions that restore: 1-3" in done.out and "do not" not in done.out
 
 
-def test_verify_names_what_is_lost(run, store):
-    damage(store, 1, 4 + 20 * (8 + BLOCK) + 8)
-    damage(store, 3, 4 + 8)
+def test_verify_names_what_is_lost(run_verb, plain_set):
+    damage(plain_set, 1, 4 + 20 * (8 + BLOCK) + 8)
+    damage(plain_set, 3, 4 + 8)
 
-    done = run("verify", store.name)
-    told = json.loads(run("verify", "--json", store.name).out)
+    done = run_verb("verify", plain_set.name)
+    told = json.loads(run_verb("verify", "--json", plain_set.name).out)
 
     assert done.returncode == told["exit_code"] == 53
     assert "versions that do not: 1-3" in done.out and f"{20 * BLOCK}-{21 * BLOCK - 1}" in done.out
@@ -50,28 +38,28 @@ def test_verify_names_what_is_lost(run, store):
     assert [f["error"] for v in told["versions"] for f in v["faults"]] == ["DigestMismatch"] * 2
 
 
-def test_verify_of_files_that_only_speed_things_up(run, store):
-    os.unlink(store.path(2, ".xxh128"))
-    done = run("verify", "-q", store.name)
+def test_verify_of_files_that_only_speed_things_up(run_verb, plain_set):
+    os.unlink(plain_set.path(2, ".xxh128"))
+    done = run_verb("verify", "-q", plain_set.name)
     assert (done.returncode, done.out) == (3, "") and "xxh128" in done.err
 
 
-def test_verify_new_reads_only_what_is_new(run, store):
-    assert json.loads(run("verify", "--json", "--new", store.name).out)["read"] > 0
-    chains.write_version(store, store.volume + b"more", BLOCK)
-    told = json.loads(run("verify", "--json", "--new", store.name).out)
+def test_verify_new_reads_only_what_is_new(run_verb, plain_set):
+    assert json.loads(run_verb("verify", "--json", "--new", plain_set.name).out)["read"] > 0
+    chains.write_version(plain_set, plain_set.volume + b"more", BLOCK)
+    told = json.loads(run_verb("verify", "--json", "--new", plain_set.name).out)
 
     assert [v["proved_before"] for v in told["versions"]] == [True, True, True, False]
     assert all(v["restores"] for v in told["versions"])
-    assert set(os.listdir(store.folder)) >= {"vol.1", "vol.ver"}
-    assert not [name for name in os.listdir(store.folder) if "verif" in name]
-    told = json.loads(run("verify", "--json", store.name).out)
+    assert set(os.listdir(plain_set.folder)) >= {"vol.1", "vol.ver"}
+    assert not [name for name in os.listdir(plain_set.folder) if "verif" in name]
+    told = json.loads(run_verb("verify", "--json", plain_set.name).out)
     assert not any(v["proved_before"] for v in told["versions"])
 
 
-def test_verify_exit_codes(run, store, tmp_path):
-    assert run("verify", tmp_path / "none").returncode == 10
-    assert run("verify", "--to", "7", store.name).returncode == 11
-    assert run("verify").returncode == 2
-    os.unlink(store.name + ".ver")
-    assert run("verify", store.name).returncode == 14
+def test_verify_exit_codes(run_verb, plain_set, tmp_path):
+    assert run_verb("verify", tmp_path / "none").returncode == 10
+    assert run_verb("verify", "--to", "7", plain_set.name).returncode == 11
+    assert run_verb("verify").returncode == 2
+    os.unlink(plain_set.name + ".ver")
+    assert run_verb("verify", plain_set.name).returncode == 14

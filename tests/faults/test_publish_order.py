@@ -97,14 +97,14 @@ def test_a_version_is_on_the_disk_before_it_is_named(before, tmp_path, monkeypat
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no-links"])
 def test_a_restored_file_is_on_the_disk_before_it_is_named(links, tmp_path, monkeypatch):
-    store, out = chains.new_set(tmp_path), tmp_path / "out"
+    backup_set, out = chains.new_set(tmp_path), tmp_path / "out"
     out.mkdir()
-    chains.write_version(store, VOLUME, 64)
+    chains.write_version(backup_set, VOLUME, 64)
 
     def work():
         if not links:
             monkeypatch.setattr(os, "link", refuse)
-        assert restore.restore(store, 1, str(out / "vol")).failure is None
+        assert restore.restore(backup_set, 1, str(out / "vol")).failure is None
 
     def refuse(*args):
         raise PermissionError(1, os.strerror(1))
@@ -158,22 +158,22 @@ def child(folder, work, count, number, after):
 
 def write(folder, volume):
     """Write a version as a backup does: the set locked and settled, its parent proved."""
-    store = BackupSet(str(folder / "db"))
-    with store.locked():
-        newest = recover.settle(store, lambda line: None)
-        found = parent.find(store, newest, pytest.fail, pytest.fail)
+    backup_set = BackupSet(str(folder / "db"))
+    with backup_set.locked():
+        newest = recover.settle(backup_set, lambda line: None)
+        found = parent.find(backup_set, newest, pytest.fail, pytest.fail)
         found.close()
-        return chains.write_version(store, volume, 64)
+        return chains.write_version(backup_set, volume, 64)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
 @pytest.mark.parametrize("before", [0, 1])
-def test_after_an_end_anywhere_the_next_run_goes_on(before, number, shm):
+def test_after_an_end_anywhere_the_next_run_goes_on(before, number, tmp_path):
     """Before and after each sync, name and removal of publishing the first and a later version."""
     volumes = [os.urandom(100) + VOLUME for _ in range(4)]
     count, after, hits = 1, False, 0
     while True:
-        folder = shm / f"at{count}{after}"
+        folder = tmp_path / f"at{count}{after}"
         folder.mkdir()
         for volume in volumes[:before]:
             write(folder, volume)
@@ -185,16 +185,16 @@ def test_after_an_end_anywhere_the_next_run_goes_on(before, number, shm):
             break
         hits += 1
         assert code in (-signal.SIGKILL, 143), (count, after)
-        store = BackupSet(str(folder / "db"))
+        backup_set = BackupSet(str(folder / "db"))
         if number == signal.SIGTERM:
-            assert not store.listing().parts, (count, after)
+            assert not backup_set.listing().parts, (count, after)
         done = write(folder, volumes[3])
         assert done in (before + 1, before + 2), (count, after)
-        assert not store.listing().parts
+        assert not backup_set.listing().parts
         expected = [*volumes[: done - 1], volumes[3]]
         for version, volume in enumerate(expected, 1):
-            target = shm / "out"
-            assert restore.restore(store, version, str(target)).failure is None
+            target = tmp_path / "out"
+            assert restore.restore(backup_set, version, str(target)).failure is None
             assert target.read_bytes() == volume
             target.unlink()
         count, after = (count, True) if not after else (count + 1, False)

@@ -103,7 +103,7 @@ class Volume:
 def test_a_volume_that_lives(suffix, block_size, size, tmp_path):
     name, target = tmp_path / "set", tmp_path / "restored"
     volume = Volume(tmp_path / "vol", block_size, size)
-    store = BackupSet(str(name))
+    backup_set = BackupSet(str(name))
     for number, change in enumerate(volume, 1):
         print(number, change, f"{volume.size / MIB:.0f} MiB")
         within_bounds(backed_up(name, volume.path, suffix, block_size))
@@ -114,7 +114,7 @@ def test_a_volume_that_lives(suffix, block_size, size, tmp_path):
         subprocess.run(["cmp", volume.path, target], check=True)
         target.unlink()
         if suffix in (".gz", ".zst"):
-            entries = chains.spans_of(store, number, block_size)
+            entries = chains.spans_of(backup_set, number, block_size)
             assert max(span.length for span in entries) <= max(2 * base.MEMBER_SIZE, block_size + 8)
     volume.file.close()
     shutil.rmtree(tmp_path)

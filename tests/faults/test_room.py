@@ -21,9 +21,9 @@ def small(tmp_path):
 
 
 def new_set(folder, volume):
-    store = chains.new_set(folder)
-    chains.write_version(store, volume, BLOCK)
-    return store.name
+    backup_set = chains.new_set(folder)
+    chains.write_version(backup_set, volume, BLOCK)
+    return backup_set.name
 
 
 def test_what_cannot_fit_is_not_begun(run, small, tmp_path):

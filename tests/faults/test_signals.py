@@ -64,12 +64,12 @@ def settle(begun, run, kept=False):
 
 def count(begun):
     """Record what the versions are that the last run published, at most one, after at most one that it adopted."""
-    newest, store = begun.newest(), BackupSet(begun.name)
+    newest, backup_set = begun.newest(), BackupSet(begun.name)
     if begun.whole is not None and newest > max(begun.versions):  # an earlier run had written it, but for NAME.ver
         begun.versions[max(begun.versions) + 1], begun.whole = begun.whole, None
     assert newest in (max(begun.versions), max(begun.versions) + 1)
     begun.versions.setdefault(newest, begun.source.read_bytes())
-    if begun.whole is None and recover.is_whole(store, newest + 1, store.listing()):
+    if begun.whole is None and recover.is_whole(backup_set, newest + 1, backup_set.listing()):
         begun.whole = begun.source.read_bytes()
 
 

@@ -142,7 +142,7 @@ def bound_socket(path):
 )
 def test_what_is_no_volume(begun, tmp_path, kind, words):
     path = tmp_path / "it"
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as cleanup:
         if kind == "beneath a file":
             path = begun.source / "it"
         elif kind == "folder":
@@ -150,7 +150,7 @@ def test_what_is_no_volume(begun, tmp_path, kind, words):
         elif kind == "fifo":
             os.mkfifo(path)
         elif kind == "socket":
-            held.enter_context(bound_socket(path))
+            cleanup.enter_context(bound_socket(path))
         elif kind == "null":
             path.symlink_to("/dev/null")
         elif kind == "loop":

@@ -26,11 +26,11 @@ CALLS = ("open", "fsync", "link", "unlink", "rename", "listdir")
 
 def write(folder, volume, codec=chains.codecs.GZIP):
     """Write a version as a backup does: the set locked and settled, its parent proved."""
-    store = BackupSet(str(folder / "db"))
-    with store.locked():
-        newest = recover.settle(store, lambda line: None)
-        parent.find(store, newest, pytest.fail, pytest.fail).close()
-        return chains.write_version(store, volume, BLOCK, codec)
+    backup_set = BackupSet(str(folder / "db"))
+    with backup_set.locked():
+        newest = recover.settle(backup_set, lambda line: None)
+        parent.find(backup_set, newest, pytest.fail, pytest.fail).close()
+        return chains.write_version(backup_set, volume, BLOCK, codec)
 
 
 def unlocked(folder):
@@ -41,12 +41,12 @@ def unlocked(folder):
 
 @pytest.mark.parametrize("codec", [chains.codecs.GZIP, chains.codecs.ZSTD], ids=["same", "other"])
 @pytest.mark.parametrize("before", [0, 1])
-def test_another_run_at_any_moment(before, codec, shm, monkeypatch):
+def test_another_run_at_any_moment(before, codec, tmp_path, monkeypatch):
     """All of another run between any two calls of one: exactly one of them publishes."""
     winners, count = set(), 0
     while True:
         count += 1
-        folder = shm / f"at{count}"
+        folder = tmp_path / f"at{count}"
         folder.mkdir()
         for _ in range(before):
             write(folder, FIRST)
@@ -82,7 +82,7 @@ def test_another_run_at_any_moment(before, codec, shm, monkeypatch):
             winners.add(done[0])
         unlocked(folder)
         for number, volume in enumerate([FIRST] * before + done, 1):
-            assert restored(folder / "db", number, shm / "out") == volume, (count, one, other)
+            assert restored(folder / "db", number, tmp_path / "out") == volume, (count, one, other)
         assert verify.verify(BackupSet(str(folder / "db"))).exit_code == 0, (count, one, other)
         assert write(folder, FIRST) == before + len(done) + 1
         assert not [name for name in os.listdir(folder) if name.endswith(".part")]
@@ -149,8 +149,8 @@ def test_ver_that_is_changed_while_a_run_begins(tmp_path, monkeypatch):
 
 
 def test_temporary_files_of_a_run_that_lives_are_not_swept(tmp_path):
-    store = BackupSet(str(tmp_path / "db"))
-    part = store.part(1, ".gz")
+    backup_set = BackupSet(str(tmp_path / "db"))
+    part = backup_set.part(1, ".gz")
     (tmp_path / "source").write_bytes(OURS)
 
     with pytest.raises(SetLocked):
@@ -253,9 +253,9 @@ def test_two_that_publish_at_the_very_same_time(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", link)
 
-    def run(store, volume):
+    def run(backup_set, volume):
         try:
-            results.append((chains.write_version(store, volume, BLOCK), volume))
+            results.append((chains.write_version(backup_set, volume, BLOCK), volume))
         except (SetLocked, ForeignFiles) as error:
             results.append((error, volume))
 

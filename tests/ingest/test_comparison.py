@@ -15,11 +15,11 @@ def chosen(tmp_path):
     """Return a function that chooses for a set of one version: (compared, others come, XXH3-128 is kept, parent's)."""
     (tmp_path / "vol").write_bytes(bytes(range(256)) * 64)
     back_up(tmp_path / "db", tmp_path / "vol", block_size=4096)
-    store = BackupSet(str(tmp_path / "db"))
+    backup_set = BackupSet(str(tmp_path / "db"))
 
     def choose(digest, *, rescan=False, full=False):
-        with contextlib.closing(parent.find(store, 1, print, print, full=full)) as found:
-            with contextlib.closing(comparison.choose(store, found, 4096, digest, rescan=rescan)) as it:
+        with contextlib.closing(parent.find(backup_set, 1, print, print, full=full)) as found:
+            with contextlib.closing(comparison.choose(backup_set, found, 4096, digest, rescan=rescan)) as it:
                 old = None if it.old is None else it.old.path.rpartition(".")[2]
                 return it.compared, it.other_digests, it.keep_xxh, old, it.old_size
 

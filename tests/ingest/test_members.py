@@ -108,12 +108,12 @@ def test_single_blocks_that_turn_to_zeros_take_no_memory(zeros, block_size, suff
         outcome = say(said)
 
     assert outcome.payload > groups * 900 * KIB
-    store = BackupSet(str(tmp_path / "set"))
+    backup_set = BackupSet(str(tmp_path / "set"))
     if suffix in (".gz", ".zst"):
-        spans = chains.spans_of(store, 2, block_size)
+        spans = chains.spans_of(backup_set, 2, block_size)
         assert max(span.length for span in spans) <= base.MEMBER_SIZE + MIB
         assert len(spans) < outcome.payload // (2 * MIB)  # nor are they small
-    (last,) = verify.verify(store, 2).versions[1:]
+    (last,) = verify.verify(backup_set, 2).versions[1:]
     assert last.restores and not last.faults
 
 
@@ -128,8 +128,8 @@ def test_zero_blocks_beside_changed_ones_are_in_one_member_as_long_as_they_are_f
     source.write_bytes(volume)
     back_up(tmp_path / "set", source, suffix=suffix)
 
-    store = BackupSet(str(tmp_path / "set"))
-    spans = chains.spans_of(store, 2, block_size)
+    backup_set = BackupSet(str(tmp_path / "set"))
+    spans = chains.spans_of(backup_set, 2, block_size)
     assert max(span.length for span in spans) <= base.MEMBER_SIZE + MIB
     assert len(spans) < 9
     assert restored(tmp_path / "set", 2, tmp_path / "out") == volume

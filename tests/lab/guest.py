@@ -64,7 +64,6 @@ class Guest:
         self._master = None
         self._cut = False
         self._home = pathlib.Path.home() / ".ssh"
-        self._made_home = not self._home.is_dir()  # where it is missing, it is a mount point for a while
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.keys = self.folder / "keys"
         self.identity = self.keys / "id"
@@ -155,9 +154,6 @@ class Guest:
         finally:
             self._namespace.close()
             shutil.rmtree(self.folder, ignore_errors=True)
-            if self._made_home:
-                with contextlib.suppress(OSError):
-                    self._home.rmdir()
 
     def reset(self):
         """Bring it back to no processes, mounts, volumes or device-mapper devices of a test."""

@@ -11,7 +11,6 @@ import termios
 import chains
 import places
 import pytest
-import verbs
 from verbs import BLOCK, environment, words
 
 from blockdiff import codecs
@@ -19,36 +18,26 @@ from blockdiff import codecs
 GOLDEN = places.GOLDEN
 
 
-@pytest.fixture
-def run(tmp_path):
-    return verbs.runner(tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path):
-    return verbs.plain_set(tmp_path)
-
-
 @pytest.mark.parametrize("name", ["vol with space", "-dash", "ünï", "a'b\"c", "db.11"])
-def test_odd_names(name, run, tmp_path):
-    store = chains.new_set(tmp_path, name)
-    chains.write_version(store, b"content", BLOCK)
+def test_odd_names(name, run_verb, tmp_path):
+    backup_set = chains.new_set(tmp_path, name)
+    chains.write_version(backup_set, b"content", BLOCK)
 
-    done = run("merge", "--", name, "-out put", cwd=tmp_path)
+    done = run_verb("merge", "--", name, "-out put", cwd=tmp_path)
 
     assert done.returncode == 0 and (tmp_path / "-out put").read_bytes() == b"content"
-    assert run("verify", "--", name, cwd=tmp_path).returncode == 0
-    assert run("list", "--", name, cwd=tmp_path).returncode == 0
+    assert run_verb("verify", "--", name, cwd=tmp_path).returncode == 0
+    assert run_verb("list", "--", name, cwd=tmp_path).returncode == 0
 
 
-def test_a_name_that_is_no_text(run, tmp_path):
+def test_a_name_that_is_no_text(run_verb, tmp_path):
     name = os.fsdecode(b"v\xff\x1b[2J")
     chains.write_version(chains.new_set(tmp_path, name), b"content", BLOCK)
 
     for done in (
-        run("list", tmp_path),
-        run("verify", tmp_path / name),
-        run("merge", tmp_path / name, tmp_path / "o"),
+        run_verb("list", tmp_path),
+        run_verb("verify", tmp_path / name),
+        run_verb("merge", tmp_path / name, tmp_path / "o"),
     ):
         assert done.returncode == 0 and "\x1b" not in done.out and "v\\xff" in done.out
 
@@ -58,13 +47,13 @@ def test_a_name_that_is_no_text(run, tmp_path):
 
 def test_progress_on_a_terminal(tmp_path):
     """stderr is a terminal: the bar is there and gone at the end, and the result stands on stdout."""
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, os.urandom(8 << 20), 65536, codecs.GZIP)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, os.urandom(8 << 20), 65536, codecs.GZIP)
     controller, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 80))
     try:
         process = subprocess.Popen(
-            words("merge", store.name, tmp_path / "out"),
+            words("merge", backup_set.name, tmp_path / "out"),
             stdout=subprocess.PIPE,
             stderr=terminal,
             env={**environment(tmp_path), "TERM": "xterm"},
@@ -87,7 +76,7 @@ def test_progress_on_a_terminal(tmp_path):
     assert re.search(rb"\rrestore: +\d+%[^\r]*/8\.00M", shown)
 
 
-def test_lzop_that_is_not_there(run, tmp_path, monkeypatch):
+def test_lzop_that_is_not_there(run_verb, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     done = subprocess.run(
         words("merge", GOLDEN / "lzop" / "lzop", tmp_path / "out"),
@@ -97,7 +86,7 @@ def test_lzop_that_is_not_there(run, tmp_path, monkeypatch):
     assert done.returncode == 16 and b"lzop" in done.stderr
 
 
-def test_lzop(run, tmp_path):
+def test_lzop(run_verb, tmp_path):
     if shutil.which("lzop") is None:
         pytest.skip("lzop is not installed")
-    assert run("verify", GOLDEN / "lzop" / "lzop").returncode == 0
+    assert run_verb("verify", GOLDEN / "lzop" / "lzop").returncode == 0

@@ -17,6 +17,7 @@ from lab.conftest import unavailable
 from options import ORIGINAL
 from readme import INDENTED, script
 
+from blockdiff.blocks import md5many
 from blockdiff.commands import programs
 
 ROOT = places.ROOT
@@ -75,11 +76,84 @@ def test_the_wheel_holds_the_agent_the_pages_and_the_completion(dist):
     assert not {name for name in names if name.startswith(("agent/", "tests/", "bin/"))}
 
 
+EXTENSION = "blockdiff/blocks/_md5lanes.abi3.so"
+NO_COMPILER = {**os.environ, "CC": "/nonexistent/cc"}
+
+
+def needs_compiler():
+    if md5many.engine == "hashlib":
+        unavailable("there is no C compiler")
+
+
+def engine_of(installed):
+    """What the installed program says of itself."""
+    return call(installed / "bin/blockdiff", "--version", cwd=installed).splitlines()[1]
+
+
+def test_the_wheel_holds_the_extension_for_every_python(dist, installed):
+    needs_compiler()
+    (wheel,) = dist.glob("*.whl")
+    assert wheel.name.split("-")[2:4] == ["cp311", "abi3"]
+    assert wheel.stem.split("-")[4] == re.sub(r"[-.]", "_", sysconfig.get_platform())
+    with zipfile.ZipFile(wheel) as archive:
+        assert [name for name in archive.namelist() if name.endswith((".so", ".c"))] == [EXTENSION]
+    assert engine_of(installed) == f"md5: {md5many.engine}"
+
+
+@pytest.fixture(scope="module")
+def portable(dist, tmp_path_factory):
+    """What is built and installed from the source archive where there is no C compiler."""
+    folder = tmp_path_factory.mktemp("portable")
+    (source,) = dist.glob("*.tar.gz")
+    words = ["-m", "pip", "wheel", "-q", "--no-deps", "--no-index", "--no-build-isolation", "-w", folder, source]
+    call(sys.executable, *words, env=NO_COMPILER)
+    install(folder, folder / "installed")
+    return folder
+
+
+def test_without_a_compiler_the_wheel_is_for_every_machine(portable):
+    (wheel,) = portable.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert not [name for name in archive.namelist() if name.endswith((".so", ".c"))]
+    assert engine_of(portable / "installed") == "md5: hashlib"
+
+
+def test_an_editable_install_is_built_beside_the_source_or_without_it(dist, tmp_path):
+    needs_compiler()
+    (source,) = dist.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (checkout,) = tmp_path.iterdir()
+    folder = tmp_path / "installed"
+    venv.create(folder, with_pip=False, symlinks=True)
+    site = call(folder / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    (pathlib.Path(site) / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    words = ["--python", folder / "bin/python", "install", "-q", "--no-deps", "--no-index", "--no-build-isolation", "-e"]
+    for environment, engine in ((os.environ, md5many.engine), (NO_COMPILER, "hashlib")):
+        call(sys.executable, "-m", "pip", *words, checkout, env=environment)
+        assert (checkout / EXTENSION).exists() == (engine != "hashlib")
+        assert engine_of(folder) == f"md5: {engine}"
+
+
+@pytest.mark.parametrize("changed", ["blockdiff/blocks/md5lanes.c", ".ci/extension.py"])
+def test_a_change_of_the_extension_makes_the_environment_again(changed, tmp_path):
+    for name in ("Makefile", "pyproject.toml", "tests/venv.sh", "blockdiff/blocks/md5lanes.c", ".ci/extension.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/ready").write_text(f"{tmp_path}\n")
+    make = ["make", "--no-print-directory", "-n", "-C", tmp_path, "venv"]
+    assert "tests/venv.sh" not in call(*make)
+    assert "tests/venv.sh .venv" in call(*make, "-W", changed)
+
+
 def test_the_source_archive_holds_what_tests_need(dist):
     (source,) = dist.glob("*.tar.gz")
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = ["Makefile", "README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", ".ci/run", "agent/assembler.py"]
+    wanted += [".ci/extension.py", "blockdiff/blocks/md5lanes.c"]
     wanted += [f"bin/{path.name}" for path in (ROOT / "bin").iterdir()]
     wanted += [f"tests/{path.name}" for path in (ROOT / "tests").iterdir() if path.is_file()]
     wanted += [path.relative_to(ROOT).as_posix() for path in (ROOT / "tests/vectors").rglob("*") if path.is_file()]
@@ -96,7 +170,9 @@ def test_every_program_is_installed(installed):
         assert (installed / SHARE["fish"] / f"{name}.fish").is_file()
 
 
-def test_installed_programs_back_up_and_restore(installed, tmp_path):
+@pytest.mark.parametrize("compiler", [True, False], ids=["installed", "without a compiler"])
+def test_installed_programs_back_up_and_restore(compiler, request, tmp_path):
+    installed = request.getfixturevalue("installed") if compiler else request.getfixturevalue("portable") / "installed"
     environment = {"PATH": f"{installed}/bin:{os.defpath}", "HOME": str(tmp_path)}
 
     def run(*words):
@@ -171,7 +247,7 @@ cp -r /var/backup /var/log/backup.log "$1"
 """
 
 
-def test_the_readmes_crontab_works_with_cron(dist, tmp_path):
+def test_the_readmes_crontab_works_with_cron(dist, disk):
     """Word for word, at the times that it says, with the programs where the README installs them."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     for program in ("cron", "faketime", "unshare"):
@@ -180,21 +256,21 @@ def test_the_readmes_crontab_works_with_cron(dist, tmp_path):
     settings = [line for line in INDENTED if line.startswith(("PATH=/opt/blockdiff/bin:/usr", "MAILTO="))]
     jobs = [line for line in INDENTED if re.match(r"5 [34] \* \* \* ", line)]
     assert (len(settings), len(jobs)) == (2, 3)
-    (tmp_path / "crontab").write_text("".join(f"{line}\n" for line in settings + jobs))
-    (tmp_path / "back-up-all").write_text(script())
-    (tmp_path / "back-up-all.list").write_text("/var/backup/no /srv/no.img\n/var/backup/good /srv/disk.img\n")
-    (tmp_path / "disk.img").write_bytes(os.urandom(200_000))
-    (tmp_path / "mail").mkdir()
-    (tmp_path / "sendmail").write_text(f"#!/bin/sh\nexec cat >{tmp_path}/mail/$$\n")
-    shutil.copy(next(dist.glob("*.whl")), tmp_path)
+    (disk / "crontab").write_text("".join(f"{line}\n" for line in settings + jobs))
+    (disk / "back-up-all").write_text(script())
+    (disk / "back-up-all.list").write_text("/var/backup/no /srv/no.img\n/var/backup/good /srv/disk.img\n")
+    (disk / "disk.img").write_bytes(os.urandom(200_000))
+    (disk / "mail").mkdir()
+    (disk / "sendmail").write_text(f"#!/bin/sh\nexec cat >{disk}/mail/$$\n")
+    shutil.copy(next(dist.glob("*.whl")), disk)
 
     isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    call(*isolated, "sh", "-c", CRON, "sh", tmp_path, sys.executable, cwd=ROOT, env={**os.environ, "PATH": path})
+    call(*isolated, "sh", "-c", CRON, "sh", disk, sys.executable, cwd=ROOT, env={**os.environ, "PATH": path})
 
-    assert {path.name for path in (tmp_path / "backup").glob("*.ver")} == {"img.ver", "good.ver"}
-    log = (tmp_path / "backup.log").read_text()
+    assert {path.name for path in (disk / "backup").glob("*.ver")} == {"img.ver", "good.ver"}
+    log = (disk / "backup.log").read_text()
     assert sorted(re.findall(r"exited with code:(\d+)", log)) == ["0", "1", "12"]
-    mails = sorted(path.read_text() for path in (tmp_path / "mail").iterdir())
+    mails = sorted(path.read_text() for path in (disk / "mail").iterdir())
     assert len(mails) == 2  # none of what succeeded
     both = "".join(mails)
     assert both.count("To: root") == 2

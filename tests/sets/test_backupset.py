@@ -6,6 +6,7 @@ rename or removal in the backup folder dies, or fails, for every n that there is
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,15 +84,16 @@ def check(folder, newest, scratch):
 @pytest.mark.parametrize("fault", ["kill", errno.ENOSPC, errno.EIO], ids=["kill", "ENOSPC", "EIO"])
 @pytest.mark.parametrize("before", [0, 1])
 def test_a_fault_at_any_write_leaves_the_old_state_or_the_new(before, fault, tmp_path):
-    source, scratch = tmp_path / "source", tmp_path / "scratch"
+    source, scratch, begin = tmp_path / "source", tmp_path / "scratch", tmp_path / "begin"
+    begin.mkdir()
+    for volume in VOLUMES[:before]:
+        source.write_bytes(volume)
+        back_up(begin / "db", source, block_size=512)
     n = 0
     while True:
         n += 1
         folder = tmp_path / f"at{n}"
-        folder.mkdir()
-        for volume in VOLUMES[:before]:
-            source.write_bytes(volume)
-            back_up(folder / "db", source, block_size=512)
+        shutil.copytree(begin, folder)
         old = files_of(folder)
         source.write_bytes(VOLUMES[before])
 
@@ -153,8 +155,8 @@ def test_a_ver_that_is_not_of_its_form_is_no_new_set(ver, made):
 
 
 def test_the_originals_first_version_without_ver_is_not_touched(tmp_path):
-    store = BackupSet(str(tmp_path / "db"))
-    chains.write_version(store, VOLUMES[0], 512, codecs.PLAIN, original=True)
+    backup_set = BackupSet(str(tmp_path / "db"))
+    chains.write_version(backup_set, VOLUMES[0], 512, codecs.PLAIN, original=True)
     (tmp_path / "db.ver").unlink()
     before = files_of(tmp_path)
     (tmp_path / "source").write_bytes(VOLUMES[1])
@@ -251,7 +253,7 @@ def test_files_that_come_during_a_run_are_not_replaced(made):
         (made / "db.3.gz").write_bytes(b"the original's")
 
     (made / "source").write_bytes(VOLUMES[2])
-    with pytest.raises(ForeignFiles, match=r"db\.3\.gz came while version 3 was being made"):
+    with pytest.raises(ForeignFiles, match=r"db\.3\.gz appeared while version 3 was being made"):
         wanted = Wanted(path=str(made / "source"))
         backup.run(Job(BackupSet(str(made / "db")), wanted, local_agent(), progress=tell), cores=2)
 
@@ -273,8 +275,8 @@ def test_nothing_of_a_set_with_a_longer_name_is_touched(made):
 
 
 def test_a_second_run_ends_at_once_and_touches_nothing(made):
-    store = BackupSet(str(made / "db"))
-    with store.locked():
+    backup_set = BackupSet(str(made / "db"))
+    with backup_set.locked():
         before = files_of(made)
         with pytest.raises(SetLocked) as caught:
             back_up(made / "db", made / "source")

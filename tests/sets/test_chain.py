@@ -67,43 +67,43 @@ def test_what_is_needed_is_a_full_and_all_that_follow_it(word, number):
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = chains.new_set(tmp_path)
+def backup_set(tmp_path):
+    backup_set = chains.new_set(tmp_path)
     for _ in range(3):
-        chains.write_version(store, os.urandom(1000), 100)
-    return store
+        chains.write_version(backup_set, os.urandom(1000), 100)
+    return backup_set
 
 
-def numbers_of(store, number, **options):
-    return [version.number for version in chain.chain_of(store, number, store.listing(), **options)]
+def numbers_of(backup_set, number, **options):
+    return [version.number for version in chain.chain_of(backup_set, number, backup_set.listing(), **options)]
 
 
-def test_the_chain_of_a_version_is_what_a_restore_reads(store):
-    assert (numbers_of(store, 3), numbers_of(store, 1)) == ([1, 2, 3], [1])
+def test_the_chain_of_a_version_is_what_a_restore_reads(backup_set):
+    assert (numbers_of(backup_set, 3), numbers_of(backup_set, 1)) == ([1, 2, 3], [1])
     with pytest.raises(NoSuchVersion):
-        numbers_of(store, 4)
+        numbers_of(backup_set, 4)
 
 
-def test_a_link_that_does_not_join_is_refused(store):
-    other = chains.new_set(store.folder, "other")
+def test_a_link_that_does_not_join_is_refused(backup_set):
+    other = chains.new_set(backup_set.folder, "other")
     chains.write_version(other, os.urandom(1000), 100)
     for suffix in (".md5", ".gz", ".idx", ".xxh128"):
-        os.replace(other.path(1, suffix), store.path(1, suffix))
-    os.unlink(store.path(1, ".json"))
-    listing = store.listing()
+        os.replace(other.path(1, suffix), backup_set.path(1, suffix))
+    os.unlink(backup_set.path(1, ".json"))
+    listing = backup_set.listing()
 
     with pytest.raises(ChainBroken, match="it does not continue the version 1 that is here"):
-        numbers_of(store, 2)
+        numbers_of(backup_set, 2)
     with pytest.raises(ChainBroken):
-        chain.check_link(store, versions.version(store, 2, listing))
-    chain.check_link(store, versions.version(store, 3, listing))
-    assert numbers_of(store, 3, deep=False) == [1, 2, 3]
+        chain.check_link(backup_set, versions.version(backup_set, 2, listing))
+    chain.check_link(backup_set, versions.version(backup_set, 3, listing))
+    assert numbers_of(backup_set, 3, deep=False) == [1, 2, 3]
 
 
 def test_a_block_size_that_changes_breaks_a_chain(tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, os.urandom(1000), 100, original=True)
-    chains.write_version(store, os.urandom(1000), 50, original=True)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, os.urandom(1000), 100, original=True)
+    chains.write_version(backup_set, os.urandom(1000), 50, original=True)
 
     with pytest.raises(ChainBroken, match="from 100 to 50 bytes at version 2"):
-        numbers_of(store, 2)
+        numbers_of(backup_set, 2)

@@ -108,12 +108,12 @@ def test_a_block_device_by_another_name_is_the_same(tmp_path, call):
 
 def with_source(begun, **changes):
     """Give the newest version another source in its manifest."""
-    store = BackupSet(begun.name)
-    value = store.read_manifest(begun.newest()).value
+    backup_set = BackupSet(begun.name)
+    value = backup_set.read_manifest(begun.newest()).value
     value["source"].update(changes)
-    with open(store.path(begun.newest(), ".json"), "wb") as file:
+    with open(backup_set.path(begun.newest(), ".json"), "wb") as file:
         file.write(manifest.encode(value))
-    return store
+    return backup_set
 
 
 def back_up_from(begun, host, **wanted):
@@ -142,10 +142,10 @@ def test_another_host_is_refused_before_it_is_reached(begun):
 
 
 def test_a_volume_of_lvm_is_known_by_its_uuid(begun):
-    store = with_source(begun, host="db", path="/dev/vg0/x", lv_uuid="one")
+    backup_set = with_source(begun, host="db", path="/dev/vg0/x", lv_uuid="one")
 
     def check(host, path, uuid, same=False):
-        found = identity.Check(store, 1, host, path, False)
+        found = identity.Check(backup_set, 1, host, path, False)
         found.before_connecting(uuid_comes=uuid is not None)
         found.see(8 * BLOCK, uuid, same)
 

@@ -22,8 +22,8 @@ from blockdiff.sets.newversion import NewVersion
     ids=["gzip", "plain", "lzop"],
 )
 def test_its_files_are_temporary_until_it_is_discarded(codec, suffixes, tmp_path):
-    store = chains.new_set(tmp_path)
-    draft = NewVersion(store, 1, codec, 512, keep_xxh=True)
+    backup_set = chains.new_set(tmp_path)
+    draft = NewVersion(backup_set, 1, codec, 512, keep_xxh=True)
     draft.md5(b"x" * 16)
 
     assert {name.partition(".r")[0] for name in os.listdir(tmp_path)} == {f"vol.1{suffix}" for suffix in suffixes}

@@ -28,13 +28,13 @@ VALUE = manifest.NewManifest(
 
 
 @pytest.fixture
-def store(tmp_path):
+def backup_set(tmp_path):
     return chains.new_set(tmp_path)
 
 
 @pytest.fixture
-def parts(store):
-    parts = {suffix: store.part(1, suffix) for suffix in ("", ".md5")}
+def parts(backup_set):
+    parts = {suffix: backup_set.part(1, suffix) for suffix in ("", ".md5")}
     for part in parts.values():
         part.write(b"\0\2\0\0")
         part.close()
@@ -43,39 +43,39 @@ def parts(store):
         part.discard()
 
 
-def test_a_version_has_its_files_its_manifest_and_its_number_in_ver(store, parts):
-    publishing.publish(store, 1, parts, VALUE)
+def test_a_version_has_its_files_its_manifest_and_its_number_in_ver(backup_set, parts):
+    publishing.publish(backup_set, 1, parts, VALUE)
 
-    assert set(files_of(pathlib.Path(store.folder))) == {"vol.1", "vol.1.md5", "vol.1.json", "vol.ver"}
-    assert store.newest() == 1
-    found = store.read_manifest(1)
-    assert found.files == {suffix: store.hash(1, suffix) for suffix in ("", ".md5")}
+    assert set(files_of(pathlib.Path(backup_set.folder))) == {"vol.1", "vol.1.md5", "vol.1.json", "vol.ver"}
+    assert backup_set.newest() == 1
+    found = backup_set.read_manifest(1)
+    assert found.files == {suffix: backup_set.hash(1, suffix) for suffix in ("", ".md5")}
     assert found.value["bytes"]["stored"] == 4
 
 
-def test_nothing_stays_of_a_version_that_the_last_look_refuses(store, parts):
+def test_nothing_stays_of_a_version_that_the_last_look_refuses(backup_set, parts):
     def refuse():
         raise ForeignFiles("no")
 
     with pytest.raises(ForeignFiles):
-        publishing.publish(store, 1, parts, VALUE, refuse)
+        publishing.publish(backup_set, 1, parts, VALUE, refuse)
     for part in parts.values():
         part.discard()
 
-    assert not os.listdir(store.folder)
+    assert not os.listdir(backup_set.folder)
 
 
-def test_nothing_is_published_over_another_runs_version(store, parts):
+def test_nothing_is_published_over_another_runs_version(backup_set, parts):
     def other_run():
-        chains.write_version(BackupSet(store.name), b"theirs", 512)
-        before.update(files_of(pathlib.Path(store.folder)))
+        chains.write_version(BackupSet(backup_set.name), b"theirs", 512)
+        before.update(files_of(pathlib.Path(backup_set.folder)))
 
     before = {}
     with pytest.raises(ForeignFiles):
-        publishing.publish(store, 1, parts, VALUE, other_run)
+        publishing.publish(backup_set, 1, parts, VALUE, other_run)
     for part in parts.values():
         part.discard()
 
-    left = files_of(pathlib.Path(store.folder))
+    left = files_of(pathlib.Path(backup_set.folder))
     assert {name: data for name, data in before.items() if not name.endswith(".part")} == left
-    assert store.newest() == 1
+    assert backup_set.newest() == 1

@@ -14,47 +14,47 @@ BLOCK = 64
 
 
 @pytest.fixture
-def store(tmp_path):
+def backup_set(tmp_path):
     """A set of two versions of which NAME.ver names the first."""
-    store = chains.new_set(tmp_path)
+    backup_set = chains.new_set(tmp_path)
     for _ in range(2):
-        chains.write_version(store, os.urandom(10 * BLOCK), BLOCK)
-    store.publish_ver(1)
-    return store
+        chains.write_version(backup_set, os.urandom(10 * BLOCK), BLOCK)
+    backup_set.publish_ver(1)
+    return backup_set
 
 
-def settled(store):
+def settled(backup_set):
     lines = []
-    with store.locked():
-        return recover.settle(store, lines.append), lines
+    with backup_set.locked():
+        return recover.settle(backup_set, lines.append), lines
 
 
-def test_a_complete_version_is_adopted_with_a_note(store):
-    assert recover.is_whole(store, 2, store.listing())
+def test_a_complete_version_is_adopted_with_a_note(backup_set):
+    assert recover.is_whole(backup_set, 2, backup_set.listing())
 
-    newest, lines = settled(store)
+    newest, lines = settled(backup_set)
 
-    assert (newest, store.newest()) == (2, 2)
-    assert lines == [f"version 2 of {store.name} was complete but not yet published: adopted"]
+    assert (newest, backup_set.newest()) == (2, 2)
+    assert lines == [f"version 2 of {backup_set.name} was complete but not yet published: adopted"]
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".md5", ".xxh128"])
-def test_a_torn_version_of_ours_is_removed(suffix, store):
-    os.unlink(store.path(2, suffix))
-    assert not recover.is_whole(store, 2, store.listing())
+def test_a_torn_version_of_ours_is_removed(suffix, backup_set):
+    os.unlink(backup_set.path(2, suffix))
+    assert not recover.is_whole(backup_set, 2, backup_set.listing())
 
-    assert settled(store) == (1, [])
-    assert set(store.listing().versions) == {1}
+    assert settled(backup_set) == (1, [])
+    assert set(backup_set.listing().versions) == {1}
 
 
-def test_files_that_no_manifest_names_are_not_touched(store):
-    os.unlink(store.path(2, ".json"))
-    before = files_of(pathlib.Path(store.folder))
+def test_files_that_no_manifest_names_are_not_touched(backup_set):
+    os.unlink(backup_set.path(2, ".json"))
+    before = files_of(pathlib.Path(backup_set.folder))
 
     with pytest.raises(ForeignFiles, match="no manifest of ours names it"):
-        settled(store)
+        settled(backup_set)
 
-    assert files_of(pathlib.Path(store.folder)) == before
+    assert files_of(pathlib.Path(backup_set.folder)) == before
 
 
 def test_a_set_that_has_not_begun_has_no_newest_version(tmp_path):

@@ -25,14 +25,14 @@ def test_a_file_of_no_use_is_as_none(text, tmp_path):
 
 
 def test_a_version_that_changed_has_another_stamp(tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, os.urandom(1000), 100)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, os.urandom(1000), 100)
 
     def stamp():
-        return verified.of(store, versions.version(store, 1, store.listing(), deep=False))
+        return verified.of(backup_set, versions.version(backup_set, 1, backup_set.listing(), deep=False))
 
     before = stamp()
     assert stamp() == before
-    with open(store.path(1, ".gz"), "ab") as file:
+    with open(backup_set.path(1, ".gz"), "ab") as file:
         file.write(b"x")
     assert stamp() != before

@@ -1,4 +1,4 @@
-"""Which files of a set count, and what is built upon them: stale manifests, renamed sets, sizes that cannot be."""
+"""Which files of a set count, and what continues them: stale manifests, renamed sets, sizes that cannot be."""
 
 import os
 import pathlib
@@ -25,15 +25,15 @@ def volumes(count):
 
 
 def written(folder, some, base="vol", **options):
-    store = chains.new_set(folder, base)
+    backup_set = chains.new_set(folder, base)
     for volume in some:
-        chains.write_version(store, volume, BLOCK, **options)
-    return store
+        chains.write_version(backup_set, volume, BLOCK, **options)
+    return backup_set
 
 
-def listed(store):
+def listed(backup_set):
     """{version: (restores, why)}."""
-    return {entry.number: (entry.restores, entry.why) for entry in catalogue.describe(store).versions}
+    return {entry.number: (entry.restores, entry.why) for entry in catalogue.describe(backup_set).versions}
 
 
 # a manifest that something overwrote
@@ -42,43 +42,43 @@ def listed(store):
 def stale(folder):
     """A set whose version 2 is the original's, beside what a run of ours left; and the volume of version 2."""
     one, two, theirs = volumes(3)
-    store = written(folder, [one, two])
-    store.publish_ver(1)
-    chains.write_version(store, theirs, BLOCK, original=True)
-    return store, theirs
+    backup_set = written(folder, [one, two])
+    backup_set.publish_ver(1)
+    chains.write_version(backup_set, theirs, BLOCK, original=True)
+    return backup_set, theirs
 
 
 def test_a_stale_manifest_is_told_with_the_command_that_removes_it(tmp_path):
-    store, theirs = stale(tmp_path)
+    backup_set, theirs = stale(tmp_path)
 
-    found = verify.verify(store)
+    found = verify.verify(backup_set)
 
     assert (found.exit_code, [v.restores for v in found.versions]) == (0, [True, True])
     ignored, removed = found.versions[1].notes
     assert "ignored" in ignored and not found.versions[0].notes
     command = removed.split("to remove what is ignored: ")[1]
-    assert command == f"rm {' '.join(store.path(2, suffix) for suffix in ('.json', '.idx', '.xxh128'))}"
+    assert command == f"rm {' '.join(backup_set.path(2, suffix) for suffix in ('.json', '.idx', '.xxh128'))}"
     subprocess.run(command, shell=True, check=True)
-    again = verify.verify(store)
+    again = verify.verify(backup_set)
     assert (again.exit_code, [v.restores for v in again.versions]) == (0, [True, True])
     assert not any(v.notes for v in again.versions)
-    assert restored(store.name, 2, tmp_path / "out") == theirs
+    assert restored(backup_set.name, 2, tmp_path / "out") == theirs
 
 
 def test_what_is_ignored_of_a_damaged_version_is_not_to_be_removed(tmp_path):
-    store, _ = stale(tmp_path)
-    os.truncate(store.path(2, ".gz"), os.path.getsize(store.path(2, ".gz")) - 9)
+    backup_set, _ = stale(tmp_path)
+    os.truncate(backup_set.path(2, ".gz"), os.path.getsize(backup_set.path(2, ".gz")) - 9)
 
-    found = verify.verify(store)
+    found = verify.verify(backup_set)
 
     assert found.exit_code != 0 and found.versions[1].faults
     assert len(found.versions[1].notes) == 1 and "rm " not in found.versions[1].notes[0]
 
 
 def test_a_stale_manifest_is_a_note_on_stderr_and_none_when_quiet(run, tmp_path):
-    store, _ = stale(tmp_path)
+    backup_set, _ = stale(tmp_path)
     env = {"XDG_STATE_HOME": str(tmp_path / "state")}
-    done, quiet = run("blockdiff-verify", store.name, env=env), run("blockdiff-verify", "-q", store.name, env=env)
+    done, quiet = run("blockdiff-verify", backup_set.name, env=env), run("blockdiff-verify", "-q", backup_set.name, env=env)
     assert (done.returncode, quiet.returncode, quiet.stderr, quiet.stdout) == (0, 0, "", "")
     assert done.stderr.count("blockdiff: note: version 2: ") == len(done.stderr.splitlines()) == 2
 
@@ -86,67 +86,67 @@ def test_a_stale_manifest_is_a_note_on_stderr_and_none_when_quiet(run, tmp_path)
 # a set that was renamed, and a manifest of another set
 
 
-def renamed(store, base):
+def renamed(backup_set, base):
     """Rename all files of a set, as a person does."""
-    for name in os.listdir(store.folder):
-        if name.startswith(store.base + "."):
-            os.rename(os.path.join(store.folder, name), os.path.join(store.folder, base + name[len(store.base) :]))
-    return BackupSet(os.path.join(store.folder, base))
+    for name in os.listdir(backup_set.folder):
+        if name.startswith(backup_set.base + "."):
+            os.rename(os.path.join(backup_set.folder, name), os.path.join(backup_set.folder, base + name[len(backup_set.base) :]))
+    return BackupSet(os.path.join(backup_set.folder, base))
 
 
 def test_a_renamed_set_counts_and_goes_on(tmp_path):
     some = volumes(6)
     source = tmp_path / "source"
     source.write_bytes(some[2])
-    store = renamed(written(tmp_path, some[:2], "old"), "new")
-    assert listed(store) == {1: (True, ""), 2: (True, "up to version 2 this set was called 'old'")}
+    backup_set = renamed(written(tmp_path, some[:2], "old"), "new")
+    assert listed(backup_set) == {1: (True, ""), 2: (True, "up to version 2 this set was called 'old'")}
     notes = []
 
-    outcome = back_up(store.name, source, note=notes.append)
+    outcome = back_up(backup_set.name, source, note=notes.append)
 
     assert (outcome.kind, outcome.exit_code, outcome.warnings) == ("incremental", 0, [])
     assert any("was called 'old'" in line for line in notes)
     source.write_bytes(some[3])
-    back_up(store.name, source, full=True)
-    store = renamed(store, "newer")
+    back_up(backup_set.name, source, full=True)
+    backup_set = renamed(backup_set, "newer")
     for volume in some[4:]:
         source.write_bytes(volume)
         notes.clear()
-        assert back_up(store.name, source, note=notes.append).kind == "incremental"
+        assert back_up(backup_set.name, source, note=notes.append).kind == "incremental"
     assert notes == [], "it was told once"
-    found = verify.verify(store)
+    found = verify.verify(backup_set)
     assert (found.exit_code, [v.restores for v in found.versions]) == (0, [True] * 6)
     assert [len(v.notes) for v in found.versions] == [0, 1, 0, 1, 0, 0]
     assert all(version.size == 10 * BLOCK for version in found.versions), "every manifest counts"
     for number, volume in enumerate(some, 1):
-        assert restored(store.name, number, tmp_path / "out") == volume
+        assert restored(backup_set.name, number, tmp_path / "out") == volume
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_version_of_another_set_is_ignored_with_a_note(number, tmp_path):
     """Its manifest says nothing about this set, though all its files are whole."""
-    store = written(tmp_path, volumes(3))
+    backup_set = written(tmp_path, volumes(3))
     other = written(tmp_path, volumes(3), "other")
     for suffix in other.listing().versions[number]:
-        shutil.copy(other.path(number, suffix), store.path(number, suffix))
+        shutil.copy(other.path(number, suffix), backup_set.path(number, suffix))
 
-    found = verify.verify(store)
+    found = verify.verify(backup_set)
 
-    assert f"{store.path(number, '.json')} is of the set 'other' and is ignored" in found.versions[number - 1].notes
+    assert f"{backup_set.path(number, '.json')} is of the set 'other' and is ignored" in found.versions[number - 1].notes
     assert found.versions[number - 1].size is None, "it counts as one without a manifest"
-    assert "of the set 'other'" in listed(store)[number][1]
+    assert "of the set 'other'" in listed(backup_set)[number][1]
     if number < 3:
         assert any(isinstance(fault, ChainBroken) for fault in found.versions[number].faults)
-        assert not listed(store)[number + 1][0]
+        assert not listed(backup_set)[number + 1][0]
 
 
 def test_a_manifest_alone_that_was_copied_from_another_set_does_not_count(tmp_path):
     """Even if its digest file is the same."""
     some = volumes(2)
-    store, other = written(tmp_path, some), written(tmp_path, some, "other")
-    shutil.copy(other.path(2, ".json"), store.path(2, ".json"))
+    backup_set, other = written(tmp_path, some), written(tmp_path, some, "other")
+    shutil.copy(other.path(2, ".json"), backup_set.path(2, ".json"))
 
-    found = verify.verify(store)
+    found = verify.verify(backup_set)
 
     assert all(v.restores for v in found.versions)
     assert any("of the set 'other'" in line for line in found.versions[1].notes)
@@ -159,23 +159,23 @@ def test_a_manifest_alone_that_was_copied_from_another_set_does_not_count(tmp_pa
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_diff_file_that_was_cut_short_is_not_built_upon(number, tmp_path):
     some = volumes(4)
-    store = written(tmp_path, some[:3])
-    path = store.path(number, ".gz")
+    backup_set = written(tmp_path, some[:3])
+    path = backup_set.path(number, ".gz")
     os.truncate(path, 100)
     source = tmp_path / "source"
     source.write_bytes(some[3])
 
-    assert [restores for restores, _ in listed(store).values()] == [n < number for n in (1, 2, 3)]
-    assert f"{path} is damaged: it has 100 bytes" in listed(store)[number][1]
-    assert listed(store)[3][1] == f"version {number} is damaged"
+    assert [restores for restores, _ in listed(backup_set).values()] == [n < number for n in (1, 2, 3)]
+    assert f"{path} is damaged: it has 100 bytes" in listed(backup_set)[number][1]
+    assert listed(backup_set)[3][1] == f"version {number} is damaged"
     with pytest.raises(DamagedFile, match=r"it has 100 bytes"):
-        back_up(store.name, source, auto_full=False)
-    outcome = back_up(store.name, source)
+        back_up(backup_set.name, source, auto_full=False)
+    outcome = back_up(backup_set.name, source)
 
     assert (outcome.version, outcome.kind, outcome.exit_code) == (4, "full", 3)
     assert path in outcome.warnings[0]
-    assert restored(store.name, 4, tmp_path / "out") == some[3]
-    assert listed(store)[4] == (True, "")
+    assert restored(backup_set.name, 4, tmp_path / "out") == some[3]
+    assert listed(backup_set)[4] == (True, "")
 
 
 SIZES = [
@@ -193,16 +193,16 @@ SIZES = [
 @pytest.mark.parametrize("codec, kind, cut", SIZES)
 def test_a_file_of_the_originals_that_cannot_be_whole_is_not_built_upon(codec, kind, cut, tmp_path):
     some = volumes(3)
-    store = written(tmp_path, some[:2], codec=codec, original=True)
-    path = store.path(1 if kind == "full" else 2, codec.suffix)
+    backup_set = written(tmp_path, some[:2], codec=codec, original=True)
+    path = backup_set.path(1 if kind == "full" else 2, codec.suffix)
     os.truncate(path, cut(os.path.getsize(path)))
     (tmp_path / "source").write_bytes(some[2])
 
-    assert not listed(store)[2][0]
-    outcome = back_up(store.name, tmp_path / "source")
+    assert not listed(backup_set)[2][0]
+    outcome = back_up(backup_set.name, tmp_path / "source")
 
     assert (outcome.kind, outcome.exit_code) == ("full", 3)
-    assert restored(store.name, 3, tmp_path / "out") == some[2]
+    assert restored(backup_set.name, 3, tmp_path / "out") == some[2]
 
 
 def test_every_golden_set_has_sizes_that_can_be():
@@ -227,52 +227,52 @@ def altered(path, how):
 @pytest.mark.parametrize("how", ["removed", "replaced", "written"])
 def test_a_digest_file_that_changes_in_the_middle_of_a_run(how, tmp_path):
     some = volumes(2)
-    store = written(tmp_path, some[:1])
+    backup_set = written(tmp_path, some[:1])
     (tmp_path / "source").write_bytes(some[1])
 
     def connect():
-        altered(store.path(1, ".md5"), how)
+        altered(backup_set.path(1, ".md5"), how)
         return local_agent()()
 
     with pytest.raises(DamagedFile) as caught:
-        back_up(store.name, tmp_path / "source", connect=connect)
+        back_up(backup_set.name, tmp_path / "source", connect=connect)
 
     assert caught.value.exit_code == 51
     assert isinstance(caught.value, MissingFile) == (how == "removed")
-    assert store.path(1, ".md5") in str(caught.value)
-    assert set(store.listing().versions) == {1} and not store.listing().parts
+    assert backup_set.path(1, ".md5") in str(caught.value)
+    assert set(backup_set.listing().versions) == {1} and not backup_set.listing().parts
 
 
 def test_a_digest_file_that_is_put_back_in_the_middle_of_a_run(tmp_path):
     """Another file of the same bytes is as good."""
     some = volumes(2)
-    store = written(tmp_path, some[:1])
+    backup_set = written(tmp_path, some[:1])
     (tmp_path / "source").write_bytes(some[1])
 
     def connect():
-        path = store.path(1, ".md5")
+        path = backup_set.path(1, ".md5")
         shutil.copy(path, tmp_path / "copy")
         os.replace(tmp_path / "copy", path)
         return local_agent()()
 
-    assert back_up(store.name, tmp_path / "source", connect=connect).kind == "incremental"
-    assert verify.verify(store).exit_code == 0
+    assert back_up(backup_set.name, tmp_path / "source", connect=connect).kind == "incremental"
+    assert verify.verify(backup_set).exit_code == 0
 
 
 @pytest.mark.parametrize("suffix", [".md5", ".gz"])
 def test_what_a_foreign_program_run_stands_on(suffix, run, tmp_path):
     """The program removes it: 51, nothing published, and no traceback."""
-    store = written(tmp_path, volumes(1))
+    backup_set = written(tmp_path, volumes(1))
     source = tmp_path / "source"
     source.write_bytes(volumes(1)[0])
     program = tmp_path / "dump"
     dump = places.ROOT / "bin" / "blockdiff-dump"
-    program.write_text(f'#!/bin/sh\nrm "{store.path(1, suffix)}"\nexec "{dump}" "$@"\n')
+    program.write_text(f'#!/bin/sh\nrm "{backup_set.path(1, suffix)}"\nexec "{dump}" "$@"\n')
     program.chmod(0o755)
 
-    done = run("blockdiff-backup", store.name, program, source)
+    done = run("blockdiff-backup", backup_set.name, program, source)
 
     assert done.returncode == 51, done.stderr
-    assert done.stderr.splitlines()[-1].startswith(f"blockdiff: {store.path(1, suffix)} is missing")
+    assert done.stderr.splitlines()[-1].startswith(f"blockdiff: {backup_set.path(1, suffix)} is missing")
     assert "Traceback" not in done.stderr
-    assert store.newest() == 1 and not store.listing().parts and set(store.listing().versions) == {1}
+    assert backup_set.newest() == 1 and not backup_set.listing().parts and set(backup_set.listing().versions) == {1}

@@ -27,10 +27,10 @@ def blocks_of(volume, block_size):
     return [volume[place : place + block_size] for place in range(0, len(volume), block_size)]
 
 
-def parent_digests(store, number, block_size):
+def parent_digests(backup_set, number, block_size):
     """The digests of version `number`, None if there is none of this block size."""
     try:
-        with open(store.path(number, ".md5"), "rb") as file:
+        with open(backup_set.path(number, ".md5"), "rb") as file:
             data = file.read()
     except FileNotFoundError:
         return None
@@ -48,7 +48,7 @@ def changed_of(blocks, digests, before):
 
 
 def write_version(
-    store,
+    backup_set,
     volume,
     block_size=65536,
     codec=codecs.GZIP,
@@ -59,16 +59,16 @@ def write_version(
     with_index=True,
 ):
     """Write the next version of a set and return its number."""
-    number = store.newest() + 1
+    number = backup_set.newest() + 1
     blocks = blocks_of(volume, block_size)
     digests = [md5(block) for block in blocks]
-    before = None if full or number == 1 else parent_digests(store, number - 1, block_size)
+    before = None if full or number == 1 else parent_digests(backup_set, number - 1, block_size)
     changed = changed_of(blocks, digests, before)
     if original:
-        _write_original(store, number, blocks, digests, changed, block_size, codec)
+        _write_original(backup_set, number, blocks, digests, changed, block_size, codec)
     else:
         _write_ours(
-            store, number, len(volume), blocks, digests, changed, block_size, codec, before, member, with_index
+            backup_set, number, len(volume), blocks, digests, changed, block_size, codec, before, member, with_index
         )
     return number
 
@@ -81,7 +81,7 @@ def payload_of(blocks, changed, block_size):
     return b"".join(out)
 
 
-def _write_original(store, number, blocks, digests, changed, block_size, codec):
+def _write_original(backup_set, number, blocks, digests, changed, block_size, codec):
     payload = payload_of(blocks, changed, block_size)
     if codec.suffix == ".gz":
         payload = gzip.compress(payload, 6, mtime=0)
@@ -90,9 +90,9 @@ def _write_original(store, number, blocks, digests, changed, block_size, codec):
     else:
         assert codec.suffix == "", "the original knows no other"
     for suffix, data in ((codec.suffix, payload), (".md5", digestfile.encode_header(block_size) + b"".join(digests))):
-        with open(store.path(number, suffix), "wb") as file:
+        with open(backup_set.path(number, suffix), "wb") as file:
             file.write(data)
-    with open(os.path.join(store.folder, store.base + ".ver"), "wb") as file:
+    with open(os.path.join(backup_set.folder, backup_set.base + ".ver"), "wb") as file:
         file.write(b"%d\n" % number)
 
 
@@ -131,11 +131,11 @@ def members_of(blocks, changed, block_size, codec, most):
         yield member()
 
 
-def _write_ours(store, number, size, blocks, digests, changed, block_size, codec, before, most, with_index):
+def _write_ours(backup_set, number, size, blocks, digests, changed, block_size, codec, before, most, with_index):
     suffixes = [codec.suffix, ".md5", ".xxh128"] + (
         [".idx"] if with_index and codec.suffix in (".gz", ".zst") else []
     )
-    parts = {suffix: store.part(number, suffix) for suffix in suffixes}
+    parts = {suffix: backup_set.part(number, suffix) for suffix in suffixes}
     try:
         place = payload = 0
         entries = []
@@ -157,15 +157,15 @@ def _write_ours(store, number, size, blocks, digests, changed, block_size, codec
             part.close()
         full = before is None
         publishing.publish(
-            store,
+            backup_set,
             number,
             parts,
             manifest.NewManifest(
                 blockdiff="0",
-                set=store.base,
+                set=backup_set.base,
                 version=number,
                 parent=None if full else number - 1,
-                parent_md5_sha256=None if full else store.hash(number - 1, ".md5").sha256,
+                parent_md5_sha256=None if full else backup_set.hash(number - 1, ".md5").sha256,
                 begun=f"2026-01-{number % 28 + 1:02}T01:00:00Z",
                 ended=f"2026-01-{number % 28 + 1:02}T01:02:03Z",
                 source=manifest.Source("localhost", "/vol", "file", size, None),
@@ -179,9 +179,9 @@ def _write_ours(store, number, size, blocks, digests, changed, block_size, codec
             part.discard()
 
 
-def spans_of(store, number, block_size):
+def spans_of(backup_set, number, block_size):
     """The members that the index of a version names, in order."""
-    with open(store.path(number, ".idx"), "rb") as file:
+    with open(backup_set.path(number, ".idx"), "rb") as file:
         return list(index.spans(file.read, os.fstat(file.fileno()).st_size, block_size))
 
 
@@ -190,12 +190,12 @@ def new_set(folder, base="vol"):
     return BackupSet(os.path.join(folder, base))
 
 
-def files_of(store, number=1):
+def files_of(backup_set, number=1):
     """A version's files, as a restore has them."""
-    return versions.files_of(store, versions.version(store, number, store.listing()))
+    return versions.files_of(backup_set, versions.version(backup_set, number, backup_set.listing()))
 
 
-def diff_file(store, number=1):
+def diff_file(backup_set, number=1):
     """A version's diff file, open for reading, with its index where that counts."""
-    files = files_of(store, number)
+    files = files_of(backup_set, number)
     return DiffFile(files.diff, files.index, files.version)

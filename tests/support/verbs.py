@@ -7,6 +7,7 @@ import sys
 
 import chains
 import places
+import pytest
 
 from blockdiff import codecs
 
@@ -22,12 +23,13 @@ def environment(folder):
     return dict(os.environ, PYTHONPATH=str(places.ROOT), XDG_STATE_HOME=str(folder / "state"), LC_ALL="C.UTF-8")
 
 
-def runner(folder):
-    """Return a function that runs a verb's program to its end and gives what it printed; state is kept in folder."""
+@pytest.fixture
+def run_verb(tmp_path):
+    """Return a function that runs a verb's program to its end and returns it with its output, `out` and `err`."""
 
     def call(verb, *operands, stdin=b"", cwd=None):
         done = subprocess.run(
-            words(verb, *operands), input=stdin, capture_output=True, env=environment(folder), cwd=cwd, timeout=60
+            words(verb, *operands), input=stdin, capture_output=True, env=environment(tmp_path), cwd=cwd, timeout=60
         )
         done.out, done.err = done.stdout.decode(), done.stderr.decode()
         assert "Traceback" not in done.err, done.err
@@ -36,19 +38,20 @@ def runner(folder):
     return call
 
 
-def plain_set(folder):
-    """Return a set of three versions, not compressed; `volume` is what the last one is."""
-    store = chains.new_set(folder)
+@pytest.fixture
+def plain_set(tmp_path):
+    """A set of three versions, not compressed; `volume` is the content of the last one."""
+    backup_set = chains.new_set(tmp_path)
     volume = bytearray(os.urandom(30 * BLOCK))
     for number in range(3):
         volume[number * BLOCK : (number + 1) * BLOCK] = os.urandom(BLOCK)
-        chains.write_version(store, bytes(volume), BLOCK, codecs.PLAIN)
-    store.volume = bytes(volume)
-    return store
+        chains.write_version(backup_set, bytes(volume), BLOCK, codecs.PLAIN)
+    backup_set.volume = bytes(volume)
+    return backup_set
 
 
-def damage(store, number, place):
-    path = pathlib.Path(store.path(number, ""))
+def damage(backup_set, number, place):
+    path = pathlib.Path(backup_set.path(number, ""))
     data = bytearray(path.read_bytes())
     data[place] ^= 0xFF
     path.write_bytes(data)

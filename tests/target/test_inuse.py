@@ -36,17 +36,17 @@ def opened(path, flags=os.O_RDWR):
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, b"x" * MIB, 65536)
-    return store
+def backup_set(tmp_path):
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, b"x" * MIB, 65536)
+    return backup_set
 
 
-def refusals(run, store, target, ways):
+def refusals(run, backup_set, target, ways):
     """Return what ways of writing to a target say, after it was refused."""
     found = []
     for options in ways:
-        done = run("blockdiff-merge", *options, store.name, target)
+        done = run("blockdiff-merge", *options, backup_set.name, target)
         assert done.returncode == 35, (options, done.stderr)
         found.append(done.stderr)
     payload = chains.payload_of([b"\xee" * 512], [0], 512)
@@ -56,50 +56,50 @@ def refusals(run, store, target, ways):
 
 
 @pytest.mark.parametrize("flags", [os.O_RDWR, os.O_RDONLY], ids=["writes", "reads"])
-def test_an_image_that_a_process_has_open(flags, run, store, image):
+def test_an_image_that_a_process_has_open(flags, run, backup_set, image):
     ways = [["--force"]] if flags == os.O_RDONLY else [[], ["--force"], ["--force", "--dry-run"]]
     with opened(image, flags) as process:
-        for text in refusals(run, store, image, ways):
+        for text in refusals(run, backup_set, image, ways):
             assert f"process {process.pid} (python" in text and ") has it open" in text
     assert image.read_bytes() == b"\xcc" * (4 * MIB)
-    assert run("blockdiff-merge", "--force", store.name, image).returncode == 0
+    assert run("blockdiff-merge", "--force", backup_set.name, image).returncode == 0
 
 
-def test_a_device_that_a_process_has_open(run, store, image):
+def test_a_device_that_a_process_has_open(run, backup_set, image):
     with loop_device(image) as device:
         with opened(device) as process:
-            for text in refusals(run, store, device, ([], ["--force"])):
+            for text in refusals(run, backup_set, device, ([], ["--force"])):
                 assert f"process {process.pid} (python" in text and ") has it open" in text
         with open(device, "rb") as file:
             assert file.read() == b"\xcc" * (4 * MIB)
-        assert run("blockdiff-merge", store.name, device).returncode == 0
+        assert run("blockdiff-merge", backup_set.name, device).returncode == 0
 
 
-def test_an_empty_file_under_another_name_that_a_process_has_open(run, store, tmp_path):
+def test_an_empty_file_under_another_name_that_a_process_has_open(run, backup_set, tmp_path):
     (tmp_path / "out").touch()
     os.link(tmp_path / "out", tmp_path / "other name")
     with opened(tmp_path / "other name") as process:
-        done = run("blockdiff-merge", store.name, tmp_path / "out")
+        done = run("blockdiff-merge", backup_set.name, tmp_path / "out")
         assert done.returncode == 35 and f"process {process.pid} " in done.stderr
 
 
-def test_a_target_that_is_the_runs_own_output(run, store, tmp_path):
+def test_a_target_that_is_the_runs_own_output(run, backup_set, tmp_path):
     with open(tmp_path / "out", "w") as out:
         words = [sys.executable, "-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"]
         program = str(places.ROOT / "bin" / "blockdiff-merge")
         done = subprocess.run(
-            [*words, program, store.name, str(tmp_path / "out")], stdout=out, stderr=subprocess.PIPE, text=True
+            [*words, program, backup_set.name, str(tmp_path / "out")], stdout=out, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode == 35 and "this program was started with it open" in done.stderr
     assert (tmp_path / "out").read_bytes() == b""
 
 
 def test_who_has_it_open_for_a_moment_is_waited_for(image):
-    with contextlib.ExitStack() as held:
-        process = held.enter_context(opened(image, os.O_RDONLY))
+    with contextlib.ExitStack() as cleanup:
+        process = cleanup.enter_context(opened(image, os.O_RDONLY))
 
         def pause(seconds):
-            held.close()
+            cleanup.close()
             process.wait()
 
         assert precheck.look(str(image), pause=pause).used == ()
@@ -200,13 +200,13 @@ def test_mounts_are_named_with_their_odd_letters(tmp_path):
 
 def test_a_mounted_device_is_refused_and_named(loop, tmp_path):
     subprocess.run(["mkfs.ext4", "-q", loop], check=True)
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, b"x" * MIB, 65536)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, b"x" * MIB, 65536)
     with mounted("ext4", tmp_path / "a b", source=loop) as folder:
         assert precheck.look(loop, pause=now).used == (f"it is mounted on {folder}",)
         for force in (False, True):
             with pytest.raises(TargetRefused, match="mounted on"):
-                restore.restore(store, 1, loop, force=force)
+                restore.restore(backup_set, 1, loop, force=force)
     # a namespace that was copied meanwhile may hold the mount still, but it is nobody's here
     assert not any("mounted" in who for who in precheck.look(loop, pause=now).used)
 

@@ -30,10 +30,10 @@ MEMBERS = [
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = chains.new_set(tmp_path, "img")
-    chains.write_version(store, b"x" * 5000, BLOCK)
-    return store
+def backup_set(tmp_path):
+    backup_set = chains.new_set(tmp_path, "img")
+    chains.write_version(backup_set, b"x" * 5000, BLOCK)
+    return backup_set
 
 
 def state(folder):
@@ -41,17 +41,17 @@ def state(folder):
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_a_name_of_the_set_is_refused(name, store, tmp_path):
+def test_a_name_of_the_set_is_refused(name, backup_set, tmp_path):
     before = state(tmp_path)
 
     for options in ({}, {"dry_run": True}, {"force": True}):
         with pytest.raises(TargetRefused, match=r"its name is one of the set .*/img\b"):
-            restore.restore(store, 1, str(tmp_path / name), **options)
+            restore.restore(backup_set, 1, str(tmp_path / name), **options)
 
     assert state(tmp_path) == before
 
 
-def test_the_program_refuses_it(run, store, tmp_path):
+def test_the_program_refuses_it(run, backup_set, tmp_path):
     payload = chains.payload_of([b"y" * BLOCK], [0], BLOCK)
     for name in ("img.2", "img.ver"):
         done = run("blockdiff-merge", "--force", "img", name, cwd=tmp_path)
@@ -61,17 +61,17 @@ def test_the_program_refuses_it(run, store, tmp_path):
     assert (tmp_path / "img.ver").read_bytes() == b"1\n" and not (tmp_path / "img.2").exists()
 
 
-def test_a_name_of_any_set_in_that_folder_is_refused(store, tmp_path):
+def test_a_name_of_any_set_in_that_folder_is_refused(backup_set, tmp_path):
     (tmp_path / "other").mkdir()
     elsewhere = chains.new_set(tmp_path / "other", "web.7")
     chains.write_version(elsewhere, b"x", BLOCK)
 
     for name in ("web.7.ver", "web.7.2", "web.7.lock"):
         with pytest.raises(TargetRefused, match=r"one of the set .*/other/web\.7"):
-            restore.restore(store, 1, str(tmp_path / "other" / name), force=True)
+            restore.restore(backup_set, 1, str(tmp_path / "other" / name), force=True)
 
 
-def test_by_any_spelling(store, tmp_path):
+def test_by_any_spelling(backup_set, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "file").symlink_to("img.2")
@@ -82,33 +82,33 @@ def test_by_any_spelling(store, tmp_path):
 
     for path in ("link/img.2", "sub/../img.2", "./img.2", "file", "sub/file", "sub/hard", "beside", "link/sub/hard"):
         with pytest.raises(TargetRefused, match="set"):
-            restore.restore(store, 1, f"{tmp_path}/{path}", force=True)
+            restore.restore(backup_set, 1, f"{tmp_path}/{path}", force=True)
 
     assert state(tmp_path) == before
 
 
-def test_a_set_whose_files_are_links_to_elsewhere(store, tmp_path):
+def test_a_set_whose_files_are_links_to_elsewhere(backup_set, tmp_path):
     (tmp_path / "disk").mkdir()
-    os.rename(store.path(1, ".gz"), tmp_path / "disk" / "data")
-    os.symlink(tmp_path / "disk" / "data", store.path(1, ".gz"))
+    os.rename(backup_set.path(1, ".gz"), tmp_path / "disk" / "data")
+    os.symlink(tmp_path / "disk" / "data", backup_set.path(1, ".gz"))
 
     with pytest.raises(TargetRefused, match=r"img\.1\.gz, a file of a set"):
-        restore.restore(store, 1, str(tmp_path / "disk" / "data"), force=True)
+        restore.restore(backup_set, 1, str(tmp_path / "disk" / "data"), force=True)
 
 
-def test_a_hard_link_beside_another_sets_file(store, tmp_path):
+def test_a_hard_link_beside_another_sets_file(backup_set, tmp_path):
     (tmp_path / "other").mkdir()
     elsewhere = chains.new_set(tmp_path / "other", "web")
     chains.write_version(elsewhere, b"x", BLOCK)
     os.link(elsewhere.path(1, ".gz"), tmp_path / "other" / "copy")
 
     with pytest.raises(TargetRefused, match=r"web\.1\.gz, a file of a set"):
-        restore.restore(store, 1, str(tmp_path / "other" / "copy"), force=True)
+        restore.restore(backup_set, 1, str(tmp_path / "other" / "copy"), force=True)
 
 
-def test_other_names_may_be_written(store, tmp_path):
+def test_other_names_may_be_written(backup_set, tmp_path):
     for name in ("img", "img.0", "img.02", "img.2.raw", "img.2.blockdiff", "img2", "new.ver.old", "web.1"):
-        assert restore.restore(store, 1, str(tmp_path / name)).failure is None, name
+        assert restore.restore(backup_set, 1, str(tmp_path / name)).failure is None, name
         os.unlink(tmp_path / name)
 
 

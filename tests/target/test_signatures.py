@@ -108,21 +108,21 @@ def test_a_program_is_found_where_cron_does_not_look(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["ext4", "swap"])
 def test_a_device_with_a_signature_is_refused_unless_forced(kind, image, run, tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, b"x" * MIB, 65536)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, b"x" * MIB, 65536)
     words, text, known, _ = MADE[kind]
     with loop_device(image) as device:
         tool(*words, device, input=text)
         before = image.read_bytes()
         for options in ([], ["--dry-run"]):
-            done = run("blockdiff-merge", *options, store.name, device)
+            done = run("blockdiff-merge", *options, backup_set.name, device)
             assert done.returncode == 35 and known in done.stderr and "--force" in done.stderr
         with pytest.raises(TargetRefused, match="block device of 16777216 bytes with "):
-            restore.restore(store, 1, device)
+            restore.restore(backup_set, 1, device)
         subprocess.run(["sync", "-f", str(image)], check=True)
         assert image.read_bytes() == before
 
-        assert run("blockdiff-merge", "--force", store.name, device).returncode == 0
+        assert run("blockdiff-merge", "--force", backup_set.name, device).returncode == 0
         with open(device, "rb") as file:
             assert file.read(MIB) == b"x" * MIB
 

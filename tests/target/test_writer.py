@@ -101,13 +101,13 @@ def read_device(device):
 @pytest.mark.parametrize("codec", [codecs.PLAIN, codecs.GZIP, codecs.ZSTD], ids=["plain", "gzip", "zstd"])
 @pytest.mark.parametrize("block_size", [512, 4096, 1000, 65536])
 def test_a_restore_to_a_larger_device_leaves_the_rest_alone(codec, block_size, loop, tmp_path):
-    store = chains.new_set(tmp_path)
+    backup_set = chains.new_set(tmp_path)
     volume = bytearray(os.urandom(700_000) + bytes(800_000) + os.urandom(1234))
-    chains.write_version(store, bytes(volume), block_size, codec)
+    chains.write_version(backup_set, bytes(volume), block_size, codec)
     volume[3000:600_000] = bytes(597_000)
-    chains.write_version(store, bytes(volume), block_size, codec)
+    chains.write_version(backup_set, bytes(volume), block_size, codec)
 
-    done = restore.restore(store, 2, loop)
+    done = restore.restore(backup_set, 2, loop)
 
     assert done.failure is None and done.exit_code == 0
     assert any(f"last {4 * MIB - len(volume)} bytes are left" in line for line in done.notes)
@@ -117,20 +117,20 @@ def test_a_restore_to_a_larger_device_leaves_the_rest_alone(codec, block_size, l
 
 
 def test_a_device_that_is_too_small_is_refused_with_force_too(loop, tmp_path):
-    store = chains.new_set(tmp_path)
-    chains.write_version(store, bytes(4 * MIB + 1), 65536)
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, bytes(4 * MIB + 1), 65536)
     for force in (False, True):
         with pytest.raises(TargetRefused, match=f"it has {4 * MIB} bytes, the volume {4 * MIB + 1}"):
-            restore.restore(store, 1, loop, force=force)
+            restore.restore(backup_set, 1, loop, force=force)
     assert read_device(loop) == b"\xcc" * (4 * MIB)
 
 
 def test_the_originals_chain_on_a_device_one_byte_too_small(loop, tmp_path):
     """Its size is known only when its last block is read: then it fails, and says what is right."""
-    store = chains.new_set(tmp_path)
+    backup_set = chains.new_set(tmp_path)
     volume = os.urandom(4 * MIB + 1)
-    chains.write_version(store, volume[:-1], MIB, codecs.PLAIN, original=True)
-    assert restore.restore(store, 1, loop).failure is None
+    chains.write_version(backup_set, volume[:-1], MIB, codecs.PLAIN, original=True)
+    assert restore.restore(backup_set, 1, loop).failure is None
     odd = chains.new_set(tmp_path, "odd")
     chains.write_version(odd, volume, 3 * MIB, codecs.PLAIN, original=True)
 

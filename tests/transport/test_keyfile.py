@@ -27,7 +27,7 @@ def test_what_others_may_read(folder):
     path = keygen(folder / "open")
     path.chmod(0o640)
     found = unused(path)
-    assert str(found) == f"{path} (others may read it)"
+    assert str(found) == f"{path} (other users may read it)"
     assert found.remedy == f"chmod 600 {path}"
 
 

@@ -52,7 +52,7 @@ def keys(
 ) -> Iterator[tuple[paramiko.PKey, str]]:
     """Yield keys and their names in ssh's order: configured keys in the ssh-agent, others in it, files.
 
-    Adds to `skipped` what could not be used, and to `more` what only the `ssh` program could use.
+    Adds keys that could not be used to `skipped`, and those that only the `ssh` program could use to `more`.
     """
 
     def accepted(key: Any, name: str) -> bool:
@@ -115,7 +115,7 @@ def _load(path: Path, skipped: list[Unused], more: list[str]) -> Any:
     if found is None:
         try:
             return paramiko.PKey.from_path(path)
-        except Exception as error:  # paramiko passes on whatever its key parsers raise
+        except Exception as error:  # paramiko passes on every error of its key parsers
             if _public(path)[4:7] == b"sk-":
                 more.append(f"the security key {path}")
             found = Unused(str(path), visible(str(error)) or type(error).__name__)

@@ -59,7 +59,7 @@ class ParamikoTransport:
             data = self._channel.recv(size)
         except (paramiko.SSHException, EOFError) as error:
             raise self._broken() from error
-        # after our own close, what had arrived before is not returned
+        # after our own close, data that had arrived before is not returned
         if self._closed or (not data and not self._ended()):
             raise self._broken()
         return data

@@ -216,7 +216,7 @@ def test_a_key_that_others_may_read_is_not_used(run, ssh_lab, sshd):
     ssh_lab.key.chmod(0o644)
     with pytest.raises(HostRefused) as caught:
         run()
-    assert f"{ssh_lab.key} (others may read it)" in str(caught.value)
+    assert f"{ssh_lab.key} (other users may read it)" in str(caught.value)
     assert caught.value.hint == f"chmod 600 {ssh_lab.key}"
 
 
