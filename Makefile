@@ -35,7 +35,7 @@ packages:  ## as root on Debian: what tests and the lab need of the system; else
 test: packages $(READY)  ## the whole suite; the lab where it can run
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(ARGS)
 
-test-long: $(READY)  ## what takes too long for every run: volumes of GiB with memory measured, damage at every byte; an hour
+test-long: $(READY)  ## what takes too long for every run: volumes of GiB with memory measured, damage at every byte; a quarter of an hour
 	$(BIN)/python -m pytest -m long -o faulthandler_timeout=0 $(ARGS)
 
 test-hashlib: $(READY)  ## all that computes MD5s, with hashlib in the extension's place
