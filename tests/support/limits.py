@@ -32,7 +32,7 @@ SERVER = {
     messages: MESSAGES,
     parallel: {"IN_FLIGHT": 600, "_MOST_JOBS": 3},
     plain: {"PIECE": 50},
-    checker: {"_AT_ONCE": 2},
+    checker: {"_AT_ONCE": 2, "_TOGETHER": 2},
     diffreader: {"_STREAM_PIECE": 150},
     feeder: {"_DIGESTS_SIZE": 100},
     sharedmemory: {"SIZE": 4096},
@@ -70,6 +70,7 @@ BORDERS = (
     "a window of digests",
     "a piece of a diff file",
     "a part of a member that is too large",
+    "records that are checked at once",
 )
 
 
@@ -146,6 +147,9 @@ def small(monkeypatch):
         crossed["a piece of a diff file"] += 1
         crossed["a part of a member that is too large"] += piece.part
 
+    def checked(result, checker_, payload, records, window):
+        crossed["records that are checked at once"] += len(records) == checker._TOGETHER
+
     with monkeypatch.context() as patch:
         for module, limits in SERVER.items():
             for name, value in limits.items():
@@ -161,6 +165,7 @@ def small(monkeypatch):
         watch(index, "_exactly", read)
         watch(digests.Digests, "take", proved)
         watch(diffreader.DiffFile, "payload", unpacked)
+        watch(checker.BlockChecker, "_check_some", checked)
         patch.setattr(push, "source", pushed(push.source))
         push.bundle.cache_clear()
         gzip._Zeros.of.cache_clear()
