@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 from . import growth, measure, volume
-from .tools import ROOT, TOOLS, Ours, SshCat
+from .tools import ROOT, TOOLS
 
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -66,11 +66,11 @@ def one_turn(folder, path, size, sync):
         verified = tool.verify()
         if verified:
             turn[tool.name]["verify"] = verified
-        if not isinstance(tool, Ours):
+        if not tool.zeroes:
             shutil.rmtree(tool.folder)
     volume.zero_every_other(path)
     for tool in tools:
-        if isinstance(tool, Ours) and not isinstance(tool, SshCat):
+        if tool.zeroes:
             before = tool.stored()
             figures = tool.back_up()
             turn[tool.name]["zeroed"] = dict(figures, stored=tool.stored() - before)

@@ -22,6 +22,7 @@ class Tool:
     name = ""
     program = ""
     restores = True
+    zeroes = False  # it is measured once more after every other block was zeroed
 
     def __init__(self, folder, volume, sync):
         self.folder = pathlib.Path(folder) / self.name.replace(" ", "-")
@@ -57,6 +58,7 @@ class Tool:
 class Ours(Tool):
     name = "blockdiff"
     program = "python3"
+    zeroes = True
     options = ()
     environment: ClassVar = {}
 
@@ -135,6 +137,7 @@ class SshCat(OursSsh):
     """The bytes of the volume over the same sshd, and nothing done with them: the whole volume each time."""
 
     name = "ssh cat"
+    zeroes = False
 
     def back_up(self):
         command = 'ssh -F "$0" source cat "$1" | cat >/dev/null'

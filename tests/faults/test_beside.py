@@ -22,10 +22,7 @@ def volume():
 
 
 def written(folder, count, base="vol"):
-    backup_set = chains.new_set(folder, base)
-    for _ in range(count):
-        chains.write_version(backup_set, volume(), BLOCK)
-    return backup_set
+    return chains.random_set(folder, count, BLOCK, blocks=4, base=base)
 
 
 def read_all(backup_set, target):

@@ -15,10 +15,7 @@ BLOCK = 64
 
 @pytest.fixture
 def backup_set(tmp_path):
-    backup_set = chains.new_set(tmp_path)
-    for _ in range(2):
-        chains.write_version(backup_set, os.urandom(10 * BLOCK), BLOCK)
-    return backup_set
+    return chains.random_set(tmp_path, 2, BLOCK)
 
 
 def test_the_newest_version_is_continued(backup_set):

@@ -16,9 +16,7 @@ BLOCK = 64
 @pytest.fixture
 def backup_set(tmp_path):
     """A set of two versions of which NAME.ver names the first."""
-    backup_set = chains.new_set(tmp_path)
-    for _ in range(2):
-        chains.write_version(backup_set, os.urandom(10 * BLOCK), BLOCK)
+    backup_set = chains.random_set(tmp_path, 2, BLOCK)
     backup_set.publish_ver(1)
     return backup_set
 

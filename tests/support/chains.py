@@ -190,6 +190,14 @@ def new_set(folder, base="vol"):
     return BackupSet(os.path.join(folder, base))
 
 
+def random_set(folder, versions, block_size, *, blocks=10, base="vol"):
+    """Return a new set of so many versions, each of random blocks."""
+    backup_set = new_set(folder, base)
+    for _ in range(versions):
+        write_version(backup_set, os.urandom(blocks * block_size), block_size)
+    return backup_set
+
+
 def files_of(backup_set, number=1):
     """A version's files, as a restore has them."""
     return versions.files_of(backup_set, versions.version(backup_set, number, backup_set.listing()))
