@@ -45,7 +45,8 @@ class Volume:
     def read_into(self, view, offset):
         """Fill view with the bytes from offset on.
 
-        Raises AgentError ReadFailed, also if the volume ends before: it shrank.
+        Raises AgentError ReadFailed, also if the volume ends before: it shrank.  Mapping the volume
+        instead takes longer even where all of it is in memory, and a read error would be a signal.
         """
         length = len(view)
         done = 0
