@@ -206,7 +206,7 @@ def _check(parent: parents.Parent, parts: Mapping[str, PartFile], suffix: str) -
         if parent.version is not None and block_size != parent.version.block_size:
             why = f"it has blocks of {block_size} bytes, the set has others"
             raise NotOurFormat("the command's output on descriptor 6", why)
-        version = Version(parent.number, parent.version is None, suffix, block_size, after.count, None)
+        version = Version(parent.number, parent.parent_number, suffix, block_size, after.count, None)
         expected = (index for first, stop in changed(parent.md5, after) for index in range(first, stop))
         try:
             totals = _check_records(diff_path, version, after, expected)

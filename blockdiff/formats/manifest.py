@@ -2,7 +2,9 @@
 
 One JSON object in canonical form: sorted keys, no spaces, UTF-8, one newline.  Its
 `self_sha256` is computed of the canonical form without that key, so that any damage to
-the file is found.  Unknown keys are kept; a higher `format` is refused.
+the file is found.  Unknown keys are kept; a higher `format` is refused.  Format 2 is written
+only where a version continues another one than the one before it, so that a program that
+knows format 1 alone can read all other versions.
 Format: blockdiff-formats(5), "Manifest".
 """
 
@@ -15,8 +17,12 @@ from typing import Any
 
 from blockdiff.formats import FormatError, check_block_size
 
-FORMAT = 1
+FORMAT = 2  # the newest that this program knows
 MAX_SIZE = 1024 * 1024  # bytes; a manifest is a few KiB
+
+
+class NewerFormat(FormatError):
+    """A whole manifest is of a format that a later version of this program made."""
 
 
 def _canonical(value: dict[str, Any]) -> bytes:
@@ -33,6 +39,18 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
+class Rewritten:
+    """What is kept of a version whose diff file was made anew from stored ones."""
+
+    at: str  # UTC, ISO 8601
+    blockdiff: str  # version of the program that did it
+    kind: str  # before
+    parent: int | None  # before
+    versions: tuple[int, int]  # the first and the last one that it was made from
+    bytes_read: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A version's manifest; the fields that decide something are attributes, all are in `value`."""
 
@@ -44,6 +62,7 @@ class Manifest:
     block_size: int  # bytes
     files: dict[str, StoredFile]  # by suffix; the plain diff file's is ""
     value: dict[str, Any] = field(repr=False, compare=False)
+    rewritten: Rewritten | None = None
 
     @property
     def full(self) -> bool:
@@ -135,9 +154,15 @@ class NewManifest:
         value = asdict(self)
         if self.command is None:
             del value["command"]
-        value |= {"format": FORMAT, "kind": self.kind, "files": {key: asdict(file) for key, file in files.items()}}
+        value |= {"format": format_of(self.version, self.parent), "kind": self.kind}
+        value["files"] = {key: asdict(file) for key, file in files.items()}
         value["bytes"]["stored"] = files[diff_suffix].size
         return encode(value)
+
+
+def format_of(version: int, parent: int | None) -> int:
+    """Return the format that the manifest of a version with this parent is written in."""
+    return 1 if parent in (None, version - 1) else 2
 
 
 def encode(value: dict[str, Any]) -> bytes:
@@ -170,11 +195,37 @@ def _sha256(value: dict[str, Any], name: str) -> str:
     return str(found)
 
 
+def _base(value: dict[str, Any], version: int) -> tuple[str, int | None]:
+    """Return the kind and the parent that are in `value`, of this version."""
+    kind = _wants(value, "kind", str)
+    if kind not in ("full", "incremental"):
+        raise FormatError(f"manifest has the unknown kind {kind!r}")
+    parent = _number(value, "parent", 1) if value.get("parent") is not None else None
+    if (kind == "full") != (parent is None) or (parent is not None and parent >= version):
+        raise FormatError(f"manifest of a {kind} version names parent {parent}")
+    return kind, parent
+
+
+def _rewritten(value: dict[str, Any], version: int) -> Rewritten | None:
+    if "rewritten" not in value:
+        return None
+    told = _wants(value, "rewritten", dict)
+    made_from = _wants(told, "versions", list)
+    if len(made_from) != 2 or any(type(n) is not int for n in made_from):
+        raise FormatError("manifest has no usable 'versions'")
+    first, last = made_from
+    if not 1 <= first <= last <= version:
+        raise FormatError("manifest has 'versions' out of range")
+    kind, parent = _base(told, version)
+    at, program = _wants(told, "at", str), _wants(told, "blockdiff", str)
+    return Rewritten(at, program, kind, parent, (first, last), _number(told, "bytes_read"))
+
+
 def decode(data: bytes) -> Manifest:
     """Return the manifest in data.
 
-    Raises FormatError if it is not canonical, its own hash is wrong, a field that decides
-    something is missing, or its format is newer than this program.
+    Raises FormatError if it is not canonical, its own hash is wrong, or a field that decides
+    something is missing; NewerFormat if its format is newer than this program.
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"manifest is larger than {MAX_SIZE} bytes")
@@ -189,14 +240,11 @@ def decode(data: bytes) -> Manifest:
     if hashlib.sha256(_canonical(bare)).hexdigest() != value.get("self_sha256"):
         raise FormatError("manifest does not have the hash that is in it")
     if _number(value, "format", 1) > FORMAT:
-        raise FormatError(f"manifest is of format {value['format']}, newer than this program knows")
-    kind = _wants(value, "kind", str)
-    if kind not in ("full", "incremental"):
-        raise FormatError(f"manifest has the unknown kind {kind!r}")
+        raise NewerFormat(f"manifest is of format {value['format']}, newer than this program knows")
     version = _number(value, "version", 1)
-    parent = _number(value, "parent", 1) if value.get("parent") is not None else None
-    if (kind == "full") != (parent is None) or (parent is not None and parent != version - 1):
-        raise FormatError(f"manifest of a {kind} version names parent {parent}")
+    kind, parent = _base(value, version)
+    if value["format"] < format_of(version, parent):
+        raise FormatError(f"manifest of format {value['format']} names parent {parent} of version {version}")
     source = _wants(value, "source", dict)
     files = {}
     for suffix, entry in _wants(value, "files", dict).items():
@@ -214,4 +262,5 @@ def decode(data: bytes) -> Manifest:
         block_size=check_block_size(_number(value, "block_size", 1)),
         files=files,
         value=value,
+        rewritten=_rewritten(value, version),
     )

@@ -42,6 +42,11 @@ def part_name(name: str, run: str) -> str:
     return f"{name}.{run}{PART}"
 
 
+def drop_mark(base: str, number: int) -> str:
+    """Return the name that the digest file of a version has while the version is being removed."""
+    return member_name(base, number, ".md5") + PART
+
+
 def run_name(noise: bytes) -> str:
     """Return a run's part of temporary names, from 8 random bytes; it never looks like a version's number."""
     return "r" + noise.hex()
@@ -65,6 +70,7 @@ class Listing:
     base: str
     versions: Mapping[int, frozenset[str]] = field(default_factory=dict)  # number -> suffixes present
     parts: tuple[str, ...] = ()  # names of temporary files of ours
+    dropping: frozenset[int] = frozenset()  # versions that are being removed; they are not in `versions`
     has_ver: bool = False
     ver: bytes | None = None  # the content of NAME.ver, if it was read
     sheets: dict[int, Manifest | None] = field(default_factory=dict, compare=False)  # manifests that were read
@@ -82,6 +88,7 @@ def list_set(base: str, names: Iterable[str]) -> Listing:
     """Select the files of set `base` from the names in its folder."""
     versions: dict[int, set[str]] = {}
     parts = []
+    marks = set()
     has_ver = False
     for name in names:
         if not name.startswith(base):
@@ -96,11 +103,19 @@ def list_set(base: str, names: Iterable[str]) -> Listing:
         if match is None:
             continue
         if match[3]:
-            parts.append(name)
+            number = int(match[1])
+            if name == drop_mark(base, number):
+                marks.add(number)
+            else:
+                parts.append(name)
         else:
             versions.setdefault(int(match[1]), set()).add(match[2])
-    frozen = {number: frozenset(suffixes) for number, suffixes in versions.items()}
-    return Listing(base, frozen, tuple(sorted(parts)), has_ver)
+    newest = max((number for number, suffixes in versions.items() if ".md5" in suffixes), default=0)
+    # a draft of earlier versions of the program has the same name, but is of the version after the newest
+    dropping = frozenset(n for n in marks if n < newest and ".md5" not in versions.get(n, ()))
+    parts += [drop_mark(base, number) for number in marks - dropping]
+    frozen = {number: frozenset(suffixes) for number, suffixes in versions.items() if number not in dropping}
+    return Listing(base, frozen, tuple(sorted(parts)), dropping, has_ver)
 
 
 def _is_ver_part(base: str, name: str) -> bool:

@@ -10,7 +10,7 @@ class Version:
     """One version of a set, as its trusted files describe it."""
 
     number: int
-    full: bool
+    parent: int | None  # the version that it continues; None: it is a full
     suffix: str  # of the diff file
     block_size: int  # bytes
     count: int  # blocks of the volume
@@ -19,6 +19,11 @@ class Version:
     ignored: tuple[str, ...] = ()  # paths of those that do not count
     renamed: str = ""  # a note that the set was renamed after this version; else empty
     md5_sha256: str | None = None  # of the digest file, if a manifest has it
+
+    @property
+    def full(self) -> bool:
+        """Whether the version needs no other one."""
+        return self.parent is None
 
     @property
     def size(self) -> int | None:

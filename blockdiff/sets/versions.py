@@ -68,7 +68,7 @@ def version(backup_set: BackupSet, number: int, listing: names.Listing, deep: bo
     known = sheet or (stale if own else None)  # else the manifest is not of this digest file
     return Version(
         number=number,
-        full=sheet.full if sheet is not None else number == 1,
+        parent=sheet.parent if sheet is not None else (number - 1 or None),
         suffix=suffix,
         block_size=block_size,
         count=count,

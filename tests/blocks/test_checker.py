@@ -29,7 +29,7 @@ def test_split_gives_what_a_payload_holds(data):
     chosen = sorted(data.draw(st.sets(st.sampled_from(range(len(blocks)))) if blocks else st.just(set())))
     payload = chains.payload_of(blocks, chosen, block_size)
     known = data.draw(st.booleans())
-    version = Version(1, True, "", block_size, len(blocks), Sized(size) if known else None)
+    version = Version(1, None, "", block_size, len(blocks), Sized(size) if known else None)
     faults = checker.Faults()
 
     piece = diffreader.Piece(0, payload, len(payload), False, skip=4)
@@ -46,7 +46,7 @@ class Sized:
 
 
 def split(payload, count=4, size=None, run=None):
-    version = Version(1, True, "", 4, count, None if size is None else Sized(size))
+    version = Version(1, None, "", 4, count, None if size is None else Sized(size))
     faults = checker.Faults()
     piece = diffreader.Piece(0, payload, len(payload), False, run=run)
     return [i for i, _, _ in checker.split(payload, piece, version, faults)], faults.lines()

@@ -96,8 +96,43 @@ def test_a_new_one_has_the_key_command_only_if_a_command_read_the_volume():
 
 
 def test_a_new_one_that_cannot_be_read_back_is_not_written():
+    for parent in (2, 3):
+        with pytest.raises(FormatError):
+            new(parent=parent).encode(FILES, ".gz")
+
+
+@pytest.mark.parametrize(
+    ("version", "parent", "format_"), [(2, 1, 1), (7, 6, 1), (1, None, 1), (9, None, 1), (7, 5, 2), (7, 1, 2)]
+)
+def test_only_one_that_continues_an_older_one_is_of_format_2(version, parent, format_):
+    link = parent and SHA
+    found = manifest.decode(new(version=version, parent=parent, parent_md5_sha256=link).encode(FILES, ".gz"))
+
+    assert (found.value["format"], found.parent) == (format_, parent) and manifest.format_of(
+        version, parent
+    ) == format_
+
+
+def test_one_of_format_1_continues_the_one_before_and_of_format_2_any_older_one():
+    for parent in range(1, 7):
+        assert manifest.decode(sealed(format=2, version=7, parent=parent)).parent == parent
+    for parent in range(1, 6):
+        with pytest.raises(FormatError):
+            manifest.decode(sealed(format=1, version=7, parent=parent))
+        with pytest.raises(FormatError):
+            manifest.encode({**VALUE, "version": 7, "parent": parent})
     with pytest.raises(FormatError):
-        new(version=3).encode(FILES, ".gz")
+        manifest.decode(sealed(format=2, version=7, parent=7))
+
+
+def test_one_of_a_newer_format_is_told_from_damage():
+    data = sealed(format=3, kind="of another kind")
+    with pytest.raises(manifest.NewerFormat, match="of format 3, newer than this program knows"):
+        manifest.decode(data)
+    for damaged in (data[:-2], data.replace(b'"version":2', b'"version":3')):
+        with pytest.raises(FormatError) as raised:
+            manifest.decode(damaged)
+        assert not isinstance(raised.value, manifest.NewerFormat)
 
 
 def test_it_is_read_as_told():
@@ -153,7 +188,7 @@ def test_sealing_is_done_as_the_program_does():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 2},
+        {"format": 3},
         {"format": 0},
         {"format": True},
         {"format": "1"},
@@ -195,6 +230,40 @@ def test_sealing_is_done_as_the_program_does():
 def test_a_field_that_decides_must_be_right(changes):
     with pytest.raises(FormatError):
         manifest.decode(sealed(**changes))
+
+
+REWRITTEN = {
+    "at": "2026-01-02T01:00:00Z", "blockdiff": "1.2", "kind": "incremental", "parent": 1, "versions": [1, 2],
+    "bytes_read": 99,
+}  # fmt: skip
+
+
+def test_what_was_rewritten_is_told():
+    found = manifest.decode(sealed(kind="full", parent=None, parent_md5_sha256=None, rewritten=REWRITTEN))
+
+    assert found.rewritten == manifest.Rewritten("2026-01-02T01:00:00Z", "1.2", "incremental", 1, (1, 2), 99)
+    assert manifest.encode(found.value) == manifest.encode(dict(found.value))
+    assert manifest.decode(WHOLE).rewritten is None
+    was_full = {**REWRITTEN, "kind": "full", "parent": None}
+    assert manifest.decode(sealed(rewritten=was_full)).rewritten.parent is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"at": 1}, {"at": ...}, {"blockdiff": None}, {"kind": "whole"}, {"kind": "full"}, {"parent": None},
+        {"parent": 2}, {"parent": 0}, {"versions": ...}, {"versions": [1]}, {"versions": [1, 2, 2]},
+        {"versions": [0, 2]}, {"versions": [2, 1]}, {"versions": [1, 3]}, {"versions": [True, 2]},
+        {"versions": [1, "2"]}, {"bytes_read": -1}, {"bytes_read": ...}, {"bytes_read": 1.5},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_told_of_a_rewrite_must_be_right(changes):
+    told = {key: item for key, item in {**REWRITTEN, **changes}.items() if item is not ...}
+    with pytest.raises(FormatError):
+        manifest.decode(sealed(rewritten=told))
+    with pytest.raises(FormatError):
+        manifest.decode(sealed(rewritten=None))
 
 
 def test_what_cannot_be_read_back_is_never_written():

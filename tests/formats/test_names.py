@@ -92,3 +92,25 @@ def test_listings_tell_what_lies_above_and_which_diffs_there_are():
     assert listing.above(2) == [3, 7] and listing.above(7) == []
     assert listing.diffs(2) == ["", ".gz", ".zst"]
     assert listing.diffs(3) == listing.diffs(9) == []
+
+
+def test_a_version_whose_digest_file_is_put_aside_is_being_removed():
+    there = ["v.2.md5.part", "v.2.gz", "v.2.json", "v.2.idx", "v.2.xxh128", "v.3.md5.part", "v.4.gz", "v.4.md5"]
+    listing = names.list_set("v", there)
+    assert listing.dropping == {2, 3} and listing.parts == ()
+    assert listing.versions == {4: {".gz", ".md5"}}
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        ["v.2.md5.part", "v.2.md5", "v.3.md5"],  # the numbers were begun anew
+        ["v.2.md5.part", "v.1.md5"],  # of a run that died, of an earlier version of the program
+        [f"v.2.md5.{RUN}.part", "v.3.md5"],
+        ["v.2.gz.part", "v.3.md5"],
+    ],
+)
+def test_any_other_temporary_file_is_a_draft(there):
+    listing = names.list_set("v", [*there, "v.2.gz"])
+    assert listing.dropping == frozenset() and listing.parts == (there[0],)
+    assert 2 in listing.versions

@@ -7,7 +7,7 @@ from blockdiff.sets.version import Version
 
 
 def test_the_size_of_its_volume():
-    bare = Version(1, True, "", 512, 3, None)
+    bare = Version(1, None, "", 512, 3, None)
     sheet = Manifest(1, "full", None, None, 1500, 512, {}, {})
 
     assert bare.size is None
