@@ -5,7 +5,7 @@ version can be restored is shown as far as these files show it; blockdiff-verify
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -32,6 +32,9 @@ class Entry:
     changed: int | None = None  # blocks that it stores; None: not known without reading it
     stored: int = 0  # bytes of all its files
     consistency: str = ""
+    parent: int | None = None  # number of the version that it continues; None: it is a full, or not known
+    rewritten: bool = False  # its diff file was made anew from stored versions
+    moment: str = ""  # the same in all sets that were backed up at one moment
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Listed:
     name: str
     newest: int = 0
     versions: list[Entry] = field(default_factory=list)
+    dropping: list[int] = field(default_factory=list)  # versions that are being removed
     problems: list[BlockdiffError] = field(default_factory=list)
 
     @property
@@ -83,13 +87,13 @@ def describe(backup_set: BackupSet) -> Listed:
     listing = backup_set.settled_listing(above=False)
     if not listing.versions and not listing.has_ver:
         raise NoSuchSet(backup_set.name)
-    out = Listed(backup_set.name)
+    out = Listed(backup_set.name, dropping=sorted(listing.dropping))
     try:
         out.newest = backup_set.newest(listing)
     except ForeignFiles as error:
         out.problems.append(error)
-    before: Version | None = None
-    broken = ""
+    known: dict[int, Version] = {}
+    broken: dict[int, str] = {}  # why a version does not restore, "" if it does
     for number in sorted(listing.versions):
         stored = _stored(backup_set, number, listing.versions[number])
         if out.newest and number > out.newest:
@@ -98,17 +102,15 @@ def describe(backup_set: BackupSet) -> Listed:
         try:
             version = versions.version(backup_set, number, listing, deep=False)
         except BlockdiffError as error:
-            broken = _spoiled(number, error)
-            before = None
+            broken[number] = _spoiled(number, error)
             out.versions.append(Entry(number, False, str(error), stored=stored))
             continue
-        broken = _broken(version, before, broken)
-        before = version
-        why = broken
+        known[number] = version
+        why = broken[number] = _broken(version, known, broken)
         try:
             versions.check_size(backup_set, version)
         except BlockdiffError as error:
-            why, broken = broken or str(error), broken or _spoiled(number, error)
+            why, broken[number] = why or str(error), why or _spoiled(number, error)
         out.versions.append(_entry(backup_set, version, stored, why))
     return out
 
@@ -117,14 +119,15 @@ def _spoiled(number: int, error: BlockdiffError) -> str:
     return f"version {number} {'cannot be read' if isinstance(error, StoreUnreadable) else 'is damaged'}"
 
 
-def _broken(version: Version, before: Version | None, broken: str) -> str:
-    """Return why a version does not restore, "" if it does; `broken` is the answer for the one before."""
-    if version.full:
+def _broken(version: Version, known: Mapping[int, Version], broken: Mapping[int, str]) -> str:
+    """Return why a version does not restore, "" if it does; `broken` is the answer for those before."""
+    if version.parent is None:
         return ""
-    if before is None or before.number != version.number - 1:
-        return (broken if before is None else "") or f"version {version.number - 1} is missing"
-    if broken:
-        return broken
+    if version.parent not in broken:
+        return f"version {version.parent} is missing"
+    if broken[version.parent]:
+        return broken[version.parent]
+    before = known[version.parent]
     if before.block_size != version.block_size:
         return f"block size changes from {before.block_size} to {version.block_size}"
     if version.manifest is not None and before.md5_sha256 is not None:
@@ -149,7 +152,7 @@ def _entry(backup_set: BackupSet, version: Version, stored: int, broken: str) ->
     recorded = isinstance(time, str)
     if not isinstance(time, str):
         time = _file_time(backup_set.path(version.number, ".md5"))
-    consistency = value.get("consistency")
+    consistency, moment = value.get("consistency"), value.get("moment")
     return Entry(
         number=version.number,
         restores=not broken,
@@ -163,6 +166,9 @@ def _entry(backup_set: BackupSet, version: Version, stored: int, broken: str) ->
         changed=_changed(backup_set, version, value.get("blocks")),
         stored=stored,
         consistency=consistency if isinstance(consistency, str) else "",
+        parent=version.parent,
+        rewritten=version.manifest is not None and version.manifest.rewritten is not None,
+        moment=moment if isinstance(moment, str) else "",
     )
 
 

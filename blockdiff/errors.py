@@ -236,6 +236,12 @@ class NotOurFormat(BlockdiffError):
     exit_code = 50
 
 
+class NewerManifest(NotOurFormat):
+    """{} is of a newer blockdiff: {}"""
+
+    hint = "use that release, or a newer one, for this set; this one changes nothing in it"
+
+
 class DamagedFile(BlockdiffError):
     """{} is damaged: {}"""
 

@@ -169,8 +169,8 @@ def _links(
             raise
         warnings.append(str(error))
     found = [versions.version(backup_set, number, listing)]
-    while not found[0].full and found[0].number > 1:
-        for candidate in range(found[0].number - 1, 0, -1):
+    while found[0].parent is not None:
+        for candidate in range(found[0].parent, 0, -1):
             try:
                 older = versions.version(backup_set, candidate, listing)
             except BlockdiffError:

@@ -1,7 +1,7 @@
 """Verify a set: read everything that a restore would need, prove it, and list what is lost.
 
-Versions are read oldest to newest, with one set of lost blocks.  A block whose digest
-differs from the version before must have a record.  It is lost until a record with its
+Versions are read oldest to newest, and each has a set of lost blocks, which begins as that of its
+parent.  A block whose digest differs from the parent's must have a record.  It is lost until a record with its
 digest is found; from then on it is good, whatever was found before.  A version restores if
 its chain is linked and no block is lost at its end.  A file that cannot be read for lack of
 permission does not count as lost: it is not known whether versions that need it restore.
@@ -119,7 +119,7 @@ def verify(
     numbers = _numbers(backup_set, listing, newest, number is None)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
     with pool, progress(_stored(backup_set, listing, numbers)) as done:
-        walk = _Walk(backup_set, listing, known or {}, done)
+        walk = _Walk(backup_set, listing, numbers, known or {}, done)
         for candidate in numbers:
             result.versions.append(walk.step(candidate, pool))
     result.read = walk.read
@@ -142,16 +142,20 @@ def _numbers(backup_set: BackupSet, listing: names.Listing, newest: int, everyth
     if everything:
         return numbers
     chosen: list[int] = []
-    for candidate in reversed(numbers):
-        if chosen and candidate != chosen[-1] - 1:
-            break
+    candidate: int | None = newest
+    while candidate is not None and candidate in listing.versions:
         chosen.append(candidate)
-        try:
-            if versions.version(backup_set, candidate, listing, deep=False).full:
-                break
-        except BlockdiffError:
-            break  # step() reports it
+        candidate = _parents(backup_set, listing, [candidate]).get(candidate)
     return chosen[::-1]
+
+
+def _parents(backup_set: BackupSet, listing: names.Listing, numbers: list[int]) -> dict[int, int | None]:
+    """Return which version each of these continues, without those whose files do not show it."""
+    found = {}
+    for number in numbers:
+        with contextlib.suppress(BlockdiffError):  # step() reports it
+            found[number] = versions.version(backup_set, number, listing, deep=False).parent
+    return found
 
 
 def _unused(backup_set: BackupSet, files: VersionFiles) -> Iterator[str]:
@@ -166,35 +170,67 @@ def _unused(backup_set: BackupSet, files: VersionFiles) -> Iterator[str]:
             yield f"{path} is missing or damaged; it only speeds things up and is not used"
 
 
+@dataclass
+class _State:
+    """What a version leaves to those that continue it."""
+
+    version: Version | None = None  # None: its files do not show what it is
+    lost: blockset.Blocks = field(default_factory=lambda: blockset.Blocks(0))
+    broken: str | None = None  # why its chain is broken
+    unknown: bool = False  # a file cannot be read; the chain may be good
+
+
 class _Walk:
-    """The state between two versions."""
+    """The states of the versions that others still continue."""
 
     def __init__(
         self,
         backup_set: BackupSet,
         listing: names.Listing,
+        numbers: list[int],
         known: Mapping[int, str],
         progress: Callable[[int], object],
     ) -> None:
         self._backup_set, self._listing, self._known, self._progress = backup_set, listing, known, progress
-        self._previous: Version | None = None
+        parents = _parents(backup_set, listing, numbers)
+        self._children = {parent: number for number, parent in sorted(parents.items()) if parent is not None}
+        self._states: dict[int, _State] = {}
         self._lost = blockset.Blocks(0)
-        self._broken: str | None = None  # why the chain is broken
-        self._unknown = False  # a file cannot be read; the chain may be good
+        self._broken: str | None = None
+        self._unknown = False
         self.read = 0  # bytes
 
     def step(self, number: int, pool: ThreadPoolExecutor) -> Checked:
         """Prove the next version."""
         out = Checked(number)
-        before, self._previous = self._previous, None
+        version = self._check(out, pool)
+        self._states[number] = _State(version, self._lost, self._broken, self._unknown)
+        for parent in [n for n in self._states if n < number and self._children.get(n, 0) <= number]:
+            del self._states[parent]
+        return out
+
+    def _begin(self, parent: int | None, number: int) -> _State | None:
+        """Begin with what the parent left; returns that, None if it is not there."""
+        state = None if parent is None else self._states.get(parent)
+        begin = state or _State()
+        again = parent is not None and self._children.get(parent, 0) > number  # another one continues it, too
+        self._lost = begin.lost.copy() if again else begin.lost
+        self._broken, self._unknown = begin.broken, begin.unknown
+        return state
+
+    def _check(self, out: Checked, pool: ThreadPoolExecutor) -> Version | None:
+        """Prove a version; returns it, None if its files do not show what it is."""
+        number = out.number
         try:
             version = versions.version(self._backup_set, number, self._listing)
         except BlockdiffError as error:
+            self._begin(number - 1, number)
             self._stop(number, error, out)
-            return out
-        self._previous = version
+            return None
         out.full, out.size = version.full, version.size
         out.notes += [*version.notes, *filter(None, [version.renamed])]
+        state = self._begin(version.parent, number)
+        before = None if state is None else state.version
         self._join(version, before, out)
         try:
             out.stamp = verified.of(self._backup_set, version)
@@ -205,12 +241,12 @@ class _Walk:
             out.before = out.restores = True
             self._progress(_stored(self._backup_set, self._listing, [number]))
             self._lost = blockset.Blocks(version.count)
-            return out
-        self._prove(version, None if version.full else before, out, pool)
+            return version
+        self._prove(version, before, out, pool)
         out.unknown = self._unknown and not out.restores
         if version.ignored and out.restores and not out.faults:
             out.notes.append(f"every block is proved; to remove what is ignored: rm {shlex.join(version.ignored)}")
-        return out
+        return version
 
     def _stop(self, number: int, error: BlockdiffError, out: Checked) -> None:
         """Note what prevents the check of a version and of those that need it."""
@@ -220,18 +256,14 @@ class _Walk:
         self._broken = f"version {number} {'cannot be read' if unreadable else 'is damaged'}"
 
     def _join(self, version: Version, before: Version | None, out: Checked) -> None:
-        """Check that this version continues the one before."""
-        if version.full:
+        """Check that this version continues its parent."""
+        if version.parent is None:
             self._broken, self._unknown = None, False
             self._lost = blockset.Blocks(version.count)
             return
         self._lost.resize(version.count)
-        if before is not None and before.number != version.number - 1:
-            before = self._broken = None
-        if before is None and not self._broken:
-            self._unknown = False
         if before is None or self._broken:
-            self._break(version, self._broken or f"version {version.number - 1} is missing", out)
+            self._break(version, self._broken or f"version {version.parent} is missing", out)
         elif before.block_size != version.block_size:
             self._break(version, f"block size changes from {before.block_size} to {version.block_size}", out)
         else:
@@ -289,7 +321,8 @@ class _Walk:
                 check.miss(missing)
             extra.remove(*run)
         out.faults += check.missing()
-        if extra:
+        sheet = check.version.manifest
+        if extra and (sheet is None or sheet.rewritten is None):  # which holds what any version between had
             start, end = whole_blocks(check.version, next(extra.runs()))
             what = f"{len(extra)} records of blocks that did not change, such as bytes {start} to {end - 1}"
             out.warnings.append(f"{check.path}: {what}")

@@ -29,6 +29,12 @@ class Blocks:
         if full:
             self.add(0, count)
 
+    def copy(self) -> "Blocks":
+        """Return the same set, which changes on its own."""
+        out = Blocks(0)
+        out.count, out._bits, out._length = self.count, bytearray(self._bits), self._length
+        return out
+
     def __len__(self) -> int:
         return self._length
 

@@ -157,7 +157,7 @@ class Restorer:
         """Yield the blocks among these that a version's diff file must have records of."""
         place, version = self._links.index(files), files.version
         before = self._links[place - 1] if place else None
-        if version.full or before is None or before.version.number != version.number - 1:
+        if version.parent is None or before is None or before.version.number != version.parent:
             yield reach[0], min(reach[1], version.count)
             return
         with (

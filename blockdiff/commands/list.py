@@ -42,7 +42,7 @@ def _report(listed: Any) -> str:
         rows.append(
             (
                 str(entry.number),
-                entry.kind or "?",
+                _kind(entry),
                 entry.time or "?",
                 size,
                 changed,
@@ -51,7 +51,22 @@ def _report(listed: Any) -> str:
                 ("yes" if entry.restores else "NO") + (f": {entry.why}" if entry.why else ""),
             )
         )
-    return title + "\n" + text.table(rows, frozenset((0, 3, 4, 5)))
+    lines = [title, text.table(rows, frozenset((0, 3, 4, 5)))]
+    if listed.dropping:
+        lines.append(f"{_numbers(listed.dropping)} being removed, the next backup or prune ends it")
+    return "\n".join(lines)
+
+
+def _kind(entry: Any) -> str:
+    if entry.parent is None:
+        return "full, made here" if entry.rewritten and entry.kind == "full" else entry.kind or "?"
+    return entry.kind if entry.parent == entry.number - 1 else f"{entry.kind} on {entry.parent}"
+
+
+def _numbers(numbers: list[int]) -> str:
+    if len(numbers) == 1:
+        return f"version {numbers[0]} is"
+    return f"{len(numbers)} versions from {numbers[0]} to {numbers[-1]} are"
 
 
 def _json(listed: Any) -> dict[str, Any]:
@@ -59,11 +74,15 @@ def _json(listed: Any) -> dict[str, Any]:
         "set": listed.name,
         "newest": listed.newest,
         "stored": listed.stored,
+        "being_removed": listed.dropping,
         "problems": [str(problem) for problem in listed.problems],
         "versions": [
             {
                 "version": entry.number,
                 "kind": entry.kind or None,
+                "parent": entry.parent,
+                "rewritten": entry.rewritten,
+                "moment": entry.moment or None,
                 "time": entry.time or None,
                 "time_recorded": entry.recorded,
                 "size": entry.size,

@@ -18,39 +18,34 @@ class MissingLink(LookupError):
         self.number = number
 
 
-def needed(is_full: Callable[[int], bool | None], number: int) -> list[int]:
-    """Return the versions to restore `number`: from the newest full at or before it, in order.
+def needed(parent_of: Callable[[int], int | None], number: int) -> list[int]:
+    """Return the versions to restore `number`: from the full that it is based on, in order.
 
-    `is_full` returns whether a version is a full one, None if it does not exist.
-    Raises MissingLink with the first version that is missing, counted from `number` down.
+    `parent_of` returns the number that a version continues, None for a full; it raises MissingLink
+    for a version that does not exist.
     """
-    chain = []
-    for candidate in range(number, 0, -1):
-        full = is_full(candidate)
-        if full is None:
-            raise MissingLink(candidate)
-        chain.append(candidate)
-        if full:
-            return chain[::-1]
-    raise MissingLink(0)
+    chain = [number]
+    while (parent := parent_of(chain[-1])) is not None:
+        chain.append(parent)
+    return chain[::-1]
 
 
 def check_link(backup_set: BackupSet, child: Version) -> None:
-    """Prove that a version continues the one before it, as far as its manifest shows.
+    """Prove that a version continues its parent, as far as its manifest shows.
 
     Raises ChainBroken or StoreUnreadable.
     """
-    if child.full or child.manifest is None:
+    if child.parent is None or child.manifest is None:
         return
-    before = child.number - 1
     try:
-        found = backup_set.hash(before, ".md5").sha256
+        found = backup_set.hash(child.parent, ".md5").sha256
     except FileNotFoundError as error:
         raise ChainBroken(child.number, backup_set.name, f"{error.filename} is missing") from None
     except OSError as error:
         raise StoreUnreadable(str(error.filename), error.strerror) from None
     if found != child.manifest.parent_md5_sha256:
-        raise ChainBroken(child.number, backup_set.name, f"it does not continue the version {before} that is here")
+        why = f"it does not continue the version {child.parent} that is here"
+        raise ChainBroken(child.number, backup_set.name, why)
 
 
 def chain_of(backup_set: BackupSet, number: int, listing: names.Listing, deep: bool = True) -> list[Version]:
@@ -63,17 +58,16 @@ def chain_of(backup_set: BackupSet, number: int, listing: names.Listing, deep: b
         raise NoSuchVersion(backup_set.name, number)
     known: dict[int, Version] = {}
 
-    def is_full(candidate: int) -> bool | None:
+    def parent_of(candidate: int) -> int | None:
         if candidate not in listing.versions:
-            return None
+            raise MissingLink(candidate)
         known[candidate] = versions.version(backup_set, candidate, listing, deep)
-        return known[candidate].full
+        return known[candidate].parent
 
     try:
-        numbers = needed(is_full, number)
+        numbers = needed(parent_of, number)
     except MissingLink as gap:
-        why = f"version {gap.number} is missing" if gap.number else "there is no full version before it"
-        raise ChainBroken(number, backup_set.name, why) from None
+        raise ChainBroken(number, backup_set.name, f"version {gap.number} is missing") from None
     links = [known[n] for n in numbers]
     for before, after in itertools.pairwise(links):
         if before.block_size != after.block_size:

@@ -11,6 +11,7 @@ from blockdiff.errors import (
     ChainBroken,
     DamagedFile,
     MissingFile,
+    NewerManifest,
     NotOurFormat,
     StoreUnreadable,
 )
@@ -76,7 +77,7 @@ def find(
     """Return what the next version continues; a parent that cannot be proved makes it a full.
 
     `block_size` (bytes) is what was explicitly asked for.  The caller closes the Parent.
-    Raises BlockSizeDiffers, or, if `auto_full` is off, the reason why the parent cannot be continued.
+    Raises BlockSizeDiffers, NewerManifest, or, if `auto_full` is off, the reason why the parent cannot be continued.
     """
     number = newest + 1
     if newest == 0:
@@ -93,6 +94,8 @@ def find(
         for version in links:
             versions.check_size(backup_set, version)
         md5, link = _digest_file(backup_set, parent)
+    except NewerManifest:
+        raise
     except (DamagedFile, NotOurFormat, ChainBroken, StoreUnreadable) as error:
         if full:
             return Parent(number, None, found)

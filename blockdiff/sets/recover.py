@@ -13,6 +13,7 @@ from blockdiff.errors import (
     ChainBroken,
     DamagedFile,
     ForeignFiles,
+    NewerManifest,
     NoSuchVersion,
     NotOurFormat,
     SetLocked,
@@ -61,13 +62,18 @@ def settle(backup_set: BackupSet, note: Log) -> int:
 
 
 def is_whole(backup_set: BackupSet, number: int, listing: names.Listing) -> bool:
-    """Return whether a version that NAME.ver does not name yet is whole, linked and ours."""
+    """Return whether a version that NAME.ver does not name yet is whole, linked and ours.
+
+    Raises NewerManifest: such a version is left alone.
+    """
     try:
         found = versions.version(backup_set, number, listing)
         if found.manifest is None:
             return False
         chain.check_link(backup_set, found)
         return all(backup_set.hash(number, suffix) == entry for suffix, entry in found.manifest.files.items())
+    except NewerManifest:
+        raise
     except (NoSuchVersion, DamagedFile, NotOurFormat, StoreUnreadable, ChainBroken, OSError):
         return False
 

@@ -16,6 +16,7 @@ from blockdiff.errors import (
     DamagedFile,
     ForeignFiles,
     MissingFile,
+    NewerManifest,
     NoSuchSet,
     NoSuchVersion,
     NotOurFormat,
@@ -54,7 +55,9 @@ def version(backup_set: BackupSet, number: int, listing: names.Listing, deep: bo
             path = backup_set.path(number, ".json")
             notes.append(f"{path} is of the set {own!r} and is ignored")
             sheet, stale = None, sheet
-        renamed = sheet is not None and own != backup_set.base and _called(backup_set, number + 1, listing) != own
+        renamed = False
+        if sheet is not None and own != backup_set.base:
+            renamed = _called(backup_set, _next(number, listing), listing) != own
     except FileNotFoundError as error:
         raise MissingFile(str(error.filename)) from None
     except OSError as error:
@@ -111,10 +114,16 @@ def _is_own(backup_set: BackupSet, number: int, listing: names.Listing) -> bool:
     if rows.count(own) != 1 or backup_set.base in rows[: rows.index(own)]:
         return False
     last = max(n for n, name in called.items() if name == own)
-    before, after = _sheet(backup_set, last, listing), _sheet(backup_set, last + 1, listing)
-    if before is None or after is None or after.full:
+    after = _sheet(backup_set, _next(last, listing), listing)
+    before = None if after is None or after.parent is None else _sheet(backup_set, after.parent, listing)
+    if before is None or after is None:
         return True
     return after.parent_md5_sha256 == before.files[".md5"].sha256
+
+
+def _next(number: int, listing: names.Listing) -> int:
+    """Return the number of the version after this one, whether or not there is one."""
+    return min(listing.above(number), default=number + 1)
 
 
 def check_size(backup_set: BackupSet, version: Version) -> None:
@@ -156,6 +165,8 @@ def _manifest(
     path = backup_set.path(number, ".json")
     try:
         sheet = listing.sheets[number] = backup_set.read_manifest(number)
+    except manifest.NewerFormat as error:
+        raise NewerManifest(path, error) from None
     except FormatError as error:
         hint = "move it away, and the version counts as one of the original"
         raise DamagedFile(path, error, hint=hint) from None

@@ -12,12 +12,15 @@ from blockdiff.sets import chain, versions
 
 
 def spelled(word):
-    """is_full for a chain: F a full version, i an incremental one, . a missing one; the first is version 1."""
+    """parent_of for a chain: F a full version, i one on the number before, a digit one on that number, . none."""
 
-    def is_full(number):
-        return {"F": True, "i": False, ".": None}[word[number - 1]] if 1 <= number <= len(word) else None
+    def parent_of(number):
+        letter = word[number - 1] if 1 <= number <= len(word) else "."
+        if letter == ".":
+            raise chain.MissingLink(number)
+        return None if letter == "F" else number - 1 if letter == "i" else int(letter)
 
-    return is_full
+    return parent_of
 
 
 @pytest.mark.parametrize(
@@ -31,9 +34,13 @@ def spelled(word):
         ("FiiFi", 3, [1, 2, 3]),
         ("..Fi", 4, [3, 4]),
         (".iF", 3, [3]),
+        ("F..1i", 5, [1, 4, 5]),
+        ("Fi1i", 4, [1, 3, 4]),  # two on version 1
+        ("Fi1i", 2, [1, 2]),
+        ("FiiF2", 5, [1, 2, 5]),  # past a full
     ],
 )
-def test_a_version_needs_all_back_to_the_newest_full(word, number, needed):
+def test_a_version_needs_all_back_to_the_full_that_it_is_based_on(word, number, needed):
     assert chain.needed(spelled(word), number) == needed
 
 
@@ -47,6 +54,7 @@ def test_a_version_needs_all_back_to_the_newest_full(word, number, needed):
         ("iii", 3, 0),  # nothing is full
         (".ii", 3, 1),
         ("F", 0, 0),
+        ("F..2", 4, 2),
     ],
 )
 def test_a_hole_is_named(word, number, missing):
@@ -55,15 +63,23 @@ def test_a_hole_is_named(word, number, missing):
     assert error.value.number == missing
 
 
-@given(st.text("Fi.", max_size=30), st.integers(1, 30))
-def test_what_is_needed_is_a_full_and_all_that_follow_it(word, number):
+@given(st.lists(st.integers(-1, 30), max_size=30), st.integers(1, 30))
+def test_what_is_needed_is_a_full_and_all_that_lead_from_it(parents, number):
+    """-1: no such version; a number that is not smaller: a full."""
+    known = {n: parent if 0 < parent < n else None for n, parent in enumerate(parents, 1) if parent >= 0}
+
+    def parent_of(candidate):
+        if candidate not in known:
+            raise chain.MissingLink(candidate)
+        return known[candidate]
+
     try:
-        needed = chain.needed(spelled(word), number)
+        needed = chain.needed(parent_of, number)
     except chain.MissingLink as error:
-        assert error.number == 0 or spelled(word)(error.number) is None
+        assert error.number not in known
         return
-    assert needed == list(range(needed[0], number + 1))
-    assert "".join(word[n - 1] for n in needed) == "F" + "i" * (len(needed) - 1)
+    assert needed == sorted(needed) and needed[-1] == number
+    assert [known[n] for n in needed] == [None, *needed[:-1]]
 
 
 @pytest.fixture
