@@ -61,12 +61,19 @@ class DiffFile:
     """One version's diff file, open for reading; use it as a context manager."""
 
     def __init__(
-        self, path: str, index_path: str | None, version: Version, observe: Callable[[bytes], object] | None = None
+        self,
+        path: str,
+        index_path: str | None,
+        version: Version,
+        observe: Callable[[bytes], object] | None = None,
+        most: int | None = None,
     ) -> None:
         """`index_path`: the file's index, None if there is none that counts.
 
-        `observe` gets every byte of the file in order.  Raises OSError.
+        `observe` gets every byte of the file in order.  `most`: bytes of payload that are
+        decompressed at once, at most; a larger member comes in parts.  Raises OSError.
         """
+        self._most = base.MAX_MEMBER if most is None else most
         self.version = version
         self.path = path
         self.codec = codecs.BY_SUFFIX[version.suffix]
@@ -154,7 +161,7 @@ class DiffFile:
                     continue
                 piece = Piece(member.place, b"", length, True, run=(first, stop), read=stored)
                 piece.skip = 0 if member.place else difffile.HEADER_SIZE
-                large = length > base.MAX_MEMBER or stored > base.MAX_STORED
+                large = length > self._most or stored > base.MAX_STORED
                 self._place = member.place
                 try:
                     piece.data = self._read(min(stored, _STREAM_PIECE) if large else stored)
@@ -195,7 +202,7 @@ class DiffFile:
             piece.zeros = self._zeros(frame.data) if frame.data and seen else None
             if frame.length == piece.skip:
                 piece.run = _NO_BLOCKS
-            if frame.small or piece.zeros:
+            if (frame.small and piece.length <= self._most) or piece.zeros:
                 yield piece
             else:
                 yield from self._parts(piece, codec.unpack(frame))

@@ -108,11 +108,6 @@ class BatchWorker:
         """Return how many bytes of the volume these blocks are; only the last may be shorter."""
         return min((first + count) * self._block_size, self._size) - first * self._block_size
 
-    def header(self) -> MadeMember:
-        """Return the first member: the block size, alone, so that all others are made alike."""
-        header = difffile.encode_header(self._block_size)
-        return MadeMember(self._codec.compress(header), len(header), 0, 0)
-
     def work(self, batch: Batch) -> Done:
         """Return what becomes of a batch; any thread may ask.  Raises FormatError."""
         import xxhash

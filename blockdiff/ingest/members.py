@@ -42,6 +42,12 @@ def most_records(block_size: int) -> int:
     return max(1, min(base.MEMBER_SIZE // block_size, _MOST_RECORDS))
 
 
+def header(codec: codecs.Codec, block_size: int) -> MadeMember:
+    """Return the first member: the block size, alone, so that all others are made alike."""
+    payload = difffile.encode_header(block_size)
+    return MadeMember(codec.compress(payload), len(payload), 0, 0)
+
+
 class ZeroMembers:
     """Makes members that hold zero blocks only."""
 

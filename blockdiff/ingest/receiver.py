@@ -20,6 +20,7 @@ from blockdiff.codecs import base
 from blockdiff.errors import ProtocolBroken
 from blockdiff.formats import BYTES_OF_DIGEST, Buffer, FormatError, digestfile
 from blockdiff.formats.index import Member
+from blockdiff.ingest import members
 from blockdiff.ingest.batch import Batch, BatchWorker, Data, Done, expect
 from blockdiff.ingest.comparison import Comparison
 from blockdiff.ingest.members import MadeMember
@@ -81,6 +82,7 @@ class Receiver:
         self._session, self._writer, self._size = session, writer, size
         self._comparison = comparison
         self._block_size = comparison.block_size
+        self._codec = codec
         self._worker = BatchWorker(codec, size, self._block_size, comparison.compared, session.free)
         self._progress = progress
         self.totals = Totals(blocks=digestfile.blocks_of(size, self._block_size))
@@ -98,7 +100,7 @@ class Receiver:
         pending: collections.deque[tuple[int, Future[Done]]] = collections.deque()
         in_flight = 0
         try:
-            self._write_member(self._worker.header())
+            self._write_member(members.header(self._codec, self._block_size))
             end: memoryview | None = None
             while end is None:
                 kind, payload = self._session.receive()

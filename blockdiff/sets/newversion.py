@@ -7,6 +7,7 @@ from blockdiff import codecs
 from blockdiff.formats import digestfile, index, manifest
 from blockdiff.sets import publishing
 from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.newdiff import NewDiff
 from blockdiff.sets.partfile import PartFile
 
 
@@ -21,43 +22,27 @@ class NewVersion:
     ) -> None:
         self._backup_set = backup_set
         self.number = number
-        self._parts: dict[str, PartFile] = {}
-        self._lzop: codecs.LzopWriter | None = None
-        self._indexed = codec.suffix in (".gz", ".zst")
-        self._places = (0, 0)  # bytes of diff file and of payload, at the end
+        self._new_diff = NewDiff(backup_set, number, codec, block_size)
+        self._parts: dict[str, PartFile] = {}  # the digest files, by suffix
         try:
-            self._diff = self._open(codec.suffix)
-            self._md5 = self._open(".md5")
-            self._md5.write(digestfile.encode_header(block_size))
-            if keep_xxh:
-                self._open(".xxh128").write(digestfile.encode_header(block_size))
-            if self._indexed:
-                self._open(".idx").write(index.encode_header(block_size))
-            if codec is codecs.LZOP:
-                self._lzop = codecs.LzopWriter(self._diff.write)
+            for suffix in (".md5", ".xxh128") if keep_xxh else (".md5",):
+                self._parts[suffix] = backup_set.part(number, suffix)
+                self._parts[suffix].write(digestfile.encode_header(block_size))
         except BaseException:
             self.discard()
             raise
 
-    def _open(self, suffix: str) -> PartFile:
-        self._parts[suffix] = self._backup_set.part(self.number, suffix)
-        return self._parts[suffix]
-
     def diff(self, member: bytes) -> None:
         """Append a member to the diff file."""
-        if self._lzop is not None:
-            self._lzop.write(member)
-        else:
-            self._diff.write(member)
+        self._new_diff.write(member)
 
     def index(self, member: index.Member) -> None:
         """Append a member's entry to the index."""
-        if self._indexed:
-            self._parts[".idx"].write(index.encode(member))
+        self._new_diff.index(member)
 
     def md5(self, digests: bytes | bytearray | memoryview) -> None:
         """Append MD5 digests."""
-        self._md5.write(digests)
+        self._parts[".md5"].write(digests)
 
     def xxh128(self, digests: bytes | bytearray | memoryview) -> None:
         """Append XXH3-128 digests."""
@@ -65,12 +50,12 @@ class NewVersion:
 
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of each digest file as it is written so far, in hex."""
-        return {suffix[1:]: part.sha256() for suffix, part in self._parts.items() if suffix in (".md5", ".xxh128")}
+        return {suffix[1:]: part.sha256() for suffix, part in self._parts.items()}
 
     @property
     def stored(self) -> int:
         """Bytes of the diff file so far."""
-        return self._diff.size
+        return self._new_diff.stored
 
     def publish(self, value: manifest.NewManifest, payload: int, last_look: Callable[[], object]) -> None:
         """Sync everything to the disk and make it the set's newest version.
@@ -78,20 +63,15 @@ class NewVersion:
         `value` is what the manifest records of the run; `payload`: bytes of the diff file before
         compression; `last_look` is called when all is on the disk, and may raise.
         """
-        if self._lzop is not None:
-            lzop, self._lzop = self._lzop, None
-            lzop.close()
-        if self._indexed:
-            self._parts[".idx"].write(index.encode(index.Member(self._diff.size, payload, 0, 0)))
+        self._new_diff.close(payload)
         for part in self._parts.values():
             part.close()
-        publishing.publish(self._backup_set, self.number, self._parts, value, last_look)
+        parts = {**self._new_diff.parts, **self._parts}
+        publishing.publish(self._backup_set, self.number, parts, value, last_look)
 
     def discard(self) -> None:
         """Remove what was written unless it was published; never raises."""
-        if self._lzop is not None:
-            self._lzop.abort()
-            self._lzop = None
+        self._new_diff.discard()
         for part in self._parts.values():
             part.discard()
 
