@@ -13,7 +13,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from blockdiff.blocks import blockset, changes
 from blockdiff.blocks.diffreader import whole_blocks
@@ -289,7 +289,7 @@ class _Walk:
                 check.run(pool)
                 self.read += check.read
                 out.faults += check.faults
-                out.warnings += [*check.warnings, *_unused(self._backup_set, files)]
+                out.warnings += [*check.warnings, *_unused(self._backup_set, replace(files, index=check.index))]
                 if check.forbidden:
                     fault = out.faults.pop()
                     self._stop(version.number, fault, out)
