@@ -8,6 +8,7 @@ published only if the agent's END agrees with what was received.
 
 import contextlib
 import datetime
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,9 +60,10 @@ def run_all(
     """
     with contextlib.ExitStack() as cleanup:
         begun = []
+        moment = os.urandom(8).hex() if len(jobs) > 1 else None
         for job in jobs:
             try:
-                begun.append(cleanup.enter_context(_begin(job, JobLog(job, warn, note))))
+                begun.append(cleanup.enter_context(_begin(job, JobLog(job, warn, note), moment)))
             except BlockdiffError as error:
                 error.concern(job.label)
                 raise
@@ -89,10 +91,11 @@ class _Begun:
     compared: Comparison
     found: Prepared | Opened
     time: datetime.datetime
+    moment: str | None  # the same for all jobs of a run, where there are several
 
 
 @contextlib.contextmanager
-def _begin(job: Job, log: JobLog) -> Iterator[_Begun]:
+def _begin(job: Job, log: JobLog, moment: str | None) -> Iterator[_Begun]:
     """Do all checks that can refuse the run, and write nothing."""
     backup_set, wanted = job.backup_set, job.wanted
     with backup_set.locked(), contextlib.ExitStack() as cleanup:
@@ -106,7 +109,7 @@ def _begin(job: Job, log: JobLog) -> Iterator[_Begun]:
         cleanup.callback(compared.close)
         found = scan.ask(compared, of.source.known)
         of.accept(found, keep_xxh=compared.keep_xxh)
-        yield _Begun(of, scan, compared, found, time)
+        yield _Begun(of, scan, compared, found, time, moment)
 
 
 def _open(begun: _Begun) -> Opened:
@@ -181,6 +184,7 @@ def _manifest(
         quiesce=facts,
         snapshot=snapshot,
         consistency=consistency,
+        moment=begun.moment,
         agent=manifest.Agent(
             python=session.hello.python,
             digest=begun.compared.compared,

@@ -13,7 +13,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from blockdiff.blocks import blockset, changes
 from blockdiff.blocks.diffreader import whole_blocks
@@ -30,6 +30,7 @@ from blockdiff.errors import (
 from blockdiff.formats import names
 from blockdiff.sets import chain, digests, verified, versions
 from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.newversion import now
 from blockdiff.sets.version import Version, VersionFiles
 
 _MOST_RANGES = 100  # of lost bytes that are listed for a version
@@ -51,7 +52,7 @@ class Checked:
     faults: list[BlockdiffError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # for information: nothing is wrong with the version
-    stamp: str = ""
+    proof: verified.Proof | None = None  # None: the files cannot be read
 
 
 @dataclass
@@ -65,10 +66,11 @@ class Verified:
     read: int = 0  # bytes of diff files
 
     @property
-    def stamps(self) -> dict[int, str]:
-        """The stamps of the versions that a later verify need not read again."""
-        sound = (v for v in self.versions if v.restores and v.stamp and not v.faults and not v.warnings)
-        return {v.number: v.stamp for v in sound}
+    def proofs(self) -> dict[int, verified.Proof]:
+        """The proofs of the versions that a later verify need not read again."""
+        return {
+            v.number: v.proof for v in self.versions if v.restores and v.proof and not v.faults and not v.warnings
+        }
 
     @property
     def all_faults(self) -> list[BlockdiffError]:
@@ -92,13 +94,13 @@ def verify(
     backup_set: BackupSet,
     number: int | None = None,
     *,
-    known: Mapping[int, str] | None = None,
+    known: Mapping[int, verified.Proof] | None = None,
     threads: int = 2,
     progress: Progress = silent,
 ) -> Verified:
     """Prove all versions of a set, or only those that a restore of `number` reads.
 
-    `known`: stamps of versions that need not be read again.  `progress`: see
+    `known`: proofs of versions that need not be read again.  `progress`: see
     parallel.Progress.
     Raises NoSuchSet, NoSuchVersion or StoreUnreadable.
     """
@@ -188,7 +190,7 @@ class _Walk:
         backup_set: BackupSet,
         listing: names.Listing,
         numbers: list[int],
-        known: Mapping[int, str],
+        known: Mapping[int, verified.Proof],
         progress: Callable[[int], object],
     ) -> None:
         self._backup_set, self._listing, self._known, self._progress = backup_set, listing, known, progress
@@ -232,13 +234,12 @@ class _Walk:
         state = self._begin(version.parent, number)
         before = None if state is None else state.version
         self._join(version, before, out)
-        try:
-            out.stamp = verified.of(self._backup_set, version)
-        except OSError:
-            out.stamp = ""  # the file that cannot be read is reported below
+        with contextlib.suppress(OSError):  # a file that cannot be read is reported below
+            out.proof = verified.of(self._backup_set, version, int(now().timestamp()))
         sound = not self._broken and (version.full or not self._lost)
-        if sound and out.stamp and self._known.get(number) == out.stamp:
-            out.before = out.restores = True
+        known = self._known.get(number)
+        if sound and known is not None and known.same_files(out.proof):
+            out.proof, out.before, out.restores = known, True, True
             self._progress(_stored(self._backup_set, self._listing, [number]))
             self._lost = blockset.Blocks(version.count)
             return version
@@ -288,7 +289,7 @@ class _Walk:
                 check.run(pool)
                 self.read += check.read
                 out.faults += check.faults
-                out.warnings += [*check.warnings, *_unused(self._backup_set, files)]
+                out.warnings += [*check.warnings, *_unused(self._backup_set, replace(files, index=check.index))]
                 if check.forbidden:
                     fault = out.faults.pop()
                     self._stop(version.number, fault, out)

@@ -6,7 +6,7 @@ import pytest
 from engine import local_agent, restored
 from hostile import HONEST, Played, put_together
 
-from blockdiff import backup
+from blockdiff import backup, catalogue
 from blockdiff.errors import AgentDied, LockNotGranted, NoSuchVolume, SnapshotRefused
 from blockdiff.ingest.job import Job
 from blockdiff.sets.backupset import BackupSet
@@ -69,6 +69,18 @@ def test_what_fails_later_is_the_result_of_its_own_source_only(job, tmp_path):
     assert second.version == 1
     assert [name for name in written(tmp_path) if name.startswith("a.")] == []
     assert BackupSet(str(tmp_path / "b")).newest() == 1
+
+
+def test_sets_of_one_moment_say_so(job, tmp_path):
+    one, two = job("a"), job("b")
+    backup.run_all([one, two], cores=2)
+    moments = [each.backup_set.read_manifest(1).value["moment"] for each in (one, two)]
+    assert moments[0] == moments[1] and len(bytes.fromhex(moments[0])) == 8
+    assert catalogue.describe(one.backup_set).versions[0].moment == moments[0]
+    backup.run_all([one, two], cores=2)
+    assert one.backup_set.read_manifest(2).value["moment"] not in moments
+    backup.run(one, cores=2)
+    assert "moment" not in one.backup_set.read_manifest(3).value
 
 
 def test_a_lock_is_not_taken_for_a_volume_that_is_read_live(job, tmp_path):

@@ -320,30 +320,30 @@ def test_no_such_set_or_version(tmp_path):
 
 def test_what_was_proved_before_is_not_read_again(tmp_path):
     backup_set, volumes = small_chain(tmp_path, codecs.GZIP)
-    known = verify.verify(backup_set).stamps
+    known = verify.verify(backup_set).proofs
     chains.write_version(backup_set, volumes[-1] + b"more", BLOCK)
 
     found = verify.verify(backup_set, known=known)
 
     assert [v.before for v in found.versions] == [True, True, True, False]
     assert found.read == os.path.getsize(backup_set.path(4, ".gz"))
-    assert all(shallow(found).values()) and set(found.stamps) == {1, 2, 3, 4}
+    assert all(shallow(found).values()) and set(found.proofs) == {1, 2, 3, 4}
 
 
 def test_what_was_not_whole_is_read_again(tmp_path):
     backup_set, _ = small_chain(tmp_path, codecs.GZIP)
     flip(backup_set.path(2, ".gz"), 30)
     first = verify.verify(backup_set)
-    assert 2 not in first.stamps and first.exit_code
+    assert 2 not in first.proofs and first.exit_code
 
-    second = verify.verify(backup_set, known=first.stamps)
+    second = verify.verify(backup_set, known=first.proofs)
 
     assert shallow(second) == shallow(first) and second.exit_code == first.exit_code
 
 
 def test_a_version_that_was_replaced_is_read_again(tmp_path):
     backup_set, volumes = small_chain(tmp_path, codecs.GZIP)
-    known = verify.verify(backup_set).stamps
+    known = verify.verify(backup_set).proofs
     for suffix in backup_set.listing().versions[3]:
         os.unlink(backup_set.path(3, suffix))
     backup_set.publish_ver(2)
@@ -352,20 +352,21 @@ def test_a_version_that_was_replaced_is_read_again(tmp_path):
     assert [v.before for v in verify.verify(backup_set, known=known).versions] == [True, True, False]
 
 
-def test_a_stamp_does_not_hide_a_chain_that_broke_later(tmp_path):
+def test_a_proof_does_not_hide_a_chain_that_broke_later(tmp_path):
     backup_set, _ = small_chain(tmp_path, codecs.GZIP)
-    known = verify.verify(backup_set).stamps
+    known = verify.verify(backup_set).proofs
     flip(backup_set.path(1, ".md5"), 20)
 
     assert not any(shallow(verify.verify(backup_set, known=known)).values())
 
 
-def test_stamps_survive_any_file(tmp_path):
+def test_proofs_survive_any_file(tmp_path):
     path = tmp_path / "state" / "x.json"
     assert verified.load(str(path)) == {}
-    verified.save(str(path), "name", {3: "ab", 1: "cd"})
-    assert verified.load(str(path)) == {3: "ab", 1: "cd"}
-    for data in (b"", b"[]", b"{}", b'{"format":2}', b'{"format":1,"versions":3}', b"\xff\xfe"):
+    proofs = {3: verified.Proof("ab", 1, 2, 3, 4), 1: verified.Proof("cd", 5, 6, 7, 8)}
+    verified.save(str(path), "name", proofs)
+    assert verified.load(str(path)) == proofs
+    for data in (b"", b"[]", b"{}", b'{"format":2}', b'{"format":2,"versions":3}', b'{"format":1,"versions":{"1":"ab"}}', b"\xff\xfe"):
         path.write_bytes(data)
         assert verified.load(str(path)) == {}
     assert os.listdir(path.parent) == ["x.json"]

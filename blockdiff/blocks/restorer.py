@@ -9,13 +9,13 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from blockdiff.blocks import blockset, changes, checker, diffreader, parallel
 from blockdiff.errors import BlockdiffError, ChainBroken, DigestMismatch, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError
-from blockdiff.sets import digests
+from blockdiff.sets import digests, versions
 from blockdiff.sets.version import VersionFiles
 
 
@@ -77,13 +77,36 @@ class Restorer:
             ThreadPoolExecutor(threads, thread_name_prefix="restore") as pool,
         ):
             self._checker = checker.BlockChecker(known, self._block_size)
-            for files in reversed(self._links):
-                if not self._wanted:
-                    break
-                self._read(files, pool)
+            try:
+                self._read_all(pool)
+            except BlockdiffError as error:
+                if not self._forget_indexes():
+                    raise
+                told, self._failure, self.warnings = self.warnings, None, []
+                try:
+                    self._read_all(pool)
+                except BlockdiffError:  # it was no index: the files are damaged
+                    self.warnings = told
+                    raise error from None
+
+    def _read_all(self, pool: ThreadPoolExecutor) -> None:
+        for files in reversed(self._links):
+            if not self._wanted:
+                break
+            self._read(files, pool)
         if self._wanted:
             lost = f"no version of its chain has {self._spell(self._wanted.runs())}"
             raise self._failure or ChainBroken(self._version.number, self._name, lost)
+
+    def _forget_indexes(self) -> bool:
+        """Use no index beside a diff file other than the one that the manifest lists; return whether there was one.
+
+        Only after damage: whether an index is of such a file shows when the whole file is hashed.
+        """
+        links = [replace(f, index=None) if f.index and not versions.is_listed(f) else f for f in self._links]
+        changed = links != self._links
+        self._links = links
+        return changed
 
     def size(self) -> int:
         """Return the volume's size in bytes, as soon as its last block is written."""

@@ -5,11 +5,12 @@ import functools
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from blockdiff.blocks import blockset, checker, diffreader, parallel
 from blockdiff.errors import BlockdiffError, DamagedFile, DigestMismatch, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError
+from blockdiff.sets import versions
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.version import VersionFiles
 
@@ -37,20 +38,36 @@ class VersionCheck:
         self.warnings: list[str] = []
         self.read = 0  # bytes of the diff file
         self.forbidden = False  # no permission to read it: nothing is known of its blocks
-        self._index_path, self._progress = files.index, progress
+        self._files, self._own, self._progress = files, own, progress
+        self.index = files.index  # its path; None: not used
         self._checker = checker.BlockChecker(own, files.version.block_size)
         self._explained: list[blockset.Run] = []  # blocks that a fault was noted for
         self._missing: list[blockset.Run] = []
         self._unlisted = 0  # faults beyond those that are listed
 
     def run(self, pool: ThreadPoolExecutor) -> None:
-        """Read everything; what is wrong is kept in `faults` and `warnings`."""
+        """Read everything; what is wrong is kept in `faults` and `warnings`.
+
+        An index that turns out to be of another diff file is not used.
+        """
+        self._run(pool)
+        if self.faults and self.index is not None and not versions.is_listed(self._files):
+            again = VersionCheck(replace(self._files, index=None), self._own, lambda length: None)
+            again._run(pool)
+            self.read += again.read
+            for run in again.found.runs():
+                self.found.add(*run)
+            if not again.faults:  # else the file is damaged, and with its index less of it is lost
+                self.faults, self.warnings, self.index = [], again.warnings, None
+                self._explained, self._unlisted = [], 0
+
+    def _run(self, pool: ThreadPoolExecutor) -> None:
         sheet = self.version.manifest
         total = hashlib.sha256() if sheet is not None else None
         whole = False
         try:
             observe = total.update if total else None
-            with diffreader.DiffFile(self.path, self._index_path, self.version, observe) as file:
+            with diffreader.DiffFile(self.path, self.index, self.version, observe) as file:
                 rows = parallel.in_order(pool, file.pieces(), functools.partial(self._check, file))
                 try:
                     with contextlib.closing(rows):
@@ -61,7 +78,7 @@ class VersionCheck:
                     self._fault(diffreader.damage(self.path, error), (0, self.version.count))
                 file.drain()
                 whole = not file.skipped
-                self.read = file.read
+                self.read += file.read
         except OSError as error:
             self.forbidden = isinstance(error, PermissionError)
             self._fault(StoreUnreadable(self.path, error.strerror), (0, self.version.count))

@@ -1,13 +1,12 @@
 """blockdiff-verify NAME: prove that every version restores, and list what is lost."""
 
 import functools
-import hashlib
 import os
 from typing import Any
 
 import click
 
-from blockdiff.commands import completing, text
+from blockdiff.commands import completing, state, text
 from blockdiff.commands.progress import progress
 
 
@@ -39,16 +38,16 @@ def command(
     from blockdiff.sets.backupset import BackupSet
 
     backup_set = BackupSet(name)
-    path = _stamps_path(name)
+    path = state.proofs(name)
     known = verified.load(path)
 
     show = functools.partial(progress, label="verify", enabled=not quiet)
     threads = jobs or len(os.sched_getaffinity(0))
     result = verify.verify(backup_set, number, known=known if new else None, threads=threads, progress=show)
     seen = {version.number for version in result.versions}
-    kept = {n: stamp for n, stamp in known.items() if n not in seen and number is not None}
+    kept = {n: proof for n, proof in known.items() if n not in seen and number is not None}
     try:
-        verified.save(path, os.path.abspath(name), {**kept, **result.stamps})
+        verified.save(path, os.path.abspath(name), {**kept, **result.proofs})
     except OSError as error:
         if new:
             result.warnings.append(f"{path}: {error.strerror}; the next --new reads everything again")
@@ -66,12 +65,6 @@ def command(
         for line in version.notes if version is not None and not quiet else ():
             click.echo(f"blockdiff: note: {where}{line}", err=True)
     context.exit(result.exit_code)
-
-
-def _stamps_path(name: str) -> str:
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    key = hashlib.sha256(os.fsencode(os.path.abspath(name))).hexdigest()[:32]
-    return os.path.join(state, "blockdiff", "verified", f"{key}.json")
 
 
 def _state(version: Any) -> str:

@@ -139,6 +139,7 @@ class NewManifest:
     quiesce: dict[str, Any] | None = None  # what the lock command reported
     snapshot: Snapshot | None = None
     agent: Agent | None = None
+    moment: str | None = None  # the same in all sets that were backed up at one moment
     command: str | None = None  # the name of the program that read the volume instead of an agent
 
     @property
@@ -152,8 +153,9 @@ class NewManifest:
         `files`: all files of the version but this one, by suffix; the diff file has `diff_suffix`.
         """
         value = asdict(self)
-        if self.command is None:
-            del value["command"]
+        for key in ("command", "moment"):
+            if value[key] is None:
+                del value[key]
         value |= {"format": format_of(self.version, self.parent), "kind": self.kind}
         value["files"] = {key: asdict(file) for key, file in files.items()}
         value["bytes"]["stored"] = files[diff_suffix].size

@@ -19,6 +19,7 @@ _MEMBER = re.compile(
     r"\.([1-9][0-9]{0,17})(|" + "|".join(re.escape(s) for s in DIFF_SUFFIXES[1:] + BESIDE_SUFFIXES) + rf")({_PART})?",
     re.ASCII,
 )
+_KEEP = re.compile(r"\.([1-9][0-9]{0,17})\.keep", re.ASCII)
 _VER = re.compile(rb"([1-9][0-9]{0,17})\n")
 
 
@@ -47,6 +48,11 @@ def drop_mark(base: str, number: int) -> str:
     return member_name(base, number, ".md5") + PART
 
 
+def keep_name(base: str, number: int) -> str:
+    """Return the name of the file, made by a person, that keeps a version from being removed."""
+    return f"{base}.{number}.keep"
+
+
 def run_name(noise: bytes) -> str:
     """Return a run's part of temporary names, from 8 random bytes; it never looks like a version's number."""
     return "r" + noise.hex()
@@ -71,6 +77,7 @@ class Listing:
     versions: Mapping[int, frozenset[str]] = field(default_factory=dict)  # number -> suffixes present
     parts: tuple[str, ...] = ()  # names of temporary files of ours
     dropping: frozenset[int] = frozenset()  # versions that are being removed; they are not in `versions`
+    pinned: frozenset[int] = frozenset()  # numbers with a NAME.N.keep, whether or not there is a version
     has_ver: bool = False
     ver: bytes | None = None  # the content of NAME.ver, if it was read
     sheets: dict[int, Manifest | None] = field(default_factory=dict, compare=False)  # manifests that were read
@@ -88,7 +95,7 @@ def list_set(base: str, names: Iterable[str]) -> Listing:
     """Select the files of set `base` from the names in its folder."""
     versions: dict[int, set[str]] = {}
     parts = []
-    marks = set()
+    marks, pinned = set(), set()
     has_ver = False
     for name in names:
         if not name.startswith(base):
@@ -101,6 +108,8 @@ def list_set(base: str, names: Iterable[str]) -> Listing:
             continue
         match = _MEMBER.fullmatch(name, len(base))
         if match is None:
+            if keep := _KEEP.fullmatch(name, len(base)):
+                pinned.add(int(keep[1]))
             continue
         if match[3]:
             number = int(match[1])
@@ -115,7 +124,7 @@ def list_set(base: str, names: Iterable[str]) -> Listing:
     dropping = frozenset(n for n in marks if n < newest and ".md5" not in versions.get(n, ()))
     parts += [drop_mark(base, number) for number in marks - dropping]
     frozen = {number: frozenset(suffixes) for number, suffixes in versions.items() if number not in dropping}
-    return Listing(base, frozen, tuple(sorted(parts)), dropping, has_ver)
+    return Listing(base, frozen, tuple(sorted(parts)), dropping, frozenset(pinned), has_ver)
 
 
 def _is_ver_part(base: str, name: str) -> bool:

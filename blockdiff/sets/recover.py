@@ -21,7 +21,7 @@ from blockdiff.errors import (
 )
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.printable import Log
-from blockdiff.sets import chain, versions
+from blockdiff.sets import chain, drop, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.partfile import Busy, lock_alone, remove_dead, write_failed
 from blockdiff.sets.publishing import MOVE_AWAY
@@ -57,6 +57,9 @@ def settle(backup_set: BackupSet, note: Log) -> int:
                 note(f"version {newest} of {backup_set.name} was complete but not yet published: adopted")
             else:
                 _drop_torn(backup_set, newest + 1, found)
+    if listing.dropping:
+        drop.finish(backup_set, listing)
+        note(f"{len(listing.dropping)} versions of {backup_set.name} were being removed: now they are")
     _sweep_parts(backup_set)  # after that: a temporary manifest shows what is ours
     return newest
 

@@ -9,6 +9,7 @@ Format: blockdiff-formats(5), "Trust".
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import os
 
@@ -238,6 +239,17 @@ def files_of(backup_set: BackupSet, version: Version) -> VersionFiles:
     path = functools.partial(backup_set.path, version.number)
     index = path(".idx") if counts(backup_set, version, ".idx") else None
     return VersionFiles(version, path(version.suffix), path(".md5"), index)
+
+
+def is_listed(files: VersionFiles) -> bool:
+    """Return whether a version's diff file has the SHA-256 that its manifest lists; all of it is read."""
+    sheet = files.version.manifest
+    try:
+        with open(files.diff, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return True  # that is another fault, and told as such
+    return sheet is not None and sheet.files[files.version.suffix].sha256 == found
 
 
 def choose(

@@ -49,7 +49,7 @@ NEVER = {
     "blockdiff-list": {
         **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
         **dict.fromkeys(
-            ("NoSuchVersion", "NotOurFormat", "DamagedFile", "MissingFile"), "it is told in the list"
+            ("NoSuchVersion", "NotOurFormat", "NewerManifest", "DamagedFile", "MissingFile"), "it is told in the list"
         ),
     },
     "cronlog": {"Interrupted": "the signal is passed on to its command"},

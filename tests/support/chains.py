@@ -179,6 +179,52 @@ def _write_ours(backup_set, number, size, blocks, digests, changed, block_size, 
             part.discard()
 
 
+def records_of(backup_set, number):
+    """The records of a version's diff file, {block: data}; it is plain or gzip, and read by hand."""
+    for suffix, opened in (("", open), (".gz", gzip.open)):
+        if os.path.exists(backup_set.path(number, suffix)):
+            with opened(backup_set.path(number, suffix), "rb") as file:
+                data = file.read()
+            step = int.from_bytes(data[:4], "little")
+            rows = (data[place : place + 8 + step] for place in range(4, len(data), 8 + step))
+            return suffix, {int.from_bytes(row[:8], "little") // step: row[8:] for row in rows}
+    raise FileNotFoundError(backup_set.path(number, ""))
+
+
+def rewrite(backup_set, number, onto, union_of):
+    """Make a version's diff file anew as the union of these versions' records; its parent is then `onto`."""
+    sheet = backup_set.read_manifest(number)
+    union = {}
+    for each in sorted(union_of):
+        union |= records_of(backup_set, each)[1]
+    union = {block: data for block, data in union.items() if block < sheet.value["blocks"]["total"]}
+    suffix = records_of(backup_set, number)[0]
+    data = sheet.block_size.to_bytes(4, "little")
+    data += b"".join((i * sheet.block_size).to_bytes(8, "little") + union[i] for i in sorted(union))
+    data = gzip.compress(data, mtime=0) if suffix else data
+    with open(backup_set.path(number, suffix), "wb") as file:
+        file.write(data)
+    if ".idx" in sheet.files:
+        os.unlink(backup_set.path(number, ".idx"))
+    files = {key: entry for key, entry in sheet.value["files"].items() if key != ".idx"}
+    files[suffix] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    value = sheet.value | {"parent": onto, "kind": "full" if onto is None else "incremental", "files": files}
+    value["format"] = 1 if onto in (None, number - 1) else 2
+    value["parent_md5_sha256"] = None if onto is None else backup_set.hash(onto, ".md5").sha256
+    value["rewritten"] = {
+        "at": "2026-02-01T00:00:00Z", "blockdiff": "0", "kind": sheet.kind, "parent": sheet.parent,
+        "versions": [min(union_of), number], "bytes_read": 0,
+    }  # fmt: skip
+    with open(backup_set.path(number, ".json"), "wb") as file:
+        file.write(manifest.encode(value))
+
+
+def drop(backup_set, number):
+    """Remove every file of a version."""
+    for suffix in backup_set.listing().versions[number]:
+        os.unlink(backup_set.path(number, suffix))
+
+
 def spans_of(backup_set, number, block_size):
     """The members that the index of a version names, in order."""
     with open(backup_set.path(number, ".idx"), "rb") as file:
