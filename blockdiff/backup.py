@@ -139,6 +139,7 @@ def _write(begun: _Begun, opened: Opened, facts: dict[str, Any] | None, cores: i
         version=before.number,
         kind=value.kind,
         size=opened.size,
+        block_size=begun.of.block_size,
         blocks=totals.blocks,
         changed=totals.changed,
         zero=totals.zero,

@@ -110,6 +110,7 @@ def run(
             version=parent.number,
             kind=value.kind,
             size=size,
+            block_size=version.block_size,
             blocks=version.count,
             changed=totals["changed"],
             zero=totals["zero"],

@@ -10,6 +10,7 @@ from launched import Launched, Set
 from programs import until
 
 from blockdiff import codecs
+from blockdiff.commands import text
 from blockdiff.sets.backupset import BackupSet
 
 BLOCK = 64 * 1024
@@ -60,9 +61,11 @@ def test_a_first_version(begun, look):
     assert (code, err) == (0, [f"looking at: {begun.source}"])
     assert out.splitlines() == [
         f"would write version 1 of {begun.name}: full",
-        f"  read {begun.source}: file, {8 * BLOCK} bytes, blocks of {BLOCK} bytes",
+        f"  read {begun.source}: file, {text.size(8 * BLOCK)}, blocks of {text.size(BLOCK)}",
         "  no snapshot",
     ]
+    exact = look("-v", begun.name, begun.source)[1].splitlines()[1]
+    assert exact == f"  read {begun.source}: file, {8 * BLOCK} bytes, blocks of {BLOCK} bytes"
 
 
 def test_it_says_what_the_run_then_does(begun, look, run):

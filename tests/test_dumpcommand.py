@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 
+import numbers_line
 import pytest
 from launched import Launched, Set, needs
 from programs import until
@@ -142,7 +143,8 @@ def test_good_dumps_are_published(begun, option, suffix):
 def test_what_it_says(begun):
     code, out, err = back_up(begun)
     assert (code, out) == (0, "")
-    assert err == [f"running: '{begun.program}' {begun.source}", DONE]
+    assert err[:2] == [f"running: '{begun.program}' {begun.source}", DONE]
+    assert numbers_line.LINE.fullmatch(err.pop()) and len(err) == 2
     change(begun)
     code, out, err = back_up(begun, options=["--json", "--quiet"])
     assert (code, err) == (0, [])

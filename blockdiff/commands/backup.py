@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import click
 
 from blockdiff import backup
 from blockdiff.commands import (
+    backup_output,
     completing,
     dump_arguments,
     exits,
@@ -71,7 +71,7 @@ def command(context: click.Context, /, **parameters: Any) -> None:
     inside this program.  Any other program writes the dump to its standard output and the new digests
     to descriptor 6, with the old ones on descriptor 5; its output is verified before it is published.
     """
-    options = _Options(reach=options_source.take_reach(parameters), words=context.obj, **parameters)
+    options = Options(reach=options_source.take_reach(parameters), words=context.obj, **parameters)
     if (options.source is None) == (not options.words):
         raise click.UsageError("NAME and a SOURCE, or NAME and a COMMAND, are needed")
     options = dataclasses.replace(options, verbose=options.verbose or bool(os.environ.get("VERBOSE")))
@@ -92,7 +92,7 @@ def command(context: click.Context, /, **parameters: Any) -> None:
 
 
 @dataclass(frozen=True)
-class _Options:
+class Options:
     """What a command line asks for."""
 
     name: str
@@ -134,7 +134,7 @@ class _Options:
             progress.line(line)
 
 
-def _refuse_options(context: click.Context, options: _Options) -> None:
+def _refuse_options(context: click.Context, options: Options) -> None:
     """Refuse options that a COMMAND that is not one of ours decides for itself.  Raises click.UsageError."""
     words = options.words
     if len(words) > 1 and context.info_name != "blockdiff_backup" and operands.is_source(words[0]):
@@ -146,7 +146,7 @@ def _refuse_options(context: click.Context, options: _Options) -> None:
         raise click.UsageError(f"{words[0]} decides for itself: --{given[0].replace('_', '-')} cannot be given")
 
 
-def _run_command(options: _Options) -> Outcome:
+def _run_command(options: Options) -> Outcome:
     """Write the next version with a program that is not ours."""
     from blockdiff import dumpcommand
 
@@ -165,7 +165,7 @@ def _run_command(options: _Options) -> Outcome:
         )
 
 
-def _jobs(options: _Options, cleanup: contextlib.ExitStack) -> tuple[list[Job], snapshots.Quiesce | None]:
+def _jobs(options: Options, cleanup: contextlib.ExitStack) -> tuple[list[Job], snapshots.Quiesce | None]:
     """Return the sources and their sets, and the lock around their snapshots; `cleanup` ends their progress bar.
 
     Raises click.UsageError or NoSuchSet.
@@ -193,7 +193,7 @@ def _jobs(options: _Options, cleanup: contextlib.ExitStack) -> tuple[list[Job], 
     return jobs, quiesce
 
 
-def _wanted(options: _Options, source: str | None, words: list[str]) -> tuple[Destination | None, Wanted]:
+def _wanted(options: Options, source: str | None, words: list[str]) -> tuple[Destination | None, Wanted]:
     """Return where the volume is and what is wanted of it."""
     block_size, program = options.block_size, None
     if source is not None:
@@ -246,52 +246,27 @@ def _about(label: str) -> Iterator[None]:
         raise
 
 
-def _plan(jobs: Sequence[Job], quiesce: snapshots.Quiesce | None, options: _Options) -> int:
+def _plan(jobs: Sequence[Job], quiesce: snapshots.Quiesce | None, options: Options) -> int:
     """Print what a run would do; returns the exit code."""
     from blockdiff import dryrun
 
     plans = dryrun.plan_all(jobs, quiesce=quiesce, warn=options.warn, note=options.say)
     for plan in plans:
-        if options.as_json:
-            text.put_json(plan.as_json(), line=True)
-            continue
-        source, at = plan.source, text.name(identity.spelt(plan.source["host"], plan.source["path"]))
-        on = "" if plan.parent is None else f" on version {plan.parent}"
-        click.echo(f"would write version {plan.version} of {text.name(plan.name)}: {plan.kind}{on}")
-        click.echo(f"  read {at}: {source['kind']}, {source['size']} bytes, blocks of {plan.block_size} bytes")
-        if plan.snapshot is None:
-            click.echo("  no snapshot")
-        else:
-            room = plan.snapshot["size"]
-            inside = " inside the lock" if plan.lock else ""
-            click.echo(f"  snapshot{inside}: {'in its thin pool' if room is None else text.size(room)}")
+        backup_output.put_plan(plan, as_json=options.as_json, exact=options.verbose)
     return max(plan.exit_code for plan in plans)
 
 
-def _report(results: Sequence[Outcome | BlockdiffError], options: _Options) -> int:
+def _report(results: Sequence[Outcome | BlockdiffError], options: Options) -> int:
     """Print the result of each source; returns the exit code, that of the first error if there is one."""
     if len(results) == 1 and isinstance(results[0], BlockdiffError):
         raise results[0]
     outcomes = [result for result in results if isinstance(result, Outcome)]
     failures = [exits.report(result) for result in results if isinstance(result, BlockdiffError)]
-    names = [options.name, *(name for name, _ in options.others)]
-    for name, result in zip(names, results, strict=True) if options.as_json else ():
-        if isinstance(result, BlockdiffError):
-            text.put_json({"name": name, "error": exits.describe(result)}, line=True)
-        else:
-            text.put_json(result.as_json(), line=True)
-    for outcome in outcomes if options.verbose or (sys.stderr.isatty() and not options.quiet) else ():
-        options.say(_summary(outcome))
-    if failures:
-        return failures[0]
+    if options.as_json:
+        backup_output.put_results([options.name, *(name for name, _ in options.others)], results)
     warned = any(outcome.warnings for outcome in outcomes)
-    options.say("backup completed with warnings" if warned else "backup completed successfully")
-    return 3 if warned else 0
-
-
-def _summary(outcome: Outcome) -> str:
-    size = "unknown size" if outcome.size is None else f"{outcome.size} bytes"
-    return (
-        f"version {outcome.version} of {outcome.name}: {outcome.kind}, {outcome.changed} of {outcome.blocks} blocks"
-        f" changed, {size}, {outcome.stored} bytes stored, {outcome.seconds:.1f} s"
-    )
+    if not failures:
+        options.say("backup completed with warnings" if warned else "backup completed successfully")
+    for outcome in outcomes:
+        options.say(backup_output.summary(outcome, exact=options.verbose))
+    return failures[0] if failures else 3 if warned else 0

@@ -43,7 +43,7 @@ def _report(listed: Any) -> str:
             (
                 str(entry.number),
                 _kind(entry),
-                entry.time or "?",
+                text.when(entry.time) if entry.time else "?",
                 size,
                 changed,
                 text.size(entry.stored),

@@ -27,7 +27,7 @@ from blockdiff.commands.progress import progress
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads.  [default: one for each core]")
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
-@click.option("-v", "--verbose", is_flag=True, help="Name every file that is read.")
+@click.option("-v", "--verbose", is_flag=True, help="Name every file that is read; sizes in bytes.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -99,8 +99,8 @@ def _print(done: Any, as_json: bool, quiet: bool, verbose: bool) -> None:
     elif not quiet:
         if verbose or done.dry_run:
             for version, file, size in done.files:
-                click.echo(f"read version {version}: {text.name(file)}, {text.size(size)}")
-        click.echo(_summary(done))
+                click.echo(f"read version {version}: {text.name(file)}, {text.amount(size, verbose)}")
+        click.echo(_summary(done, verbose))
     for line in done.notes if not quiet else ():
         click.echo(f"blockdiff: {line}", err=True)
     for line in done.warnings:
@@ -108,7 +108,8 @@ def _print(done: Any, as_json: bool, quiet: bool, verbose: bool) -> None:
     if done.failure is not None and not done.whole:
         where = f"{text.name(done.path)} is not version {done.version}; "
         if done.right:
-            what = f"{done.right_bytes} bytes of it are right: bytes {text.ranges(done.right, done.right_more)}"
+            amount, ranges = text.amount(done.right_bytes, verbose), text.ranges(done.right, done.right_more)
+            what = f"{amount} of it are right: bytes {ranges}"
         else:
             what = "none of its bytes are known to be right"
         click.echo(f"blockdiff: {where}{what}", err=True)
@@ -116,15 +117,16 @@ def _print(done: Any, as_json: bool, quiet: bool, verbose: bool) -> None:
         click.echo(f"blockdiff: {text.name(done.left)}", err=True)
 
 
-def _summary(done: Any) -> str:
-    size = "at most the size of its blocks" if done.size is None else f"{done.size} bytes"
+def _summary(done: Any, exact: bool) -> str:
+    size = "at most the size of its blocks" if done.size is None else text.amount(done.size, exact)
     if done.dry_run:
         return f"write version {done.version}, {size}, to {text.name(done.path)}: {done.target}"
     if done.failure is not None:
         return f"version {done.version} was not restored"
+    written, zeros, read = (text.amount(count, exact) for count in (done.written, done.zeros, done.read))
     return (
         f"restored version {done.version} of {text.name(done.name)} to {text.name(done.path)}: {size}"
-        f" ({text.size(done.written)} written, {text.size(done.zeros)} zeros, {text.size(done.read)} read)"
+        f" ({written} written, {zeros} zeros, {read} read)"
     )
 
 

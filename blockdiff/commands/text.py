@@ -1,5 +1,6 @@
 """How numbers, names and ranges are written for people."""
 
+import datetime
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -15,10 +16,23 @@ def size(count: int) -> str:
     """Return a number of bytes as people read it, such as 1.5 GiB."""
     amount = float(count)
     for unit in _UNITS:
-        if amount < 1024 or unit == _UNITS[-1]:
+        if round(amount, 1) < 1024 or unit == _UNITS[-1]:
             return f"{count} bytes" if unit == _UNITS[0] else f"{amount:.1f} {unit}"
         amount /= 1024
     raise AssertionError
+
+
+def amount(count: int, exact: bool) -> str:
+    """Return a number of bytes as people read it, or exactly."""
+    return f"{count} bytes" if exact else size(count)
+
+
+def when(time: str) -> str:
+    """Return an ISO 8601 time in the local zone, with the zone's name; text that is no time stays as it is."""
+    try:
+        return datetime.datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    except (ValueError, OverflowError):
+        return name(time)
 
 
 def name(path: str) -> str:

@@ -73,7 +73,7 @@ def _state(version: Any) -> str:
     if version.restores:
         return "restores, but not all is as it was written" if version.faults or version.warnings else "restores"
     if version.lost_bytes:
-        return f"LOST: {version.lost_bytes} bytes: {text.ranges(version.lost, version.lost_more, 3)}"
+        return f"LOST: {text.size(version.lost_bytes)}: bytes {text.ranges(version.lost, version.lost_more, 3)}"
     return "not known: a file cannot be read" if version.unknown else "LOST"
 
 
@@ -81,7 +81,7 @@ def _report(result: Any) -> str:
     rows = [("version", "kind", "size", "state")]
     for version in result.versions:
         kind = {True: "full", False: "incremental", None: "?"}[version.full]
-        size = "?" if version.size is None else str(version.size)
+        size = "?" if version.size is None else text.size(version.size)
         rows.append((str(version.number), kind, size, _state(version)))
     good = [v.number for v in result.versions if v.restores]
     bad = [v.number for v in result.versions if not v.restores and not v.unknown]

@@ -13,6 +13,7 @@ class Outcome:
     version: int
     kind: str  # "full" or "incremental"
     size: int | None  # bytes of the volume
+    block_size: int  # bytes
     blocks: int
     changed: int
     zero: int

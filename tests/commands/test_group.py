@@ -69,7 +69,9 @@ def test_a_backup_and_all_that_follows_by_the_group(run, tmp_path):
     source.write_bytes(os.urandom(100_000))
     done = run("blockdiff", "backup", "--block-size", "4K", tmp_path / "db", source)
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.splitlines() == [f"running: {source}", "backup completed successfully"]
+    running, done_line, version = done.stderr.splitlines()
+    assert (running, done_line) == (f"running: {source}", "backup completed successfully")
+    assert version.startswith(f"version 1 of {tmp_path / 'db'}: full, ")
     source.write_bytes(source.read_bytes()[:50_000] + b"changed")
     done = run("blockdiff-backup", "--json", tmp_path / "db", source)
     assert json.loads(done.stdout)["version"] == 2

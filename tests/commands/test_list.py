@@ -42,3 +42,11 @@ def test_list_exit_codes(run_verb, plain_set, tmp_path):
     assert run_verb("list", tmp_path / "empty").out == "no sets\n"
     os.unlink(plain_set.name + ".ver")
     assert run_verb("list", plain_set.name).returncode == 14
+
+
+def test_times_are_those_of_the_log_and_json_is_in_utc(run_verb, plain_set):
+    """As cronlog's lines have them: in the zone of this machine, which is named."""
+    shown = run_verb("list", plain_set.name, env={"TZ": "XYZ-5:30"}).out.splitlines()[2]
+    assert "2026-01-02 06:32:03 XYZ" in shown
+    (one,) = json.loads(run_verb("list", "--json", plain_set.name, env={"TZ": "XYZ-5:30"}).out)["sets"]
+    assert one["versions"][0]["time"] == "2026-01-02T01:02:03Z"

@@ -12,6 +12,8 @@ import places
 import pytest
 from verbs import BLOCK, damage, environment, words
 
+from blockdiff.commands import text
+
 GOLDEN = places.GOLDEN
 
 
@@ -19,7 +21,7 @@ def test_merge_restores_the_newest(run_verb, plain_set, tmp_path):
     done = run_verb("merge", plain_set.name, tmp_path / "out")
 
     assert (done.returncode, done.err) == (0, "")
-    assert "restored version 3" in done.out and f"{30 * BLOCK} bytes" in done.out
+    assert "restored version 3" in done.out and text.size(30 * BLOCK) in done.out
     assert (tmp_path / "out").read_bytes() == plain_set.volume
 
 
@@ -36,7 +38,10 @@ def test_merge_names_what_it_reads(run_verb, plain_set, tmp_path):
         assert [line.split(":")[0] for line in done.out.splitlines()[:3]] == [f"read version {n}" for n in (3, 2, 1)]
         assert (tmp_path / "out").exists() == (option == "-v")
         (tmp_path / "out").unlink(missing_ok=True)
-    assert "new file" in done.out
+    read = sum(os.path.getsize(plain_set.path(number, "")) for number in (1, 2, 3))
+    exact = run_verb("merge", "-v", plain_set.name, tmp_path / "out").out.splitlines()[-1]
+    assert exact.endswith(f": {30 * BLOCK} bytes ({30 * BLOCK} bytes written, 0 bytes zeros, {read} bytes read)")
+    assert "new file" in done.out and f"write version 3, {text.size(30 * BLOCK)}, to " in done.out
 
 
 def test_merge_json(run_verb, plain_set, tmp_path):
@@ -64,7 +69,7 @@ def test_merge_that_fails_says_what_is_right(run_verb, plain_set, tmp_path):
     told = json.loads(run_verb("merge", "--json", plain_set.name, tmp_path / "out2").out)
 
     assert done.returncode == 53 and f"bytes {20 * BLOCK} to {21 * BLOCK - 1}" in done.err
-    assert "bytes of it are right" in done.err and "restored" not in done.out.replace("was not restored", "")
+    assert "of it are right: bytes " in done.err and "restored" not in done.out.replace("was not restored", "")
     assert not (tmp_path / "out").exists() and not (tmp_path / "out2").exists()
     assert told["error"]["exit_code"] == 53
     assert told["right"]["bytes"] == sum(end - start for start, end in told["right"]["ranges"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 
@@ -9,7 +10,8 @@ from blockdiff.commands import text
 
 
 @pytest.mark.parametrize("count, shown", [
-    (0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (1536 << 20, "1.5 GiB"), (1 << 62, "4096.0 PiB"),
+    (0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (1536 << 20, "1.5 GiB"), ((1 << 20) - 1, "1.0 MiB"),
+    (1 << 62, "4096.0 PiB"),
 ])  # fmt: skip
 def test_sizes_have_units(count, shown):
     assert text.size(count) == shown
@@ -44,3 +46,18 @@ def test_an_object_is_owed_until_it_is_printed(capsys, monkeypatch):
     assert capsys.readouterr().out == '{"a": 2, "b": 1}\n'
     text.put_json({"a": [1]})
     assert json.loads(capsys.readouterr().out) == {"a": [1]}
+
+
+@pytest.mark.parametrize("zone, shown", [
+    ("UTC", "2026-07-01 22:00:00 UTC"), ("Europe/Berlin", "2026-07-02 00:00:00 CEST"),
+    ("XYZ-5:30", "2026-07-02 03:30:00 XYZ"),
+])  # fmt: skip
+def test_times_are_local_and_name_their_zone(monkeypatch, zone, shown):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert text.when("2026-07-01T22:00:00Z") == shown
+        assert text.when("soon\n") == "soon\\n"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

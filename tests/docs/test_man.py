@@ -181,7 +181,7 @@ def shell(text, folder):
     """Run lines of a page as a shell does, in a folder."""
     environment = {name: value for name, value in os.environ.items() if name not in OURS}
     environment["PATH"] = os.pathsep.join((str(ROOT / "bin"), os.path.dirname(sys.executable), os.environ["PATH"]))
-    environment |= {"HOME": str(folder), "XDG_STATE_HOME": str(folder / "state")}
+    environment |= {"HOME": str(folder), "XDG_STATE_HOME": str(folder / "state"), "TZ": "UTC"}
     return subprocess.run(
         ["sh", "-euc", text], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
@@ -223,7 +223,7 @@ def three_versions(volume):
 
 def shape(text):
     """Return a table without what differs from run to run."""
-    text = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", "TIME", text.replace("/var/backup/db00", "db00"))
+    text = re.sub(r"\d{4}-\d\d-\d\d [\d:]+ UTC", "TIME", text.replace("/var/backup/db00", "db00"))
     return [re.sub(r"\s+", " ", re.sub(r"\d+\.\d [KM]iB", "SIZE", line)) for line in text.strip().splitlines()]
 
 

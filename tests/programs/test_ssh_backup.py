@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 
+import numbers_line
 import pytest
 import sshd as lab
 from conftest import ROOT
@@ -46,6 +47,7 @@ def back_up(request, ssh_lab, begun):
         assert run.gone()
         assert err.pop(0) == f"running: {more.get('host', 'source')}:{begun.source}"
         if code == 0:
+            assert numbers_line.LINE.fullmatch(err.pop())
             assert err.pop() == DONE
             begun.versions[begun.newest()] = begun.source.read_bytes()
         return code, out, err

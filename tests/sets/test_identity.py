@@ -7,6 +7,7 @@ import os
 import sys
 
 import chains
+import numbers_line
 import pytest
 from engine import back_up, local_agent
 from hostile import Played, hello, put_together, raw, talk
@@ -44,7 +45,7 @@ def call(run):
 
     def call(*words, **options):
         done = run("blockdiff-backup", *words, **options)
-        lines = done.stderr.splitlines()
+        lines = numbers_line.without(done.stderr.splitlines())
         return done.returncode, lines[1:] if lines[:1] and lines[0].startswith("running: ") else lines
 
     return call

@@ -3,6 +3,7 @@
 import re
 import socket
 
+import numbers_line
 from places import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -30,10 +31,11 @@ def shown_log(word):
 
 
 def timeless(log):
-    """Return the lines of a log without what differs from run to run."""
+    """Return the lines of a log without what differs from run to run, and the line of numbers."""
     log = log.replace(f"] {socket.gethostname()} starting", "] backup01 starting")
     log = re.sub(r"held for [\d.]+ s$", "held for TIME", log, flags=re.M)
-    return re.sub(r"^\[\w{3} \w{3} [ \d]\d [\d:]{8} \d{4}\]", "[TIME]", log, flags=re.M).splitlines()
+    timeless = re.sub(r"^\[\w{3} \w{3} [ \d]\d [\d:]{8} \d{4}\]", "[TIME]", log, flags=re.M)
+    return numbers_line.without(timeless.splitlines())
 
 
 def script():

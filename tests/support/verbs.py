@@ -27,9 +27,9 @@ def environment(folder):
 def run_verb(tmp_path):
     """Return a function that runs a verb's program to its end and returns it with its output, `out` and `err`."""
 
-    def call(verb, *operands, stdin=b"", cwd=None):
+    def call(verb, *operands, stdin=b"", cwd=None, env=None):
         done = subprocess.run(
-            words(verb, *operands), input=stdin, capture_output=True, env=environment(tmp_path), cwd=cwd, timeout=60
+            words(verb, *operands), input=stdin, capture_output=True, env={**environment(tmp_path), **(env or {})}, cwd=cwd, timeout=60
         )
         done.out, done.err = done.stdout.decode(), done.stderr.decode()
         assert "Traceback" not in done.err, done.err
