@@ -32,7 +32,7 @@ LAYERS = (
     "sets locking mysql",
     "source blocks",
     "ingest",
-    "backup catalogue cronlog dryrun dump dumpcommand mysqllock patch restore verify",  # verbs: none imports another
+    "backup cronlog dryrun dump dumpcommand mysqllock patch restore verify",  # verbs: none imports another
     "commands",  # people
 )
 PURE = (  # they decide, others act

@@ -16,7 +16,7 @@ def command(context: click.Context, operands: tuple[str, ...], as_json: bool) ->
 
     It reads only names, sizes and manifests; blockdiff-verify proves that versions restore.
     """
-    from blockdiff import catalogue
+    from blockdiff.sets import catalogue
 
     found = catalogue.every(operands or (".",))
     problems = [problem for listed in found for problem in listed.problems]
