@@ -28,11 +28,11 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # A room is a folder or a file of blockdiff/. It imports only rooms of lower rows, and itself.
 LAYERS = (
     "errors formats printable",  # bytes and words
-    "wire codecs transport target childprocess",  # devices, disks, networks
+    "wire codecs transport target childprocess jobtext",  # devices, disks, networks
     "sets locking mysql",
     "source blocks",
     "ingest",
-    "backup catalogue cronlog dryrun dump dumpcommand mysqllock patch restore verify",  # verbs: none imports another
+    "backup catalogue cronlog dryrun dump dumpcommand mysqllock patch restore run verify",  # verbs: none imports another
     "commands",  # people
 )
 PURE = (  # they decide, others act
