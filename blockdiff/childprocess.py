@@ -29,14 +29,14 @@ def exit_code_unstarted(error: OSError) -> int:
 class Signals:
     """What HUP, INT and TERM do while a wrapper is active, as a context manager.
 
-    Before `start` they raise Interrupted wherever the wrapper is, so that its `finally`
-    blocks run; from `start` on they go to the child, and nothing is raised any more.
+    Before the first `start` they raise Interrupted wherever the wrapper is, so that its `finally`
+    blocks run; from then on they go to all children, and nothing is raised any more.
     Use it in the main thread: only there can handlers be set.
     """
 
     def __init__(self) -> None:
         self.received: list[int] = []  # since start was called
-        self._child: subprocess.Popen[bytes] | None = None
+        self._children: list[subprocess.Popen[bytes]] = []
         self._starting = False
         self._previous: list[tuple[int, Any]] = []
 
@@ -54,23 +54,22 @@ class Signals:
             signal.signal(number, handler)
 
     def start(self, spawn: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-        """Start the child and return it; a signal that arrives meanwhile is kept for it."""
+        """Start a child and return it; a signal that has arrived is for it, too."""
         self._starting = True
         try:
             child = spawn()
         except BaseException:
             self._starting = False
             raise
-        self._child = child
+        self._children.append(child)
         for number in tuple(self.received):
             child.send_signal(number)
         return child
 
     def _arrive(self, number: int, frame: FrameType | None) -> None:
-        if self._child is not None:
+        if self._children or self._starting:
             self.received.append(number)
-            self._child.send_signal(number)  # does nothing once the child was waited for
-        elif self._starting:
-            self.received.append(number)
+            for child in self._children:
+                child.send_signal(number)  # does nothing once the child was waited for
         else:
             raise Interrupted(signal.Signals(number).name, 128 + number)

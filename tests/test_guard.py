@@ -28,11 +28,12 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # A room is a folder or a file of blockdiff/. It imports only rooms of lower rows, and itself.
 LAYERS = (
     "errors formats printable",  # bytes and words
-    "wire codecs transport target childprocess",  # devices, disks, networks
+    "wire codecs transport target childprocess jobtext",  # devices, disks, networks
     "sets locking mysql",
     "source blocks",
     "ingest",
-    "backup cronlog dryrun dump dumpcommand mysqllock patch restore verify",  # verbs: none imports another
+    "rewriting",
+    "backup cronlog dryrun dump dumpcommand mysqllock patch prune restore run verify",  # verbs: none imports another
     "commands",  # people
 )
 PURE = (  # they decide, others act

@@ -71,9 +71,7 @@ def command(context: click.Context, /, **parameters: Any) -> None:
     inside this program.  Any other program writes the dump to its standard output and the new digests
     to descriptor 6, with the old ones on descriptor 5; its output is verified before it is published.
     """
-    options = Options(reach=options_source.take_reach(parameters), words=context.obj, **parameters)
-    if (options.source is None) == (not options.words):
-        raise click.UsageError("NAME and a SOURCE, or NAME and a COMMAND, are needed")
+    options = _options(context, parameters)
     options = dataclasses.replace(options, verbose=options.verbose or bool(os.environ.get("VERBOSE")))
     exits.limit(options.reach.max_time)
     if options.words and options.program is None:
@@ -134,6 +132,43 @@ class Options:
             progress.line(line)
 
 
+def _options(context: click.Context, parameters: dict[str, Any]) -> Options:
+    """Return what was parsed.  Raises click.UsageError if there is neither a SOURCE nor a COMMAND, or both."""
+    options = Options(reach=options_source.take_reach(parameters), words=context.obj, **parameters)
+    if (options.source is None) == (not options.words):
+        raise click.UsageError("NAME and a SOURCE, or NAME and a COMMAND, are needed")
+    return options
+
+
+def read_line(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the sets and the hosts that a command line is about, without running it.
+
+    Raises click.UsageError if it cannot be run, or asks for what is the whole list's.
+    """
+    context = command.make_context("blockdiff-backup", list(words), help_option_names=[])
+    options = _options(context, dict(context.params))
+    for option, given in (("--dry-run", options.dry_run), ("--json", options.as_json)):
+        if given:
+            raise click.UsageError(f"{option} is for all lines (hint: blockdiff-run {option} LIST)")
+    if options.words and options.program is None:
+        _refuse_options(context, options)
+        return [options.name], [identity.LOCAL]
+    options_lock.quiesce(options.lock)
+    names, hosts = [], []
+    for name, source, command_words in _sources(options):
+        destination, _ = _wanted(options, source, command_words)
+        options.reach.connect(destination, None)
+        names.append(name)
+        hosts.append(identity.LOCAL if destination is None else destination.host)
+    return names, hosts
+
+
+def _sources(options: Options) -> list[tuple[str, str | None, list[str]]]:
+    """Return NAME, SOURCE and the words of a COMMAND for each set of a run."""
+    first = (options.name, options.source, options.words)
+    return [first, *((name, source, []) for name, source in options.others)]
+
+
 def _refuse_options(context: click.Context, options: Options) -> None:
     """Refuse options that a COMMAND that is not one of ours decides for itself.  Raises click.UsageError."""
     words = options.words
@@ -170,8 +205,7 @@ def _jobs(options: Options, cleanup: contextlib.ExitStack) -> tuple[list[Job], s
 
     Raises click.UsageError or NoSuchSet.
     """
-    sources: list[tuple[str, str | None, list[str]]] = [(options.name, options.source, options.words)]
-    sources += [(name, source, []) for name, source in options.others]
+    sources = _sources(options)
     label = f"{len(sources)} sets" if options.others else text.name(os.path.basename(options.name))
     shown = cleanup.enter_context(progress.shared(label, enabled=not options.quiet))
     jobs = []

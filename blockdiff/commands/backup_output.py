@@ -8,7 +8,7 @@ import click
 from blockdiff.commands import exits, text
 from blockdiff.errors import BlockdiffError
 from blockdiff.sets import identity
-from blockdiff.sets.outcome import Outcome
+from blockdiff.sets.outcome import Outcome, changed_of, size_of
 
 if TYPE_CHECKING:
     from blockdiff.dryrun import Plan
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 def summary(outcome: Outcome, *, exact: bool) -> str:
     """Return the line of the log with the numbers of a version; `exact`: in blocks and bytes."""
-    # the volume of a command that is not ours may be of unknown size: what its blocks hold at most
-    whole = outcome.blocks * outcome.block_size if outcome.size is None else outcome.size
-    changed = min(outcome.changed * outcome.block_size, whole)
+    whole = size_of(outcome.size, outcome.block_size, outcome.blocks)
+    changed = changed_of(outcome.size, outcome.block_size, outcome.blocks, outcome.changed)
     blocks = f" ({outcome.changed} of {outcome.blocks} blocks)" if exact else ""
     return (
         f"version {outcome.version} of {text.name(outcome.name)}: {outcome.kind},"

@@ -12,6 +12,7 @@ _COMMANDS = {
     "merge": "merge",
     "verify": "verify",
     "list": "list",
+    "run": "run",
     "mysqllock": "mysqllock",
     "cronlog": "cronlog",
 }

@@ -4,21 +4,22 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import completing, text
+from blockdiff.commands import completing, joblist, text
 
 
 @click.command()
 @click.argument("operands", metavar="[NAME|FOLDER]...", nargs=-1, shell_complete=completing.sets)
+@joblist.option
 @text.json_option
 @click.pass_context
-def command(context: click.Context, operands: tuple[str, ...], as_json: bool) -> None:
+def command(context: click.Context, operands: tuple[str, ...], list_path: str | None, as_json: bool) -> None:
     """List the versions of set NAME, or of all sets in FOLDER (default: the current folder).
 
     It reads only names, sizes and manifests; blockdiff-verify proves that versions restore.
     """
     from blockdiff.sets import catalogue
 
-    found = catalogue.every(operands or (".",))
+    found = catalogue.every(joblist.names(operands, list_path) or (".",))
     problems = [problem for listed in found for problem in listed.problems]
     if as_json:
         text.put_json({"sets": [_json(listed) for listed in found]})

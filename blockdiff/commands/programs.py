@@ -22,6 +22,7 @@ PROGRAMS = {
     "blockdiff-merge": "merge",
     "blockdiff-verify": "verify",
     "blockdiff-list": "list",
+    "blockdiff-run": "run",
     "mysqllock": "mysqllock",
     "cronlog": "cronlog",
 }

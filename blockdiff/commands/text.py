@@ -72,7 +72,7 @@ def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) ->
 
 def _owe_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
     global _json_owed
-    _json_owed = value
+    _json_owed = _json_owed or value  # a line of a list may be parsed in between
     return value
 
 

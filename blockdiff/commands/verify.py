@@ -1,4 +1,4 @@
-"""blockdiff-verify NAME: prove that every version restores, and list what is lost."""
+"""blockdiff-verify NAME...: prove that every version restores, and list what is lost."""
 
 import functools
 import os
@@ -6,33 +6,62 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import completing, state, text
+from blockdiff.commands import completing, exits, joblist, state, text
 from blockdiff.commands.progress import progress
+from blockdiff.errors import BlockdiffError
+
+_WARNED = 3
 
 
 @click.command()
-@click.argument("name", shell_complete=completing.sets)
+@click.argument("operands", metavar="NAME...", nargs=-1, shell_complete=completing.sets)
 @click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="Only what a restore of N reads.")
 @click.option("--new", is_flag=True, help="Read only versions that no earlier verify found without fault.")
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads.  [default: one for each core]")
+@joblist.option
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.pass_context
 def command(
     context: click.Context,
-    name: str,
+    operands: tuple[str, ...],
     number: int | None,
     new: bool,
     jobs: int | None,
+    list_path: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Read everything that a restore of set NAME would need, and prove it.
+    """Read everything that a restore of each set NAME would need, and prove it.
 
     A fault does not end the run: the result lists the versions that restore and the bytes of
     the others that are lost.  Versions found without fault are noted in
     $XDG_STATE_HOME/blockdiff/verified (~/.local/state), for --new.
     """
+    names = joblist.names(operands, list_path)
+    if not names:
+        raise click.UsageError("Missing argument 'NAME...', or --list.")
+    if number is not None and len(names) > 1:
+        raise click.UsageError("--to is for one NAME")
+    codes = []
+    for name in names:
+        try:
+            codes.append(_verify(name, number, new, jobs, as_json, quiet, several=len(names) > 1))
+        except BlockdiffError as error:
+            if len(names) == 1:
+                raise
+            error.concern(text.name(name))
+            codes.append(exits.report(error))
+            if as_json:
+                text.put_json({"set": name, "error": exits.describe(error)}, line=True)
+    failed = [code for code in codes if code not in (0, _WARNED)]
+    context.exit(failed[0] if failed else max(codes))
+
+
+def _verify(
+    name: str, number: int | None, new: bool, jobs: int | None, as_json: bool, quiet: bool, several: bool
+) -> int:
+    """Verify one set and print the result; returns its exit code."""
     from blockdiff import verify
     from blockdiff.sets import verified
     from blockdiff.sets.backupset import BackupSet
@@ -52,19 +81,20 @@ def command(
         if new:
             result.warnings.append(f"{path}: {error.strerror}; the next --new reads everything again")
     if as_json:
-        text.put_json(_json(result))
+        text.put_json(_json(result), line=several)
     elif not quiet:
-        click.echo(_report(result))
+        click.echo(_report(result) + ("\n" if several else ""))
     for version in (None, *result.versions):
         faults, warnings = (result.faults, result.warnings) if version is None else (version.faults, version.warnings)
-        where = "" if version is None else f"version {version.number}: "
+        where = f"{text.name(name)}: " if several else ""
+        where += "" if version is None else f"version {version.number}: "
         for fault in faults:
             click.echo(f"blockdiff: {where}{fault}", err=True)
         for line in warnings:
             text.warn(f"{where}{line}")
         for line in version.notes if version is not None and not quiet else ():
             click.echo(f"blockdiff: note: {where}{line}", err=True)
-    context.exit(result.exit_code)
+    return result.exit_code
 
 
 def _state(version: Any) -> str:

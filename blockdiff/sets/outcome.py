@@ -5,6 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def size_of(size: int | None, block_size: int, blocks: int) -> int:
+    """Return a volume's size in bytes; that of a command that is not ours may be unknown: what its blocks hold."""
+    return blocks * block_size if size is None else size
+
+
+def changed_of(size: int | None, block_size: int, blocks: int, changed: int) -> int:
+    """Return how many bytes so many changed blocks of a volume have, at most."""
+    return min(changed * block_size, size_of(size, block_size, blocks))
+
+
 @dataclass
 class Outcome:
     """What a backup run did."""

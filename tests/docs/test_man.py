@@ -45,13 +45,17 @@ NEVER = {
         **dict.fromkeys(("SetLocked", "StoreFailed", "CommandFailed"), "it does not write to the set"),
         "RunTooLong": "it has no such option",
     },
-    "blockdiff-verify": dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed", "CommandFailed"), "it writes nothing"),
+    "blockdiff-verify": {
+        **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed", "CommandFailed"), "it writes nothing"),
+        "RunTooLong": "it has no such option",
+    },
     "blockdiff-list": {
         **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
         **dict.fromkeys(
             ("NoSuchVersion", "NotOurFormat", "NewerManifest", "DamagedFile", "MissingFile"), "it is told in the list"
         ),
     },
+    "blockdiff-run": {"StoreFailed": "it writes no log"},
     "cronlog": {"Interrupted": "the signal is passed on to its command"},
 }
 
@@ -280,6 +284,8 @@ def test_json_has_the_keys_that_the_pages_tell(volume):
     assert run("blockdiff-backup --json --new-source db00 missing") == 30
     assert run("blockdiff-backup --json --compress none db00 vol") == 0
     assert run("blockdiff-list --json db00") == 0
+    (folder / "jobs").write_text("more vol\n")
+    assert run("blockdiff-run --json jobs") == 0
     assert run("blockdiff-merge --json db00 copy") == 0
     assert run("blockdiff-merge --json copy < db00.2") == 0
     with (folder / "db00.1.gz").open("r+b") as file:

@@ -19,6 +19,10 @@ CLASSES = {
 }
 
 
+# modules that another one imports for what is no way to their errors
+PASSED_BY = {("blockdiff.commands.joblist", "blockdiff.commands.backup"): "its parser, which refuses with a usage error"}
+
+
 def codes_of(module):
     """Return {class name: modules that make it} for a module of blockdiff.commands."""
     found = {}
@@ -37,7 +41,7 @@ def reached(module):
         if name in seen or _path(name) is None:
             continue
         seen.add(name)
-        waiting += _imports(name)
+        waiting += [each for each in _imports(name) if (name, each) not in PASSED_BY]
         if name == "blockdiff.source.push":
             waiting += [pushed for pushed, _ in push.PUSHED]
     return seen
