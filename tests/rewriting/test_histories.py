@@ -92,9 +92,9 @@ def history(seed, suffix, block_size, folder, versions=14, rewrites=6):
     volume = rng.randbytes(20 * block_size) + bytes(12 * block_size) + rng.randbytes(15 * block_size + block_size // 2)
     volumes = {}
     for number in range(1, versions + 1):
-        full = number > 1 and rng.random() < 0.08
+        full = number > 1 and rng.random() < 0.08 and suffix != ".lzop"
         codec = codecs.BY_SUFFIX[suffix]
-        chains.write_version(backup_set, volume, block_size, codec, full=full, member=rng.choice((100, 180)))
+        chains.write_version(backup_set, volume, block_size, codec, full=full, member=rng.choice((100, 180)), original=suffix == ".lzop")
         volumes[number] = volume
         volume = changed(volume, rng, block_size, list(volumes.values()))
     kept = identities(backup_set)

@@ -15,7 +15,7 @@ KEPT = (".md5", ".xxh128")  # files of a version that a rewrite never touches
 def changed(volume, rng, block_size, before):
     """Return what becomes of a volume until its next version; `before`: what it was."""
     volume = bytearray(volume)
-    what = rng.choice(("noise", "noise", "reverted", "reverted", "zeros", "run", "grown", "shrunk", "nothing"))
+    what = rng.choice(("noise", "noise", "reverted", "reverted", "zeros", "run", "log", "grown", "shrunk", "nothing"))
     count = max(1, len(volume) // block_size)
     for _ in range(rng.randrange(1, 6)):
         place = rng.randrange(count) * block_size
@@ -29,6 +29,8 @@ def changed(volume, rng, block_size, before):
         elif what in ("zeros", "run"):
             end = min(len(volume), place + (block_size if what == "zeros" else 9 * block_size))
             volume[place:end] = bytes(end - place)
+    if what == "log":
+        volume[place : place + 15 * block_size] = rng.randbytes(min(15 * block_size, len(volume) - place))
     if what == "grown":
         volume += bytes(rng.randrange(3 * block_size)) + rng.randbytes(rng.randrange(1, 5 * block_size))
     if what == "shrunk" and len(volume) > 8 * block_size:
