@@ -49,6 +49,7 @@ NEVER = {
         **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed", "CommandFailed"), "it writes nothing"),
         "RunTooLong": "it has no such option",
     },
+    "blockdiff-prune": {"RunTooLong": "it has no such option"},
     "blockdiff-list": {
         **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
         **dict.fromkeys(
@@ -60,7 +61,7 @@ NEVER = {
 }
 
 
-THEIRS = {"--all"}  # options of other programs, in examples
+THEIRS = {"--all", "--delay-updates", "--delete-after"}  # options of other programs, in examples
 
 
 # the pages themselves
@@ -275,7 +276,8 @@ def test_json_has_the_keys_that_the_pages_tell(volume):
 
     def run(text):
         done = shell(text, folder)
-        said[text.split()[0]] |= keys(json.loads(done.stdout))
+        for line in done.stdout.splitlines() if done.stdout.startswith('{"') else [done.stdout]:
+            said[text.split()[0]] |= keys(json.loads(line))
         return done.returncode
 
     assert run("blockdiff-backup --json db00 vol") == 0
@@ -284,6 +286,9 @@ def test_json_has_the_keys_that_the_pages_tell(volume):
     assert run("blockdiff-backup --json --new-source db00 missing") == 30
     assert run("blockdiff-backup --json --compress none db00 vol") == 0
     assert run("blockdiff-list --json db00") == 0
+    assert run("blockdiff-consolidate --json -n db00") == 0
+    assert run("blockdiff-prune --json -n --keep-last 1 db00") == 0
+    assert run("blockdiff-prune --json -n --keep-last 1 db00 missing") == 10
     (folder / "jobs").write_text("more vol\n")
     assert run("blockdiff-run --json jobs") == 0
     assert run("blockdiff-merge --json db00 copy") == 0
