@@ -61,6 +61,12 @@ class SetLocked(BlockdiffError):
     hint = "wait until that run has ended; the lock ends with its process"
 
 
+class SetChanged(SetLocked):
+    """{} was changed by another run during this one"""
+
+    hint = "nothing was changed by this run; run again"
+
+
 class NoRoom(BlockdiffError):
     """no room to write {}"""
 

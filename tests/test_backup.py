@@ -6,9 +6,10 @@ import pytest
 from engine import local_agent, restored
 from hostile import HONEST, Played, put_together
 
-from blockdiff import backup, catalogue
+from blockdiff import backup
 from blockdiff.errors import AgentDied, LockNotGranted, NoSuchVolume, SnapshotRefused
 from blockdiff.ingest.job import Job
+from blockdiff.sets import catalogue
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.source.wanted import NONE, Wanted
 

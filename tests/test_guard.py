@@ -32,12 +32,14 @@ LAYERS = (
     "sets locking mysql",
     "source blocks",
     "ingest",
-    "backup catalogue cronlog dryrun dump dumpcommand mysqllock patch restore run verify",  # verbs: none imports another
+    "rewriting",
+    "backup cronlog dryrun dump dumpcommand mysqllock patch prune restore run verify",  # verbs: none imports another
     "commands",  # people
 )
 PURE = (  # they decide, others act
     "blockdiff/formats/*.py", "blockdiff/errors.py", "blockdiff/wire/frames.py", "blockdiff/wire/messages.py",
-    "blockdiff/transport/base.py", "blockdiff/transport/destination.py", "blockdiff/blocks/blockset.py",
+    "blockdiff/transport/base.py", "blockdiff/transport/destination.py", "blockdiff/blocks/blockset.py", "blockdiff/sets/retention.py",
+    "blockdiff/sets/pruning.py",
 )  # fmt: skip
 # What the pure ones must do without.
 IMPURE = {

@@ -17,7 +17,7 @@ def command(context: click.Context, operands: tuple[str, ...], list_path: str | 
 
     It reads only names, sizes and manifests; blockdiff-verify proves that versions restore.
     """
-    from blockdiff import catalogue
+    from blockdiff.sets import catalogue
 
     found = catalogue.every(joblist.names(operands, list_path) or (".",))
     problems = [problem for listed in found for problem in listed.problems]

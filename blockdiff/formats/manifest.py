@@ -74,7 +74,7 @@ class Manifest:
 class Source:
     """The volume that a version is of; None: not known."""
 
-    host: str
+    host: str | None
     path: str | None
     kind: str | None
     size: int | None  # bytes

@@ -25,6 +25,7 @@ from blockdiff.sets.partfile import (
 
 _TRIES = 10  # to lock a lock file that another program replaces
 _PATIENCE_S = 0.5  # how long to wait for a run that is just publishing
+_LOCK_PATIENCE_S = 10  # how long a backup waits for the lock: a rewrite of a version has it for less than a second
 _PAUSE_S = 0.05
 
 
@@ -85,19 +86,22 @@ class BackupSet:
             raise read_failed(error, path) from None
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the set's lock.  Raises SetLocked at once if another run does.
+    def locked(self, patience_s: float | None = None) -> Iterator[None]:
+        """Hold the set's lock.  Raises SetLocked if another run still does after `patience_s`.
 
-        It is the kernel's lock on an open file: it always ends with the process.
+        It is the kernel's lock on an open file: it always ends with the process.  None: as long as
+        a backup waits, since a run that only gives a rewritten version its names has it for a moment.
         """
+        until = time.monotonic() + (_LOCK_PATIENCE_S if patience_s is None else patience_s)
         path = os.path.join(self.folder, names.lock_name(self.base))
         for _ in range(_TRIES):
             fd = self._open_lock(path)
             try:
                 try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise SetLocked(self.name) from None
+                    while not _flock(fd):
+                        if time.monotonic() >= until:
+                            raise SetLocked(self.name)
+                        time.sleep(_PAUSE_S)
                 except OSError as error:
                     raise StoreFailed(path, error.strerror) from None
                 if is_at(fd, path):
@@ -201,6 +205,15 @@ class BackupSet:
                 os.close(fd)
         except OSError as error:
             raise write_failed(error, self.folder) from None
+
+
+def _flock(fd: int) -> bool:
+    """Take the lock; return whether no other run has it.  Raises OSError."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 _MEND = "look with blockdiff-list; if version N is the newest good one, put N and a newline into it"

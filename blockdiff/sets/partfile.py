@@ -187,6 +187,26 @@ class PartFile:
         except OSError as error:
             raise read_failed(error, self.path) from None
 
+    def forget(self) -> None:
+        """Have the file read from the disk by whoever reads it next, as far as the system does that; never raises."""
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._held, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def is_on_disk(self) -> bool:
+        """Read the closed file back, and return whether it is what was written.  Raises StoreUnreadable."""
+        digest, place = hashlib.sha256(), 0
+        try:
+            while piece := os.pread(self._held, PIECE, place):
+                digest.update(piece)
+                place += len(piece)
+        except OSError as error:
+            raise read_failed(error, self.path) from None
+        return (place, digest.hexdigest()) == (self.size, self.sha256())
+
+    def is_there(self) -> bool:
+        """Return whether the closed file still has its temporary name."""
+        return is_at(self._held, self.path)
+
     def sha256(self) -> str:
         """Return the SHA-256 of what was written, in hex."""
         return self._hash.hexdigest()

@@ -21,7 +21,7 @@ from blockdiff.errors import (
 )
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.printable import Log
-from blockdiff.sets import chain, drop, versions
+from blockdiff.sets import chain, drop, rollforward, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.partfile import Busy, lock_alone, remove_dead, write_failed
 from blockdiff.sets.publishing import MOVE_AWAY
@@ -57,10 +57,11 @@ def settle(backup_set: BackupSet, note: Log) -> int:
                 note(f"version {newest} of {backup_set.name} was complete but not yet published: adopted")
             else:
                 _drop_torn(backup_set, newest + 1, found)
+    rollforward.finish(backup_set, newest, note)
     if listing.dropping:
         drop.finish(backup_set, listing)
         note(f"{len(listing.dropping)} versions of {backup_set.name} were being removed: now they are")
-    _sweep_parts(backup_set)  # after that: a temporary manifest shows what is ours
+    _sweep_parts(backup_set, newest)  # after that: a temporary manifest shows what is ours
     return newest
 
 
@@ -99,13 +100,15 @@ def _holding(backup_set: BackupSet, number: int) -> Iterator[list[str]]:
         yield suffixes
 
 
-def _sweep_parts(backup_set: BackupSet) -> None:
+def _sweep_parts(backup_set: BackupSet, newest: int) -> None:
     """Remove temporary files that a killed run of this set left; the lock is held.
 
-    Raises SetLocked if one belongs to an active run: then the lock does not separate runs.
+    An active run may be rewriting a version without the lock.  Raises SetLocked if one makes a new
+    version: then the lock does not separate runs.
     """
     for name in backup_set.listing().parts:
-        if not remove_dead(os.path.join(backup_set.folder, name)):
+        number = names.number_of(backup_set.base, name)
+        if not remove_dead(os.path.join(backup_set.folder, name)) and (number is None or number > newest):
             raise SetLocked(backup_set.name)
 
 

@@ -9,9 +9,9 @@ import threading
 import chains
 import pytest
 
-from blockdiff import catalogue, restore, verify
+from blockdiff import restore, verify
 from blockdiff.errors import BlockdiffError, ChainBroken, NoSuchSet, StoreUnreadable
-from blockdiff.sets import parent
+from blockdiff.sets import catalogue, parent
 from blockdiff.sets.backupset import BackupSet
 
 BLOCK = 64

@@ -12,9 +12,9 @@ import pytest
 from engine import restored
 from verbs import run_verb
 
-from blockdiff import catalogue, codecs, verify
+from blockdiff import codecs, verify
 from blockdiff.formats import manifest
-from blockdiff.sets import recover
+from blockdiff.sets import catalogue, recover
 
 __all__ = ["run_verb"]
 BLOCK = 64

@@ -10,8 +10,9 @@ import places
 import pytest
 from engine import back_up, local_agent, restored
 
-from blockdiff import catalogue, codecs, verify
+from blockdiff import codecs, verify
 from blockdiff.errors import ChainBroken, DamagedFile, MissingFile
+from blockdiff.sets import catalogue
 from blockdiff.sets.backupset import BackupSet
 
 BLOCK = 64

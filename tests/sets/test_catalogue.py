@@ -6,8 +6,9 @@ import chains
 import places
 import pytest
 
-from blockdiff import catalogue, codecs
+from blockdiff import codecs
 from blockdiff.errors import ForeignFiles, NoSuchSet
+from blockdiff.sets import catalogue
 from blockdiff.sets.backupset import BackupSet
 
 GOLDEN = places.GOLDEN

@@ -25,12 +25,14 @@ class Entry:
     why: str = ""  # why it does not restore, or what is unusual about it
     kind: str = ""  # "full" or "incremental"; "" where its files do not show it
     time: str = ""  # when the backup ended, UTC, ISO 8601
-    recorded: bool = False  # the time is from the manifest, not from the digest file
+    begun: str = ""  # when it began; the time where that is not known
+    recorded: bool = False  # the times are from the manifest, not from the digest file
     size: int | None = None  # bytes of the volume; None: at most blocks x block_size
     block_size: int = 0  # bytes
     blocks: int = 0
     changed: int | None = None  # blocks that it stores; None: not known without reading it
     stored: int = 0  # bytes of all its files
+    diff: int = 0  # bytes of its diff file
     consistency: str = ""
     parent: int | None = None  # number of the version that it continues; None: it is a full, or not known
     rewritten: bool = False  # its diff file was made anew from stored versions
@@ -149,7 +151,7 @@ def _stored(backup_set: BackupSet, number: int, suffixes: frozenset[str]) -> int
 def _entry(backup_set: BackupSet, version: Version, stored: int, broken: str) -> Entry:
     value = version.manifest.value if version.manifest is not None else {}
     time = value.get("ended")
-    recorded = isinstance(time, str)
+    recorded, begun = isinstance(time, str), value.get("begun")
     if not isinstance(time, str):
         time = _file_time(backup_set.path(version.number, ".md5"))
     consistency, moment = value.get("consistency"), value.get("moment")
@@ -159,12 +161,14 @@ def _entry(backup_set: BackupSet, version: Version, stored: int, broken: str) ->
         why=broken or "; ".join([*version.notes, *filter(None, [version.renamed])]),
         kind="full" if version.full else "incremental",
         time=time,
+        begun=begun if recorded and isinstance(begun, str) else time,
         recorded=recorded,
         size=version.size,
         block_size=version.block_size,
         blocks=version.count,
         changed=_changed(backup_set, version, value.get("blocks")),
         stored=stored,
+        diff=_stored(backup_set, version.number, frozenset((version.suffix,))),
         consistency=consistency if isinstance(consistency, str) else "",
         parent=version.parent,
         rewritten=version.manifest is not None and version.manifest.rewritten is not None,

@@ -1,0 +1,126 @@
+"""What a rewrite reads, and whether that is still the same when its result is to get its names."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from blockdiff.errors import MissingFile, NoRoom, SetChanged, SetLocked, StoreUnreadable
+from blockdiff.formats import FormatError, difffile, names
+from blockdiff.rewriting import merge
+from blockdiff.sets import chain, versions
+from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.version import Version
+
+_Identity = tuple[tuple[object, ...], ...]
+
+
+class NotInChain(ValueError):
+    """A version cannot be rewritten onto another, as that is not before it in its chain; the text is why."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Version `links[-1]` is rewritten from `links`, oldest first, onto `onto`; None: it becomes a full."""
+
+    backup_set: BackupSet
+    links: tuple[Version, ...]
+    onto: Version | None
+    identity: _Identity
+    stored: int  # bytes of the diff files that are read
+
+    @property
+    def version(self) -> Version:
+        """The version that is rewritten."""
+        return self.links[-1]
+
+    def check(self) -> None:
+        """Make sure that all that the rewrite rests on is as it was.  Raises SetChanged or StoreUnreadable."""
+        if identity(self.backup_set, self._all()) != self.identity:
+            raise SetChanged(self.backup_set.name)
+
+    def _all(self) -> list[Version]:
+        return [*([] if self.onto is None else [self.onto]), *self.links]
+
+    def check_room(self) -> None:
+        """Raise NoRoom unless there is room for what the rewrite writes, by an upper bound where there is one."""
+        version = self.version
+        need = self.stored
+        if version.suffix == "":
+            most = version.count * (difffile.OFFSET_SIZE + version.block_size) + difffile.HEADER_SIZE
+            if self.onto is None or all(link.suffix == "" for link in self.links):
+                need = min(most, max(need, most if self.onto is None else need))
+        at_once = merge.most_versions(version.block_size)
+        if len(self.links) > at_once:  # two levels of drafts may exist at once
+            first = 0 if self.onto is not None else self._size(self.links[0])
+            need += (self.stored - first) * (2 if len(self.links) > at_once * at_once else 1)
+        try:
+            there = os.statvfs(self.backup_set.folder)
+        except OSError:
+            return
+        free = (there.f_bfree if os.geteuid() == 0 else there.f_bavail) * there.f_frsize
+        if need > free:
+            what = f"version {version.number} of {self.backup_set.name} anew: it takes up to {need} bytes"
+            raise NoRoom(f"{what}, and {free} are free")
+
+    def _size(self, version: Version) -> int:
+        return _size(self.backup_set, version)
+
+
+def make(backup_set: BackupSet, number: int, onto: int | None) -> Plan:
+    """Return what a rewrite of version `number` onto `onto` reads; None: it becomes a full.
+
+    Raises NoSuchVersion, NotInChain, SetLocked if an active run rewrites a version of this set, and
+    whatever keeps the version from being restored, as far as its files' names, sizes and links tell.
+    """
+    listing = backup_set.listing()
+    versions.choose(backup_set, number, listing)
+    _refuse_drafts(backup_set, listing)
+    links = chain.chain_of(backup_set, number, listing)
+    before: Version | None = None
+    if onto is not None:
+        numbers = [link.number for link in links]
+        if onto >= number:
+            raise NotInChain(f"version {onto} is not below version {number}")
+        if onto not in numbers:
+            raise NotInChain(f"version {number} does not need version {onto}: its chain begins with {numbers[0]}")
+        place = numbers.index(onto)
+        before, links = links[place], links[place + 1 :]
+    seen = identity(backup_set, [*([] if before is None else [before]), *links])
+    return Plan(backup_set, tuple(links), before, seen, sum(_size(backup_set, link) for link in links))
+
+
+def _refuse_drafts(backup_set: BackupSet, listing: names.Listing) -> None:
+    """Raise SetLocked if another run is rewriting a version: `settle` has removed what dead runs left."""
+    newest = backup_set.newest(listing)
+    if any((number := names.number_of(backup_set.base, name)) and number <= newest for name in listing.parts):
+        raise SetLocked(backup_set.name)
+
+
+def identity(backup_set: BackupSet, some: Sequence[Version]) -> _Identity:
+    """Return what identifies the files of versions as they are now.  Raises StoreUnreadable."""
+    rows: list[tuple[object, ...]] = []
+    for version in some:
+        for suffix in (version.suffix, ".md5", ".json"):
+            path = backup_set.path(version.number, suffix)
+            try:
+                found = os.stat(path)
+                rows.append((path, found.st_ino, found.st_size, found.st_mtime_ns))
+                if suffix == ".json":
+                    rows.append((path, backup_set.read_manifest(version.number).value["self_sha256"]))
+            except FileNotFoundError:
+                rows.append((path, None))
+            except FormatError:
+                rows.append((path, "damaged"))
+            except OSError as error:
+                raise StoreUnreadable(path, error.strerror) from None
+    return tuple(rows)
+
+
+def _size(backup_set: BackupSet, version: Version) -> int:
+    path = backup_set.path(version.number, version.suffix)
+    try:
+        return backup_set.size(version.number, version.suffix)
+    except FileNotFoundError:
+        raise MissingFile(path) from None
+    except OSError as error:
+        raise StoreUnreadable(path, error.strerror) from None
