@@ -61,6 +61,8 @@ class Row:
     stored: int  # bytes
     plan: str  # "stay", "go" or "held"
     why: str
+    frees: int = 0  # bytes that it would free, and write, if it is held; of its whole group
+    writes: int = 0
 
 
 @dataclass
@@ -439,21 +441,23 @@ def _fill(out: Pruned, seen: _Seen, done: pruning.Plan) -> None:
     for groups, word in ((done.go, "go"), (done.held, "held")):
         for group in groups:
             for run in _runs([entries[number] for number in group.numbers], list(entries)):
-                rows.append(_row(run, word, _why(group, word)))
+                if run[0].number != group.numbers[0]:
+                    rows.append(_row(run, word, f"with {group.numbers[0]}"))
+                elif word == "go":
+                    rows.append(_row(run, word, _why(group)))
+                else:
+                    rows.append(replace(_row(run, word, _HELD), frees=group.frees, writes=group.writes))
     out.rows = sorted(rows, key=lambda row: row.first)
     out.stay, out.held = len(seen.stay), sum(len(group.numbers) for group in done.held)
     out.go = len(done.gone)
 
 
-def _why(group: Group, word: str) -> str:
-    if word == "held":
-        return _held(group)
+def _why(group: Group) -> str:
     into = [str(rewrite.number) for rewrite in group.rewrites]
     return f"into {', '.join(into)}" if into else "no rule keeps it"
 
 
-def _held(group: Group) -> str:
-    return f"would free {group.frees} bytes for {group.writes} written"
+_HELD = "it would free little for what must be written"
 
 
 def _runs(some: Sequence[catalogue.Entry], numbers: Sequence[int]) -> list[list[catalogue.Entry]]:

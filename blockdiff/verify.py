@@ -97,11 +97,12 @@ def verify(
     known: Mapping[int, verified.Proof] | None = None,
     threads: int = 2,
     progress: Progress = silent,
+    over: Callable[[], bool] = lambda: False,
 ) -> Verified:
     """Prove all versions of a set, or only those that a restore of `number` reads.
 
     `known`: proofs of versions that need not be read again.  `progress`: see
-    parallel.Progress.
+    parallel.Progress.  `over`: whether to stop before the next version; those left are not in the result.
     Raises NoSuchSet, NoSuchVersion or StoreUnreadable.
     """
     listing = backup_set.settled_listing()
@@ -123,6 +124,8 @@ def verify(
     with pool, progress(_stored(backup_set, listing, numbers)) as done:
         walk = _Walk(backup_set, listing, numbers, known or {}, done)
         for candidate in numbers:
+            if over():
+                break
             result.versions.append(walk.step(candidate, pool))
     result.read = walk.read
     return result
