@@ -14,7 +14,7 @@ from conftest import OURS
 from mdoc import MAN, ROOT, Page, codes, flags, items, plain
 from options import EVERY_OPTION, ORIGINAL, command_of, options_of
 
-from blockdiff.commands import programs
+from blockdiff.commands import joblist, programs
 from blockdiff.errors import Interrupted
 
 PAGES = sorted(path.name for path in MAN.iterdir() if not path.is_symlink())
@@ -245,6 +245,20 @@ def test_the_tables_of_the_examples(volume):
     done = shell(command.removeprefix("$ "), volume.parent)
     assert done.returncode == 53
     assert shape(done.stdout) == shape(rest)
+
+
+def test_the_list_and_the_run_of_the_examples(volume):
+    jobs, _, shown = Page("blockdiff-run.1").literal_blocks("EXAMPLES")
+    (volume.parent / "jobs.list").write_text(jobs)
+    hosts = [line.hosts for line in joblist.read(str(volume.parent / "jobs.list"))]
+    assert hosts == [{"db00"}, {"nas"}, {"nas"}, {"localhost"}]
+    (volume.parent / "jobs.list").write_text("db00 vol\nmail missing\n")
+    command, _, wanted = shown.partition("\n")
+    done = shell(command.removeprefix("$ "), volume.parent)
+    assert done.returncode == 30
+    said = done.stdout.replace(f"{os.uname().nodename} starting", "backup01 starting")
+    times = [re.sub(r" \d+\.\d(?= )", " TIME", text) for text in (said.replace(str(volume.parent), "/srv"), wanted)]
+    assert shape(times[0]) == shape(times[1])
 
 
 def test_the_merge_by_hand_of_the_examples(volume):
