@@ -92,11 +92,11 @@ def command(
     Rules add up.  Nothing is removed before all that stays is proved.  The newest version, what a
     version that stays needs, and one with a NAME.N.keep beside it, always stay.
     """
-    from blockdiff import prune
+    from blockdiff.rewriting import survey
     from blockdiff.sets.backupset import BackupSet
 
     given = {rule: value for rule, value in rules.items() if value is not None}
-    wanted = prune.Wanted(retention.Rules(**given), exact=exact, max_chain=max_chain, wait_s=wait)
+    wanted = survey.Wanted(retention.Rules(**given), exact=exact, max_chain=max_chain, wait_s=wait)
     if wanted.rules.none:
         raise click.UsageError("no rule: give at least one --keep-..., such as --keep-daily 14")
     names = _sets(operands, list_path)
@@ -105,7 +105,7 @@ def command(
     codes: list[int] = []
     also: dict[str, frozenset[int]] = {}
     if together:
-        also = prune.together([BackupSet(name) for name in names], wanted, now, _local)
+        also = survey.together([BackupSet(name) for name in names], wanted, now, _local)
     for place, name in enumerate(names):
         try:
             done = run.one(name, also.get(name, frozenset()))
