@@ -39,11 +39,6 @@ class Packer:
         self.last_length: int | None = None  # bytes of the volume's last block, where it is in the file
         self._write(members.header(codec, version.block_size))
 
-    @property
-    def suffix(self) -> str:
-        """The suffix of the diff file."""
-        return self._codec.suffix
-
     def add(self, rows: list[Checked]) -> None:
         """Append blocks."""
         for kind, first, stop, block in rows:
