@@ -8,25 +8,28 @@ that is killed anywhere leaves a set whose staying versions restore.
 
 import contextlib
 import datetime
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from blockdiff.blocks import overlap
 from blockdiff.blocks.parallel import Progress, silent
-from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles, SetChanged, StoreUnreadable
+from blockdiff.errors import BlockdiffError, ChainBroken, SetChanged
 from blockdiff.printable import Log
 from blockdiff.rewriting import draft
 from blockdiff.rewriting.plan import identity
-from blockdiff.sets import catalogue, chain, drop, pruning, recover, verified, versions
+from blockdiff.sets import drop, pruning, recover, verified, versions
+from blockdiff.sets import survey as surveys
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.pruning import Group, Link
-from blockdiff.sets.retention import Point, Rules, Untrusted, check_times
+from blockdiff.sets.pruned import Pruned
+from blockdiff.sets.pruning import Group
+from blockdiff.sets.survey import Local, Survey, Wanted
 
 PROOF_S = 35 * 24 * 3600  # how old a proof may be
+_AHEAD_S = 3600  # how far one may be ahead of the clock
+_ENDED = "the budget ended before everything was done: the next run goes on"
 
 
-class Proved(Protocol):
+class Checked(Protocol):
     """What a verify found of one version."""
 
     number: int
@@ -34,122 +37,30 @@ class Proved(Protocol):
     before: bool
     proof: verified.Proof | None
     faults: list[BlockdiffError]
+    warnings: list[str]
 
 
-# verify a set: given the proofs that are good enough, and when to stop; returns what it found of each version
-Prove = Callable[[Mapping[int, verified.Proof], Callable[[], bool]], Sequence[Proved]]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked for."""
-
-    rules: Rules
-    exact: bool = False  # also what does not pay
-    max_chain: int = pruning.MAX_CHAIN
-    wait_s: float = 0.0  # for the set's lock
-
-
-@dataclass(frozen=True)
-class Row:
-    """One version, or several that go or are held together."""
-
-    first: int
-    last: int
-    time: str  # of the first, ISO 8601
-    kind: str
-    stored: int  # bytes
-    plan: str  # "stay", "go" or "held"
-    why: str
-
-
-@dataclass
-class Pruned:
-    """What was done with one set, or would be; sizes in bytes."""
-
-    name: str
-    stored: int  # before
-    rows: list[Row] = field(default_factory=list)
-    stay: int = 0
-    go: int = 0
-    held: int = 0
-    frees: int = 0  # net; estimated in a dry run, and what was freed otherwise
-    reads: int = 0  # of diff files that are rewritten
-    writes: int = 0
-    proved: int = 0  # versions that were read and proved now
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 3 if there are warnings."""
-        return 3 if self.warnings else 0
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """One set as it is, and what is to be done."""
-
-    entries: tuple[catalogue.Entry, ...]
-    stay: Mapping[int, Sequence[str]]
-    plan: pruning.Plan
-
-    @property
-    def newest(self) -> int:
-        return self.entries[-1].number
+# verify what restores of these versions read; given are also proofs that are good enough, and what says,
+# by the bytes that were read, whether to stop
+Prove = Callable[[Collection[int], Mapping[int, verified.Proof], Callable[[int], bool]], Sequence[Checked]]
 
 
 def plan(
-    backup_set: BackupSet,
-    wanted: Wanted,
-    now: datetime.datetime,
-    local: Callable[[datetime.datetime], datetime.datetime],
-    also: Collection[int] = (),
+    backup_set: BackupSet, wanted: Wanted, now: datetime.datetime, local: Local, also: Collection[int] = ()
 ) -> Pruned:
     """Return what a prune would do; nothing is locked or written.
 
-    `local` brings a time into the calendar's zone; `also`: versions that stay, for other sets' sake.
-    Raises BlockdiffError if the set is of no use, or its times are.
+    `also`: versions that stay, for other sets' sake.  Raises BlockdiffError if the set is of no
+    use, or its times are.
     """
-    seen = _look(backup_set, wanted, now, local, also)
-    out = Pruned(backup_set.name, sum(entry.stored for entry in seen.entries))
+    seen = surveys.survey(backup_set, wanted, now, local, overlap.share, also)
+    out = Pruned(backup_set.name, seen.stored)
     out.frees = sum(group.frees for group in seen.plan.go)
     out.writes = sum(group.writes for group in seen.plan.go)
     sizes = {entry.number: entry.diff for entry in seen.entries}
     out.reads = sum(sizes[n] for group in seen.plan.go for rewrite in group.rewrites for n in rewrite.path)
-    _fill(out, seen, seen.plan)
+    out.fill(seen, seen.plan)
     return out
-
-
-def together(
-    sets: Iterable[BackupSet],
-    wanted: Wanted,
-    now: datetime.datetime,
-    local: Callable[[datetime.datetime], datetime.datetime],
-) -> dict[str, frozenset[int]]:
-    """Return which versions of each set stay so that sets of one moment keep or lose it together.
-
-    A moment counts for the rules only where it restores in every set; what stays in one set for
-    a rule stays in all.  Raises as `plan` does.
-    """
-    known = {backup_set.name: _entries(backup_set) for backup_set in sets}
-    good = [{entry.moment for entry in entries if entry.moment and entry.restores} for entries in known.values()]
-    whole = set[str]().union(*good).intersection(*good)
-    stay: dict[str, frozenset[int]] = {}
-    moments: set[str] = set()
-    for backup_set in sets:
-        entries = known[backup_set.name]
-        points = [
-            point if entry.moment in whole or not entry.moment else replace(point, restores=False)
-            for point, entry in zip(_points(backup_set, entries), entries, strict=True)
-        ]
-        _check_times(backup_set, points, wanted, now)
-        keep = wanted.rules.keep(points, local).keys()
-        moments |= {entry.moment for entry in entries if entry.number in keep} & whole
-        stay[backup_set.name] = frozenset(keep)
-    return {
-        name: numbers | {entry.number for entry in known[name] if entry.moment in moments}
-        for name, numbers in stay.items()
-    }
 
 
 def prune(
@@ -160,35 +71,37 @@ def prune(
     known: Mapping[int, verified.Proof],
     save: Callable[[Mapping[int, verified.Proof]], object],
     now: datetime.datetime,
-    local: Callable[[datetime.datetime], datetime.datetime],
+    local: Local,
     also: Collection[int] = (),
-    over: Callable[[], bool] = lambda: False,
+    over: Callable[[int], bool] = lambda read: False,
     threads: int = 2,
     progress: Progress = silent,
     note: Log = lambda line: None,
 ) -> Pruned:
     """Remove what no rule keeps and what pays.
 
-    `prove` verifies the set; `known`: the proofs of earlier runs; `save` takes the proofs of this
-    one; `over` returns whether the budget is used up.  Raises BlockdiffError; what was done before
-    is complete.
+    `prove` verifies versions; `known`: the proofs of earlier runs; `save` takes all proofs whenever
+    there are new ones; `over` returns whether the budget is used up, given the bytes that were read.
+    Raises BlockdiffError if nothing was done; otherwise that is the result's failure.
     """
-    work = _Prune(backup_set, wanted, threads, progress, over, save, now)
-    finished: list[str] = []
+    work = _Prune(backup_set, wanted, known, now, threads, progress, over, save)
     for again in (True, False):
         with backup_set.locked(wanted.wait_s):
-            recover.settle(backup_set, finished.append)
-        seen = _look(backup_set, wanted, now, local, also)
-        if not work.out.stored:
-            work.out.stored = sum(entry.stored for entry in seen.entries)
+            recover.settle(backup_set, work.out.warnings.append)
+            seen = surveys.survey(backup_set, wanted, now, local, overlap.share, also)
+            work.begin(seen)
         try:
-            work.run(seen, prove, known)
+            work.prove(seen, prove)
+            work.run(seen)
             break
-        except SetChanged:
+        except SetChanged as error:
             if not again:
-                raise
+                work.fail(seen, error)
+                break
             note(f"{backup_set.name} was changed meanwhile: looking at it once more")
-    work.out.warnings += finished
+        except BlockdiffError as error:
+            work.fail(seen, error)
+            break
     return work.out
 
 
@@ -199,60 +112,83 @@ class _Prune:
         self,
         backup_set: BackupSet,
         wanted: Wanted,
+        known: Mapping[int, verified.Proof],
+        now: datetime.datetime,
         threads: int,
         progress: Progress,
-        over: Callable[[], bool],
+        over: Callable[[int], bool],
         save: Callable[[Mapping[int, verified.Proof]], object],
-        now: datetime.datetime,
     ) -> None:
-        self._backup_set, self._wanted, self._threads, self._progress = backup_set, wanted, threads, progress
-        self._over, self._save, self._now = over, save, now
-        self._gone: set[int] = set()
-        self.out = Pruned(backup_set.name, 0)
+        self._backup_set, self._wanted, self._known, self._now = backup_set, wanted, dict(known), now
+        self._threads, self._progress, self._over, self._save = threads, progress, over, save
+        self._whole = False  # everything that stays is proved
+        self._read = 0  # bytes, also to prove
+        self._identity: object = None
+        self._done: list[Group] = []
+        self._held: list[Group] = []
+        self.out = Pruned(backup_set.name)
 
-    def run(self, seen: _Seen, prove: Prove, known: Mapping[int, verified.Proof]) -> None:
-        """Prove what stays, and then do one group after the other."""
-        self._identity = self._identify(seen.entries)
-        done: list[Group] = []
-        held = list(seen.plan.held)
-        if seen.plan.go and self._prove(seen, prove, known):
-            for group in seen.plan.go:
-                if self._over():
-                    self.out.warnings.append(_ENDED)
-                    break
-                (done if self._group(seen, group) else held).append(group)
-        left = [group for group in seen.plan.go if group not in done and group not in held]
-        _fill(self.out, seen, pruning.Plan(tuple(done), (*held, *left)))
+    def begin(self, seen: Survey) -> None:
+        """Note what the set is now; it is locked."""
+        self.out.stored = self.out.stored or seen.stored
+        self._done, self._held = [], []
+        self._identity = self._identify(seen)
 
-    def _identify(self, entries: Sequence[catalogue.Entry]) -> object:
+    def _identify(self, seen: Survey) -> object:
+        """Return what identifies the files of the versions that were seen, and what a person keeps of them."""
         listing = self._backup_set.listing()
+        gone = {number for group in self._done for number in group.numbers}
         found = []
-        for entry in (entry for entry in entries if entry.number not in self._gone):
-            with contextlib.suppress(BlockdiffError):  # of what does not restore; it shows by its absence
-                found.append(versions.version(self._backup_set, entry.number, listing, deep=False))
-        return identity(self._backup_set, found)
+        for number in sorted({entry.number for entry in seen.entries} - gone):
+            with contextlib.suppress(BlockdiffError):  # what does not restore shows by its absence
+                found.append(versions.version(self._backup_set, number, listing, deep=False))
+        return identity(self._backup_set, found), listing.pinned
 
-    def _prove(self, seen: _Seen, prove: Prove, known: Mapping[int, verified.Proof]) -> bool:
-        """Return whether every version that stays is proved; False if the budget ended before.
+    def prove(self, seen: Survey, prove: Prove) -> None:
+        """Prove every version that stays, if any is to go.  Raises the first fault of one that does not restore."""
+        if not seen.plan.go:
+            return
+        now = self._now.timestamp()
+        fresh = {n: proof for n, proof in self._known.items() if now - PROOF_S <= proof.at <= now + _AHEAD_S}
+        good = {entry.number for entry in seen.entries if entry.restores}
+        stay = [number for number in sorted(seen.stay) if number in good]
+        found = {version.number: version for version in prove(stay, fresh, self._stop)}
+        new = {n: v.proof for n, v in found.items() if v.restores and v.proof and not v.before}
+        self._known.update({n: proof for n, proof in new.items() if not found[n].faults and not found[n].warnings})
+        if new:
+            self._save(self._known)
+        self.out.proved += len(new)
+        for number in stay:
+            if number in found and not found[number].restores:
+                raise _fault(self._backup_set, found, seen, number)
+        self._whole = all(number in found for number in stay)
 
-        Raises the first fault of one that does not restore.
-        """
-        least = self._now.timestamp() - PROOF_S
-        fresh = {number: proof for number, proof in known.items() if proof.at >= least}
-        found = {version.number: version for version in prove(fresh, self._over)}
-        for number in sorted(seen.stay):
-            version = found.get(number)
-            if version is not None and not version.restores and _restored(seen, number):
-                raise next(iter(_faults(found, seen, number)), None) or ChainBroken(
-                    number, self._backup_set.name, "verify found that it does not restore"
-                )
-        self.out.proved += sum(1 for version in found.values() if version.restores and not version.before)
-        if any(number not in found for number in seen.stay):
-            self.out.warnings.append(_ENDED)
-            return False
-        return True
+    def _stop(self, read: int) -> bool:
+        return self._over(self._read + read)
 
-    def _group(self, seen: _Seen, group: Group) -> bool:
+    def run(self, seen: Survey) -> None:
+        """Do one group after the other."""
+        self._held = list(seen.plan.held)
+        for group in seen.plan.go:
+            if not self._whole or self._over(self._read):
+                self.out.warnings.append(_ENDED)
+                break
+            (self._done if self._group(seen, group) else self._held).append(group)
+            self._identity = self._identify(seen)
+        self._fill(seen)
+
+    def fail(self, seen: Survey, error: BlockdiffError) -> None:
+        """End with an error; raises it if nothing was done."""
+        if not self._done:
+            raise error
+        self.out.failure = error
+        self._fill(seen)
+
+    def _fill(self, seen: Survey) -> None:
+        left = [group for group in seen.plan.go if group not in self._done and group not in self._held]
+        self.out.fill(seen, pruning.Plan(tuple(self._done), (*self._held, *left)))
+
+    def _group(self, seen: Survey, group: Group) -> bool:
         """Rewrite what needs the versions of a group, and remove them; returns False if that does not pay."""
         forced = self._wanted.exact or not group.pays()
         with contextlib.ExitStack() as cleanup:
@@ -263,212 +199,43 @@ class _Prune:
                 )
                 cleanup.callback(made.discard)
                 drafts.append(made)
+                self.out.reads += made.read
+                self._read += made.read + made.stored
             written = sum(made.stored for made in drafts)
-            self.out.reads += sum(made.read for made in drafts)
             if drafts and not forced and not group.pays(written):
                 return False
             with self._backup_set.locked(self._wanted.wait_s):
-                if self._identify(seen.entries) != self._identity:
+                if self._identify(seen) != self._identity:
                     raise SetChanged(self._backup_set.name)
                 for made in drafts:
                     made.swap()
                 drop.drop(self._backup_set, group.numbers)
-            self._gone.update(group.numbers)
         self.out.writes += written
         self.out.frees += group.removed - written
-        self._identity = self._identify(seen.entries)
-        self._note([rewrite.number for rewrite in group.rewrites])
+        self._note([rewrite.number for rewrite in group.rewrites], group.numbers)
         return True
 
-    def _note(self, numbers: Sequence[int]) -> None:
-        """Keep the proofs of versions that were just rewritten, and so proved."""
+    def _note(self, rewritten: Sequence[int], gone: Sequence[int]) -> None:
+        """Keep the proofs of versions that were just rewritten, and so proved; forget those of what is gone."""
         listing = self._backup_set.listing()
-        proofs = {}
-        for number in numbers:
+        for number in (*rewritten, *gone):
+            self._known.pop(number, None)
+        for number in rewritten:
             with contextlib.suppress(BlockdiffError, OSError):
                 version = versions.version(self._backup_set, number, listing, deep=False)
-                proofs[number] = verified.of(self._backup_set, version, int(self._now.timestamp()))
-        if proofs:
-            self._save(proofs)
+                self._known[number] = verified.of(self._backup_set, version, int(self._now.timestamp()))
+        self._save(self._known)
 
 
-_ENDED = "the budget ended before everything was done: the next run goes on"
-
-
-def _restored(seen: _Seen, number: int) -> bool:
-    """Return whether a version restores as far as names and manifests show."""
-    return any(entry.number == number and entry.restores for entry in seen.entries)
-
-
-def _faults(found: Mapping[int, Proved], seen: _Seen, number: int) -> list[BlockdiffError]:
-    """Return the faults of a version and of those that it needs, its own first."""
+def _fault(
+    backup_set: BackupSet, found: Mapping[int, Checked], seen: Survey, number: int
+) -> BlockdiffError:
+    """Return a fault of a version, or of one that it needs."""
     parents = {entry.number: entry.parent for entry in seen.entries}
-    faults: list[BlockdiffError] = []
     at: int | None = number
     while at is not None:
-        faults += found[at].faults if at in found else []
+        for fault in found[at].faults if at in found else []:
+            fault.hint = fault.hint or surveys.KEPT
+            return fault
         at = parents.get(at)
-    return faults
-
-
-# looking
-
-
-def _look(
-    backup_set: BackupSet,
-    wanted: Wanted,
-    now: datetime.datetime,
-    local: Callable[[datetime.datetime], datetime.datetime],
-    also: Collection[int],
-) -> _Seen:
-    entries = _entries(backup_set)
-    points = _points(backup_set, entries)
-    _check_times(backup_set, points, wanted, now)
-    stay = dict(wanted.rules.keep(points, local))
-    for entry in entries:
-        if entry.number in also:
-            stay.setdefault(entry.number, ["another set's version of this moment stays"])
-    for number, why in _elsewhere(backup_set, entries).items():
-        stay.setdefault(number, []).append(why)
-    links = [Link(e.number, _parent(backup_set, e), e.diff, e.stored - e.diff) for e in entries]
-    sizes = {link.number: link.diff for link in links}
-
-    def estimate(onto: int | None, path: tuple[int, ...]) -> int:
-        return round(sum(sizes[number] for number in path) * overlap.share(backup_set, onto, path))
-
-    found = pruning.plan(links, stay.keys(), estimate, exact=wanted.exact, max_chain=wanted.max_chain)
-    return _Seen(tuple(entries), stay, found)
-
-
-def _entries(backup_set: BackupSet) -> list[catalogue.Entry]:
-    """Return the published versions; raises BlockdiffError if the newest does not restore."""
-    listed = catalogue.describe(backup_set)
-    if listed.problems:
-        raise listed.problems[0]
-    entries = [entry for entry in listed.versions if entry.number <= listed.newest]
-    newest = entries[-1]
-    if not newest.restores:
-        listing = backup_set.listing()
-        for version in chain.chain_of(backup_set, newest.number, listing, deep=False):
-            versions.check_size(backup_set, version)
-        raise ChainBroken(newest.number, backup_set.name, newest.why)
-    return entries
-
-
-def _points(backup_set: BackupSet, entries: Sequence[catalogue.Entry]) -> list[Point]:
-    pinned = backup_set.listing().pinned
-    return [
-        Point(e.number, _time(e), restores=e.restores, pinned=e.number in pinned, recorded=e.recorded)
-        for e in entries
-    ]
-
-
-def _time(entry: catalogue.Entry) -> datetime.datetime:
-    try:
-        found = datetime.datetime.fromisoformat(entry.begun)
-    except ValueError:
-        return datetime.datetime.min.replace(tzinfo=datetime.UTC)  # of what does not restore
-    return found if found.tzinfo is not None else found.replace(tzinfo=datetime.UTC)
-
-
-def _check_times(backup_set: BackupSet, points: Sequence[Point], wanted: Wanted, now: datetime.datetime) -> None:
-    if not wanted.rules.need_times:
-        return
-    try:
-        check_times([point for point in points if point.restores], now)
-    except Untrusted as error:
-        why = f"{backup_set.name}: the times of its versions are of no use: {error}"
-        raise ForeignFiles(why, hint="--keep-last does not need times") from None
-
-
-def _parent(backup_set: BackupSet, entry: catalogue.Entry) -> int | None:
-    """Return which version one continues, also where its files are damaged."""
-    if entry.kind:
-        return entry.parent
-    with contextlib.suppress(ValueError, OSError):
-        return backup_set.read_manifest(entry.number).parent
-    return entry.number - 1 or None
-
-
-def _elsewhere(backup_set: BackupSet, entries: Sequence[catalogue.Entry]) -> dict[int, str]:
-    """Return the versions of chains of which a diff file is not here: nothing of those can be proved.
-
-    Raises StoreUnreadable if it is not known what a version is.
-    """
-    listing = backup_set.listing()
-    parents = {entry.number: _parent(backup_set, entry) for entry in entries}
-    root: dict[int, int] = {}
-    why: dict[int, str] = {}
-    for entry in entries:
-        parent = parents[entry.number]
-        root[entry.number] = entry.number if parent is None else root.get(parent, parent)
-        if parent is not None and parent not in parents:
-            why[root[entry.number]] = f"version {parent} is not here"
-        elif entry.kind == "" and not listing.diffs(entry.number):
-            why[root[entry.number]] = f"the diff file of version {entry.number} is not here"
-        elif entry.kind == "":
-            with contextlib.suppress(BlockdiffError):
-                versions.version(backup_set, entry.number, listing, deep=False)
-            _raise_unreadable(backup_set, entry.number)
-    return {number: why[first] for number, first in root.items() if first in why}
-
-
-def _raise_unreadable(backup_set: BackupSet, number: int) -> None:
-    try:
-        versions.version(backup_set, number, backup_set.listing(), deep=False)
-    except StoreUnreadable:
-        raise
-    except BlockdiffError:
-        return
-
-
-# telling
-
-
-def _fill(out: Pruned, seen: _Seen, done: pruning.Plan) -> None:
-    """Note what happens to each version."""
-    entries = {entry.number: entry for entry in seen.entries}
-    moved = {rewrite.number: rewrite for group in done.go for rewrite in group.rewrites}
-    rows: list[Row] = []
-    for number, why in seen.stay.items():
-        words = list(why)
-        if number in moved:
-            onto = moved[number].onto
-            words.append("made a full" if onto is None else f"rewritten onto {onto}")
-        rows.append(_row([entries[number]], "stay", "; ".join(words)))
-    for groups, word in ((done.go, "go"), (done.held, "held")):
-        for group in groups:
-            for run in _runs([entries[number] for number in group.numbers], list(entries)):
-                rows.append(_row(run, word, _why(group, word)))
-    out.rows = sorted(rows, key=lambda row: row.first)
-    out.stay, out.held = len(seen.stay), sum(len(group.numbers) for group in done.held)
-    out.go = len(done.gone)
-
-
-def _why(group: Group, word: str) -> str:
-    if word == "held":
-        return _held(group)
-    into = [str(rewrite.number) for rewrite in group.rewrites]
-    return f"into {', '.join(into)}" if into else "no rule keeps it"
-
-
-def _held(group: Group) -> str:
-    return f"would free {group.frees} bytes for {group.writes} written"
-
-
-def _runs(some: Sequence[catalogue.Entry], numbers: Sequence[int]) -> list[list[catalogue.Entry]]:
-    """Return versions of one kind that follow each other in the set, together."""
-    place = {number: n for n, number in enumerate(numbers)}
-    runs: list[list[catalogue.Entry]] = []
-    for entry in some:
-        last = runs[-1][-1] if runs else None
-        if last is not None and place[entry.number] == place[last.number] + 1 and entry.kind == last.kind:
-            runs[-1].append(entry)
-        else:
-            runs.append([entry])
-    return runs
-
-
-def _row(run: Sequence[catalogue.Entry], plan: str, why: str) -> Row:
-    stored = sum(entry.stored for entry in run)
-    return Row(run[0].number, run[-1].number, run[0].begun, run[0].kind or "?", stored, plan, why)
+    return ChainBroken(number, backup_set.name, "it was found not to restore", hint=surveys.KEPT)
