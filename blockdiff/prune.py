@@ -9,6 +9,7 @@ that is killed anywhere leaves a set whose staying versions restore.
 import contextlib
 import datetime
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from blockdiff.blocks import overlap
@@ -35,14 +36,26 @@ class Checked(Protocol):
     number: int
     restores: bool
     before: bool
-    proof: verified.Proof | None
     faults: list[BlockdiffError]
-    warnings: list[str]
+
+
+class Verified(Protocol):
+    """What a verify found."""
+
+    read: int  # bytes of diff files
+
+    @property
+    def versions(self) -> Sequence[Checked]:
+        """Each version that was looked at."""
+
+    @property
+    def proofs(self) -> Mapping[int, verified.Proof]:
+        """Those without any fault."""
 
 
 # verify what restores of these versions read; given are also proofs that are good enough, and what says,
 # by the bytes that were read, whether to stop
-Prove = Callable[[Collection[int], Mapping[int, verified.Proof], Callable[[int], bool]], Sequence[Checked]]
+Prove = Callable[[Collection[int], Mapping[int, verified.Proof], Callable[[int], bool]], Verified]
 
 
 def plan(
@@ -80,8 +93,8 @@ def prune(
 ) -> Pruned:
     """Remove what no rule keeps and what pays.
 
-    `prove` verifies versions; `known`: the proofs of earlier runs; `save` takes all proofs whenever
-    there are new ones; `over` returns whether the budget is used up, given the bytes that were read.
+    `prove` verifies versions; `known`: the proofs of earlier runs; `save` takes new ones; `over` returns
+    whether the budget is used up, given the bytes that were read.
     Raises BlockdiffError if nothing was done; otherwise that is the result's failure.
     """
     work = _Prune(backup_set, wanted, known, now, threads, progress, over, save)
@@ -95,7 +108,7 @@ def prune(
             work.run(seen)
             break
         except SetChanged as error:
-            if not again:
+            if not again or work.began:
                 work.fail(seen, error)
                 break
             note(f"{backup_set.name} was changed meanwhile: looking at it once more")
@@ -130,9 +143,13 @@ class _Prune:
 
     def begin(self, seen: Survey) -> None:
         """Note what the set is now; it is locked."""
-        self.out.stored = self.out.stored or seen.stored
-        self._done, self._held = [], []
+        self.out.stored = seen.stored
         self._identity = self._identify(seen)
+
+    @property
+    def began(self) -> bool:
+        """Whether anything was removed."""
+        return bool(self._done)
 
     def _identify(self, seen: Survey) -> object:
         """Return what identifies the files of the versions that were seen, and what a person keeps of them."""
@@ -152,12 +169,13 @@ class _Prune:
         fresh = {n: proof for n, proof in self._known.items() if now - PROOF_S <= proof.at <= now + _AHEAD_S}
         good = {entry.number for entry in seen.entries if entry.restores}
         stay = [number for number in sorted(seen.stay) if number in good]
-        found = {version.number: version for version in prove(stay, fresh, self._stop)}
-        new = {n: v.proof for n, v in found.items() if v.restores and v.proof and not v.before}
-        self._known.update({n: proof for n, proof in new.items() if not found[n].faults and not found[n].warnings})
-        if new:
-            self._save(self._known)
-        self.out.proved += len(new)
+        result = prove(stay, fresh, self._stop)
+        found = {version.number: version for version in result.versions}
+        new = {n: proof for n, proof in result.proofs.items() if not found[n].before}
+        self._known |= new
+        self._save(new)
+        self._read += result.read
+        self.out.proved += sum(version.restores and not version.before for version in found.values())
         for number in stay:
             if number in found and not found[number].restores:
                 raise _fault(self._backup_set, found, seen, number)
@@ -173,23 +191,25 @@ class _Prune:
             if not self._whole or self._over(self._read):
                 self.out.warnings.append(_ENDED)
                 break
-            (self._done if self._group(seen, group) else self._held).append(group)
+            self._group(seen, group)
             self._identity = self._identify(seen)
         self._fill(seen)
 
     def fail(self, seen: Survey, error: BlockdiffError) -> None:
         """End with an error; raises it if nothing was done."""
-        if not self._done:
+        if not self.began:
             raise error
         self.out.failure = error
         self._fill(seen)
 
     def _fill(self, seen: Survey) -> None:
-        left = [group for group in seen.plan.go if group not in self._done and group not in self._held]
-        self.out.fill(seen, pruning.Plan(tuple(self._done), (*self._held, *left)))
+        settled = {group.numbers for group in (*self._done, *self._held)}
+        left = [group for group in seen.plan.go if group.numbers not in settled]
+        self.out.read = self._read
+        self.out.fill(seen, pruning.Plan(tuple(self._done), tuple(self._held)), left)
 
-    def _group(self, seen: Survey, group: Group) -> bool:
-        """Rewrite what needs the versions of a group, and remove them; returns False if that does not pay."""
+    def _group(self, seen: Survey, group: Group) -> None:
+        """Rewrite what needs the versions of a group, and remove them, unless it turns out that this does not pay."""
         forced = self._wanted.exact or not group.pays()
         with contextlib.ExitStack() as cleanup:
             drafts = []
@@ -203,7 +223,10 @@ class _Prune:
                 self._read += made.read + made.stored
             written = sum(made.stored for made in drafts)
             if drafts and not forced and not group.pays(written):
-                return False
+                pairs = zip(group.rewrites, drafts, strict=True)
+                real = tuple(replace(rewrite, writes=made.stored) for rewrite, made in pairs)
+                self._held.append(replace(group, rewrites=real))
+                return
             with self._backup_set.locked(self._wanted.wait_s):
                 if self._identify(seen) != self._identity:
                     raise SetChanged(self._backup_set.name)
@@ -212,24 +235,22 @@ class _Prune:
                 drop.drop(self._backup_set, group.numbers)
         self.out.writes += written
         self.out.frees += group.removed - written
-        self._note([rewrite.number for rewrite in group.rewrites], group.numbers)
-        return True
+        self._done.append(group)
+        self._note([rewrite.number for rewrite in group.rewrites])
 
-    def _note(self, rewritten: Sequence[int], gone: Sequence[int]) -> None:
-        """Keep the proofs of versions that were just rewritten, and so proved; forget those of what is gone."""
+    def _note(self, numbers: Sequence[int]) -> None:
+        """Keep the proofs of versions that were just rewritten, and so proved."""
         listing = self._backup_set.listing()
-        for number in (*rewritten, *gone):
-            self._known.pop(number, None)
-        for number in rewritten:
+        new = {}
+        for number in numbers:
             with contextlib.suppress(BlockdiffError, OSError):
                 version = versions.version(self._backup_set, number, listing, deep=False)
-                self._known[number] = verified.of(self._backup_set, version, int(self._now.timestamp()))
-        self._save(self._known)
+                new[number] = verified.of(self._backup_set, version, int(self._now.timestamp()))
+        self._known |= new
+        self._save(new)
 
 
-def _fault(
-    backup_set: BackupSet, found: Mapping[int, Checked], seen: Survey, number: int
-) -> BlockdiffError:
+def _fault(backup_set: BackupSet, found: Mapping[int, Checked], seen: Survey, number: int) -> BlockdiffError:
     """Return a fault of a version, or of one that it needs."""
     parents = {entry.number: entry.parent for entry in seen.entries}
     at: int | None = number

@@ -102,8 +102,8 @@ def verify(
 ) -> Verified:
     """Prove all versions of a set, or only those that a restore of `number` or of any in `only` reads.
 
-    `known`: proofs of versions that need not be read again; `stop` is asked after each version, given
-    the bytes that were read, whether to end.  `progress`: see parallel.Progress.
+    `known`: proofs of versions that need not be read again; `stop` is asked before each, given the
+    bytes that were read, whether to end; what is left is not in the result.  `progress`: see parallel.Progress.
     Raises NoSuchSet, NoSuchVersion or StoreUnreadable.
     """
     listing = backup_set.settled_listing()
@@ -128,9 +128,9 @@ def verify(
     with pool, progress(_stored(backup_set, listing, numbers)) as done:
         walk = _Walk(backup_set, listing, numbers, known or {}, done)
         for candidate in numbers:
-            result.versions.append(walk.step(candidate, pool))
             if stop(walk.read):
                 break
+            result.versions.append(walk.step(candidate, pool))
     result.read = walk.read
     return result
 

@@ -11,6 +11,8 @@ _COMMANDS = {
     "lvm-dump": "lvm_dump",
     "merge": "merge",
     "verify": "verify",
+    "consolidate": "consolidate",
+    "prune": "prune",
     "list": "list",
     "run": "run",
     "mysqllock": "mysqllock",

@@ -21,6 +21,8 @@ PROGRAMS = {
     "ssh-lvm-dump": "lvm_dump",
     "blockdiff-merge": "merge",
     "blockdiff-verify": "verify",
+    "blockdiff-consolidate": "consolidate",
+    "blockdiff-prune": "prune",
     "blockdiff-list": "list",
     "blockdiff-run": "run",
     "mysqllock": "mysqllock",

@@ -92,7 +92,7 @@ class Packer:
         self._zeros, self._waiting = [], 0
         if members.is_long(count, self._block_size):
             self._flush()
-            for member in self._zero_members.of(runs):
+            for member in self._zero_members.of((first, stop - first) for first, stop in runs):
                 self._queue(member, None)
             return
         zeros = memoryview(bytes(self._block_size if count else 0))

@@ -20,7 +20,7 @@ class Row:
     stored: int
     plan: str  # "stay", "go" or "held"
     why: str = ""
-    frees: int = 0  # net, of the whole group
+    frees: int = 0  # net; what it would free, and write, if it is held; of its whole group
     writes: int = 0
 
 
@@ -35,8 +35,9 @@ class Pruned:
     go: int = 0
     held: int = 0
     frees: int = 0  # net; an estimate in a dry run
-    reads: int = 0  # to rewrite versions
+    reads: int = 0  # of what is rewritten
     writes: int = 0
+    read: int = 0  # all, also to prove
     proved: int = 0  # versions that were read and proved now
     warnings: list[str] = field(default_factory=list)
     failure: BlockdiffError | None = None  # what ended it; the rest of this is what was done before
@@ -46,8 +47,8 @@ class Pruned:
         """That of the failure; else 0, or 3 if there are warnings."""
         return self.failure.exit_code if self.failure is not None else 3 if self.warnings else 0
 
-    def fill(self, seen: Survey, done: Plan) -> None:
-        """Note what happens to each version."""
+    def fill(self, seen: Survey, done: Plan, left: Sequence[Group] = ()) -> None:
+        """Note what happens to each version; `left`: what was not done for lack of time."""
         entries = {entry.number: entry for entry in seen.entries}
         moved = {rewrite.number: rewrite for group in done.go for rewrite in group.rewrites}
         rows: list[Row] = []
@@ -57,15 +58,23 @@ class Pruned:
                 onto = moved[number].onto
                 words.append("made a full" if onto is None else f"rewritten onto {onto}")
             rows.append(_row([entries[number]], "stay", why="; ".join(words)))
-        for group in done.go:
-            into = ", ".join(str(rewrite.number) for rewrite in group.rewrites)
-            why = f"into {into}" if into else "no rule keeps it"
-            rows += [_row(run, "go", why=why) for run in _runs(group, entries)]
-        for group in done.held:
-            rows += [_row(run, "held", frees=group.frees, writes=group.writes) for run in _runs(group, entries)]
+        for group in (*done.go, *done.held, *left):
+            word = "go" if group in done.go else "held"
+            first, *more = _runs(group, entries)
+            if group in done.held:
+                why = "it would free little for what must be written"
+                rows.append(_row(first, word, why=why, frees=group.frees, writes=group.writes))
+            else:
+                rows.append(_row(first, word, why="not done yet" if group in left else _why(group)))
+            rows += [_row(run, word, why=f"with {group.numbers[0]}") for run in more]
         self.rows = sorted(rows, key=lambda row: row.first)
-        self.stay, self.held = len(seen.stay), sum(len(group.numbers) for group in done.held)
+        self.stay, self.held = len(seen.stay), sum(len(group.numbers) for group in (*done.held, *left))
         self.go = len(done.gone)
+
+
+def _why(group: Group) -> str:
+    into = ", ".join(str(rewrite.number) for rewrite in group.rewrites)
+    return f"into {into}" if into else "no rule keeps it"
 
 
 def _runs(group: Group, entries: Mapping[int, Entry]) -> list[list[Entry]]:

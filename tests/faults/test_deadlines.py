@@ -17,7 +17,7 @@ from launched import Set as Written
 
 from agent import buffers, extents, native, scan, sender, volume
 from blockdiff import backup
-from blockdiff.commands import options_source
+from blockdiff.commands import amounts
 from blockdiff.errors import HostSilent, LockLost
 from blockdiff.ingest.job import Job
 from blockdiff.locking import lockcommand
@@ -241,10 +241,10 @@ def test_whatever_ends_a_run_first_is_not_cut_short_by_the_other(order, code):
 
 @pytest.mark.parametrize("text, seconds", [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
 def test_a_time_is_in_seconds_unless_it_says_otherwise(text, seconds):
-    assert options_source.Seconds(86400).convert(text, None, None) == seconds
+    assert amounts.Seconds(86400).convert(text, None, None) == seconds
 
 
 @pytest.mark.parametrize("text", ["0", "0.5s", "-1", "1w", "1h30m", "", "2d", "nan"])
 def test_what_is_no_time_is_wrong_usage(text):
     with pytest.raises(click.BadParameter):
-        options_source.Seconds(86400).convert(text, None, None)
+        amounts.Seconds(86400).convert(text, None, None)
