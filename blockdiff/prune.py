@@ -9,21 +9,18 @@ that is killed anywhere leaves a set whose staying versions restore.
 import contextlib
 import datetime
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from blockdiff.blocks import overlap
 from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.errors import BlockdiffError, ChainBroken, SetChanged
 from blockdiff.printable import Log
-from blockdiff.rewriting import draft
+from blockdiff.rewriting import draft, report
 from blockdiff.rewriting.plan import identity
+from blockdiff.rewriting.survey import KEPT, Local, Survey, Wanted, survey
 from blockdiff.sets import drop, pruning, recover, verified, versions
-from blockdiff.sets import survey as surveys
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.pruned import Pruned
 from blockdiff.sets.pruning import Group
-from blockdiff.sets.survey import Local, Survey, Wanted
 
 PROOF_S = 35 * 24 * 3600  # how old a proof may be
 _AHEAD_S = 3600  # how far one may be ahead of the clock
@@ -58,6 +55,36 @@ class Verified(Protocol):
 Prove = Callable[[Collection[int], Mapping[int, verified.Proof], Callable[[int], bool]], Verified]
 
 
+@dataclass
+class Pruned:
+    """What was done with one set, or would be; sizes in bytes."""
+
+    name: str
+    stored: int = 0  # before
+    rows: list[report.Row] = field(default_factory=list)
+    stay: int = 0
+    go: int = 0
+    held: int = 0
+    frees: int = 0  # net; estimated in a dry run, and what was freed otherwise
+    reads: int = 0  # of diff files that are rewritten
+    writes: int = 0
+    read: int = 0  # all, also to prove
+    proved: int = 0  # versions that were read and proved now
+    warnings: list[str] = field(default_factory=list)
+    failure: BlockdiffError | None = None  # what ended it; the rest of this is what was done before
+
+    @property
+    def exit_code(self) -> int:
+        """That of the failure; else 0, or 3 if there are warnings."""
+        return self.failure.exit_code if self.failure is not None else 3 if self.warnings else 0
+
+    def note(self, seen: Survey, done: pruning.Plan, left: Collection[Group] = ()) -> None:
+        """Note what happens to each version; `left`: what was not done although it pays."""
+        self.rows = report.rows(seen, done, left)
+        self.stay, self.go = len(seen.stay), len(done.gone)
+        self.held = sum(len(group.numbers) for group in (*done.held, *left))
+
+
 def plan(
     backup_set: BackupSet, wanted: Wanted, now: datetime.datetime, local: Local, also: Collection[int] = ()
 ) -> Pruned:
@@ -66,13 +93,13 @@ def plan(
     `also`: versions that stay, for other sets' sake.  Raises BlockdiffError if the set is of no
     use, or its times are.
     """
-    seen = surveys.survey(backup_set, wanted, now, local, overlap.share, also)
+    seen = survey(backup_set, wanted, now, local, also)
     out = Pruned(backup_set.name, seen.stored)
     out.frees = sum(group.frees for group in seen.plan.go)
     out.writes = sum(group.writes for group in seen.plan.go)
     sizes = {entry.number: entry.diff for entry in seen.entries}
     out.reads = sum(sizes[n] for group in seen.plan.go for rewrite in group.rewrites for n in rewrite.path)
-    out.fill(seen, seen.plan)
+    out.note(seen, seen.plan)
     return out
 
 
@@ -101,7 +128,7 @@ def prune(
     for again in (True, False):
         with backup_set.locked(wanted.wait_s):
             recover.settle(backup_set, work.out.warnings.append)
-            seen = surveys.survey(backup_set, wanted, now, local, overlap.share, also)
+            seen = survey(backup_set, wanted, now, local, also)
             work.begin(seen)
         try:
             work.prove(seen, prove)
@@ -193,20 +220,20 @@ class _Prune:
                 break
             self._group(seen, group)
             self._identity = self._identify(seen)
-        self._fill(seen)
+        self._tell(seen)
 
     def fail(self, seen: Survey, error: BlockdiffError) -> None:
         """End with an error; raises it if nothing was done."""
         if not self.began:
             raise error
         self.out.failure = error
-        self._fill(seen)
+        self._tell(seen)
 
-    def _fill(self, seen: Survey) -> None:
+    def _tell(self, seen: Survey) -> None:
         settled = {group.numbers for group in (*self._done, *self._held)}
         left = [group for group in seen.plan.go if group.numbers not in settled]
         self.out.read = self._read
-        self.out.fill(seen, pruning.Plan(tuple(self._done), tuple(self._held)), left)
+        self.out.note(seen, pruning.Plan(tuple(self._done), tuple(self._held)), left)
 
     def _group(self, seen: Survey, group: Group) -> None:
         """Rewrite what needs the versions of a group, and remove them, unless it turns out that this does not pay."""
@@ -256,7 +283,7 @@ def _fault(backup_set: BackupSet, found: Mapping[int, Checked], seen: Survey, nu
     at: int | None = number
     while at is not None:
         for fault in found[at].faults if at in found else []:
-            fault.hint = fault.hint or surveys.KEPT
+            fault.hint = fault.hint or KEPT
             return fault
         at = parents.get(at)
-    return ChainBroken(number, backup_set.name, "it was found not to restore", hint=surveys.KEPT)
+    return ChainBroken(number, backup_set.name, "it was found not to restore", hint=KEPT)

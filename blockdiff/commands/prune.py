@@ -92,7 +92,7 @@ def command(
     Rules add up.  Nothing is removed before all that stays is proved.  The newest version, what a
     version that stays needs, and one with a NAME.N.keep beside it, always stay.
     """
-    from blockdiff.sets import survey
+    from blockdiff.rewriting import survey
     from blockdiff.sets.backupset import BackupSet
 
     given = {rule: value for rule, value in rules.items() if value is not None}

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from blockdiff.blocks import overlap
 from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles, NoSuchVersion, StoreUnreadable
 from blockdiff.sets import catalogue, chain, pruning, versions
 from blockdiff.sets.backupset import BackupSet
@@ -17,8 +18,6 @@ from blockdiff.sets.pruning import Link
 from blockdiff.sets.retention import Point, Rules, Untrusted, check_times
 
 Local = Callable[[datetime.datetime], datetime.datetime]  # brings a time into the zone of the calendar
-# of a set: how much of what these versions changed, onto that one, is left once each block is stored only once
-Share = Callable[[BackupSet, int | None, Sequence[int]], float]
 
 KEPT = "nothing was removed; blockdiff-verify lists what is lost and which versions still restore"
 
@@ -48,7 +47,7 @@ class Survey:
 
 
 def survey(
-    backup_set: BackupSet, wanted: Wanted, now: datetime.datetime, local: Local, share: Share, also: Collection[int]
+    backup_set: BackupSet, wanted: Wanted, now: datetime.datetime, local: Local, also: Collection[int] = ()
 ) -> Survey:
     """Return what a set has and what is to be done with it; only small files and samples of digests are read.
 
@@ -78,7 +77,7 @@ def survey(
     sizes = {link.number: link.diff for link in links}
 
     def estimate(onto: int | None, path: tuple[int, ...]) -> int:
-        return round(sum(sizes[number] for number in path) * share(backup_set, onto, path))
+        return round(sum(sizes[number] for number in path) * overlap.share(backup_set, onto, path))
 
     plan = pruning.plan(links, stay.keys(), estimate, exact=wanted.exact, max_chain=wanted.max_chain)
     return Survey(tuple(entries), stay, plan)
