@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from programs import until
+from programs import Program, until
 
 from blockdiff import run
 
@@ -141,7 +141,7 @@ print(done.signal, [ended and (ended.exit_code, ended.text.decode().splitlines()
 def test_a_signal_goes_to_all_and_starts_no_more(tmp_path, number):
     paths = [tmp_path / name for name in "abc"]
     words = [sys.executable, "-c", SIGNALLED, *map(str, paths)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with Program(words, stdout=subprocess.PIPE, text=True) as process:
         until(lambda: all(path.exists() and path.read_text() for path in paths[:2]))
         time.sleep(0.05)
         process.send_signal(number)

@@ -5,13 +5,13 @@ import dataclasses
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from blockdiff import backup
 from blockdiff.commands import (
+    backup_options,
     backup_output,
     completing,
     dump_arguments,
@@ -22,6 +22,7 @@ from blockdiff.commands import (
     progress,
     text,
 )
+from blockdiff.commands.backup_options import Options
 from blockdiff.errors import BlockdiffError
 from blockdiff.ingest.job import Job
 from blockdiff.sets import identity
@@ -71,7 +72,7 @@ def command(context: click.Context, /, **parameters: Any) -> None:
     inside this program.  Any other program writes the dump to its standard output and the new digests
     to descriptor 6, with the old ones on descriptor 5; its output is verified before it is published.
     """
-    options = _options(context, parameters)
+    options = backup_options.read(context, parameters)
     options = dataclasses.replace(options, verbose=options.verbose or bool(os.environ.get("VERBOSE")))
     exits.limit(options.reach.max_time)
     if options.words and options.program is None:
@@ -89,64 +90,13 @@ def command(context: click.Context, /, **parameters: Any) -> None:
     context.exit(_report(results, options))
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a command line asks for."""
-
-    name: str
-    source: str | None
-    words: list[str]  # of the COMMAND
-    reach: options_source.Reach
-    compress: str | None
-    block_size: int | None  # bytes
-    full: bool
-    no_auto_full: bool
-    no_snapshot: bool
-    snapshot_size: str | None
-    lock: str | None
-    others: tuple[tuple[str, str], ...]  # NAME and SOURCE of each --with
-    rescan: bool
-    new_source: bool
-    dry_run: bool
-    as_json: bool
-    quiet: bool
-    verbose: bool
-
-    @property
-    def program(self) -> str | None:
-        """The dump command of ours that COMMAND is, if it is one."""
-        return dump_arguments.known(self.words[0]) if self.words else None
-
-    def say(self, line: str) -> None:
-        """Print a line for the log."""
-        if not self.quiet:
-            progress.line(line)
-
-    def warn(self, line: str) -> None:
-        """Print a warning."""
-        progress.line(f"blockdiff: warning: {line}")
-
-    def chatter(self, line: str) -> None:
-        """Print a line of the agent's command."""
-        if self.verbose:
-            progress.line(line)
-
-
-def _options(context: click.Context, parameters: dict[str, Any]) -> Options:
-    """Return what was parsed.  Raises click.UsageError if there is neither a SOURCE nor a COMMAND, or both."""
-    options = Options(reach=options_source.take_reach(parameters), words=context.obj, **parameters)
-    if (options.source is None) == (not options.words):
-        raise click.UsageError("NAME and a SOURCE, or NAME and a COMMAND, are needed")
-    return options
-
-
 def read_line(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the sets and the hosts that a command line is about, without running it.
 
     Raises click.UsageError if it cannot be run, or asks for what is the whole list's.
     """
     context = command.make_context("blockdiff-backup", list(words), help_option_names=[])
-    options = _options(context, dict(context.params))
+    options = backup_options.read(context, dict(context.params))
     for option, given in (("--dry-run", options.dry_run), ("--json", options.as_json)):
         if given:
             raise click.UsageError(f"{option} is for all lines (hint: blockdiff-run {option} LIST)")

@@ -1,7 +1,7 @@
 """A chain that is too long to be merged at once is folded first: some versions into one draft, and so on."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -25,27 +25,40 @@ def folded(
     files = [versions.files_of(plan.backup_set, link) for link in plan.links]
     before = None if plan.onto is None else versions.files_of(plan.backup_set, plan.onto)
     most, read = merge.most_versions(plan.version.block_size), 0
-    drafts = contextlib.ExitStack()  # of the level before
+    drafts = _Drafts()
+    cleanup.callback(drafts.discard)
     while len(files) > most:
-        # a full is never folded: it is read once, and so are those of its members that are not needed not at all
+        # a full is not folded: it is read once, and without those of its members that are not needed
         kept, rest = (files[:1], files[1:]) if before is None else ([], files)
-        level = contextlib.ExitStack()
-        with contextlib.ExitStack() as failed:
-            failed.push(drafts)
-            failed.push(level)
-            run = BackupSet(plan.backup_set.name)  # other temporary names than those of the level before
-            made, older = [], kept[0] if kept else before
-            for place in range(0, len(rest), most):
-                group = rest[place : place + most]
-                draft, some = _fold(run, group, older, plan.version.suffix, pool, level, progress)
-                made.append(draft)
-                read += some
-                older = group[-1]
-            failed.pop_all()
-        drafts.close()
-        drafts, files = level, [*kept, *made]
-    cleanup.push(drafts)
+        run = BackupSet(plan.backup_set.name)  # other temporary names than those of the level before
+        older, made = kept[0] if kept else before, kept
+        for place in range(0, len(rest), most):
+            group = rest[place : place + most]
+            draft, some = _fold(run, group, older, plan.version.suffix, pool, drafts, progress)
+            made.append(draft)
+            read += some
+            older = group[-1]
+        files = made
+        drafts.discard(files)
     return files, read
+
+
+class _Drafts:
+    """The drafts that there are."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, NewDiff] = {}  # by path
+
+    def add(self, new: NewDiff) -> str:
+        """Keep one until it is discarded; return its path."""
+        path = new.parts[new.suffix].path
+        self._made[path] = new
+        return path
+
+    def discard(self, needed: Sequence[VersionFiles] = ()) -> None:
+        """Remove those that are not needed any more."""
+        for path in self._made.keys() - {files.diff for files in needed}:
+            self._made.pop(path).discard()
 
 
 def _fold(
@@ -54,7 +67,7 @@ def _fold(
     older: VersionFiles | None,
     suffix: str,
     pool: ThreadPoolExecutor,
-    drafts: contextlib.ExitStack,
+    drafts: _Drafts,
     progress: Callable[[int], object],
 ) -> tuple[VersionFiles, int]:
     """Merge some versions into a draft of the newest of them, onto the one before them."""
@@ -63,11 +76,10 @@ def _fold(
     last = group[-1]
     assert older is not None
     new = NewDiff(backup_set, last.version.number, codecs.BY_SUFFIX[suffix], last.version.block_size)
-    drafts.callback(new.discard)
+    path = drafts.add(new)
     with Digests(older.digests, older.version.count) as base:
         merged = merge.merge(group, base, new, pool, progress)
     new.close(merged.payload)
     index = new.parts.get(".idx")
     version = replace(last.version, suffix=suffix)
-    draft = VersionFiles(version, new.parts[suffix].path, last.digests, index.path if index is not None else None)
-    return draft, merged.read
+    return VersionFiles(version, path, last.digests, None if index is None else index.path), merged.read

@@ -45,13 +45,11 @@ class Plan:
         """Raise NoRoom unless there is room for what the rewrite writes, by an upper bound where there is one."""
         version = self.version
         need = self.stored
-        if version.suffix == "":
-            most = version.count * (difffile.OFFSET_SIZE + version.block_size) + difffile.HEADER_SIZE
-            if self.onto is None or all(link.suffix == "" for link in self.links):
-                need = min(most, max(need, most if self.onto is None else need))
+        if version.suffix == "" and self.onto is None:
+            need = version.count * (difffile.OFFSET_SIZE + version.block_size) + difffile.HEADER_SIZE
         at_once = merge.most_versions(version.block_size)
         if len(self.links) > at_once:  # two levels of drafts may exist at once
-            first = 0 if self.onto is not None else self._size(self.links[0])
+            first = 0 if self.onto is not None else _size(self.backup_set, self.links[0])
             need += (self.stored - first) * (2 if len(self.links) > at_once * at_once else 1)
         try:
             there = os.statvfs(self.backup_set.folder)
@@ -61,9 +59,6 @@ class Plan:
         if need > free:
             what = f"version {version.number} of {self.backup_set.name} anew: it takes up to {need} bytes"
             raise NoRoom(f"{what}, and {free} are free")
-
-    def _size(self, version: Version) -> int:
-        return _size(self.backup_set, version)
 
 
 def make(backup_set: BackupSet, number: int, onto: int | None) -> Plan:

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 
-from blockdiff.formats import FormatError, manifest, names
+from blockdiff.formats import manifest, names
 from blockdiff.printable import Log
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.partfile import Busy, lock_alone, write_failed
@@ -25,7 +25,7 @@ def finish(backup_set: BackupSet, newest: int, note: Log) -> None:
             if number is None or number > newest or names.suffix_of(backup_set.base, name) != suffix:
                 continue
             path = os.path.join(backup_set.folder, name)
-            with contextlib.suppress(Busy, FormatError, OSError):
+            with contextlib.suppress(Busy, ValueError, OSError):  # ValueError: what is not ours, or damaged
                 fd = lock_alone(path)
                 if fd is None:
                     continue

@@ -91,8 +91,8 @@ def test_a_bad_line_starts_nothing(listed, tmp_path):
     assert (done.returncode, done.stdout) == (USAGE, "")
     assert "jobs, line 2: cannot be split into words" in done.stderr
     assert not (tmp_path / "a.ver").exists()
-    done = listed(["a v --json"], "--json", "jobs")
-    assert json.loads(done.stdout)["error"]["exit_code"] == USAGE
+    for lines in (["a v --json"], ["a v", "b 'v"], ["a v", "b v --json"]):
+        assert json.loads(listed(lines, "--json", "jobs").stdout)["error"]["exit_code"] == USAGE
 
 
 def test_standard_input(listed, tmp_path):

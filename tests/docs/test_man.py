@@ -14,7 +14,7 @@ from conftest import OURS
 from mdoc import MAN, ROOT, Page, codes, flags, items, plain
 from options import EVERY_OPTION, ORIGINAL, command_of, options_of
 
-from blockdiff.commands import programs
+from blockdiff.commands import joblist, programs
 from blockdiff.errors import Interrupted
 
 PAGES = sorted(path.name for path in MAN.iterdir() if not path.is_symlink())
@@ -49,6 +49,7 @@ NEVER = {
         **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed", "CommandFailed"), "it writes nothing"),
         "RunTooLong": "it has no such option",
     },
+    "blockdiff-prune": {"RunTooLong": "it has no such option"},
     "blockdiff-list": {
         **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
         **dict.fromkeys(
@@ -60,7 +61,7 @@ NEVER = {
 }
 
 
-THEIRS = {"--all"}  # options of other programs, in examples
+THEIRS = {"--all", "--delay-updates", "--delete-after"}  # options of other programs, in examples
 
 
 # the pages themselves
@@ -246,6 +247,20 @@ def test_the_tables_of_the_examples(volume):
     assert shape(done.stdout) == shape(rest)
 
 
+def test_the_list_and_the_run_of_the_examples(volume):
+    jobs, _, shown = Page("blockdiff-run.1").literal_blocks("EXAMPLES")
+    (volume.parent / "jobs.list").write_text(jobs)
+    hosts = [line.hosts for line in joblist.read(str(volume.parent / "jobs.list"))]
+    assert hosts == [{"db00"}, {"nas"}, {"nas"}, {"localhost"}]
+    (volume.parent / "jobs.list").write_text("db00 vol\nmail missing\n")
+    command, _, wanted = shown.partition("\n")
+    done = shell(command.removeprefix("$ "), volume.parent)
+    assert done.returncode == 30
+    said = done.stdout.replace(f"{os.uname().nodename} starting", "backup01 starting")
+    times = [re.sub(r" \d+\.\d(?= )", " TIME", text) for text in (said.replace(str(volume.parent), "/srv"), wanted)]
+    assert shape(times[0]) == shape(times[1])
+
+
 def test_the_merge_by_hand_of_the_examples(volume):
     three_versions(volume)
     whole = shell("blockdiff-merge db00 whole", volume.parent)
@@ -275,7 +290,8 @@ def test_json_has_the_keys_that_the_pages_tell(volume):
 
     def run(text):
         done = shell(text, folder)
-        said[text.split()[0]] |= keys(json.loads(done.stdout))
+        for line in done.stdout.splitlines() if done.stdout.startswith('{"') else [done.stdout]:
+            said[text.split()[0]] |= keys(json.loads(line))
         return done.returncode
 
     assert run("blockdiff-backup --json db00 vol") == 0
@@ -284,6 +300,9 @@ def test_json_has_the_keys_that_the_pages_tell(volume):
     assert run("blockdiff-backup --json --new-source db00 missing") == 30
     assert run("blockdiff-backup --json --compress none db00 vol") == 0
     assert run("blockdiff-list --json db00") == 0
+    assert run("blockdiff-consolidate --json -n db00") == 0
+    assert run("blockdiff-prune --json -n --keep-last 1 db00") == 0
+    assert run("blockdiff-prune --json -n --keep-last 1 db00 missing") == 10
     (folder / "jobs").write_text("more vol\n")
     assert run("blockdiff-run --json jobs") == 0
     assert run("blockdiff-merge --json db00 copy") == 0
