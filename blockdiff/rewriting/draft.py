@@ -44,7 +44,6 @@ class Draft:
     stored: int  # bytes of its own diff file
     _new: NewDiff
     _sheet: PartFile
-    _begun: bool = False  # the version's own files were touched
 
     @property
     def number(self) -> int:
@@ -69,7 +68,6 @@ class Draft:
                 raise write_failed(error, index) from None
             backup_set.sync()
         self._replace(self._new.parts[self._new.suffix])
-        self._begun = True
         self._replace(self._sheet)
         if ".idx" in self._new.parts:
             self._replace(self._new.parts[".idx"])
@@ -86,9 +84,9 @@ class Draft:
     def discard(self) -> None:
         """Remove the draft unless it was swapped; never raises.
 
-        A swap that failed half way is left for the next run.
+        A swap that failed, or was interrupted, after the diff file had its name is left for the next run.
         """
-        if self._begun:
+        if self._new.parts[self._new.suffix].has_its_name():
             self._release()
         else:
             self._new.discard()
