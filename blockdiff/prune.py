@@ -9,7 +9,7 @@ that is killed anywhere leaves a set whose staying versions restore.
 import contextlib
 import datetime
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from blockdiff.blocks.parallel import Progress, silent
@@ -17,26 +17,42 @@ from blockdiff.errors import BlockdiffError, ChainBroken, SetChanged
 from blockdiff.printable import Log
 from blockdiff.rewriting import draft, report
 from blockdiff.rewriting.plan import identity
-from blockdiff.rewriting.survey import Local, Survey, Wanted, survey
-from blockdiff.sets import catalogue, drop, pruning, recover, verified, versions
+from blockdiff.rewriting.survey import KEPT, Local, Survey, Wanted, survey
+from blockdiff.sets import drop, pruning, recover, verified, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.pruning import Group
 
 PROOF_S = 35 * 24 * 3600  # how old a proof may be
+_AHEAD_S = 3600  # how far one may be ahead of the clock
+_ENDED = "the budget ended before everything was done: the next run goes on"
 
 
-class Proved(Protocol):
+class Checked(Protocol):
     """What a verify found of one version."""
 
     number: int
     restores: bool
     before: bool
-    proof: verified.Proof | None
     faults: list[BlockdiffError]
 
 
-# verify a set: given the proofs that are good enough, and when to stop; returns what it found of each version
-Prove = Callable[[Mapping[int, verified.Proof], Callable[[], bool]], Sequence[Proved]]
+class Verified(Protocol):
+    """What a verify found."""
+
+    read: int  # bytes of diff files
+
+    @property
+    def versions(self) -> Sequence[Checked]:
+        """Each version that was looked at."""
+
+    @property
+    def proofs(self) -> Mapping[int, verified.Proof]:
+        """Those without any fault."""
+
+
+# verify what restores of these versions read; given are also proofs that are good enough, and what says,
+# by the bytes that were read, whether to stop
+Prove = Callable[[Collection[int], Mapping[int, verified.Proof], Callable[[int], bool]], Verified]
 
 
 @dataclass
@@ -44,7 +60,7 @@ class Pruned:
     """What was done with one set, or would be; sizes in bytes."""
 
     name: str
-    stored: int  # before
+    stored: int = 0  # before
     rows: list[report.Row] = field(default_factory=list)
     stay: int = 0
     go: int = 0
@@ -52,35 +68,33 @@ class Pruned:
     frees: int = 0  # net; estimated in a dry run, and what was freed otherwise
     reads: int = 0  # of diff files that are rewritten
     writes: int = 0
+    read: int = 0  # all, also to prove
     proved: int = 0  # versions that were read and proved now
     warnings: list[str] = field(default_factory=list)
+    failure: BlockdiffError | None = None  # what ended it; the rest of this is what was done before
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 if there are warnings."""
-        return 3 if self.warnings else 0
+        """That of the failure; else 0, or 3 if there are warnings."""
+        return self.failure.exit_code if self.failure is not None else 3 if self.warnings else 0
 
-    def note(self, seen: Survey, done: pruning.Plan) -> None:
-        """Note what happens to each version."""
-        self.rows = report.rows(seen, done)
+    def note(self, seen: Survey, done: pruning.Plan, left: Collection[Group] = ()) -> None:
+        """Note what happens to each version; `left`: what was not done although it pays."""
+        self.rows = report.rows(seen, done, left)
         self.stay, self.go = len(seen.stay), len(done.gone)
-        self.held = sum(len(group.numbers) for group in done.held)
+        self.held = sum(len(group.numbers) for group in (*done.held, *left))
 
 
 def plan(
-    backup_set: BackupSet,
-    wanted: Wanted,
-    now: datetime.datetime,
-    local: Local,
-    also: Collection[int] = (),
+    backup_set: BackupSet, wanted: Wanted, now: datetime.datetime, local: Local, also: Collection[int] = ()
 ) -> Pruned:
     """Return what a prune would do; nothing is locked or written.
 
-    `local` brings a time into the calendar's zone; `also`: versions that stay, for other sets' sake.
-    Raises BlockdiffError if the set is of no use, or its times are.
+    `also`: versions that stay, for other sets' sake.  Raises BlockdiffError if the set is of no
+    use, or its times are.
     """
     seen = survey(backup_set, wanted, now, local, also)
-    out = Pruned(backup_set.name, sum(entry.stored for entry in seen.entries))
+    out = Pruned(backup_set.name, seen.stored)
     out.frees = sum(group.frees for group in seen.plan.go)
     out.writes = sum(group.writes for group in seen.plan.go)
     sizes = {entry.number: entry.diff for entry in seen.entries}
@@ -99,33 +113,35 @@ def prune(
     now: datetime.datetime,
     local: Local,
     also: Collection[int] = (),
-    over: Callable[[], bool] = lambda: False,
+    over: Callable[[int], bool] = lambda read: False,
     threads: int = 2,
     progress: Progress = silent,
     note: Log = lambda line: None,
 ) -> Pruned:
     """Remove what no rule keeps and what pays.
 
-    `prove` verifies the set; `known`: the proofs of earlier runs; `save` takes the proofs of this
-    one; `over` returns whether the budget is used up.  Raises BlockdiffError; what was done before
-    is complete.
+    `prove` verifies versions; `known`: the proofs of earlier runs; `save` takes new ones; `over` returns
+    whether the budget is used up, given the bytes that were read.
+    Raises BlockdiffError if nothing was done; otherwise that is the result's failure.
     """
-    work = _Prune(backup_set, wanted, threads, progress, over, save, now)
-    finished: list[str] = []
+    work = _Prune(backup_set, wanted, known, now, threads, progress, over, save)
     for again in (True, False):
         with backup_set.locked(wanted.wait_s):
-            recover.settle(backup_set, finished.append)
-        seen = survey(backup_set, wanted, now, local, also)
-        if not work.out.stored:
-            work.out.stored = sum(entry.stored for entry in seen.entries)
+            recover.settle(backup_set, work.out.warnings.append)
+            seen = survey(backup_set, wanted, now, local, also)
+            work.begin(seen)
         try:
-            work.run(seen, prove, known)
+            work.prove(seen, prove)
+            work.run(seen)
             break
-        except SetChanged:
-            if not again:
-                raise
+        except SetChanged as error:
+            if not again or work.began:
+                work.fail(seen, error)
+                break
             note(f"{backup_set.name} was changed meanwhile: looking at it once more")
-    work.out.warnings += finished
+        except BlockdiffError as error:
+            work.fail(seen, error)
+            break
     return work.out
 
 
@@ -136,61 +152,91 @@ class _Prune:
         self,
         backup_set: BackupSet,
         wanted: Wanted,
+        known: Mapping[int, verified.Proof],
+        now: datetime.datetime,
         threads: int,
         progress: Progress,
-        over: Callable[[], bool],
+        over: Callable[[int], bool],
         save: Callable[[Mapping[int, verified.Proof]], object],
-        now: datetime.datetime,
     ) -> None:
-        self._backup_set, self._wanted, self._threads, self._progress = backup_set, wanted, threads, progress
-        self._over, self._save, self._now = over, save, now
-        self._gone: set[int] = set()
-        self.out = Pruned(backup_set.name, 0)
+        self._backup_set, self._wanted, self._known, self._now = backup_set, wanted, dict(known), now
+        self._threads, self._progress, self._over, self._save = threads, progress, over, save
+        self._whole = False  # everything that stays is proved
+        self._read = 0  # bytes, also to prove
+        self._identity: object = None
+        self._done: list[Group] = []
+        self._held: list[Group] = []
+        self.out = Pruned(backup_set.name)
 
-    def run(self, seen: Survey, prove: Prove, known: Mapping[int, verified.Proof]) -> None:
-        """Prove what stays, and then do one group after the other."""
-        self._identity = self._identify(seen.entries)
-        done: list[Group] = []
-        held = list(seen.plan.held)
-        if seen.plan.go and self._prove(seen, prove, known):
-            for group in seen.plan.go:
-                if self._over():
-                    self.out.warnings.append(_ENDED)
-                    break
-                (done if self._group(seen, group) else held).append(group)
-        left = [group for group in seen.plan.go if group not in done and group not in held]
-        self.out.note(seen, pruning.Plan(tuple(done), (*held, *left)))
+    def begin(self, seen: Survey) -> None:
+        """Note what the set is now; it is locked."""
+        self.out.stored = seen.stored
+        self._identity = self._identify(seen)
 
-    def _identify(self, entries: Sequence[catalogue.Entry]) -> object:
+    @property
+    def began(self) -> bool:
+        """Whether anything was removed."""
+        return bool(self._done)
+
+    def _identify(self, seen: Survey) -> object:
+        """Return what identifies the files of the versions that were seen, and what a person keeps of them."""
         listing = self._backup_set.listing()
+        gone = {number for group in self._done for number in group.numbers}
         found = []
-        for entry in (entry for entry in entries if entry.number not in self._gone):
-            with contextlib.suppress(BlockdiffError):  # of what does not restore; it shows by its absence
-                found.append(versions.version(self._backup_set, entry.number, listing, deep=False))
-        return identity(self._backup_set, found)
+        for number in sorted({entry.number for entry in seen.entries} - gone):
+            with contextlib.suppress(BlockdiffError):  # what does not restore shows by its absence
+                found.append(versions.version(self._backup_set, number, listing, deep=False))
+        return identity(self._backup_set, found), listing.pinned
 
-    def _prove(self, seen: Survey, prove: Prove, known: Mapping[int, verified.Proof]) -> bool:
-        """Return whether every version that stays is proved; False if the budget ended before.
+    def prove(self, seen: Survey, prove: Prove) -> None:
+        """Prove every version that stays, if any is to go.  Raises the first fault of one that does not restore."""
+        if not seen.plan.go:
+            return
+        now = self._now.timestamp()
+        fresh = {n: proof for n, proof in self._known.items() if now - PROOF_S <= proof.at <= now + _AHEAD_S}
+        good = {entry.number for entry in seen.entries if entry.restores}
+        stay = [number for number in sorted(seen.stay) if number in good]
+        result = prove(stay, fresh, self._stop)
+        found = {version.number: version for version in result.versions}
+        new = {n: proof for n, proof in result.proofs.items() if not found[n].before}
+        self._known |= new
+        self._save(new)
+        self._read += result.read
+        self.out.proved += sum(version.restores and not version.before for version in found.values())
+        for number in stay:
+            if number in found and not found[number].restores:
+                raise _fault(self._backup_set, found, seen, number)
+        self._whole = all(number in found for number in stay)
 
-        Raises the first fault of one that does not restore.
-        """
-        least = self._now.timestamp() - PROOF_S
-        fresh = {number: proof for number, proof in known.items() if proof.at >= least}
-        found = {version.number: version for version in prove(fresh, self._over)}
-        for number in sorted(seen.stay):
-            version = found.get(number)
-            if version is not None and not version.restores and seen.restores(number):
-                raise next(iter(_faults(found, seen, number)), None) or ChainBroken(
-                    number, self._backup_set.name, "verify found that it does not restore"
-                )
-        self.out.proved += sum(1 for version in found.values() if version.restores and not version.before)
-        if any(number not in found for number in seen.stay):
-            self.out.warnings.append(_ENDED)
-            return False
-        return True
+    def _stop(self, read: int) -> bool:
+        return self._over(self._read + read)
 
-    def _group(self, seen: Survey, group: Group) -> bool:
-        """Rewrite what needs the versions of a group, and remove them; returns False if that does not pay."""
+    def run(self, seen: Survey) -> None:
+        """Do one group after the other."""
+        self._held = list(seen.plan.held)
+        for group in seen.plan.go:
+            if not self._whole or self._over(self._read):
+                self.out.warnings.append(_ENDED)
+                break
+            self._group(seen, group)
+            self._identity = self._identify(seen)
+        self._tell(seen)
+
+    def fail(self, seen: Survey, error: BlockdiffError) -> None:
+        """End with an error; raises it if nothing was done."""
+        if not self.began:
+            raise error
+        self.out.failure = error
+        self._tell(seen)
+
+    def _tell(self, seen: Survey) -> None:
+        settled = {group.numbers for group in (*self._done, *self._held)}
+        left = [group for group in seen.plan.go if group.numbers not in settled]
+        self.out.read = self._read
+        self.out.note(seen, pruning.Plan(tuple(self._done), tuple(self._held)), left)
+
+    def _group(self, seen: Survey, group: Group) -> None:
+        """Rewrite what needs the versions of a group, and remove them, unless it turns out that this does not pay."""
         forced = self._wanted.exact or not group.pays()
         with contextlib.ExitStack() as cleanup:
             drafts = []
@@ -200,44 +246,44 @@ class _Prune:
                 )
                 cleanup.callback(made.discard)
                 drafts.append(made)
+                self.out.reads += made.read
+                self._read += made.read + made.stored
             written = sum(made.stored for made in drafts)
-            self.out.reads += sum(made.read for made in drafts)
             if drafts and not forced and not group.pays(written):
-                return False
+                pairs = zip(group.rewrites, drafts, strict=True)
+                real = tuple(replace(rewrite, writes=made.stored) for rewrite, made in pairs)
+                self._held.append(replace(group, rewrites=real))
+                return
             with self._backup_set.locked(self._wanted.wait_s):
-                if self._identify(seen.entries) != self._identity:
+                if self._identify(seen) != self._identity:
                     raise SetChanged(self._backup_set.name)
                 for made in drafts:
                     made.swap()
                 drop.drop(self._backup_set, group.numbers)
-            self._gone.update(group.numbers)
         self.out.writes += written
         self.out.frees += group.removed - written
-        self._identity = self._identify(seen.entries)
+        self._done.append(group)
         self._note([rewrite.number for rewrite in group.rewrites])
-        return True
 
     def _note(self, numbers: Sequence[int]) -> None:
         """Keep the proofs of versions that were just rewritten, and so proved."""
         listing = self._backup_set.listing()
-        proofs = {}
+        new = {}
         for number in numbers:
             with contextlib.suppress(BlockdiffError, OSError):
                 version = versions.version(self._backup_set, number, listing, deep=False)
-                proofs[number] = verified.of(self._backup_set, version, int(self._now.timestamp()))
-        if proofs:
-            self._save(proofs)
+                new[number] = verified.of(self._backup_set, version, int(self._now.timestamp()))
+        self._known |= new
+        self._save(new)
 
 
-_ENDED = "the budget ended before everything was done: the next run goes on"
-
-
-def _faults(found: Mapping[int, Proved], seen: Survey, number: int) -> list[BlockdiffError]:
-    """Return the faults of a version and of those that it needs, its own first."""
+def _fault(backup_set: BackupSet, found: Mapping[int, Checked], seen: Survey, number: int) -> BlockdiffError:
+    """Return a fault of a version, or of one that it needs."""
     parents = {entry.number: entry.parent for entry in seen.entries}
-    faults: list[BlockdiffError] = []
     at: int | None = number
     while at is not None:
-        faults += found[at].faults if at in found else []
+        for fault in found[at].faults if at in found else []:
+            fault.hint = fault.hint or KEPT
+            return fault
         at = parents.get(at)
-    return faults
+    return ChainBroken(number, backup_set.name, "it was found not to restore", hint=KEPT)

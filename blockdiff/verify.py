@@ -11,7 +11,7 @@ A fault does not end the run.
 import contextlib
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -94,37 +94,41 @@ def verify(
     backup_set: BackupSet,
     number: int | None = None,
     *,
+    only: Collection[int] | None = None,
     known: Mapping[int, verified.Proof] | None = None,
+    stop: Callable[[int], bool] = lambda read: False,
     threads: int = 2,
     progress: Progress = silent,
-    over: Callable[[], bool] = lambda: False,
 ) -> Verified:
-    """Prove all versions of a set, or only those that a restore of `number` reads.
+    """Prove all versions of a set, or only those that a restore of `number` or of any in `only` reads.
 
-    `known`: proofs of versions that need not be read again.  `progress`: see
-    parallel.Progress.  `over`: whether to stop before the next version; those left are not in the result.
+    `known`: proofs of versions that need not be read again; `stop` is asked before each, given the
+    bytes that were read, whether to end; what is left is not in the result.  `progress`: see parallel.Progress.
     Raises NoSuchSet, NoSuchVersion or StoreUnreadable.
     """
     listing = backup_set.settled_listing()
     if not listing.versions and not listing.has_ver:
         raise NoSuchSet(backup_set.name)
-    if number is not None and number not in listing.versions:
-        raise NoSuchVersion(backup_set.name, number)
+    if number is not None:
+        only = [number]
+    for candidate in only or ():
+        if candidate not in listing.versions:
+            raise NoSuchVersion(backup_set.name, candidate)
     result = Verified(backup_set.name)
-    newest = number or 0
-    if number is None:
+    newest = 0
+    if only is None:
         try:
             newest = backup_set.newest(listing)
             result.warnings += versions.unpublished(backup_set, newest, listing)
         except ForeignFiles as error:
             result.faults.append(error)
             newest = max(listing.versions, default=0)
-    numbers = _numbers(backup_set, listing, newest, number is None)
+    numbers = _numbers(backup_set, listing, newest, only)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
     with pool, progress(_stored(backup_set, listing, numbers)) as done:
         walk = _Walk(backup_set, listing, numbers, known or {}, done)
         for candidate in numbers:
-            if over():
+            if stop(walk.read):
                 break
             result.versions.append(walk.step(candidate, pool))
     result.read = walk.read
@@ -141,17 +145,17 @@ def _stored(backup_set: BackupSet, listing: names.Listing, numbers: list[int]) -
     return total
 
 
-def _numbers(backup_set: BackupSet, listing: names.Listing, newest: int, everything: bool) -> list[int]:
-    """Return the versions to walk: all up to the newest, or from the full version that it needs."""
-    numbers = sorted(n for n in listing.versions if n <= newest)
-    if everything:
-        return numbers
-    chosen: list[int] = []
-    candidate: int | None = newest
-    while candidate is not None and candidate in listing.versions:
-        chosen.append(candidate)
-        candidate = _parents(backup_set, listing, [candidate]).get(candidate)
-    return chosen[::-1]
+def _numbers(backup_set: BackupSet, listing: names.Listing, newest: int, only: Collection[int] | None) -> list[int]:
+    """Return the versions to walk: all up to the newest, or those that restores of some read."""
+    if only is None:
+        return sorted(n for n in listing.versions if n <= newest)
+    chosen: set[int] = set()
+    for number in only:
+        candidate: int | None = number
+        while candidate is not None and candidate in listing.versions and candidate not in chosen:
+            chosen.add(candidate)
+            candidate = _parents(backup_set, listing, [candidate]).get(candidate)
+    return sorted(chosen)
 
 
 def _parents(backup_set: BackupSet, listing: names.Listing, numbers: list[int]) -> dict[int, int | None]:

@@ -123,6 +123,9 @@ def command(
             click.echo(("\n" if place else "") + _report(done, dry_run))
         for line in done.warnings:
             text.warn(f"{text.name(done.name)}: {line}")
+        if done.failure is not None:
+            done.failure.concern(text.name(name) if len(names) > 1 else "")
+            exits.report(done.failure)
         codes.append(done.exit_code)
     failed = [code for code in codes if code not in (0, _WARNED)]
     context.exit(failed[0] if failed else max(codes, default=0))
@@ -158,7 +161,7 @@ class _Run:
         self._wanted, self._now, self._dry_run, self._threads, self._quiet = wanted, now, dry_run, threads, quiet
         seconds, self._bytes = budget or (None, None)
         self._until = None if seconds is None else time.monotonic() + seconds
-        self._read = 0
+        self._before = 0  # bytes that were read for the sets before
 
     def one(self, name: str, also: frozenset[int]) -> Any:
         """Prune one set, or plan it."""
@@ -182,22 +185,19 @@ class _Run:
             progress=functools.partial(progress, label="rewrite", enabled=not self._quiet),
             note=lambda line: None if self._quiet else click.echo(f"blockdiff: {line}", err=True),
         )
-        self._read += done.reads
+        self._before += done.read
         return done
 
-    def _over(self) -> bool:
+    def _over(self, read: int) -> bool:
         if self._until is not None and time.monotonic() >= self._until:
             return True
-        return self._bytes is not None and self._read >= self._bytes
+        return self._bytes is not None and self._before + read >= self._bytes
 
-    def _prove(self, backup_set: Any, known: Any, over: Any) -> Any:
+    def _prove(self, backup_set: Any, numbers: Any, known: Any, stop: Any) -> Any:
         from blockdiff import verify
 
         show = functools.partial(progress, label="prove", enabled=not self._quiet)
-        found = verify.verify(backup_set, known=known, threads=self._threads, progress=show, over=over)
-        self._read += found.read
-        state.add_proofs(backup_set.name, found.proofs)
-        return found.versions
+        return verify.verify(backup_set, only=numbers, known=known, stop=stop, threads=self._threads, progress=show)
 
 
 def _report(done: Any, dry_run: bool) -> str:
@@ -250,5 +250,6 @@ def _json(done: Any, dry_run: bool) -> dict[str, Any]:
             for row in done.rows
         ],
         "warnings": done.warnings,
+        "error": None if done.failure is None else exits.describe(done.failure),
         "exit_code": done.exit_code,
     }

@@ -84,9 +84,9 @@ class Draft:
     def discard(self) -> None:
         """Remove the draft unless it was swapped; never raises.
 
-        From the moment that the diff file has its name, the rest is left for the next run.
+        A swap that failed, or was interrupted, after the diff file had its name is left for the next run.
         """
-        if not self._new.parts[self._new.suffix].is_there():
+        if self._new.parts[self._new.suffix].has_its_name():
             self._release()
         else:
             self._new.discard()

@@ -1,6 +1,6 @@
 """What a prune does with each version of a set, for people and scripts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from blockdiff.rewriting.survey import Survey
@@ -23,8 +23,8 @@ class Row:
     writes: int = 0
 
 
-def rows(seen: Survey, done: pruning.Plan) -> list[Row]:
-    """Return what happens to each version, in order."""
+def rows(seen: Survey, done: pruning.Plan, left: Collection[Group] = ()) -> list[Row]:
+    """Return what happens to each version, in order; `left`: what was not done although it pays."""
     entries = {entry.number: entry for entry in seen.entries}
     moved = {rewrite.number: rewrite for group in done.go for rewrite in group.rewrites}
     out: list[Row] = []
@@ -34,24 +34,24 @@ def rows(seen: Survey, done: pruning.Plan) -> list[Row]:
             onto = moved[number].onto
             words.append("made a full" if onto is None else f"rewritten onto {onto}")
         out.append(_row([entries[number]], "stay", "; ".join(words)))
-    for groups, word in ((done.go, "go"), (done.held, "held")):
-        for group in groups:
-            for run in _runs([entries[number] for number in group.numbers], list(entries)):
-                if run[0].number != group.numbers[0]:
-                    out.append(_row(run, word, f"with {group.numbers[0]}"))
-                elif word == "go":
-                    out.append(_row(run, word, _why(group)))
-                else:
-                    out.append(replace(_row(run, word, _HELD), frees=group.frees, writes=group.writes))
+    for group in (*done.go, *done.held, *left):
+        word = "go" if group in done.go else "held"
+        first, *more = _runs([entries[number] for number in group.numbers], list(entries))
+        if group in done.held:
+            out.append(replace(_row(first, word, _HELD), frees=group.frees, writes=group.writes))
+        else:
+            out.append(_row(first, word, _LEFT if group in left else _why(group)))
+        out += [_row(run, word, f"with {group.numbers[0]}") for run in more]
     return sorted(out, key=lambda row: row.first)
+
+
+_HELD = "it would free little for what must be written"
+_LEFT = "not done yet"
 
 
 def _why(group: Group) -> str:
     into = [str(rewrite.number) for rewrite in group.rewrites]
     return f"into {', '.join(into)}" if into else "no rule keeps it"
-
-
-_HELD = "it would free little for what must be written"
 
 
 def _runs(some: Sequence[catalogue.Entry], numbers: Sequence[int]) -> list[list[catalogue.Entry]]:

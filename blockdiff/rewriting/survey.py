@@ -1,18 +1,25 @@
-"""What a prune finds in a set: its versions, which of them stay and why, and what is to be done with the others."""
+"""What a prune finds in a set: its versions, which of them stay and why, and what it does with the others.
+
+A version that does not restore counts for no rule.  It goes with those that no rule keeps, unless a
+rule would keep it if it did restore: then nothing is removed until somebody has looked at it.
+"""
 
 import contextlib
 import datetime
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from blockdiff.blocks import overlap
-from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles, StoreUnreadable
+from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles, NoSuchVersion, StoreUnreadable
 from blockdiff.sets import catalogue, chain, pruning, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.pruning import Link
 from blockdiff.sets.retention import Point, Rules, Untrusted, check_times
 
 Local = Callable[[datetime.datetime], datetime.datetime]  # brings a time into the zone of the calendar
+
+KEPT = "nothing was removed; blockdiff-verify lists what is lost and which versions still restore"
 
 
 @dataclass(frozen=True)
@@ -30,24 +37,59 @@ class Survey:
     """One set as it is, and what is to be done."""
 
     entries: tuple[catalogue.Entry, ...]
-    stay: Mapping[int, Sequence[str]]
+    stay: Mapping[int, Sequence[str]]  # why, by number
     plan: pruning.Plan
 
-    def restores(self, number: int) -> bool:
-        """Return whether a version restores as far as names, sizes and manifests show."""
-        return any(entry.number == number and entry.restores for entry in self.entries)
+    @property
+    def stored(self) -> int:
+        """Bytes of all its files."""
+        return sum(entry.stored for entry in self.entries)
+
+
+def survey(
+    backup_set: BackupSet, wanted: Wanted, now: datetime.datetime, local: Local, also: Collection[int] = ()
+) -> Survey:
+    """Return what a set has and what is to be done with it; only small files and samples of digests are read.
+
+    `also`: versions that stay, for other sets' sake.  Raises BlockdiffError if the set or its times are of no use.
+    """
+    entries = _entries(backup_set)
+    points = _points(backup_set, entries)
+    _check(backup_set, points, wanted, now)
+    stay = wanted.rules.keep(points, local)
+    elsewhere = _elsewhere(backup_set, entries)
+    plain = replace(wanted.rules, numbers=frozenset())
+    if_whole = plain.keep([replace(point, restores=True, pinned=False) for point in points], local)
+    for entry in entries:
+        if entry.number in if_whole and not entry.restores and entry.number not in elsewhere:
+            _refuse(backup_set, entry)
+        if entry.number in also:
+            stay.setdefault(entry.number, ["another set's version of this moment stays"])
+        if entry.number in elsewhere:
+            stay.setdefault(entry.number, []).append(elsewhere[entry.number])
+    parents = {entry.number: _parent(backup_set, entry) for entry in entries}
+    for entry in reversed(entries):  # what does not restore cannot be rewritten
+        parent = parents[entry.number]
+        if entry.number in stay and not entry.restores and parent in parents:
+            assert parent is not None
+            stay.setdefault(parent, [f"version {entry.number} needs it and does not restore"])
+    links = [Link(e.number, parents[e.number], e.diff, e.stored - e.diff) for e in entries]
+    sizes = {link.number: link.diff for link in links}
+
+    def estimate(onto: int | None, path: tuple[int, ...]) -> int:
+        return round(sum(sizes[number] for number in path) * overlap.share(backup_set, onto, path))
+
+    plan = pruning.plan(links, stay.keys(), estimate, exact=wanted.exact, max_chain=wanted.max_chain)
+    return Survey(tuple(entries), stay, plan)
 
 
 def together(
-    sets: Iterable[BackupSet],
-    wanted: Wanted,
-    now: datetime.datetime,
-    local: Local,
+    sets: Iterable[BackupSet], wanted: Wanted, now: datetime.datetime, local: Local
 ) -> dict[str, frozenset[int]]:
-    """Return which versions of each set stay so that sets of one moment keep or lose it together.
+    """Return which versions of each set stay so that sets of one moment keep it or lose it together.
 
     A moment counts for the rules only where it restores in every set; what stays in one set for
-    a rule stays in all.  Raises as `plan` does.
+    a rule stays in all.  Raises as `survey` does.
     """
     known = {backup_set.name: _entries(backup_set) for backup_set in sets}
     good = [{entry.moment for entry in entries if entry.moment and entry.restores} for entries in known.values()]
@@ -60,7 +102,7 @@ def together(
             point if entry.moment in whole or not entry.moment else replace(point, restores=False)
             for point, entry in zip(_points(backup_set, entries), entries, strict=True)
         ]
-        _check_times(backup_set, points, wanted, now)
+        _check(backup_set, points, wanted, now)
         keep = wanted.rules.keep(points, local).keys()
         moments |= {entry.moment for entry in entries if entry.number in keep} & whole
         stay[backup_set.name] = frozenset(keep)
@@ -70,69 +112,53 @@ def together(
     }
 
 
-def survey(
-    backup_set: BackupSet,
-    wanted: Wanted,
-    now: datetime.datetime,
-    local: Local,
-    also: Collection[int] = (),
-) -> Survey:
-    """Return what a prune of a set has to do.
-
-    `also`: versions that stay, for other sets' sake.  Raises BlockdiffError if the newest version
-    does not restore, or the times of the versions are of no use to rules that need them.
-    """
-    entries = _entries(backup_set)
-    points = _points(backup_set, entries)
-    _check_times(backup_set, points, wanted, now)
-    stay = dict(wanted.rules.keep(points, local))
-    for entry in entries:
-        if entry.number in also:
-            stay.setdefault(entry.number, ["another set's version of this moment stays"])
-    for number, why in _elsewhere(backup_set, entries).items():
-        stay.setdefault(number, []).append(why)
-    links = [Link(e.number, _parent(backup_set, e), e.diff, e.stored - e.diff) for e in entries]
-    sizes = {link.number: link.diff for link in links}
-
-    def estimate(onto: int | None, path: tuple[int, ...]) -> int:
-        return round(sum(sizes[number] for number in path) * overlap.share(backup_set, onto, path))
-
-    found = pruning.plan(links, stay.keys(), estimate, exact=wanted.exact, max_chain=wanted.max_chain)
-    return Survey(tuple(entries), stay, found)
-
-
 def _entries(backup_set: BackupSet) -> list[catalogue.Entry]:
     """Return the published versions; raises BlockdiffError if the newest does not restore."""
     listed = catalogue.describe(backup_set)
     if listed.problems:
         raise listed.problems[0]
     entries = [entry for entry in listed.versions if entry.number <= listed.newest]
-    newest = entries[-1]
-    if not newest.restores:
-        listing = backup_set.listing()
-        for version in chain.chain_of(backup_set, newest.number, listing, deep=False):
-            versions.check_size(backup_set, version)
-        raise ChainBroken(newest.number, backup_set.name, newest.why)
+    if not entries[-1].restores:
+        _refuse(backup_set, entries[-1])
     return entries
 
 
+def _refuse(backup_set: BackupSet, entry: catalogue.Entry) -> None:
+    """Raise why a version does not restore."""
+    try:
+        for version in chain.chain_of(backup_set, entry.number, backup_set.listing(), deep=False):
+            versions.check_size(backup_set, version)
+        raise ChainBroken(entry.number, backup_set.name, entry.why)
+    except BlockdiffError as error:
+        error.hint = error.hint or KEPT
+        raise
+
+
 def _points(backup_set: BackupSet, entries: Sequence[catalogue.Entry]) -> list[Point]:
+    """Return the versions as the rules see them; one whose time is not known has that of the one before."""
     pinned = backup_set.listing().pinned
+    times = [_time(entry) for entry in entries]
+    known = [time for time in times if time is not None]
+    filled = itertools.accumulate(times, lambda before, time: time or before, initial=known[0] if known else None)
     return [
-        Point(e.number, _time(e), restores=e.restores, pinned=e.number in pinned, recorded=e.recorded)
-        for e in entries
+        Point(e.number, time, restores=e.restores, pinned=e.number in pinned, recorded=e.recorded)
+        for e, time in zip(entries, list(filled)[1:], strict=True)
+        if time is not None
     ]
 
 
-def _time(entry: catalogue.Entry) -> datetime.datetime:
+def _time(entry: catalogue.Entry) -> datetime.datetime | None:
     try:
         found = datetime.datetime.fromisoformat(entry.begun)
     except ValueError:
-        return datetime.datetime.min.replace(tzinfo=datetime.UTC)  # of what does not restore
+        return None
     return found if found.tzinfo is not None else found.replace(tzinfo=datetime.UTC)
 
 
-def _check_times(backup_set: BackupSet, points: Sequence[Point], wanted: Wanted, now: datetime.datetime) -> None:
+def _check(backup_set: BackupSet, points: Sequence[Point], wanted: Wanted, now: datetime.datetime) -> None:
+    """Raise NoSuchVersion or ForeignFiles if the rules cannot be applied to a set."""
+    for number in sorted(wanted.rules.numbers - {point.number for point in points}):
+        raise NoSuchVersion(backup_set.name, number)
     if not wanted.rules.need_times:
         return
     try:
@@ -152,7 +178,7 @@ def _parent(backup_set: BackupSet, entry: catalogue.Entry) -> int | None:
 
 
 def _elsewhere(backup_set: BackupSet, entries: Sequence[catalogue.Entry]) -> dict[int, str]:
-    """Return the versions of chains of which a diff file is not here: nothing of those can be proved.
+    """Return the versions of chains of which a file is not here, and why they stay: nothing of them can be proved.
 
     Raises StoreUnreadable if it is not known what a version is.
     """
@@ -168,16 +194,10 @@ def _elsewhere(backup_set: BackupSet, entries: Sequence[catalogue.Entry]) -> dic
         elif entry.kind == "" and not listing.diffs(entry.number):
             why[root[entry.number]] = f"the diff file of version {entry.number} is not here"
         elif entry.kind == "":
-            with contextlib.suppress(BlockdiffError):
+            try:
                 versions.version(backup_set, entry.number, listing, deep=False)
-            _raise_unreadable(backup_set, entry.number)
+            except StoreUnreadable:
+                raise
+            except BlockdiffError:
+                continue
     return {number: why[first] for number, first in root.items() if first in why}
-
-
-def _raise_unreadable(backup_set: BackupSet, number: int) -> None:
-    try:
-        versions.version(backup_set, number, backup_set.listing(), deep=False)
-    except StoreUnreadable:
-        raise
-    except BlockdiffError:
-        return

@@ -57,6 +57,8 @@ def write_version(
     original=False,
     member=64 * 1024,
     with_index=True,
+    begun=None,
+    moment=None,
 ):
     """Write the next version of a set and return its number."""
     number = backup_set.newest() + 1
@@ -68,8 +70,9 @@ def write_version(
         _write_original(backup_set, number, blocks, digests, changed, block_size, codec)
     else:
         _write_ours(
-            backup_set, number, len(volume), blocks, digests, changed, block_size, codec, before, member, with_index
-        )
+            backup_set, number, len(volume), blocks, digests, changed, block_size, codec, before, member, with_index,
+            begun, moment,
+        )  # fmt: skip
     return number
 
 
@@ -131,7 +134,9 @@ def members_of(blocks, changed, block_size, codec, most):
         yield member()
 
 
-def _write_ours(backup_set, number, size, blocks, digests, changed, block_size, codec, before, most, with_index):
+def _write_ours(
+    backup_set, number, size, blocks, digests, changed, block_size, codec, before, most, with_index, begun, moment
+):
     suffixes = [codec.suffix, ".md5", ".xxh128"] + (
         [".idx"] if with_index and codec.suffix in (".gz", ".zst") else []
     )
@@ -166,12 +171,13 @@ def _write_ours(backup_set, number, size, blocks, digests, changed, block_size, 
                 version=number,
                 parent=None if full else number - 1,
                 parent_md5_sha256=None if full else backup_set.hash(number - 1, ".md5").sha256,
-                begun=f"2026-01-{number % 28 + 1:02}T01:00:00Z",
-                ended=f"2026-01-{number % 28 + 1:02}T01:02:03Z",
+                begun=begun or f"2026-01-{number % 28 + 1:02}T01:00:00Z",
+                ended=begun or f"2026-01-{number % 28 + 1:02}T01:02:03Z",
                 source=manifest.Source("localhost", "/vol", "file", size, None),
                 block_size=block_size,
                 blocks=manifest.Blocks(len(blocks), len(changed), zero=0),
                 bytes=manifest.Transfer(read=size, payload=payload, wire=payload),
+                moment=moment,
             ),
         )
     finally:
