@@ -94,7 +94,7 @@ def test_a_set_is_locked_before_its_source_is_connected_to_and_free_afterwards(j
     found = []
 
     def connect():
-        with pytest.raises(Exception, match="locked"), BackupSet(one.backup_set.name).locked():
+        with pytest.raises(Exception, match="locked"), BackupSet(one.backup_set.name).locked(0):
             pass
         found.append(True)
         raise LockNotGranted("enough")

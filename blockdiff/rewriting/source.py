@@ -29,7 +29,7 @@ class Room:
 
     def has_more(self) -> bool:
         """Return whether a piece may be decompressed before it is needed."""
-        return self.used + self.most <= HELD
+        return self.used + 2 * self.most <= HELD  # it is there compressed, too, and that may be no less
 
 
 @dataclass
@@ -155,8 +155,9 @@ class Source:
             if self.rows:
                 self._member = self._copied(piece)
                 if self._member is None:  # then its compressed bytes are not needed any more
-                    self._room.used -= len(piece.data) if self._cost else 0
-                    self._cost -= len(piece.data) if self._cost else 0
+                    cost = piece.length if self._cost else 0
+                    self._room.used -= self._cost - cost
+                    self._cost, piece.data = cost, b""
                 self._last = self.end - 1
                 if self._room.has_more():
                     self._request()

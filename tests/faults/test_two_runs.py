@@ -185,7 +185,7 @@ def test_a_lock_file_that_is_replaced_while_it_is_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", replaced)
     with BackupSet(str(tmp_path / "db")).locked():
         monkeypatch.undo()
-        with pytest.raises(SetLocked), BackupSet(str(tmp_path / "db")).locked():
+        with pytest.raises(SetLocked), BackupSet(str(tmp_path / "db")).locked(0):
             pass
     assert len(times) == 2
 

@@ -4,6 +4,7 @@ Crash points are enumerated: a run is made in a child process whose n-th write, 
 rename or removal in the backup folder dies, or fails, for every n that there is.
 """
 
+import contextlib
 import errno
 import os
 import shutil
@@ -18,6 +19,7 @@ from engine import back_up, files_of, local_agent, restored
 from blockdiff import backup, codecs, verify
 from blockdiff.errors import ForeignFiles, NoRoom, SetLocked, StoreFailed
 from blockdiff.ingest.job import Job
+from blockdiff.sets import backupset
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.source.wanted import Wanted
 
@@ -274,7 +276,8 @@ def test_nothing_of_a_set_with_a_longer_name_is_touched(made):
     check(made, 3, made / "scratch")
 
 
-def test_a_second_run_ends_at_once_and_touches_nothing(made):
+def test_a_second_run_ends_after_a_while_and_touches_nothing(made, monkeypatch):
+    monkeypatch.setattr(backupset, "_LOCK_PATIENCE_S", 0.2)
     backup_set = BackupSet(str(made / "db"))
     with backup_set.locked():
         before = files_of(made)
@@ -284,9 +287,27 @@ def test_a_second_run_ends_at_once_and_touches_nothing(made):
         assert files_of(made) == before
 
 
+def test_a_second_run_waits_for_one_that_has_the_lock_for_a_moment(made, monkeypatch):
+    backup_set = BackupSet(str(made / "db"))
+    tried, real = [], backupset._flock
+
+    def flock(fd):
+        tried.append(real(fd))
+        if len(tried) == 3:
+            first.close()
+        return tried[-1]
+
+    with contextlib.ExitStack() as first:
+        first.enter_context(backup_set.locked())
+        monkeypatch.setattr(backupset, "_flock", flock)
+        assert back_up(made / "db", made / "source").version == 3
+    assert tried[:4] == [False, False, False, True]
+
+
 def test_the_lock_ends_with_the_process_that_held_it(made):
     code = f"""
 import sys; sys.path[:0] = {sys.path!r}
+from blockdiff.sets import backupset
 from blockdiff.sets.backupset import BackupSet
 import os, signal
 with BackupSet({str(made / "db")!r}).locked():
