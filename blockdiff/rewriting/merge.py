@@ -26,7 +26,7 @@ from blockdiff.sets.newdiff import NewDiff
 from blockdiff.sets.version import Version, VersionFiles
 
 VERSIONS = 16  # that are merged at once
-_ROW = 400  # bytes of memory that a record takes beside its block
+_ROW = 1000  # bytes of memory that a record takes beside its block, while it is checked
 
 
 def most_payload(block_size: int) -> int:
@@ -67,7 +67,7 @@ def merge(
     """
     version = links[-1].version
     codec = codecs.BY_SUFFIX[out.suffix]
-    room = Room(most_payload(version.block_size))
+    room = Room(most_payload(version.block_size), len(links))
     with contextlib.ExitStack() as cleanup:
         own = cleanup.enter_context(Digests(links[-1].digests, version.count))
         check = BlockChecker(own, version.block_size)

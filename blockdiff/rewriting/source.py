@@ -15,21 +15,23 @@ from blockdiff.formats import FormatError, difffile
 from blockdiff.ingest.members import MadeMember
 from blockdiff.sets.version import VersionFiles
 
-HELD = 60 * 1024 * 1024  # bytes of decompressed members that are held at once
+HELD = 64 * 1024 * 1024  # bytes of decompressed members that are held at once
 _COPIED = 2  # a member of less than a member's size divided by this is not copied: the new file would have too many
 HINT = "nothing was written; blockdiff-verify lists what is lost and which versions still restore"
 
 
 @dataclass
 class Room:
-    """The memory that all sources of a rewrite share."""
+    """The memory that the sources of a rewrite may take for pieces that are not needed yet."""
 
     most: int  # bytes of payload that one piece has at most, about
-    used: int = 0  # bytes of pieces that are decompressed, or will be
+    sources: int  # each holds a piece
+    ahead: int = 0  # bytes of pieces that were requested before they are needed
 
     def has_more(self) -> bool:
         """Return whether a piece may be decompressed before it is needed."""
-        return self.used + 2 * self.most <= HELD  # it is there compressed, too, and that may be no less
+        # a piece is there compressed, too, and that may be no less
+        return self.sources * self.most + self.ahead + 2 * self.most <= HELD
 
 
 @dataclass
@@ -78,7 +80,6 @@ class Source:
         self._pieces = self._file.pieces(wants)
         self._ahead: collections.deque[tuple[diffreader.Piece, Future[_Found]]] = collections.deque()
         self._member: MadeMember | None = None  # of these rows, if it may be copied
-        self._cost = 0  # bytes of memory that they take
         self._place = 0  # of the row that is next
         self._last = -1  # the last block so far
         self.rows: list[Checked] = []
@@ -144,20 +145,18 @@ class Source:
     def _advance(self) -> bool:
         """Hold the next piece that has rows; return whether there is one."""
         while True:
-            self._room.used -= self._cost
-            self.rows, self._place, self._member, self._cost = [], 0, None, 0
+            self.rows, self._place, self._member = [], 0, None
             if not self._ahead and not self._request():
                 return False
             piece, future = self._ahead.popleft()
-            found, self._cost = future.result(), piece.cost
+            found = future.result()
+            self._room.ahead -= piece.cost
             self._progress(piece.read)
             self.rows = self._sound(piece, found)
             if self.rows:
                 self._member = self._copied(piece)
                 if self._member is None:  # then its compressed bytes are not needed any more
-                    cost = piece.length if self._cost else 0
-                    self._room.used -= self._cost - cost
-                    self._cost, piece.data = cost, b""
+                    piece.data = b""
                 self._last = self.end - 1
                 if self._room.has_more():
                     self._request()
@@ -203,7 +202,7 @@ class Source:
             raise StoreUnreadable(self.path, error.strerror) from None
         if piece is None:
             return False
-        self._room.used += piece.cost
+        self._room.ahead += piece.cost
         future: Future[_Found]
         if piece.cost:
             future = self._pool.submit(self._work, piece)
