@@ -26,6 +26,7 @@ from blockdiff.sets.newdiff import NewDiff
 from blockdiff.sets.version import Version, VersionFiles
 
 VERSIONS = 16  # that are merged at once
+_ROW = 400  # bytes of memory that a record takes beside its block
 
 
 def most_payload(block_size: int) -> int:
@@ -34,8 +35,9 @@ def most_payload(block_size: int) -> int:
 
 
 def most_versions(block_size: int) -> int:
-    """Return how many versions may be merged at once."""
-    return max(2, min(VERSIONS, source.HELD // most_payload(block_size)))
+    """Return how many versions may be merged at once; small blocks take more memory than their bytes."""
+    held = most_payload(block_size) + members.most_records(block_size) * _ROW
+    return max(2, min(VERSIONS, source.HELD // held))
 
 
 @dataclass

@@ -13,7 +13,7 @@ from blockdiff.ingest.members import MadeMember
 from blockdiff.sets.newdiff import NewDiff
 from blockdiff.sets.version import Version
 
-_IN_FLIGHT = 12 * 1024 * 1024  # bytes of payload that wait for the pool or are compressed, plus one member
+_IN_FLIGHT = 6 * 1024 * 1024  # bytes of payload that wait for the pool or are compressed, plus one member
 
 
 class Packer:
