@@ -73,6 +73,7 @@ def consolidate(
             return out
         if out.already:
             return out
+        del made  # the manifests of a long chain are MiB
         try:
             with contextlib.ExitStack() as cleanup:
                 new = draft.draft(backup_set, wanted, onto, threads=threads, progress=progress, proving=proving)

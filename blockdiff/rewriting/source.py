@@ -15,7 +15,7 @@ from blockdiff.formats import FormatError, difffile
 from blockdiff.ingest.members import MadeMember
 from blockdiff.sets.version import VersionFiles
 
-HELD = 64 * 1024 * 1024  # bytes of decompressed members that are held at once
+HELD = 60 * 1024 * 1024  # bytes of decompressed members that are held at once
 _COPIED = 2  # a member of less than a member's size divided by this is not copied: the new file would have too many
 HINT = "nothing was written; blockdiff-verify lists what is lost and which versions still restore"
 
