@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blockdiff.errors import MissingFile, NoRoom, SetChanged, SetLocked, StoreUnreadable
 from blockdiff.formats import FormatError, difffile, names
@@ -81,7 +81,15 @@ def make(backup_set: BackupSet, number: int, onto: int | None) -> Plan:
         place = numbers.index(onto)
         before, links = links[place], links[place + 1 :]
     seen = identity(backup_set, [*([] if before is None else [before]), *links])
+    links = [*map(_slim, links[:-1]), links[-1]]
     return Plan(backup_set, tuple(links), before, seen, sum(_size(backup_set, link) for link in links))
+
+
+def _slim(version: Version) -> Version:
+    """Return a version without those keys of its manifest that nothing here needs: in a long chain they are MiB."""
+    if version.manifest is None:
+        return version
+    return replace(version, manifest=replace(version.manifest, value={}))
 
 
 def _refuse_drafts(backup_set: BackupSet, listing: names.Listing) -> None:
