@@ -9,10 +9,11 @@ import random
 
 import chains
 import pytest
-from engine import restored
+from engine import files_of, restored
 from verbs import run_verb
 
 from blockdiff import codecs, verify
+from blockdiff.errors import NewerManifest
 from blockdiff.formats import manifest
 from blockdiff.sets import catalogue, recover
 
@@ -84,8 +85,8 @@ def test_list_tells_the_parent_and_what_was_made_here(tmp_path, run_verb):
     assert done.returncode == 0
     assert "incremental on 1 " in done.out and "full, made here " in done.out and "missing" not in done.out
     assert "2 versions from 2 to 3 are being removed" in done.out
-    done = run_verb("merge", backup_set.name + ".2", tmp_path / "out")
-    assert done.returncode != 0 and not (tmp_path / "out").exists()
+    done = run_verb("merge", "--to", "2", backup_set.name, tmp_path / "out")
+    assert done.returncode == 11 and not (tmp_path / "out").exists()
     assert sorted(v.number for v in verify.verify(backup_set).versions) == [1, 4, 5, 6]
 
 
@@ -124,6 +125,39 @@ def test_what_a_newer_program_did_not_publish_is_not_removed(tmp_path):
     with pytest.raises(Exception, match="newer"):
         recover.settle(backup_set, print)
     assert sorted(os.listdir(tmp_path)) == before
+
+
+def part_of(backup_set, path):
+    """A run's temporary name of a file."""
+    return f"{path}.r{'0' * 16}.part"
+
+
+@pytest.mark.parametrize("place", ["below", "draft of one", "draft of the next", "removed"])
+def test_a_manifest_of_a_newer_program_stops_what_settles(place, tmp_path, run_verb):
+    backup_set, _ = history(tmp_path, 3)
+    number = 3 if place == "draft of the next" else 2
+    newer(backup_set, number)
+    sheet = backup_set.path(number, ".json")
+    if place == "draft of one":
+        good = backup_set.read_manifest(1).value  # any that can be read: the set's own manifest stays
+        os.rename(sheet, part_of(backup_set, sheet))
+        pathlib.Path(sheet).write_bytes(manifest.encode(dict(good, version=2)))
+    elif place == "draft of the next":
+        backup_set.publish_ver(2)
+        for suffix in backup_set.listing().versions[3]:
+            os.rename(backup_set.path(3, suffix), part_of(backup_set, backup_set.path(3, suffix)))
+    elif place == "removed":
+        os.rename(backup_set.path(2, ".md5"), backup_set.path(2, ".md5") + ".part")
+    (tmp_path / "source").write_bytes(os.urandom(5 * BLOCK))
+    (tmp_path / "vol.lock").touch(0o600)
+    before = files_of(tmp_path)
+
+    with pytest.raises(NewerManifest), backup_set.locked():
+        recover.settle(backup_set, print)
+    for words in ([], ["--full"]):
+        done = run_verb("backup", *words, backup_set.name, tmp_path / "source")
+        assert done.returncode == 50 and "newer" in done.err
+    assert files_of(tmp_path) == before
 
 
 def test_an_index_of_another_diff_file_of_the_same_size_is_not_believed(tmp_path):
