@@ -176,8 +176,8 @@ def test_a_manifest_of_a_newer_program_is_left_alone(tmp_path, run_verb):
                   ["backup", backup_set.name, source], ["backup", "--full", backup_set.name, source]):  # fmt: skip
         done = run_verb(*words)
         assert done.returncode == 50, (words, done.out, done.err)
-        assert "newer" in done.out + done.err and "move it away" not in done.out + done.err
-    assert "newer" in run_verb("list", backup_set.name).out
+        assert "of a newer blockdiff" in done.out + done.err and "move it away" not in done.out + done.err
+    assert "of a newer blockdiff" in run_verb("list", backup_set.name).out
     assert set(before) <= set(os.listdir(tmp_path)) and backup_set.newest() == 3
 
 
@@ -186,7 +186,7 @@ def test_what_a_newer_program_did_not_publish_is_not_removed(tmp_path):
     newer(backup_set, 3)
     backup_set.publish_ver(2)
     before = sorted(os.listdir(tmp_path))
-    with pytest.raises(Exception, match="newer"):
+    with pytest.raises(NewerManifest):
         recover.settle(backup_set, print)
     assert sorted(os.listdir(tmp_path)) == before
 
@@ -220,7 +220,7 @@ def test_a_manifest_of_a_newer_program_stops_what_settles(place, tmp_path, run_v
         recover.settle(backup_set, print)
     for words in ([], ["--full"]):
         done = run_verb("backup", *words, backup_set.name, tmp_path / "source")
-        assert done.returncode == 50 and "newer" in done.err
+        assert done.returncode == 50 and "of a newer blockdiff" in done.err
     assert files_of(tmp_path) == before
 
 
