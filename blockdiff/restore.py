@@ -24,11 +24,15 @@ from blockdiff.errors import (
 from blockdiff.formats import names
 from blockdiff.sets import chain, digests, versions
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.version import Version
+from blockdiff.sets.held import Held, holding
+from blockdiff.sets.version import Version, VersionFiles
 from blockdiff.target import precheck, writer
 from blockdiff.target.writer import Target
 
 _MOST_RANGES = 100  # that a result lists
+
+# the versions to read, oldest first, the sizes of their diff files in bytes, and warnings
+_Chosen = tuple[list[VersionFiles], list[int], list[str]]
 
 
 @dataclass
@@ -80,35 +84,56 @@ def restore(
     the first write is in the result, with the bytes that are right.  Raises BlockdiffError for
     a failure before.
     """
-    listing = backup_set.settled_listing()
-    number, warnings = versions.choose(backup_set, number, listing, force)
-    links = _links(backup_set, number, listing, force, warnings)
+
+    def collect(listing: names.Listing, held: Held) -> tuple[_Chosen, list[VersionFiles]]:
+        chosen, warnings = versions.choose(backup_set, number, listing, force)
+        links = _links(backup_set, chosen, listing, force, warnings)
+        files = [versions.files_of(backup_set, link, held.open) for link in links]
+        return (files, [_size(each) for each in files], warnings), files[::-1]
+
+    with holding(backup_set, collect) as (files, sizes, warnings):
+        outcome, seen = _plan(backup_set, files, sizes, target_path, force, look)
+        outcome.warnings += warnings
+        outcome.dry_run = dry_run
+        if not force:
+            _check_room(files[-1], seen)
+        if dry_run:
+            writer.rehearse(seen)
+            return outcome
+        wanted = files[-1].version
+        total = wanted.size if wanted.size is not None else wanted.count * wanted.block_size
+        with Target(seen, wanted.size) as sink, progress(total) as done:
+            _write(Restorer(backup_set.name, files, sink, done), sink, outcome, force, threads)
+        return outcome
+
+
+def _plan(
+    backup_set: BackupSet,
+    files: list[VersionFiles],
+    sizes: list[int],
+    target_path: str,
+    force: bool,
+    look: Callable[..., precheck.TargetState],
+) -> tuple[Restored, precheck.TargetState]:
+    """Return what is to be done, and the target as it is; it is checked."""
+    links = [each.version for each in files]
     wanted = links[-1]
     seen = look(target_path, (backup_set.folder, backup_set.base))
     least = wanted.size if wanted.size is not None else (wanted.count - 1) * wanted.block_size + 1
     precheck.check(seen, least, force)
-    read = [(v.number, backup_set.path(v.number, v.suffix), _size(backup_set, v)) for v in reversed(links)]
-    outcome = Restored(backup_set.name, number, seen.description, target_path, wanted.size, read, dry_run=dry_run)
-    outcome.warnings += warnings
+    read = [(f.version.number, f.diff, size) for f, size in zip(reversed(files), reversed(sizes), strict=True)]
+    outcome = Restored(backup_set.name, wanted.number, seen.description, target_path, wanted.size, read)
     outcome.notes += [note for version in links for note in version.notes]
-    if not force:
-        _check_room(backup_set, wanted, seen)
-    if dry_run:
-        writer.rehearse(seen)
-        return outcome
-    total = wanted.size if wanted.size is not None else wanted.count * wanted.block_size
-    files = [versions.files_of(backup_set, link) for link in links]
-    with Target(seen, wanted.size) as sink, progress(total) as done:
-        _write(Restorer(backup_set.name, files, sink, done), sink, outcome, force, threads)
-    return outcome
+    return outcome, seen
 
 
-def _check_room(backup_set: BackupSet, wanted: Version, seen: precheck.TargetState) -> None:
+def _check_room(files: VersionFiles, seen: precheck.TargetState) -> None:
     """Raise NoRoom if there is no space for the version's blocks; zeros take none in a new file."""
+    wanted = files.version
     room = writer.room(seen)
     if room is None or room >= wanted.count * wanted.block_size:
         return
-    with digests.Digests(backup_set.path(wanted.number, ".md5"), wanted.count) as known:
+    with digests.Digests(files.digests, wanted.count, files.open) as known:
         blocks = BlockChecker(known, wanted.block_size).count_not_zero()
     least = max(0, blocks - 1) * wanted.block_size  # the last one may be short
     if room < least:
@@ -151,11 +176,11 @@ def _note_right(work: Restorer, sink: Target, outcome: Restored, durable: bool) 
             outcome.right_more = True
 
 
-def _size(backup_set: BackupSet, version: Version) -> int:
+def _size(files: VersionFiles) -> int:
     try:
-        return os.path.getsize(backup_set.path(version.number, version.suffix))
+        return os.path.getsize(files.diff)
     except OSError as error:
-        raise StoreUnreadable(backup_set.path(version.number, version.suffix), error.strerror) from None
+        raise StoreUnreadable(files.diff, error.strerror) from None
 
 
 def _links(

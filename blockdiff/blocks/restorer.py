@@ -73,7 +73,7 @@ class Restorer:
         """
         self._go_on = go_on
         with (
-            digests.Digests(self._links[-1].digests, self._count) as known,
+            digests.Digests(self._links[-1].digests, self._count, self._links[-1].open) as known,
             ThreadPoolExecutor(threads, thread_name_prefix="restore") as pool,
         ):
             self._checker = checker.BlockChecker(known, self._block_size)
@@ -133,7 +133,7 @@ class Restorer:
     def _read(self, files: VersionFiles, pool: ThreadPoolExecutor) -> None:
         everything = (0, files.version.count)
         try:
-            with diffreader.DiffFile(files.diff, files.index, files.version) as file:
+            with diffreader.DiffFile(files.diff, files.index, files.version, opener=files.open) as file:
                 work = functools.partial(self._place, file)
                 rows = parallel.in_order(pool, file.pieces(self._wanted.any), work)
                 try:
@@ -184,8 +184,8 @@ class Restorer:
             yield reach[0], min(reach[1], version.count)
             return
         with (
-            digests.Digests(before.digests, before.version.count) as old,
-            digests.Digests(files.digests, version.count) as new,
+            digests.Digests(before.digests, before.version.count, before.open) as old,
+            digests.Digests(files.digests, version.count, files.open) as new,
         ):
             yield from changes.changed(old, new, *reach)
 

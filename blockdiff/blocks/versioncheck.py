@@ -67,7 +67,7 @@ class VersionCheck:
         whole = False
         try:
             observe = total.update if total else None
-            with diffreader.DiffFile(self.path, self.index, self.version, observe) as file:
+            with diffreader.DiffFile(self.path, self.index, self.version, observe, opener=self._files.open) as file:
                 rows = parallel.in_order(pool, file.pieces(), functools.partial(self._check, file))
                 try:
                     with contextlib.closing(rows):

@@ -6,10 +6,12 @@ Format: blockdiff-formats(5), "Digest file".
 
 import hashlib
 import os
+from collections.abc import Callable
 from types import TracebackType
 
 from blockdiff.errors import DamagedFile, MissingFile, NotOurFormat, StoreUnreadable
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, TornError, digestfile
+from blockdiff.sets.version import open_file
 
 _WINDOW = 1024  # digests that a Window reads at once
 _PIECE = 1024 * 1024  # bytes that are hashed at once
@@ -18,12 +20,12 @@ _PIECE = 1024 * 1024  # bytes that are hashed at once
 class Digests:
     """The digests of one version; any thread may ask."""
 
-    def __init__(self, path: str, count: int) -> None:
-        """`count`: blocks of the volume.  Raises MissingFile or StoreUnreadable."""
+    def __init__(self, path: str, count: int, opener: Callable[[str], int] = open_file) -> None:
+        """`count`: blocks of the volume.  `opener`: see VersionFiles.open.  Raises MissingFile or StoreUnreadable."""
         self.path = path
         self.count = count
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = opener(path)
         except FileNotFoundError:
             raise MissingFile(path) from None
         except OSError as error:

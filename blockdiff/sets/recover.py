@@ -31,9 +31,11 @@ def settle(backup_set: BackupSet, note: Log) -> int:
     """Bring a locked set into the state its last run meant, and return its newest version.
 
     A version above NAME.ver that is whole and ours is adopted; other files of a run that died
-    are removed.  Raises ForeignFiles, and then nothing was changed, if there are files not ours.
+    are removed.  Raises ForeignFiles, and then nothing was changed, if there are files not ours, and
+    NewerManifest if a newer program wrote or is writing one of the set's versions.
     """
     listing = backup_set.listing()
+    _refuse_newer(backup_set, listing)
     if not listing.has_ver and set(listing.versions) == {1}:
         with _holding(backup_set, 1):
             if is_whole(backup_set, 1, listing):
@@ -63,6 +65,21 @@ def settle(backup_set: BackupSet, note: Log) -> int:
         note(f"{len(listing.dropping)} versions of {backup_set.name} were being removed: now they are")
     _sweep_parts(backup_set, newest)  # after that: a temporary manifest shows what is ours
     return newest
+
+
+def _refuse_newer(backup_set: BackupSet, listing: names.Listing) -> None:
+    """Raise NewerManifest if there is a manifest of a newer format, also under a temporary name."""
+    paths = [backup_set.path(n, ".json") for n, suffixes in sorted(listing.versions.items()) if ".json" in suffixes]
+    paths += [backup_set.path(number, ".json") for number in sorted(listing.dropping)]
+    parts = [name for name in listing.parts if names.suffix_of(backup_set.base, name) == ".json"]
+    for path in paths + [os.path.join(backup_set.folder, name) for name in parts]:
+        try:
+            with open(path, "rb") as file:
+                manifest.decode(file.read(manifest.MAX_SIZE + 1))
+        except manifest.NewerFormat as error:
+            raise NewerManifest(path, error) from None
+        except (FormatError, OSError):
+            continue  # another fault; whoever needs this version tells it
 
 
 def is_whole(backup_set: BackupSet, number: int, listing: names.Listing) -> bool:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import itertools
 import os
+from collections.abc import Callable
 
 from blockdiff.errors import (
     DamagedFile,
@@ -26,7 +27,7 @@ from blockdiff.errors import (
 from blockdiff.formats import FormatError, difffile, digestfile, manifest, names
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import open_digests
-from blockdiff.sets.version import Version, VersionFiles
+from blockdiff.sets.version import Version, VersionFiles, open_file
 
 _LEAST = {"": 4, ".gz": 20, ".lzop": 9, ".zst": 9}  # bytes that a diff file has at least
 
@@ -234,18 +235,20 @@ def counts(backup_set: BackupSet, owner: Version, suffix: str) -> bool:
         return False
 
 
-def files_of(backup_set: BackupSet, version: Version) -> VersionFiles:
-    """Return a version's files; whether its index counts is decided here and nowhere else."""
+def files_of(
+    backup_set: BackupSet, version: Version, opener: Callable[[str], int] = open_file
+) -> VersionFiles:
+    """Return a version's files, which `opener` opens; whether its index counts is decided here alone."""
     path = functools.partial(backup_set.path, version.number)
     index = path(".idx") if counts(backup_set, version, ".idx") else None
-    return VersionFiles(version, path(version.suffix), path(".md5"), index)
+    return VersionFiles(version, path(version.suffix), path(".md5"), index, opener)
 
 
 def is_listed(files: VersionFiles) -> bool:
     """Return whether a version's diff file has the SHA-256 that its manifest lists; all of it is read."""
     sheet = files.version.manifest
     try:
-        with open(files.diff, "rb") as file:
+        with open(files.open(files.diff), "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return True  # that is another fault, and told as such

@@ -42,6 +42,8 @@ def folder(tmp_path):
     (tmp_path / "sub").mkdir()
     for name in ("img.1.gz", "img.1.md5", "img.ver", "sub/web.1.gz", "sub/web.ver", "file.raw", "two words.ver"):
         (tmp_path / name).touch()
+    for suffix in ("4.gz", "9.gz", "4.keep", "7.md5.part", "7.gz", "lock"):  # holes, and 7 is being removed
+        (tmp_path / "sub" / f"web.{suffix}").touch()
     return tmp_path
 
 

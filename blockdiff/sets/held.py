@@ -1,0 +1,122 @@
+"""Files of a set that a reader opens before it begins, and holds until it ends.
+
+A prune or a rewrite beside it renames and unlinks; what is open stays what it was.  Between the look
+at the folder and the opening it may change the folder: then the reader looks again.
+Format: blockdiff-formats(5), "Rewriting a version" and "Removing a version".
+"""
+
+import contextlib
+import errno
+import os
+import resource
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from blockdiff.errors import BlockdiffError, StoreUnreadable
+from blockdiff.formats import names
+from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.version import VersionFiles, open_file
+
+_TRIES = 10  # to find the set as it was when the folder was listed
+_SPARE = 32  # descriptors that are left for everything else
+
+_T = TypeVar("_T")
+_Look = tuple[int, int, int, int]  # device, inode, size and time of a file
+
+
+@contextlib.contextmanager
+def holding(
+    backup_set: BackupSet, collect: Callable[[names.Listing, "Held"], tuple[_T, list[VersionFiles]]]
+) -> Iterator[_T]:
+    """Give what `collect` finds in a listing; the files that it returns with it stay open meanwhile.
+
+    It is called again as long as files of the set are removed or replaced while it looks.  The files
+    are opened through `Held.open`.  Raises what it raises, or StoreUnreadable.
+    """
+    for left in reversed(range(_TRIES)):
+        with contextlib.closing(Held(backup_set, backup_set.settled_listing())) as held:
+            try:
+                found, files = collect(held.listing, held)
+            except BlockdiffError:
+                if left and held.changed():
+                    continue
+                raise
+            held.hold(files)
+            if not held.changed():
+                yield found
+                return
+    hint = "wait until the prune there has ended, and run again"
+    raise StoreUnreadable(backup_set.name, "its files are replaced again and again", hint=hint)
+
+
+class Held:
+    """Files that are open, and how all of the set's files looked when the folder was listed."""
+
+    def __init__(self, backup_set: BackupSet, listing: names.Listing) -> None:
+        self.listing = listing
+        paths = [backup_set.path(n, suffix) for n, suffixes in listing.versions.items() for suffix in suffixes]
+        self._looks = {path: _look(path) for path in paths}
+        self._fds: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Close all files."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+
+    def changed(self, path: str | None = None) -> bool:
+        """Return whether a file, or any of the set, was removed or replaced since the folder was listed."""
+        looks = self._looks if path is None else {path: self._looks.get(path)}
+        return any(_look(path) != look for path, look in looks.items())
+
+    def hold(self, files: Iterable[VersionFiles]) -> None:
+        """Open these files; those that are too many, or cannot be opened, are opened when they are read."""
+        files = list(files)
+        pairs = [path for each in files for path in (each.diff, each.index) if path is not None]
+        paths = pairs + [each.digests for each in files]
+        limit = _room(len(paths))
+        for path in paths:
+            try:
+                fd = open_file(path)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    return
+                continue
+            if fd >= limit:
+                os.close(fd)
+                return
+            self._fds[path] = fd
+
+    def open(self, path: str) -> int:
+        """Return a descriptor of a file, which the caller closes.  Raises OSError."""
+        if path in self._fds:
+            fd = os.dup(self._fds[path])
+            os.lseek(fd, 0, os.SEEK_SET)
+            return fd
+        fd = open_file(path)
+        if path in self._looks and _tell(os.fstat(fd)) != self._looks[path]:
+            os.close(fd)
+            raise OSError(errno.ESTALE, "it was replaced while this ran; run again", path)
+        return fd
+
+
+def _look(path: str) -> _Look | None:
+    """Return how a file looks, None if it cannot be seen."""
+    try:
+        return _tell(os.stat(path))
+    except OSError:
+        return None
+
+
+def _tell(found: os.stat_result) -> _Look:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _room(count: int) -> int:
+    """Return below which number descriptors may be held; allows this process more if `count` files are too many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and count + 2 * _SPARE > soft:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return count + (1 << 20) if soft == resource.RLIM_INFINITY else soft - _SPARE
