@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from blockdiff.blocks.checker import BlockChecker
+from blockdiff.blocks.openfiles import OpenFiles
 from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.blocks.restorer import Restorer
 from blockdiff.errors import (
@@ -24,7 +25,7 @@ from blockdiff.errors import (
 from blockdiff.formats import names
 from blockdiff.sets import chain, digests, versions
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.version import Version
+from blockdiff.sets.version import Version, VersionFiles
 from blockdiff.target import precheck, writer
 from blockdiff.target.writer import Target
 
@@ -80,9 +81,53 @@ def restore(
     the first write is in the result, with the bytes that are right.  Raises BlockdiffError for
     a failure before.
     """
-    listing = backup_set.settled_listing()
-    number, warnings = versions.choose(backup_set, number, listing, force)
-    links = _links(backup_set, number, listing, force, warnings)
+    number, links, warnings, files, opened = _choose(backup_set, number, force)
+    with opened:
+        return _restore(
+            backup_set, number, target_path, links, files, warnings, opened,
+            force=force, dry_run=dry_run, threads=threads, progress=progress, look=look,
+        )  # fmt: skip
+
+
+def _choose(
+    backup_set: BackupSet, number: int | None, force: bool
+) -> tuple[int, list[Version], list[str], list[VersionFiles], OpenFiles]:
+    """Return what is restored: number, the versions to read, warnings, their files, and these open.
+
+    Where versions are removed or rewritten just now, it looks once more.
+    """
+    for again in (True, False):
+        listing = backup_set.settled_listing()
+        try:
+            chosen, warnings = versions.choose(backup_set, number, listing, force)
+            links = _links(backup_set, chosen, listing, force, warnings)
+            files = [versions.files_of(backup_set, link) for link in links]
+        except (ChainBroken, DamagedFile):
+            if again and backup_set.listing() != listing:
+                continue
+            raise
+        opened = OpenFiles(files)
+        if not again or not opened.missing:
+            break
+        opened.close()
+    return chosen, links, warnings, files, opened
+
+
+def _restore(
+    backup_set: BackupSet,
+    number: int,
+    target_path: str,
+    links: list[Version],
+    files: list[VersionFiles],
+    warnings: list[str],
+    opened: OpenFiles,
+    *,
+    force: bool,
+    dry_run: bool,
+    threads: int,
+    progress: Progress,
+    look: Callable[..., precheck.TargetState],
+) -> Restored:
     wanted = links[-1]
     seen = look(target_path, (backup_set.folder, backup_set.base))
     least = wanted.size if wanted.size is not None else (wanted.count - 1) * wanted.block_size + 1
@@ -97,9 +142,8 @@ def restore(
         writer.rehearse(seen)
         return outcome
     total = wanted.size if wanted.size is not None else wanted.count * wanted.block_size
-    files = [versions.files_of(backup_set, link) for link in links]
     with Target(seen, wanted.size) as sink, progress(total) as done:
-        _write(Restorer(backup_set.name, files, sink, done), sink, outcome, force, threads)
+        _write(Restorer(backup_set.name, files, sink, done, opened.place), sink, outcome, force, threads)
     return outcome
 
 

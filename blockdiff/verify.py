@@ -106,11 +106,27 @@ def verify(
     bytes that were read, whether to end; what is left is not in the result.  `progress`: see parallel.Progress.
     Raises NoSuchSet, NoSuchVersion or StoreUnreadable.
     """
-    listing = backup_set.settled_listing()
+    while True:
+        listing = backup_set.settled_listing()
+        wanted = only if number is None else [number]
+        result = _verify(backup_set, listing, wanted, known or {}, stop, threads, progress)
+        gone = listing.versions.keys() - backup_set.listing().versions.keys()
+        if not gone or not result.all_faults:
+            return result
+        # versions were removed, and others rewritten, during the walk
+
+
+def _verify(
+    backup_set: BackupSet,
+    listing: names.Listing,
+    only: Collection[int] | None,
+    known: Mapping[int, verified.Proof],
+    stop: Callable[[int], bool],
+    threads: int,
+    progress: Progress,
+) -> Verified:
     if not listing.versions and not listing.has_ver:
         raise NoSuchSet(backup_set.name)
-    if number is not None:
-        only = [number]
     for candidate in only or ():
         if candidate not in listing.versions:
             raise NoSuchVersion(backup_set.name, candidate)
@@ -126,7 +142,7 @@ def verify(
     numbers = _numbers(backup_set, listing, newest, only)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
     with pool, progress(_stored(backup_set, listing, numbers)) as done:
-        walk = _Walk(backup_set, listing, numbers, known or {}, done)
+        walk = _Walk(backup_set, listing, numbers, known, done)
         for candidate in numbers:
             if stop(walk.read):
                 break

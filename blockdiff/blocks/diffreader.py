@@ -67,11 +67,13 @@ class DiffFile:
         version: Version,
         observe: Callable[[bytes], object] | None = None,
         most: int | None = None,
+        place: Callable[[str], str] = str,
     ) -> None:
         """`index_path`: the file's index, None if there is none that counts.
 
         `observe` gets every byte of the file in order.  `most`: bytes of payload that are
-        decompressed at once, at most; a larger member comes in parts.  Raises OSError.
+        decompressed at once, at most; a larger member comes in parts.  `place`: see OpenFiles.
+        Raises OSError.
         """
         self._most = base.MAX_MEMBER if most is None else most
         self.version = version
@@ -82,7 +84,8 @@ class DiffFile:
         self._place = 0  # bytes; up to here the file was read
         self.read = 0  # bytes of it that were read
         self.skipped = False  # a part could not be read, but parts after it were
-        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._opened_at = place
+        self._fd = os.open(place(self.path), os.O_RDONLY | os.O_CLOEXEC)
         self.size = os.fstat(self._fd).st_size  # bytes
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
@@ -150,7 +153,7 @@ class DiffFile:
         return first, stop
 
     def _members(self, index_path: str, wants: Callable[[int, int], bool] | None) -> Iterator[Piece]:
-        with open(index_path, "rb") as file:
+        with open(self._opened_at(index_path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             end = 0
             for member, stored, length in index.spans(file.read, size, self.version.block_size):

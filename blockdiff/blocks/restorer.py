@@ -51,8 +51,13 @@ class Restorer:
         links: list[VersionFiles],
         sink: Sink,
         progress: Callable[[int], object] = lambda length: None,
+        place: Callable[[str], str] = str,
     ) -> None:
-        """`name`: the set's.  `links`: the versions to read, oldest first; the last one is the one that is wanted."""
+        """`name`: the set's.  `links`: the versions to read, oldest first; the last one is the one that is wanted.
+
+        `place`: see OpenFiles.
+        """
+        self._at = place
         self._name, self._links, self._sink, self._progress = name, links, sink, progress
         self._version = links[-1].version
         self._count, self._block_size = self._version.count, self._version.block_size
@@ -73,7 +78,7 @@ class Restorer:
         """
         self._go_on = go_on
         with (
-            digests.Digests(self._links[-1].digests, self._count) as known,
+            digests.Digests(self._links[-1].digests, self._count, self._at(self._links[-1].digests)) as known,
             ThreadPoolExecutor(threads, thread_name_prefix="restore") as pool,
         ):
             self._checker = checker.BlockChecker(known, self._block_size)
@@ -133,7 +138,7 @@ class Restorer:
     def _read(self, files: VersionFiles, pool: ThreadPoolExecutor) -> None:
         everything = (0, files.version.count)
         try:
-            with diffreader.DiffFile(files.diff, files.index, files.version) as file:
+            with diffreader.DiffFile(files.diff, files.index, files.version, place=self._at) as file:
                 work = functools.partial(self._place, file)
                 rows = parallel.in_order(pool, file.pieces(self._wanted.any), work)
                 try:

@@ -18,12 +18,12 @@ _PIECE = 1024 * 1024  # bytes that are hashed at once
 class Digests:
     """The digests of one version; any thread may ask."""
 
-    def __init__(self, path: str, count: int) -> None:
-        """`count`: blocks of the volume.  Raises MissingFile or StoreUnreadable."""
+    def __init__(self, path: str, count: int, at: str | None = None) -> None:
+        """`count`: blocks of the volume; `at`: where to open it.  Raises MissingFile or StoreUnreadable."""
         self.path = path
         self.count = count
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = os.open(at or path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise MissingFile(path) from None
         except OSError as error:
