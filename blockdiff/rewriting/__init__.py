@@ -1,1 +1,4 @@
-"""A stored version made anew from its chain, without its source.  Format: blockdiff-formats(5), "Rewriting"."""
+"""A stored version made anew from its chain, without its source.
+
+Format: blockdiff-formats(5), "Rewriting a version".
+"""

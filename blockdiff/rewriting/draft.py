@@ -8,7 +8,7 @@ What a crash leaves at each step:
 - R3, the manifest is replaced: from now on the version stands on another one;
 - R4, the index is there again.
 From R2 on, the next run that locks the set does what is left (sets/rollforward.py).
-Format: blockdiff-formats(5), "Rewriting".
+Format: blockdiff-formats(5), "Rewriting a version".
 """
 
 import contextlib

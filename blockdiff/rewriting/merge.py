@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from blockdiff import codecs
 from blockdiff.blocks import blockset, changes, checker
 from blockdiff.blocks.checker import BlockChecker, Checked
-from blockdiff.codecs import base
 from blockdiff.errors import DamagedFile, DigestMismatch
 from blockdiff.formats import difffile
 from blockdiff.ingest import members
@@ -27,7 +26,7 @@ from blockdiff.sets.newdiff import NewDiff
 from blockdiff.sets.version import Version, VersionFiles
 
 VERSIONS = 16  # that are merged at once
-_COPIED = 2  # a member of less than a member's size divided by this is not copied: the new file would have too many
+_ROW = 400  # bytes of memory that a record takes beside its block
 
 
 def most_payload(block_size: int) -> int:
@@ -36,8 +35,9 @@ def most_payload(block_size: int) -> int:
 
 
 def most_versions(block_size: int) -> int:
-    """Return how many versions may be merged at once."""
-    return max(2, min(VERSIONS, source.HELD // most_payload(block_size)))
+    """Return how many versions may be merged at once; small blocks take more memory than their bytes."""
+    held = most_payload(block_size) + members.most_records(block_size) * _ROW
+    return max(2, min(VERSIONS, source.HELD // held))
 
 
 @dataclass
@@ -79,10 +79,12 @@ def merge(
                 old = cleanup.enter_context(Digests(files.digests, files.version.count))
                 wants = _live(old, own)
             sources.append(
-                cleanup.enter_context(Source(files, check, everything, pool, room, wants=wants, progress=progress))
+                cleanup.enter_context(
+                    Source(files, check, everything, pool, room, suffix=out.suffix, wants=wants, progress=progress)
+                )
             )
         packer = Packer(out, codec, version, pool)
-        _walk(sources, packer, version, base.MEMBER_SIZE // _COPIED)
+        _walk(sources, packer, version)
         packer.close()
         _check_whole(links, packer.records, onto, own)
         read = sum(each.read for each in sources)
@@ -94,6 +96,7 @@ def _live(old: Digests, own: Digests) -> Callable[[int, int], bool]:
 
     The others must have a newer record, and a member without such a block need not be read.
     """
+
     def live(first: int, stop: int) -> bool:
         stop = min(stop, old.count, own.count)
         changed = sum(end - begin for begin, end in changes.changed(old, own, first, stop))
@@ -102,14 +105,14 @@ def _live(old: Digests, own: Digests) -> Callable[[int, int], bool]:
     return live
 
 
-def _walk(sources: Sequence[Source], packer: Packer, version: Version, least: int) -> None:
+def _walk(sources: Sequence[Source], packer: Packer, version: Version) -> None:
     """Give the packer the newest record of each block; `sources` oldest first."""
     after = 0  # blocks below are done
     while live := [each for each in sources if each.skip(after)]:
         first = min(each.first for each in live)
         stop = min(each.end for each in live)
         for each in live:
-            if first <= each.first < stop and (member := each.member(packer.suffix, least)):
+            if first <= each.first < stop and (member := each.member()):
                 if each.first == first:
                     stop = member.last + 1
                     packer.copy(member, each.take(stop))

@@ -13,7 +13,7 @@ from blockdiff.ingest.members import MadeMember
 from blockdiff.sets.newdiff import NewDiff
 from blockdiff.sets.version import Version
 
-_IN_FLIGHT = 12 * 1024 * 1024  # bytes of payload that wait for the pool or are compressed, plus one member
+_IN_FLIGHT = 6 * 1024 * 1024  # bytes of payload that wait for the pool or are compressed, plus one member
 
 
 class Packer:
@@ -38,11 +38,6 @@ class Packer:
         self.copied = 0  # bytes of the diff file that were not compressed anew
         self.last_length: int | None = None  # bytes of the volume's last block, where it is in the file
         self._write(members.header(codec, version.block_size))
-
-    @property
-    def suffix(self) -> str:
-        """The suffix of the diff file."""
-        return self._codec.suffix
 
     def add(self, rows: list[Checked]) -> None:
         """Append blocks."""

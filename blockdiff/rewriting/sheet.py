@@ -1,6 +1,6 @@
 """The manifest of a version that was rewritten: it is still of the moment at which its source was read.
 
-Format: blockdiff-formats(5), "Rewriting".
+Format: blockdiff-formats(5), "Rewriting a version".
 """
 
 import datetime

@@ -9,12 +9,14 @@ from types import TracebackType
 
 from blockdiff.blocks import blockset, checker, diffreader
 from blockdiff.blocks.checker import BlockChecker, Checked
+from blockdiff.codecs import base
 from blockdiff.errors import BlockdiffError, MissingFile, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError, difffile
 from blockdiff.ingest.members import MadeMember
 from blockdiff.sets.version import VersionFiles
 
-HELD = 64 * 1024 * 1024  # bytes of decompressed members that are held at once
+HELD = 60 * 1024 * 1024  # bytes of decompressed members that are held at once
+_COPIED = 2  # a member of less than a member's size divided by this is not copied: the new file would have too many
 HINT = "nothing was written; blockdiff-verify lists what is lost and which versions still restore"
 
 
@@ -56,10 +58,15 @@ class Source:
         pool: ThreadPoolExecutor,
         room: Room,
         *,
+        suffix: str,
         wants: Callable[[int, int], bool],
         progress: Callable[[int], object],
     ) -> None:
-        """`wanted`: records of other blocks are left out; `wants`: see DiffFile.pieces."""
+        """`wanted`: records of other blocks are left out; `suffix`: of the new diff file.
+
+        `wants`: see DiffFile.pieces.
+        """
+        self._suffix = suffix
         self.path, self.version = files.diff, files.version
         self._check, self._wanted, self._pool, self._room, self._progress = check, wanted, pool, room, progress
         try:
@@ -70,7 +77,8 @@ class Source:
             raise StoreUnreadable(files.diff, error.strerror) from None
         self._pieces = self._file.pieces(wants)
         self._ahead: collections.deque[tuple[diffreader.Piece, Future[_Found]]] = collections.deque()
-        self._piece: diffreader.Piece | None = None  # whose rows these are; None: no more
+        self._member: MadeMember | None = None  # of these rows, if it may be copied
+        self._cost = 0  # bytes of memory that they take
         self._place = 0  # of the row that is next
         self._last = -1  # the last block so far
         self.rows: list[Checked] = []
@@ -111,6 +119,7 @@ class Source:
                 kind, first, end, block = self.rows[self._place]
                 if first < stop:
                     self.rows[self._place] = (kind, stop, end, block)
+                    self._member = None
                 return True
             if not self._advance():
                 return False
@@ -122,21 +131,46 @@ class Source:
             kind, first, end, block = self.rows[self._place]
             if end > stop:
                 self.rows[self._place] = (kind, stop, end, block)
+                self._member = None
             else:
                 self._place += 1
             out.append((kind, first, min(end, stop), block))
         return out
 
-    def member(self, suffix: str, least: int) -> MadeMember | None:
-        """Return the member whose rows are held if it may be copied as it is.
+    def member(self) -> MadeMember | None:
+        """Return the member whose rows are held if it may be copied as it is, and no row of it was taken."""
+        return None if self._place else self._member
 
-        That is one of a diff file with this suffix that holds nothing but neighbouring blocks with
-        the digests that are wanted, has `least` bytes of payload or more, and of which no row was taken.
+    def _advance(self) -> bool:
+        """Hold the next piece that has rows; return whether there is one."""
+        while True:
+            self._room.used -= self._cost
+            self.rows, self._place, self._member, self._cost = [], 0, None, 0
+            if not self._ahead and not self._request():
+                return False
+            piece, future = self._ahead.popleft()
+            found, self._cost = future.result(), piece.cost
+            self._progress(piece.read)
+            self.rows = self._sound(piece, found)
+            if self.rows:
+                self._member = self._copied(piece)
+                if self._member is None:  # then its compressed bytes are not needed any more
+                    self._room.used -= len(piece.data) if self._cost else 0
+                    self._cost -= len(piece.data) if self._cost else 0
+                self._last = self.end - 1
+                if self._room.has_more():
+                    self._request()
+                return True
+
+    def _copied(self, piece: diffreader.Piece) -> MadeMember | None:
+        """Return the member of a piece if it may be copied.
+
+        That is one of a diff file with the new one's suffix, that is not small, and that holds nothing
+        but neighbouring blocks with the digests that are wanted.
         """
-        piece = self._piece
-        if piece is None or self._place or not piece.stored or piece.skip or self.version.suffix != suffix:
+        if not piece.stored or piece.skip or self.version.suffix != self._suffix:
             return None
-        if piece.length < least and piece.zeros is None:
+        if piece.length < base.MEMBER_SIZE // _COPIED and piece.zeros is None:
             return None
         after, length = self.first, 0
         for kind, first, stop, block in self.rows:
@@ -145,26 +179,7 @@ class Source:
             size = len(block) or self.version.block_size
             length += (stop - first) * (difffile.OFFSET_SIZE + size)
             after = stop
-        if length != piece.length:
-            return None
-        return MadeMember(piece.data, piece.length, self.first, after - 1)
-
-    def _advance(self) -> bool:
-        """Hold the next piece that has rows; return whether there is one."""
-        while True:
-            if self._piece is not None:
-                self._room.used -= self._piece.cost
-            self.rows, self._place, self._piece = [], 0, None
-            if not self._ahead and not self._request():
-                return False
-            self._piece, future = self._ahead.popleft()
-            self._progress(self._piece.read)
-            self.rows = self._sound(self._piece, future.result())
-            if self.rows:
-                self._last = self.end - 1
-                if self._room.has_more():
-                    self._request()
-                return True
+        return MadeMember(piece.data, piece.length, self.first, after - 1) if length == piece.length else None
 
     def _sound(self, piece: diffreader.Piece, found: _Found) -> list[Checked]:
         """Return a piece's rows; damage is raised, since it hides which blocks have records."""

@@ -3,7 +3,7 @@
 The diff file is replaced first, and then the manifest and the index.  A manifest that still has its
 temporary name, and that describes the diff file that is there, is whole: it was written after the
 new diff file had been read back and proved.
-Format: blockdiff-formats(5), "Rewriting".
+Format: blockdiff-formats(5), "Rewriting a version".
 """
 
 import contextlib

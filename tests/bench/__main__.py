@@ -1,4 +1,4 @@
-"""python -m tests.bench [--size 2G] [--turns 3] [--on DIR] [--growth] [--json]"""
+"""python -m tests.bench [--size 2G] [--turns 3] [--on DIR] [--growth | --archive] [--json]"""
 
 import argparse
 import compileall
@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 
-from . import growth, measure, volume
+from . import archive, growth, measure, volume
 from .tools import ROOT, TOOLS
 
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -142,6 +142,7 @@ def main():
     parser.add_argument("--turns", type=int, default=3, help="how often everything is done; medians are printed")
     parser.add_argument("--on", metavar="DIR", help="measure on this folder's disk; a final sync is counted for everyone")
     parser.add_argument("--growth", action="store_true", help="measure ours alone, on larger and larger sparse volumes")
+    parser.add_argument("--archive", action="store_true", help="measure what changes stored versions: ours alone")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     options = parser.parse_args()
     size = int(options.size[:-1]) * _UNITS[options.size[-1]]
@@ -153,6 +154,12 @@ def main():
         if options.growth:
             print(machine())
             figures = growth.volumes(folder) + growth.versions(folder)
+            if options.json:
+                print(json.dumps(figures))
+            return
+        if options.archive:
+            print(machine())
+            figures = archive.run(folder, size)
             if options.json:
                 print(json.dumps(figures))
             return

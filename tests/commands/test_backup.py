@@ -320,7 +320,7 @@ def test_a_folder_that_cannot_be_written(begun, run):
 def test_two_runs_at_once(begun, call):
     assert call(begun.name, begun.source)[0] == 0
     begun.source.write_bytes(os.urandom(512 * KIB))
-    with Launched("blockdiff-backup", "--bwlimit", "256K", begun.name, begun.source) as first:
+    with Launched("blockdiff-backup", "--bwlimit", "16K", begun.name, begun.source) as first:
         until(lambda: list(begun.folder.glob("*.idx.*.part")))
         old = begun.files()
         began = time.monotonic()

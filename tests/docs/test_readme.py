@@ -1,4 +1,4 @@
-"""The README is run: its commands exist, its script and its lines do on files what they say."""
+"""The README is run: its commands exist, its list and its lines do on files what they say."""
 
 import os
 import re
@@ -9,9 +9,9 @@ import tomllib
 import pytest
 from mdoc import ROOT, Page
 from options import EVERY_OPTION, ORIGINAL
-from readme import INDENTED, PLACES, README, cron_line, moved, script, shown_log, timeless
+from readme import INDENTED, PLACES, README, cron_line, moved, shown_list, shown_log, timeless
 
-from blockdiff.commands import programs
+from blockdiff.commands import joblist, programs
 from blockdiff.errors import BlockdiffError, Interrupted
 
 OURS = {*programs.PROGRAMS, *ORIGINAL}
@@ -37,7 +37,7 @@ def machine(tmp_path):
 
 
 def test_commands_that_are_named_exist():
-    for text in [*INDENTED, script()]:
+    for text in INDENTED:
         for word in re.findall(r"(?<![\w./-])(?:bin/)?((?:ssh[-_])?blockdiff[-_]\w+|ssh[-_]lvm[-_]dump)\b", text):
             assert word in OURS, text
     for word in re.findall(r"`(blockdiff[-_]\w+|ssh[-_]\w+[-_]dump|mysqllock|cronlog)`", README):
@@ -104,35 +104,32 @@ def test_dependencies_are_those_of_the_package():
 # runs
 
 
-def test_the_script_is_good_shell():
-    done = subprocess.run(["sh", "-n"], input=script(), text=True, capture_output=True)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_the_list_is_one(tmp_path):
+    path = tmp_path / "list"
+    path.write_text(shown_list())
+    assert [line.hosts for line in joblist.read(str(path))] == [{"localhost"}, {"nas"}, {"db00"}]
 
 
-def test_the_script_goes_on_and_fails_at_its_end(machine):
+def test_the_list_is_run_as_it_is_told(machine):
     """One volume is good, one is missing, one warns since the version before is damaged, one more is good."""
     root, run = machine
-    path = root / "usr/local/sbin/back-up-all"
-    path.write_text(script())
-    path.chmod(0o755)
     assert run("blockdiff-backup /var/backup/warns /srv/disk.img").returncode == 0
     (root / "var/backup/warns.1.md5").write_bytes(b"torn")
-    (root / "etc/back-up-all.list").write_text(
+    (root / "etc/backups.list").write_text(
         f"# what is backed up\n\n{root}/var/backup/good {root}/srv/disk.img\n"
         f"{root}/var/backup/fails {root}/srv/missing.img\n{root}/var/backup/warns {root}/srv/disk.img\n"
         f"{root}/var/backup/last {root}/srv/disk.img"  # no newline at the end
     )
-    done = run(cron_line("/usr/local/sbin/back-up-all"))
-    assert done.returncode == 1
-    (line,) = [line for line in done.stdout.splitlines() if "failed, or with warnings:" in line]
-    assert line.endswith(f": {root}/var/backup/fails(30) {root}/var/backup/warns(3)")
+    done = run(cron_line("/etc/backups.list"))
+    assert done.returncode == 30
+    assert done.stdout.count("no such volume: ") == 2  # where it is printed, and in the table
     assert (root / "var/backup/good.ver").read_text() == "1\n"
     assert not (root / "var/backup/fails.ver").exists()
     assert (root / "var/backup/warns.ver").read_text() == "2\n"
     assert (root / "var/backup/last.ver").read_text() == "1\n"
 
-    (root / "etc/back-up-all.list").write_text(f"{root}/var/backup/good {root}/srv/disk.img\n")
-    done = run(cron_line("/usr/local/sbin/back-up-all"))
+    (root / "etc/backups.list").write_text(f"{root}/var/backup/good {root}/srv/disk.img\n")
+    done = run(cron_line("/etc/backups.list"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

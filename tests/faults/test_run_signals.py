@@ -126,6 +126,7 @@ def test_one_that_hangs_holds_up_its_own_host_only(sets, start, tmp_path):
     lines = [f"{hangs.name} hangs:{end}", f"{behind.name} hangs:{end}", *(each.line for each in sets)]
     with start("-P", "2", lines=lines) as run:
         until(lambda: all((each.folder / "db.ver").exists() for each in sets))
+        until(lambda: len(backups(run)) == 1)  # the last of them has ended, too
         assert not list(behind.folder.iterdir())
         os.kill(run.pid, signal.SIGTERM)
         code, out, _ = run.finish(60)

@@ -15,7 +15,7 @@ import places
 import pytest
 from lab.conftest import unavailable
 from options import ORIGINAL
-from readme import INDENTED, script
+from readme import INDENTED
 
 from blockdiff.blocks import md5many
 from blockdiff.commands import programs
@@ -220,15 +220,14 @@ done
 mount -t tmpfs none /dev/shm # libfaketime's
 rm -rf /etc/crontab /etc/cron.d/* /var/spool/cron/crontabs/*
 install -m 755 "$1/sendmail" /usr/sbin/sendmail
-mkdir -p /usr/local/sbin /var/log /var/spool/cron/crontabs
-install -m 755 "$1/back-up-all" /usr/local/sbin/back-up-all
+mkdir -p /var/log /var/spool/cron/crontabs
 install -m 600 "$1/crontab" /var/spool/cron/crontabs/root
-cp "$1/back-up-all.list" /etc/back-up-all.list
+cp "$1/backups.list" /etc/backups.list
 cp "$1/disk.img" /srv/disk.img
 mkdir -p -m 700 /var/backup
 "$2" -c 'import sys; sys.path[:0] = ["tests/programs", "tests/support", "tests"]; import test_wheel as t; t.install(*map(t.pathlib.Path, sys.argv[1:]))' "$1" /opt/blockdiff
 
-at() { # TIME JOBS MAILS: let cron run until so many jobs have ended, and so many mails are there
+at() { # TIME ENDS MAILS: let cron run until so many jobs and lines of the list have ended, and so many mails are there
     TZ=UTC faketime -f "@2026-11-21 $1" cron -f &
     for _ in $(seq 300); do
         ended=$(cat /var/log/backup.log 2>/dev/null | grep -c ' command exited with code:' || :)
@@ -239,10 +238,10 @@ at() { # TIME JOBS MAILS: let cron run until so many jobs have ended, and so man
     wait
 }
 mail=$1/mail
-at 03:04:59 2 1
+at 03:04:59 4 1
 exec 9>/var/backup/old.lock
 flock 9
-at 04:04:59 3 2
+at 04:04:59 5 2
 cp -r /var/backup /var/log/backup.log "$1"
 """
 
@@ -257,8 +256,7 @@ def test_the_readmes_crontab_works_with_cron(dist, disk):
     jobs = [line for line in INDENTED if re.match(r"5 [34] \* \* \* ", line)]
     assert (len(settings), len(jobs)) == (2, 3)
     (disk / "crontab").write_text("".join(f"{line}\n" for line in settings + jobs))
-    (disk / "back-up-all").write_text(script())
-    (disk / "back-up-all.list").write_text("/var/backup/no /srv/no.img\n/var/backup/good /srv/disk.img\n")
+    (disk / "backups.list").write_text("/var/backup/no /srv/no.img\n/var/backup/good /srv/disk.img\n")
     (disk / "disk.img").write_bytes(os.urandom(200_000))
     (disk / "mail").mkdir()
     (disk / "sendmail").write_text(f"#!/bin/sh\nexec cat >{disk}/mail/$$\n")
@@ -269,10 +267,10 @@ def test_the_readmes_crontab_works_with_cron(dist, disk):
 
     assert {path.name for path in (disk / "backup").glob("*.ver")} == {"img.ver", "good.ver"}
     log = (disk / "backup.log").read_text()
-    assert sorted(re.findall(r"exited with code:(\d+)", log)) == ["0", "1", "12"]
+    assert sorted(re.findall(r"exited with code:(\d+)", log)) == ["0", "0", "12", "30", "30"]  # the list's has those of its lines
     mails = sorted(path.read_text() for path in (disk / "mail").iterdir())
     assert len(mails) == 2  # none of what succeeded
     both = "".join(mails)
     assert both.count("To: root") == 2
-    assert "failed, or with warnings: /var/backup/no(30)" in both
+    assert re.search(r"^\[[^]]+\] /var/backup/no +- .* 30  no such volume: ", both, re.M)
     assert "/var/backup/old is locked by another run" in both

@@ -18,7 +18,7 @@ from blockdiff.rewriting import folding, merge, packer, source
 from blockdiff.sets import chain
 
 SUFFIXES = ["", ".gz", ".zst"] + ([".lzop"] if shutil.which("lzop") else [])
-TINY = {merge: {"VERSIONS": 3}, source: {"HELD": 700}, packer: {"_IN_FLIGHT": 300}}
+TINY = {merge: {"VERSIONS": 3, "_ROW": 0}, source: {"HELD": 700}, packer: {"_IN_FLIGHT": 300}}
 BORDERS = {
     "a chain that is folded",
     "a chain that is folded twice",

@@ -1,4 +1,4 @@
-"""What the README shows: commands, cron jobs, logs and the script."""
+"""What the README shows: commands, cron jobs, logs and the list."""
 
 import re
 import socket
@@ -38,6 +38,7 @@ def timeless(log):
     return numbers_line.without(timeless.splitlines())
 
 
-def script():
-    (found,) = [text for kind, text in FENCED if kind == "sh"]
+def shown_list():
+    """Return the list for blockdiff-run that the README shows."""
+    (found,) = [text for _, text in FENCED if text.startswith("# set ")]
     return found
