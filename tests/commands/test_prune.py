@@ -78,6 +78,13 @@ def test_the_time_zone_decides_what_a_day_is(prune, tmp_path):
         assert row["why"] == {"UTC": "oldest, until there are 2 days", "Europe/Berlin": "day 2"}[zone]
 
 
+def test_a_time_at_the_border_of_the_calendar(prune, tmp_path):
+    backup_set = chains.new_set(tmp_path)
+    for number, time in enumerate(("0001-01-01T00:00:00Z", "2024-06-01T23:00:00Z"), 1):
+        chains.write_version(backup_set, bytes([number]) * 640, 64, begun=time)
+    assert "2 stay" in prune("-n", "--keep-daily", "2", backup_set.name, TZ="America/New_York").stdout
+
+
 @pytest.mark.parametrize(
     "words",
     [
