@@ -105,6 +105,7 @@ def test_wrong_usage(words, prune, tmp_path):
 def test_exit_codes(prune, tmp_path):
     backup_set, _ = new(tmp_path / "set", 3)
     prune("--keep-last", "1", tmp_path / "none", code=10)
+    assert not os.path.exists(tmp_path / "none.lock")
     prune("--keep-last", "1", "--keep", "7", backup_set.name, code=11)
     with open(backup_set.name + ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
