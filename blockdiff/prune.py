@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from blockdiff.blocks.parallel import Progress, silent
-from blockdiff.errors import BlockdiffError, ChainBroken, SetChanged
+from blockdiff.errors import BlockdiffError, ChainBroken, NoSuchSet, SetChanged
 from blockdiff.printable import Log
 from blockdiff.rewriting import draft, report
 from blockdiff.rewriting.plan import identity
@@ -124,6 +124,9 @@ def prune(
     whether the budget is used up, given the bytes that were read.
     Raises BlockdiffError if nothing was done; otherwise that is the result's failure.
     """
+    listing = backup_set.listing()
+    if not listing.versions and not listing.has_ver:
+        raise NoSuchSet(backup_set.name)  # before there is a lock of it
     work = _Prune(backup_set, wanted, known, now, threads, progress, over, save)
     for again in (True, False):
         with backup_set.locked(wanted.wait_s):

@@ -150,6 +150,13 @@ def test_a_budget_that_ends_while_proving_removes_nothing_and_the_next_run_goes_
     assert runs == 10 and check(backup_set, volumes, tmp_path) == [8, 9]
 
 
+def test_nothing_goes_if_not_all_that_stays_was_looked_at(tmp_path):
+    backup_set, _ = new(tmp_path / "set", 9)
+    answers = iter([False, True])
+    done = pruned(backup_set, last=2, over=lambda read: next(answers, False))
+    assert (done.exit_code, done.go) == (3, 0) and len(numbers(backup_set)) == 9
+
+
 def test_a_budget_that_ends_between_two_groups(tmp_path):
     backup_set, volumes = new(tmp_path / "set", 10, fulls=(4, 8))
     proofs = dict(verify.verify(backup_set).proofs)
@@ -167,6 +174,19 @@ def test_what_a_person_keeps_stays(tmp_path):
     assert check(backup_set, volumes, tmp_path) == [4, 6, 9]
     with pytest.raises(NoSuchVersion):
         pruned(backup_set, last=1, numbers=frozenset({5}))
+
+
+def test_one_that_a_person_keeps_stays_with_all_that_it_needs_also_if_it_is_damaged(tmp_path):
+    backup_set, volumes = new(tmp_path / "set", 9, fulls=(7,))
+    open(backup_set.name + ".4.keep", "x").close()
+    sheet = pathlib.Path(backup_set.path(4, ".json"))
+    whole = sheet.read_bytes()
+    with open(backup_set.path(4, ".json"), "ab") as file:
+        file.write(b"x")
+    pruned(backup_set, last=1)
+    assert numbers(backup_set) == [3, 4, 9]
+    sheet.write_bytes(whole)
+    assert check(backup_set, volumes, tmp_path) == [3, 4, 9]
 
 
 def test_one_that_a_person_keeps_meanwhile_stays(tmp_path):

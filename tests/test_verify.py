@@ -379,3 +379,14 @@ def test_golden_sets_are_clean():
             continue
         found = verify.verify(BackupSet(str(folder / folder.name)))
         assert (found.exit_code, found.all_faults, found.all_warnings) == (0, [], []), folder.name
+
+
+def test_only_what_some_versions_need_is_read_and_no_more_after_the_end_is_asked_for(tmp_path):
+    backup_set = chains.new_set(tmp_path)
+    for number in range(1, 8):
+        chains.write_version(backup_set, os.urandom(4 * BLOCK), BLOCK, full=number in (3, 6))
+    assert list(shallow(verify.verify(backup_set, only=[4, 2]))) == [1, 2, 3, 4]
+    assert list(shallow(verify.verify(backup_set, only=[7], stop=lambda read: read > 0))) == [6]
+    assert not verify.verify(backup_set, stop=lambda read: True).versions
+    with pytest.raises(NoSuchVersion):
+        verify.verify(backup_set, only=[4, 9])

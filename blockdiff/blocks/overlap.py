@@ -11,7 +11,7 @@ from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import open_digests
 
 _SAMPLES = 8  # windows of the volume
-_WINDOW = 1024  # blocks in each
+_WINDOW = 512  # blocks in each
 
 
 def share(backup_set: BackupSet, onto: int | None, path: Sequence[int]) -> float:

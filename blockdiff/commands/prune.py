@@ -143,7 +143,10 @@ def _sets(operands: tuple[str, ...], list_path: str | None) -> list[str]:
 
 
 def _local(time: datetime.datetime) -> datetime.datetime:
-    return time.astimezone()
+    try:
+        return time.astimezone()
+    except OverflowError:  # at the borders of the calendar
+        return time
 
 
 class _Run:
