@@ -71,13 +71,11 @@ class DiffFile:
     ) -> None:
         """`index_path`: the file's index, None if there is none that counts.
 
-        `observe` gets every byte of the file in order.  `most`: bytes of payload that are
-        decompressed at once, at most; a larger member comes in parts.
-        `opener`: see VersionFiles.open.  Raises OSError.
+        `observe` gets every byte of the file in order.  `most`: bytes of payload that are decompressed
+        at once; a larger member comes in parts.  `opener`: see VersionFiles.open.  Raises OSError.
         """
         self._most = base.MAX_MEMBER if most is None else most
-        self.version = version
-        self.path = path
+        self.version, self.path = version, path
         self.codec = codecs.BY_SUFFIX[version.suffix]
         self._index_path = index_path
         self._observe = observe
