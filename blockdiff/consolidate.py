@@ -8,7 +8,7 @@ import contextlib
 from dataclasses import dataclass, field
 
 from blockdiff.blocks.parallel import Progress, silent
-from blockdiff.errors import ForeignFiles, SetChanged
+from blockdiff.errors import SetChanged
 from blockdiff.printable import Log
 from blockdiff.rewriting import draft, plan
 from blockdiff.sets import drop, recover, versions
@@ -66,7 +66,7 @@ def consolidate(
         out = Consolidated(backup_set.name, wanted, onto, len(numbers), made.stored, dry_run=dry_run)
         out.warnings, out.already = warnings, len(numbers) == 1
         between = numbers[:-1] if onto is not None else []
-        _refuse_pinned(backup_set, between)
+        drop.check(backup_set, between, moved=[wanted])
         if dry_run:
             made.check_room()
             out.dropped = between
@@ -88,11 +88,3 @@ def consolidate(
                 raise
             note(f"{backup_set.name} was changed meanwhile: beginning once more")
     raise AssertionError("the second time returns or raises")
-
-
-def _refuse_pinned(backup_set: BackupSet, numbers: list[int]) -> None:
-    """Raise ForeignFiles, before anything is read, if a person keeps one of these versions."""
-    pinned = backup_set.listing().pinned
-    for number in numbers:
-        if number in pinned:
-            raise ForeignFiles(f"version {number} of {backup_set.name} is between them, and there is a {number}.keep")

@@ -4,11 +4,11 @@ import os
 
 import chains
 import pytest
-from rewrites import faults, restores
+from rewrites import faults, restores, rewrite
 
 from blockdiff import consolidate
 from blockdiff.blocks.parallel import silent
-from blockdiff.errors import ForeignFiles, NoSuchVersion, SetChanged, SetLocked
+from blockdiff.errors import ChainBroken, ForeignFiles, NoSuchVersion, SetChanged, SetLocked
 from blockdiff.rewriting.plan import NotInChain
 from blockdiff.sets.backupset import BackupSet
 
@@ -60,6 +60,14 @@ def test_a_dry_run_changes_nothing(backup_set):
 def test_one_that_a_person_keeps_is_not_passed_over(backup_set):
     open(f"{backup_set.path(3, '')}.keep", "x").close()
     with pytest.raises(ForeignFiles, match=r"3\.keep"):
+        done(backup_set, 5, 2)
+    assert backup_set.read_manifest(5).parent == 4
+
+
+def test_one_that_another_version_needs_is_not_passed_over(backup_set):
+    chains.write_version(backup_set, VOLUMES[5], 64)
+    rewrite(backup_set, 6, 4)
+    with pytest.raises(ChainBroken, match="it needs version 4"):
         done(backup_set, 5, 2)
     assert backup_set.read_manifest(5).parent == 4
 

@@ -27,7 +27,7 @@ def drop(backup_set: BackupSet, numbers: Collection[int]) -> None:
     """
     if not numbers:
         return
-    _refuse(backup_set, numbers)
+    check(backup_set, numbers)
     for number in sorted(numbers, reverse=True):
         path = backup_set.path(number, ".md5")
         try:
@@ -47,8 +47,11 @@ def finish(backup_set: BackupSet, listing: names.Listing) -> None:
         _remove(backup_set, listing.dropping)
 
 
-def _refuse(backup_set: BackupSet, numbers: Collection[int]) -> None:
-    """Raise the reason why one of these versions must stay, if there is one."""
+def check(backup_set: BackupSet, numbers: Collection[int], moved: Collection[int] = ()) -> None:
+    """Make sure that none of these versions must stay.  Raises ChainBroken or ForeignFiles.
+
+    `moved`: versions that will continue others before these are removed.
+    """
     listing = backup_set.listing()
     newest = backup_set.newest(listing)
     for number in sorted(numbers):
@@ -57,7 +60,7 @@ def _refuse(backup_set: BackupSet, numbers: Collection[int]) -> None:
         if number in listing.pinned:
             path = os.path.join(backup_set.folder, names.keep_name(backup_set.base, number))
             raise ForeignFiles(f"version {number} of {backup_set.name} is not removed: there is {path}")
-    for other in sorted(listing.versions.keys() - set(numbers)):
+    for other in sorted(listing.versions.keys() - {*numbers, *moved}):
         try:
             parent = versions.version(backup_set, other, listing, deep=False).parent
         except BlockdiffError:
