@@ -28,7 +28,7 @@ from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests, open_digests
 from blockdiff.sets.outcome import Outcome
 from blockdiff.sets.partfile import PartFile, read_failed
-from blockdiff.sets.version import Version
+from blockdiff.sets.version import LOCAL, Version
 
 _OLD, _NEW = 5, 6
 _FIRST_SPARE = 10  # descriptors of ours are kept above those of the contract
@@ -89,7 +89,7 @@ def run(
         version, totals = _check(parent, parts, suffix)
         size = totals["size"]
         if size is not None:  # the size of the source; only the command knows which volume it is
-            identity.Check(backup_set, newest, identity.LOCAL, "", new_source).see_size(size)
+            identity.Check(backup_set, newest, LOCAL, "", new_source).see_size(size)
         value = manifest.NewManifest(
             blockdiff=__version__,
             set=backup_set.base,

@@ -25,8 +25,8 @@ from blockdiff.commands import (
 from blockdiff.commands.backup_options import Options
 from blockdiff.errors import BlockdiffError
 from blockdiff.ingest.job import Job
-from blockdiff.sets import identity
 from blockdiff.sets.outcome import Outcome
+from blockdiff.sets.version import LOCAL, spelt
 from blockdiff.source import snapshots
 from blockdiff.source.wanted import AUTO, DEFAULT_BLOCK_SIZE, MUST, NONE, Wanted
 from blockdiff.transport.destination import Destination, parse_source
@@ -102,14 +102,14 @@ def read_line(words: Sequence[str]) -> tuple[list[str], list[str]]:
             raise click.UsageError(f"{option} is for all lines (hint: blockdiff-run {option} LIST)")
     if options.words and options.program is None:
         _refuse_options(context, options)
-        return [options.name], [identity.LOCAL]
+        return [options.name], [LOCAL]
     options_lock.quiesce(options.lock)
     names, hosts = [], []
     for name, source, command_words in _sources(options):
         destination, _ = _wanted(options, source, command_words)
         options.reach.connect(destination, None)
         names.append(name)
-        hosts.append(identity.LOCAL if destination is None else destination.host)
+        hosts.append(LOCAL if destination is None else destination.host)
     return names, hosts
 
 
@@ -161,8 +161,8 @@ def _jobs(options: Options, cleanup: contextlib.ExitStack) -> tuple[list[Job], s
     jobs = []
     for name, source, words in sources:
         destination, wanted = _wanted(options, source, words)
-        host = identity.LOCAL if destination is None else destination.host
-        label = f"{text.name(name)} from {text.name(identity.spelt(host, wanted.path))}"
+        host = LOCAL if destination is None else destination.host
+        label = f"{text.name(name)} from {text.name(spelt(host, wanted.path))}"
         label = label if options.quiet or options.others else ""
         with _about(label):
             backup_set = operands.named_set(name, wanted.path if destination is None else None)

@@ -7,8 +7,8 @@ import click
 
 from blockdiff.commands import exits, text
 from blockdiff.errors import BlockdiffError
-from blockdiff.sets import identity
 from blockdiff.sets.outcome import Outcome, changed_of, size_of
+from blockdiff.sets.version import spelt
 
 if TYPE_CHECKING:
     from blockdiff.dryrun import Plan
@@ -40,7 +40,7 @@ def put_plan(plan: "Plan", *, as_json: bool, exact: bool) -> None:
     if as_json:
         text.put_json(plan.as_json(), line=True)
         return
-    source, at = plan.source, text.name(identity.spelt(plan.source["host"], plan.source["path"]))
+    source, at = plan.source, text.name(spelt(plan.source["host"], plan.source["path"]))
     on = "" if plan.parent is None else f" on version {plan.parent}"
     click.echo(f"would write version {plan.version} of {text.name(plan.name)}: {plan.kind}{on}")
     size, block_size = text.amount(source["size"], exact), text.amount(plan.block_size, exact)

@@ -35,6 +35,7 @@ def command(context: click.Context, operands: tuple[str, ...], list_path: str | 
 
 def _report(listed: Any) -> str:
     title = f"{text.name(listed.name)}: {len(listed.versions)} versions, {text.size(listed.stored)}"
+    title += f", of {text.name(listed.source)}" if listed.source else ""
     rows = [("version", "kind", "time", "size", "changed", "stored", "consistency", "restores")]
     for entry in listed.versions:
         most = entry.blocks * entry.block_size
@@ -49,7 +50,7 @@ def _report(listed: Any) -> str:
                 changed,
                 text.size(entry.stored),
                 entry.consistency or "-",
-                ("yes" if entry.restores else "NO") + (f": {entry.why}" if entry.why else ""),
+                ("yes" if entry.restores else "NO") + (f": {text.name(entry.why)}" if entry.why else ""),
             )
         )
     lines = [title, text.table(rows, frozenset((0, 3, 4, 5)))]
@@ -83,6 +84,7 @@ def _json(listed: Any) -> dict[str, Any]:
                 "kind": entry.kind or None,
                 "parent": entry.parent,
                 "rewritten": entry.rewritten,
+                "source": {"host": entry.host, "path": entry.path} if entry.source else None,
                 "moment": entry.moment or None,
                 "time": entry.time or None,
                 "time_recorded": entry.recorded,

@@ -11,6 +11,7 @@ from blockdiff.sets import identity
 from blockdiff.sets import parent as parents
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.parent import Parent
+from blockdiff.sets.version import LOCAL
 from blockdiff.source.opened import Opened
 from blockdiff.source.prepared import Prepared
 from blockdiff.source.wanted import AUTO, NONE, Wanted
@@ -27,7 +28,7 @@ class Job:
     wanted: Wanted
     connect: Callable[[], Transport]  # starts the agent's command where the volume is
     progress: Progress = lambda done, size: None
-    host: str = identity.LOCAL  # of the volume, as its transport will name it
+    host: str = LOCAL  # of the volume, as its transport will name it
     label: str = ""  # put before its warnings and errors
 
 

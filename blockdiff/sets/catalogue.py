@@ -6,14 +6,15 @@ version can be restored is shown as far as these files show it; blockdiff-verify
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, StoreUnreadable
 from blockdiff.formats import difffile, names
 from blockdiff.sets import versions
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.version import Version
+from blockdiff.sets.version import Version, spelt
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,15 @@ class Entry:
     consistency: str = ""
     parent: int | None = None  # number of the version that it continues; None: it is a full, or not known
     rewritten: bool = False  # its diff file was made anew from stored versions
+    host: str = ""  # of the source; "" where no manifest names it
+    path: str = ""  # of the volume there
     moment: str = ""  # the same in all sets that were backed up at one moment
+
+
+    @property
+    def source(self) -> str:
+        """Where the volume was, as people write it; "" where that is not known."""
+        return spelt(self.host, self.path) if self.host and self.path else ""
 
 
 @dataclass
@@ -48,6 +57,11 @@ class Listed:
     versions: list[Entry] = field(default_factory=list)
     dropping: list[int] = field(default_factory=list)  # versions that are being removed
     problems: list[BlockdiffError] = field(default_factory=list)
+
+    @property
+    def source(self) -> str:
+        """Where the newest version that names its source has it from; "" if none does."""
+        return next((entry.source for entry in reversed(self.versions) if entry.source), "")
 
     @property
     def stored(self) -> int:
@@ -95,6 +109,7 @@ def describe(backup_set: BackupSet) -> Listed:
     except ForeignFiles as error:
         out.problems.append(error)
     known: dict[int, Version] = {}
+    source = ""  # of the versions so far
     broken: dict[int, str] = {}  # why a version does not restore, "" if it does
     for number in sorted(listing.versions):
         stored = _stored(backup_set, number, listing.versions[number])
@@ -113,7 +128,11 @@ def describe(backup_set: BackupSet) -> Listed:
             versions.check_size(backup_set, version)
         except BlockdiffError as error:
             why, broken[number] = why or str(error), why or _spoiled(number, error)
-        out.versions.append(_entry(backup_set, version, stored, why))
+        entry = _entry(backup_set, version, stored, why)
+        if source and entry.source and entry.source != source:
+            entry = replace(entry, why="; ".join(filter(None, [entry.why, f"its source was {source} before"])))
+        source = entry.source or source
+        out.versions.append(entry)
     return out
 
 
@@ -172,8 +191,16 @@ def _entry(backup_set: BackupSet, version: Version, stored: int, broken: str) ->
         consistency=consistency if isinstance(consistency, str) else "",
         parent=version.parent,
         rewritten=version.manifest is not None and version.manifest.rewritten is not None,
+        host=_text(value, "host"),
+        path=_text(value, "path"),
         moment=moment if isinstance(moment, str) else "",
     )
+
+
+def _text(value: Mapping[str, Any], key: str) -> str:
+    source = value.get("source")
+    found = source.get(key) if isinstance(source, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _file_time(path: str) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 from blockdiff.errors import NoRoom, SourceChanged
 from blockdiff.formats import FormatError, digestfile, names
 from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.version import spelt
 
 GROWTH = 4  # times the size of the version before; more needs --new-source
-LOCAL = "localhost"
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,6 @@ class Known:
 
     def __str__(self) -> str:
         return spelt(self.host, self.path)
-
-
-def spelt(host: str, path: str) -> str:
-    """Return a source as people write it."""
-    return path if host == LOCAL else f"{host}:{path}"
 
 
 def known(backup_set: BackupSet, listing: names.Listing) -> Known | None:

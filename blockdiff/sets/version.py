@@ -6,6 +6,13 @@ from dataclasses import dataclass
 
 from blockdiff.formats import manifest
 
+LOCAL = "localhost"  # the host's name for a volume of this machine
+
+
+def spelt(host: str, path: str) -> str:
+    """Return where a volume is as people write it."""
+    return path if host == LOCAL else f"{host}:{path}"
+
 
 @dataclass(frozen=True)
 class Version:

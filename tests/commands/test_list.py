@@ -15,6 +15,8 @@ def test_list_of_a_set_and_of_a_folder(run_verb, plain_set, tmp_path):
     assert (one.returncode, one.err, both.returncode, both.err) == (0, "", 0, "")
     lines = one.out.splitlines()
     assert lines[0].startswith(f"{plain_set.name}: 3 versions") and len(lines) == 5
+    source = plain_set.read_manifest(3).value["source"]
+    assert lines[0].endswith(f", of {source['path']}"), source
     assert lines[1].split() == ["version", "kind", "time", "size", "changed", "stored", "consistency", "restores"]
     assert lines[2].split()[:2] == ["1", "full"] and lines[4].split()[:2] == ["3", "incremental"]
     assert both.out.count("versions,") == 2

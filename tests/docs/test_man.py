@@ -229,6 +229,7 @@ def three_versions(volume):
 def shape(text):
     """Return a table without what differs from run to run."""
     text = re.sub(r"\d{4}-\d\d-\d\d [\d:]+ UTC", "TIME", text.replace("/var/backup/db00", "db00"))
+    text = re.sub(r", of \S+$", ", of SOURCE", text, flags=re.M)
     return [re.sub(r"\s+", " ", re.sub(r"\d+\.\d [KM]iB", "SIZE", line)) for line in text.strip().splitlines()]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from blockdiff import codecs
 from blockdiff.errors import ForeignFiles, NoSuchSet
+from blockdiff.formats import manifest
 from blockdiff.sets import catalogue
 from blockdiff.sets.backupset import BackupSet
 
@@ -49,6 +50,22 @@ def test_what_cannot_be_known_is_not_guessed():
     listed = catalogue.describe(BackupSet(str(GOLDEN / "grow" / "grow")))
 
     assert [v.changed for v in listed.versions] == [11, None, None, None]
+
+
+def test_the_source_and_where_it_changed(tmp_path):
+    backup_set = three(tmp_path)
+    for number, host, path in ((1, "nas", "/dev/vg0/a"), (2, "nas", "/dev/vg0/b"), (3, None, "/dev/vg0/b")):
+        value = backup_set.read_manifest(number).value
+        data = manifest.encode({**value, "source": {**value["source"], "host": host, "path": path}})
+        with open(backup_set.path(number, ".json"), "wb") as file:
+            file.write(data)
+
+    listed = catalogue.describe(backup_set)
+
+    assert [entry.source for entry in listed.versions] == ["nas:/dev/vg0/a", "nas:/dev/vg0/b", ""]
+    assert listed.source == "nas:/dev/vg0/b"
+    assert [entry.why for entry in listed.versions] == ["", "its source was nas:/dev/vg0/a before", ""]
+    assert all(entry.restores for entry in listed.versions)
 
 
 def three(folder):
