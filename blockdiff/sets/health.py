@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 
+from blockdiff.errors import BlockdiffError, StoreUnreadable
 from blockdiff.sets.catalogue import Entry, Listed
 from blockdiff.sets.pruning import MAX_CHAIN
 
@@ -65,7 +66,7 @@ def findings(listed: Listed, proved: Mapping[int, int], limits: Limits, now: dat
 
     `proved` has the seconds since 1970 at which a version was proved with the files that it has now.
     """
-    out = [Finding(State.CRITICAL, str(problem)) for problem in listed.problems]
+    out = [_problem(problem) for problem in listed.problems]
     published = [entry for entry in listed.versions if entry.number <= listed.newest]
     if not published or published[-1].number != listed.newest:
         missing = f"version {listed.newest} is missing" if listed.newest else "no version is published"
@@ -84,6 +85,10 @@ def findings(listed: Listed, proved: Mapping[int, int], limits: Limits, now: dat
     )
     out += [found for rule in rules if (found := rule()) is not None]
     return sorted(out, key=lambda finding: -finding.state.rank)
+
+
+def _problem(error: BlockdiffError) -> Finding:
+    return Finding(State.UNKNOWN if isinstance(error, StoreUnreadable) else State.CRITICAL, str(error))
 
 
 def _since(time: str, now: datetime) -> float | None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from blockdiff.errors import NoSuchSet
+from blockdiff.errors import NoSuchSet, StoreUnreadable
 from blockdiff.sets.catalogue import Entry, Listed
 from blockdiff.sets.health import Finding, Limits, State, findings, span, worst
 
@@ -96,6 +96,16 @@ def test_no_set_no_version_and_a_missing_newest_are_critical():
     assert found(Listed("web")) == [(State.CRITICAL, "no version is published")]
     missing = replace(nights(3), newest=4)
     assert found(missing) == [(State.CRITICAL, "version 4 is missing")]
+
+
+def test_a_set_that_cannot_be_read_is_unknown():
+    error = StoreUnreadable("/backup", "Permission denied")
+    assert found(Listed("web", problems=[error])) == [(State.UNKNOWN, str(error))]
+
+
+def test_the_border_of_the_calendar_stops_nothing():
+    for time in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"):
+        assert len(found(last(nights(1), begun=time))) > 0
 
 
 def test_versions_that_are_not_published_do_not_count():
