@@ -39,7 +39,7 @@ LAYERS = (
 PURE = (  # they decide, others act
     "blockdiff/formats/*.py", "blockdiff/errors.py", "blockdiff/wire/frames.py", "blockdiff/wire/messages.py",
     "blockdiff/transport/base.py", "blockdiff/transport/destination.py", "blockdiff/blocks/blockset.py", "blockdiff/sets/retention.py",
-    "blockdiff/sets/pruning.py",
+    "blockdiff/sets/pruning.py", "blockdiff/sets/health.py",
 )  # fmt: skip
 # What the pure ones must do without.
 IMPURE = {
