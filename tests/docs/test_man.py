@@ -25,6 +25,7 @@ ALWAYS = {
     "blockdiff": {0, 2, *INTERRUPTED},
     "blockdiff-list": {0, 2, *INTERRUPTED},
     "mysqllock": {2, *INTERRUPTED},  # others are its command's
+    "blockdiff-check": {0, 1, 2, 3, *INTERRUPTED},  # those of Nagios; ours are in its text
     "cronlog": {2, 3, 126, 127},  # others are its command's, 128 + n for a signal, too
 }
 DONE = {0, 2, 3, *INTERRUPTED}
@@ -49,6 +50,7 @@ NEVER = {
         **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed", "CommandFailed"), "it writes nothing"),
         "RunTooLong": "it has no such option",
     },
+    "blockdiff-check": dict.fromkeys(raising.codes_of("check"), "its codes are Nagios'; ours are in its text"),
     "blockdiff-prune": {"RunTooLong": "it has no such option"},
     "blockdiff-list": {
         **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
@@ -301,6 +303,7 @@ def test_json_has_the_keys_that_the_pages_tell(volume):
     assert run("blockdiff-backup --json --new-source db00 missing") == 30
     assert run("blockdiff-backup --json --compress none db00 vol") == 0
     assert run("blockdiff-list --json db00") == 0
+    assert run("blockdiff-check --json db00 none") == 2
     assert run("blockdiff-consolidate --json -n db00") == 0
     assert run("blockdiff-prune --json -n --keep-last 1 db00") == 0
     assert run("blockdiff-prune --json -n --keep-last 1 db00 missing") == 10

@@ -1,0 +1,181 @@
+"""Check sets: is each well, by its names, sizes, manifests and the notes of when it was proved.
+
+Nothing large is opened and no lock is taken, so it can run as often as a monitoring asks.
+"""
+
+import contextlib
+import datetime
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from blockdiff.formats import names
+from blockdiff.sets import catalogue, health, verified
+from blockdiff.sets.health import Finding, Limits, State
+
+_DAY = 86400.0
+_MEAN_DAYS = 30  # of which the mean of what is stored a day is
+
+
+@dataclass
+class Checked:
+    """One set; times in seconds, since 1970 where they are no spans; None: not known."""
+
+    name: str
+    findings: list[Finding] = field(default_factory=list)
+    newest: int = 0
+    begun: float | None = None  # the newest version
+    age: float | None = None
+    points: int = 0  # versions that restore
+    back_to: str = ""  # when the oldest of them began, ISO 8601
+    stored: int = 0  # bytes
+    a_day: float = 0.0  # bytes, mean of the last days
+    oldest_proof: float | None = None  # None: a version was never proved
+    proved: int = 0  # versions
+    seconds: float | None = None  # that the last backup took
+    source: str = ""
+    running: bool = False  # its lock is held now
+    device: int | None = None  # of the file system
+    free: int = 0  # bytes there
+
+    @property
+    def state(self) -> State:
+        """The worst of its findings."""
+        return health.worst([finding.state for finding in self.findings])
+
+
+def check(
+    operands: Iterable[str],
+    known: Callable[[str], Mapping[int, verified.Proof]],
+    limits: Limits,
+    room_s: float | None,
+    now: datetime.datetime,
+    locks: str = "/proc/locks",
+) -> list[Checked]:
+    """Return what was found of each set that is named, or is in a folder that is named; the worst first.
+
+    `known`: the notes of when versions of a set were proved; `room_s`: for how long there must be space,
+    at the rate of the last days; `locks`: what the kernel lists of locks.
+    """
+    held = _held(locks)
+    out = [_one(listed, known(listed.name), limits, now, held) for listed in catalogue.every(operands)]
+    if room_s is not None:
+        _check_room(out, room_s)
+    for each in out:
+        each.findings.sort(key=lambda finding: -finding.state.rank)
+    return sorted(out, key=lambda each: (-each.state.rank, each.name))
+
+
+def _one(
+    listed: catalogue.Listed,
+    known: Mapping[int, verified.Proof],
+    limits: Limits,
+    now: datetime.datetime,
+    held: set[tuple[int, int]],
+) -> Checked:
+    proofs = {number: proof.at for number, proof in known.items() if _fits(listed.name, number, proof)}
+    out = Checked(listed.name, health.findings(listed, proofs, limits, now), listed.newest, stored=listed.stored)
+    entries = [entry for entry in listed.versions if entry.number <= listed.newest]
+    good = [entry for entry in entries if entry.restores]
+    out.points, out.source = len(good), listed.source
+    out.proved = sum(entry.number in proofs for entry in entries)
+    if entries and out.proved == len(entries):
+        out.oldest_proof = min(proofs[entry.number] for entry in entries)
+    if good:
+        out.back_to = good[0].begun
+    if entries and (begun := _seconds(entries[-1].begun)) is not None:
+        out.begun, out.age = begun, now.timestamp() - begun
+        ended = _seconds(entries[-1].time)
+        out.seconds = ended - begun if ended is not None and entries[-1].recorded else None
+        out.a_day = _a_day(entries, begun)
+    _look_around(out, held)
+    return out
+
+
+def _fits(name: str, number: int, proof: verified.Proof) -> bool:
+    """Return whether a version still has the diff file that was proved."""
+    for suffix in names.DIFF_SUFFIXES:
+        with contextlib.suppress(OSError):
+            found = os.stat(f"{name}.{number}{suffix}")
+            if (found.st_size, found.st_mtime_ns, found.st_ino) == (proof.size, proof.mtime_ns, proof.ino):
+                return True
+    return False
+
+
+def _seconds(time: str) -> float | None:
+    try:
+        found = datetime.datetime.fromisoformat(time)
+    except ValueError:
+        return None
+    return (found if found.tzinfo is not None else found.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+def _a_day(entries: list[catalogue.Entry], newest: float) -> float:
+    """Return how many bytes incremental versions took a day, in the days before the newest."""
+    least = newest - _MEAN_DAYS * _DAY
+    times = [(_seconds(entry.begun), entry) for entry in entries]
+    some = [(time, entry) for time, entry in times if time is not None and time >= least]
+    if len(some) < 2:
+        return 0.0
+    stored = sum(entry.stored for _, entry in some[1:] if entry.parent is not None)
+    return stored / max(1.0, (newest - some[0][0]) / _DAY)
+
+
+def _held(path: str) -> set[tuple[int, int]]:
+    """Return (device, inode) of each file that is locked; none if the kernel does not list them."""
+    found = set()
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+        for line in file:
+            place = next((word for word in line.split() if word.count(":") == 2), "")
+            if place:
+                major, minor, inode = place.split(":")
+                found.add((os.makedev(int(major, 16), int(minor, 16)), int(inode)))
+    return found
+
+
+def _look_around(out: Checked, held: set[tuple[int, int]]) -> None:
+    """Note a backup that is running, what a dead run left, and the space of the file system."""
+    folder = os.path.dirname(out.name) or "."
+
+    def locked(path: str) -> bool:
+        found = os.stat(path)
+        return (found.st_dev, found.st_ino) in held
+
+    with contextlib.suppress(OSError):
+        out.device, space = os.stat(folder).st_dev, os.statvfs(folder)
+        out.free = (space.f_bfree if os.geteuid() == 0 else space.f_bavail) * space.f_frsize
+        base = os.path.basename(out.name)
+        with contextlib.suppress(FileNotFoundError):
+            out.running = locked(os.path.join(folder, names.lock_name(base)))
+        dead = []
+        for name in names.list_set(base, os.listdir(folder)).parts:
+            with contextlib.suppress(FileNotFoundError):
+                if not out.running and not locked(os.path.join(folder, name)):
+                    dead.append(name)
+        if dead:
+            what = f"a run died and left {dead[0]}; the next backup removes it"
+            out.findings.append(Finding(State.WARNING, what))
+
+
+def _check_room(sets: list[Checked], room_s: float) -> None:
+    """Add a finding to the set that grows most of each file system that will be full too soon."""
+    for device in {each.device for each in sets if each.device is not None}:
+        here = [each for each in sets if each.device == device]
+        rate = sum(each.a_day for each in here)
+        most = max(here, key=lambda each: each.a_day)
+        left = most.free / rate * _DAY if rate else None
+        if left is not None and left < room_s:
+            what = f"space for {health.span(left)} at the rate of the last days (limit {health.span(room_s)})"
+            most.findings.append(Finding(State.WARNING, what))
+
+
+def room_s(sets: Iterable[Checked]) -> float | None:
+    """Return for how long there is space, in seconds, on the file system that is full first; None: not known."""
+    sets = list(sets)
+    left = []
+    for device in {each.device for each in sets if each.device is not None}:
+        here = [each for each in sets if each.device == device]
+        rate = sum(each.a_day for each in here)
+        if rate:
+            left.append(min(each.free for each in here) / rate * _DAY)
+    return min(left, default=None)

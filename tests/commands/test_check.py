@@ -1,0 +1,93 @@
+"""blockdiff-check as a launched program: what monitoring reads of it."""
+
+import json
+import os
+import re
+
+import chains
+import pytest
+from verbs import BLOCK
+
+LATE = ("--age", "36500d", "--proved", "36500d", "--still", "36500d")  # the sets of these tests are old
+
+
+@pytest.fixture
+def other(plain_set, tmp_path):
+    """A second set, whose diff file is gone."""
+    made = chains.new_set(tmp_path, "other")
+    chains.write_version(made, b"x", BLOCK)
+    os.unlink(made.path(1, ".gz"))
+    return made
+
+
+def test_codes_and_lines(run_verb, plain_set, other, tmp_path):
+    well = run_verb("check", *LATE, plain_set.name)
+    assert (well.returncode, well.err) == (0, "")
+    assert re.fullmatch(r"BLOCKDIFF OK - 1 set, the newest version of each at most .* old\n", well.out)
+    assert run_verb("check", "-q", *LATE, plain_set.name).out == ""
+
+    both = run_verb("check", *LATE, tmp_path)
+    first, *lines = both.out.splitlines()
+    assert both.returncode == 2
+    assert first.startswith("BLOCKDIFF CRITICAL - 1 of 2 sets critical: other: version 1 does not restore: ")
+    assert lines[0].startswith(f"CRITICAL {other.name}: version 1 does not restore") and lines[-1] == "OK 1"
+    assert run_verb("check", "--age", "1s:36500d", "--proved", "36500d", "--still", "36500d", plain_set.name).returncode == 1
+    never = run_verb("check", *LATE, plain_set.name, tmp_path / "never")
+    assert never.returncode == 2 and "no such set" in never.out
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--bad", "x"), ("--age", "2d:1d", "x"), ("--age", "1h:2h:3h", "x"), ("--points", "0", "x")], ids=str
+)
+def test_wrong_usage_is_unknown(words, run_verb):
+    done = run_verb("check", *words)
+    assert (done.returncode, done.out) == (3, "") and "Error: " in done.err
+
+
+def test_what_cannot_be_written_is_unknown(run_verb, plain_set, tmp_path):
+    done = run_verb("check", *LATE, "--prometheus", tmp_path / "none" / "m.prom", plain_set.name)
+    assert done.returncode == 3 and done.out.startswith("BLOCKDIFF UNKNOWN - ")
+
+
+def test_at_most_twenty_findings_are_listed(run_verb, tmp_path):
+    done = run_verb("check", *(tmp_path / f"n{n}" for n in range(25)))
+    lines = done.out.splitlines()
+    assert len(lines) == 22 and lines[-1] == "and 5 more" and lines[0].startswith("BLOCKDIFF CRITICAL - 25 of 25 sets")
+
+
+def test_performance_data(run_verb, plain_set):
+    first = run_verb("check", *LATE, "--perfdata", plain_set.name, env={"LC_ALL": "de_DE.UTF-8"}).out.splitlines()[0]
+    text, _, data = first.partition(" | ")
+    assert "|" not in text
+    assert re.fullmatch(r"'age'=\d+s;\d+;\d+;0 'points'=3 'stored'=\d+B 'room'=\d+s", data)
+    assert run_verb("verify", plain_set.name).returncode == 0
+    assert "'proved'=" in run_verb("check", *LATE, "--perfdata", plain_set.name).out
+
+
+def test_prometheus(run_verb, plain_set, tmp_path):
+    odd = chains.new_set(tmp_path, 'od"d\\\n')
+    chains.write_version(odd, b"x", BLOCK)
+    path = tmp_path / "out.prom"
+    path.write_text("old")
+    assert run_verb("check", *LATE, "-q", "--prometheus", path, plain_set.name, odd.name).returncode == 0
+    text = path.read_text()
+    assert oct(path.stat().st_mode & 0o777) == "0o644" and not list(tmp_path.glob(".out.prom*"))
+    sample = re.compile(r'blockdiff_\w+(\{set="(?:[^"\\\n]|\\["\\n])*"\})? \d+')
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert all(sample.fullmatch(line) for line in lines) and len(lines) == 11
+    assert 'set="' + odd.name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") in text
+    assert f'blockdiff_restore_points{{set="{plain_set.name}"}} 3' in lines
+    for name in {line.split("{")[0].split(" ")[0] for line in lines}:
+        assert text.count(f"# TYPE {name} gauge\n") == 1
+
+
+def test_table_and_json(run_verb, plain_set, other, tmp_path):
+    shown = run_verb("check", *LATE, "-v", tmp_path).out.splitlines()
+    assert shown[0].split()[:3] == ["state", "set", "newest"]
+    assert [line.split()[0] for line in shown[1:3]] == ["CRITICAL", "OK"]
+    assert shown[-1].startswith("BLOCKDIFF CRITICAL - ")
+    told = json.loads(run_verb("check", *LATE, "--json", tmp_path).out)
+    assert (told["state"], told["exit_code"]) == ("CRITICAL", 2)
+    assert [(one["set"], one["state"], one["points"]) for one in told["sets"]] == [
+        (other.name, "CRITICAL", 0), (plain_set.name, "OK", 3),
+    ]  # fmt: skip

@@ -1,0 +1,116 @@
+"""What is found of sets without reading anything large: ages, proofs, space, runs that died or are active."""
+
+import builtins
+import datetime
+import fcntl
+import os
+
+import chains
+import pytest
+
+from blockdiff import check, verify
+from blockdiff.sets import verified
+from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.health import Limits, State
+
+NOW = datetime.datetime(2026, 1, 3, 6, 0, tzinfo=datetime.UTC)  # version 2 of chains was begun five hours before
+RUN = "r0123456789abcdef"
+
+
+def a_set(folder, name="vol", versions=2):
+    backup_set = chains.new_set(folder, name)
+    for _ in range(versions):
+        chains.write_version(backup_set, os.urandom(1000), 100)
+    return backup_set
+
+
+def checked(*operands, known=None, limits=None, room=None, now=NOW, **more):
+    return check.check(map(str, operands), lambda name: known or {}, limits or Limits(), room, now, **more)
+
+
+def texts(found):
+    return [(finding.state, finding.text) for finding in found.findings]
+
+
+def test_a_set_that_is_well(tmp_path):
+    backup_set = a_set(tmp_path)
+    (found,) = checked(backup_set.name)
+    assert (found.state, found.findings, found.newest, found.points, found.proved) == (State.OK, [], 2, 2, 0)
+    assert found.age == pytest.approx(5 * 3600, abs=300) and found.oldest_proof is None and not found.running
+
+
+def test_the_worst_comes_first_and_one_that_never_began_is_critical(tmp_path):
+    good, bad = a_set(tmp_path, "good"), a_set(tmp_path, "bad")
+    os.unlink(bad.path(1, ".gz"))
+    found = checked(tmp_path, tmp_path / "none")
+    assert [(each.name, each.state) for each in found] == [
+        (bad.name, State.CRITICAL), (str(tmp_path / "none"), State.CRITICAL), (good.name, State.OK),
+    ]  # fmt: skip
+
+
+def test_age(tmp_path):
+    name = a_set(tmp_path).name
+    for days, state in ((1, State.WARNING), (3, State.CRITICAL)):
+        (found,) = checked(name, now=NOW + datetime.timedelta(days=days))
+        assert found.state is state and " old (limit " in found.findings[0].text
+
+
+def test_a_proof_counts_while_the_diff_file_is_the_same(tmp_path):
+    backup_set = a_set(tmp_path)
+    late = NOW + datetime.timedelta(days=40)
+    limits = Limits(age=(1e9, 1e9), still=None)
+    proofs = {n: verified.Proof(p.stamp, int(late.timestamp()) - n, p.size, p.mtime_ns, p.ino)
+              for n, p in verify.verify(backup_set).proofs.items()}  # fmt: skip
+
+    (found,) = checked(backup_set.name, known=proofs, limits=limits, now=late)
+    assert (found.state, found.proved, found.oldest_proof) == (State.OK, 2, late.timestamp() - 2)
+    os.utime(backup_set.path(2, ".gz"))
+    (found,) = checked(backup_set.name, known=proofs, limits=limits, now=late)
+    assert (found.proved, found.oldest_proof) == (1, None)
+    assert [text for _, text in texts(found)] == ["version 2 was never proved in 40 d 5 h (limit 35 d)"]
+
+
+def test_a_dead_run_is_told_from_one_that_is_active(tmp_path):
+    backup_set = a_set(tmp_path)
+    part = f"{backup_set.path(3, '.gz')}.{RUN}.part"
+    open(part, "x").close()
+    (found,) = checked(backup_set.name)
+    assert texts(found) == [
+        (State.WARNING, f"a run died and left {os.path.basename(part)}; the next backup removes it")
+    ]
+    with BackupSet(backup_set.name).locked():
+        (found,) = checked(backup_set.name)
+        assert found.running and found.state is State.OK
+    with open(part) as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # of a rewrite, which does not hold the set's lock
+        (found,) = checked(backup_set.name)
+        assert not found.running and found.state is State.OK
+    (found,) = checked(backup_set.name, locks="/nonexistent")
+    assert found.state is State.WARNING
+
+
+def test_space(tmp_path):
+    backup_set = a_set(tmp_path)
+    (found,) = checked(backup_set.name, room=86400.0)
+    assert found.state is State.OK and found.a_day > 0
+    assert check.room_s([found]) == pytest.approx(found.free / found.a_day * 86400)
+    (found,) = checked(backup_set.name, room=check.room_s([found]) * 2)
+    assert found.findings[0].text.startswith("space for ")
+
+
+def test_no_diff_file_and_no_digest_is_read(tmp_path, monkeypatch):
+    """Of digest files the header only, of which the number of blocks follows with the size."""
+    backup_set = a_set(tmp_path)
+    proofs = verify.verify(backup_set).proofs
+    opened, read = [], []
+    real_open, real_os, real_pread = builtins.open, os.open, os.pread
+    monkeypatch.setattr(builtins, "open", lambda path, *a, **k: opened.append(path) or real_open(path, *a, **k))
+    monkeypatch.setattr(os, "open", lambda path, *a, **k: opened.append(path) or real_os(path, *a, **k))
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: read.append(size) or real_pread(fd, size, at))
+
+    checked(tmp_path, known=proofs, room=1.0)
+
+    suffixes = {os.path.splitext(str(path))[1] for path in opened}
+    assert suffixes <= {".json", ".md5", ".ver", ""} and {".json", ".md5"} <= suffixes
+    assert not [path for path in opened if str(path).endswith((".gz", ".idx", ".xxh128"))]
+    assert read and max(read) == 4
