@@ -110,6 +110,17 @@ def test_the_list_is_one(tmp_path):
     assert [line.hosts for line in joblist.read(str(path))] == [{"localhost"}, {"nas"}, {"db00"}]
 
 
+def test_the_check_of_the_list_says_what_never_began(machine):
+    root, run = machine
+    assert run("blockdiff-backup /var/backup/good /srv/disk.img").returncode == 0
+    lines = [f"{root}/var/backup/good {root}/srv/disk.img", f"{root}/var/backup/never {root}/srv/disk.img"]
+    (root / "etc/backups.list").write_text(lines[0])
+    assert (done := run(cron_line("blockdiff-check"))).returncode == 0 and done.stdout == ""
+    (root / "etc/backups.list").write_text("\n".join(lines))
+    done = run(cron_line("blockdiff-check"))
+    assert done.returncode == 2 and f"CRITICAL {root}/var/backup/never: no such set" in done.stdout
+
+
 def test_the_list_is_run_as_it_is_told(machine):
     """One volume is good, one is missing, one warns since the version before is damaged, one more is good."""
     root, run = machine
@@ -120,7 +131,7 @@ def test_the_list_is_run_as_it_is_told(machine):
         f"{root}/var/backup/fails {root}/srv/missing.img\n{root}/var/backup/warns {root}/srv/disk.img\n"
         f"{root}/var/backup/last {root}/srv/disk.img"  # no newline at the end
     )
-    done = run(cron_line("/etc/backups.list"))
+    done = run(cron_line("blockdiff-run"))
     assert done.returncode == 30
     assert done.stdout.count("no such volume: ") == 2  # where it is printed, and in the table
     assert (root / "var/backup/good.ver").read_text() == "1\n"
@@ -129,7 +140,7 @@ def test_the_list_is_run_as_it_is_told(machine):
     assert (root / "var/backup/last.ver").read_text() == "1\n"
 
     (root / "etc/backups.list").write_text(f"{root}/var/backup/good {root}/srv/disk.img\n")
-    done = run(cron_line("/etc/backups.list"))
+    done = run(cron_line("blockdiff-run"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
