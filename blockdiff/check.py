@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from blockdiff.formats import names
 from blockdiff.sets import catalogue, health, verified
+from blockdiff.sets.backupset import free
 from blockdiff.sets.health import Finding, Limits, State
 
 _DAY = 86400.0
@@ -142,8 +143,7 @@ def _look_around(out: Checked, held: set[tuple[int, int]]) -> None:
         return (found.st_dev, found.st_ino) in held
 
     with contextlib.suppress(OSError):
-        out.device, space = os.stat(folder).st_dev, os.statvfs(folder)
-        out.free = (space.f_bfree if os.geteuid() == 0 else space.f_bavail) * space.f_frsize
+        out.device, out.free = os.stat(folder).st_dev, free(folder) or 0
         base = os.path.basename(out.name)
         with contextlib.suppress(FileNotFoundError):
             out.running = locked(os.path.join(folder, names.lock_name(base)))
@@ -157,25 +157,29 @@ def _look_around(out: Checked, held: set[tuple[int, int]]) -> None:
             out.findings.append(Finding(State.WARNING, what))
 
 
-def _check_room(sets: list[Checked], room_s: float) -> None:
+def _rooms(sets: Iterable[Checked]) -> list[tuple[float, Checked]]:
+    """Return for each file system for how long it has space, in seconds, and the set that grows most there."""
+    here: dict[int, list[Checked]] = {}
+    for each in sets:
+        if each.device is not None:
+            here.setdefault(each.device, []).append(each)
+    out = []
+    for some in here.values():
+        most = max(some, key=lambda each: each.a_day)
+        rate = sum(each.a_day for each in some)
+        if rate:
+            out.append((most.free / rate * _DAY, most))
+    return out
+
+
+def _check_room(sets: list[Checked], least_s: float) -> None:
     """Add a finding to the set that grows most of each file system that will be full too soon."""
-    for device in {each.device for each in sets if each.device is not None}:
-        here = [each for each in sets if each.device == device]
-        rate = sum(each.a_day for each in here)
-        most = max(here, key=lambda each: each.a_day)
-        left = most.free / rate * _DAY if rate else None
-        if left is not None and left < room_s:
-            what = f"space for {health.span(left)} at the rate of the last days (limit {health.span(room_s)})"
+    for left, most in _rooms(sets):
+        if left < least_s:
+            what = f"space for {health.span(left)} at the rate of the last days (limit {health.span(least_s)})"
             most.findings.append(Finding(State.WARNING, what))
 
 
 def room_s(sets: Iterable[Checked]) -> float | None:
     """Return for how long there is space, in seconds, on the file system that is full first; None: not known."""
-    sets = list(sets)
-    left = []
-    for device in {each.device for each in sets if each.device is not None}:
-        here = [each for each in sets if each.device == device]
-        rate = sum(each.a_day for each in here)
-        if rate:
-            left.append(min(each.free for each in here) / rate * _DAY)
-    return min(left, default=None)
+    return min((left for left, _ in _rooms(sets)), default=None)

@@ -71,6 +71,9 @@ class Budget(click.ParamType[tuple[float | None, int | None]]):
         raise click.BadParameter(f"{value!r} is neither a time such as 90m or 2h nor a size such as 500G", ctx, param)
 
 
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads.  [default: one for each core]"
+)
 wait_option = click.option(
     "--wait", type=Seconds(365 * 86400), default=4 * 3600.0, metavar="TIME",
     help="Wait so long for the set's lock, which a backup holds.  [default: 4h]",

@@ -69,7 +69,7 @@ class _Pair(click.ParamType[tuple[float, float]]):
 @click.option("--age", type=_Pair(), default="26h:50h", show_default=True, metavar="W:C",
               help="The newest version is not older; the limits for a warning and for critical.")  # fmt: skip
 @click.option("--proved", type=_Pair(), default="35d:70d", show_default=True, metavar="W:C",
-              help="Each version was proved in that time, by a verify, merge or prune.")  # fmt: skip
+              help="Each version was proved in that time, by a verify, prune or consolidate.")  # fmt: skip
 @click.option("--points", type=click.IntRange(min=1), metavar="N", help="At least N versions restore.")
 @click.option("--still", type=amounts.Seconds(100 * 365 * _DAY), default="7d", show_default=True, metavar="TIME",
               help="Some block changed in that time.")  # fmt: skip

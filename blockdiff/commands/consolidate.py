@@ -17,7 +17,7 @@ from blockdiff.commands.progress import progress
 @click.option("--onto", type=click.IntRange(min=1), metavar="B",
               help="Make it an incremental on version B, and remove the versions between.")  # fmt: skip
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be read; change nothing.")
-@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads.  [default: one for each core]")
+@amounts.jobs_option
 @amounts.wait_option
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")

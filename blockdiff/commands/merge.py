@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import completing, exits, programs, text
+from blockdiff.commands import amounts, completing, exits, programs, text
 from blockdiff.commands.progress import progress
 
 
@@ -24,7 +24,7 @@ from blockdiff.commands.progress import progress
     shell_complete=completing.files,
     help="With TARGET alone: the version's .md5, to prove the result.",
 )
-@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads.  [default: one for each core]")
+@amounts.jobs_option
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every file that is read; sizes in bytes.")

@@ -65,7 +65,7 @@ def _keep(name: str, what: str) -> Callable[[F], F]:
               help="Make a chain of more versions shorter, whether or not that pays.")  # fmt: skip
 @click.option("--budget", type=amounts.Budget(), metavar="TIME|SIZE",
               help="Begin nothing new after so much time, or so many bytes read: 2h, 500G.")  # fmt: skip
-@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads.  [default: one for each core]")
+@amounts.jobs_option
 @amounts.wait_option
 @joblist.option
 @text.json_option

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import completing, exits, joblist, state, text
+from blockdiff.commands import amounts, completing, exits, joblist, state, text
 from blockdiff.commands.progress import progress
 from blockdiff.errors import BlockdiffError
 
@@ -17,7 +17,7 @@ _WARNED = 3
 @click.argument("operands", metavar="NAME...", nargs=-1, shell_complete=completing.sets)
 @click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="Only what a restore of N reads.")
 @click.option("--new", is_flag=True, help="Read only versions that no earlier verify found without fault.")
-@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads.  [default: one for each core]")
+@amounts.jobs_option
 @joblist.option
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")

@@ -127,16 +127,10 @@ def list_set(base: str, names: Iterable[str]) -> Listing:
     return Listing(base, frozen, tuple(sorted(parts)), dropping, frozenset(pinned), has_ver)
 
 
-def suffix_of(base: str, name: str) -> str | None:
-    """Return which file of a version of set `base` one of this name is, also a temporary one; None: none."""
+def member_of(base: str, name: str) -> tuple[int, str] | None:
+    """Return (number, suffix) of a file of a version of set `base`, also under a temporary name; None: it is none."""
     match = _MEMBER.fullmatch(name, len(base)) if name.startswith(base) else None
-    return match[2] if match else None
-
-
-def number_of(base: str, name: str) -> int | None:
-    """Return which version of set `base` a file of this name is of, also a temporary one; None: none."""
-    match = _MEMBER.fullmatch(name, len(base)) if name.startswith(base) else None
-    return int(match[1]) if match else None
+    return (int(match[1]), match[2]) if match else None
 
 
 def _is_ver_part(base: str, name: str) -> bool:

@@ -3,7 +3,7 @@
 What a crash leaves at each step:
 - before it is whole: temporary files, which the next run removes;
 - R0, drafts of the diff file, its index and the manifest: nothing has happened;
-- R1, the index is removed, since an old one beside a new file of the same size would be believed;
+- R1, the index is removed, since it is not of the new diff file;
 - R2, the diff file is replaced: all versions restore, and the old manifest is still that of the version;
 - R3, the manifest is replaced: from now on the version stands on another one;
 - R4, the index is there again.
@@ -22,7 +22,7 @@ from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.blocks.versioncheck import VersionCheck
 from blockdiff.errors import DigestMismatch, NotOurFormat, SetChanged, StoreUnreadable
 from blockdiff.formats import FormatError, manifest
-from blockdiff.rewriting import folding, merge, plan, sheet
+from blockdiff.rewriting import folding, merge, newmanifest, plan
 from blockdiff.rewriting.merge import Merged
 from blockdiff.rewriting.plan import Plan
 from blockdiff.sets.backupset import BackupSet
@@ -120,7 +120,7 @@ def draft(
             new.close(merged.payload)
         stored = {suffix: part.stored() for suffix, part in new.parts.items()}
         try:
-            data = sheet.encode(made, merged, read + merged.read, stored, link)
+            data = newmanifest.encode(made, merged, read + merged.read, stored, link)
         except FormatError as error:
             raise NotOurFormat(backup_set.path(number, ".json"), error) from None
         except OSError as error:

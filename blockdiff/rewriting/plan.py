@@ -8,7 +8,7 @@ from blockdiff.errors import MissingFile, NoRoom, SetChanged, SetLocked, StoreUn
 from blockdiff.formats import FormatError, difffile, names
 from blockdiff.rewriting import merge
 from blockdiff.sets import chain, versions
-from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.backupset import BackupSet, free
 from blockdiff.sets.version import Version
 
 _Identity = tuple[tuple[object, ...], ...]
@@ -51,14 +51,10 @@ class Plan:
         if len(self.links) > at_once:  # two levels of drafts may exist at once
             first = 0 if self.onto is not None else _size(self.backup_set, self.links[0])
             need += (self.stored - first) * (2 if len(self.links) > at_once * at_once else 1)
-        try:
-            there = os.statvfs(self.backup_set.folder)
-        except OSError:
-            return
-        free = (there.f_bfree if os.geteuid() == 0 else there.f_bavail) * there.f_frsize
-        if need > free:
+        room = free(self.backup_set.folder)
+        if room is not None and need > room:
             what = f"version {version.number} of {self.backup_set.name} anew: it takes up to {need} bytes"
-            raise NoRoom(f"{what}, and {free} are free")
+            raise NoRoom(f"{what}, and {room} are free")
 
 
 def make(backup_set: BackupSet, number: int, onto: int | None) -> Plan:
@@ -95,7 +91,7 @@ def _slim(version: Version) -> Version:
 def _refuse_drafts(backup_set: BackupSet, listing: names.Listing) -> None:
     """Raise SetLocked if another run is rewriting a version: `settle` has removed what dead runs left."""
     newest = backup_set.newest(listing)
-    if any((number := names.number_of(backup_set.base, name)) and number <= newest for name in listing.parts):
+    if any((found := names.member_of(backup_set.base, name)) and found[0] <= newest for name in listing.parts):
         raise SetLocked(backup_set.name)
 
 

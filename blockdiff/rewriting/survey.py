@@ -7,7 +7,7 @@ rule would keep it if it did restore: then nothing is removed until somebody has
 import contextlib
 import datetime
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from blockdiff.blocks import overlap
@@ -84,7 +84,7 @@ def survey(
 
 
 def together(
-    sets: Iterable[BackupSet], wanted: Wanted, now: datetime.datetime, local: Local
+    sets: Sequence[BackupSet], wanted: Wanted, now: datetime.datetime, local: Local
 ) -> dict[str, frozenset[int]]:
     """Return which versions of each set stay so that sets of one moment keep it or lose it together.
 

@@ -207,6 +207,15 @@ class BackupSet:
             raise write_failed(error, self.folder) from None
 
 
+def free(folder: str) -> int | None:
+    """Return the free space of a folder's file system for this user, in bytes; None if that is not known."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    return (found.f_bfree if os.geteuid() == 0 else found.f_bavail) * found.f_frsize
+
+
 def _flock(fd: int) -> bool:
     """Take the lock; return whether no other run has it.  Raises OSError."""
     try:

@@ -41,7 +41,6 @@ class Entry:
     path: str = ""  # of the volume there
     moment: str = ""  # the same in all sets that were backed up at one moment
 
-
     @property
     def source(self) -> str:
         """Where the volume was, as people write it; "" where that is not known."""

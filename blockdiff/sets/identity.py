@@ -13,7 +13,7 @@ from typing import Any
 
 from blockdiff.errors import NoRoom, SourceChanged
 from blockdiff.formats import FormatError, digestfile, names
-from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.backupset import BackupSet, free
 from blockdiff.sets.version import spelt
 
 GROWTH = 4  # times the size of the version before; more needs --new-source
@@ -130,13 +130,9 @@ class Check:
 
     def see_room(self, size: int, least: int) -> None:
         """Refuse a volume of `size` bytes if there is no room for its version of at least `least` bytes."""
-        try:
-            there = os.statvfs(self._backup_set.folder)
-        except OSError:
-            return
-        free = (there.f_bfree if os.geteuid() == 0 else there.f_bavail) * there.f_frsize
-        if least > free:
-            why = f"its volume has {size} bytes, which takes at least {least} here, and {free} are free"
+        room = free(self._backup_set.folder)
+        if room is not None and least > room:
+            why = f"its volume has {size} bytes, which takes at least {least} here, and {room} are free"
             raise NoRoom(f"version {self._newest + 1} of {self._backup_set.name}: {why}")
 
     def _same_host(self, old: Known) -> bool:

@@ -71,7 +71,7 @@ def _refuse_newer(backup_set: BackupSet, listing: names.Listing) -> None:
     """Raise NewerManifest if there is a manifest of a newer format, also under a temporary name."""
     paths = [backup_set.path(n, ".json") for n, suffixes in sorted(listing.versions.items()) if ".json" in suffixes]
     paths += [backup_set.path(number, ".json") for number in sorted(listing.dropping)]
-    parts = [name for name in listing.parts if names.suffix_of(backup_set.base, name) == ".json"]
+    parts = [name for name in listing.parts if (names.member_of(backup_set.base, name) or (0, ""))[1] == ".json"]
     for path in paths + [os.path.join(backup_set.folder, name) for name in parts]:
         try:
             with open(path, "rb") as file:
@@ -124,8 +124,8 @@ def _sweep_parts(backup_set: BackupSet, newest: int) -> None:
     version: then the lock does not separate runs.
     """
     for name in backup_set.listing().parts:
-        number = names.number_of(backup_set.base, name)
-        if not remove_dead(os.path.join(backup_set.folder, name)) and (number is None or number > newest):
+        found = names.member_of(backup_set.base, name)
+        if not remove_dead(os.path.join(backup_set.folder, name)) and (found is None or found[0] > newest):
             raise SetLocked(backup_set.name)
 
 

@@ -21,8 +21,8 @@ def finish(backup_set: BackupSet, newest: int, note: Log) -> None:
     parts = backup_set.listing().parts
     for suffix, done in ((".json", _finish_sheet), (".idx", _finish_index)):
         for name in parts:
-            number = names.number_of(backup_set.base, name)
-            if number is None or number > newest or names.suffix_of(backup_set.base, name) != suffix:
+            number, own = names.member_of(backup_set.base, name) or (newest + 1, "")
+            if number > newest or own != suffix:
                 continue
             path = os.path.join(backup_set.folder, name)
             with contextlib.suppress(Busy, ValueError, OSError):  # ValueError: what is not ours, or damaged
