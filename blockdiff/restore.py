@@ -5,7 +5,9 @@ it.  So wrong bytes are never reported as right, whatever else is wrong with a s
 stops the restore if the version needs what is damaged; otherwise it is a warning.
 """
 
+import contextlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,7 +24,7 @@ from blockdiff.errors import (
     StoreUnreadable,
 )
 from blockdiff.formats import names
-from blockdiff.sets import chain, digests, versions
+from blockdiff.sets import chain, digests, verified, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.held import Held, holding
 from blockdiff.sets.version import Version, VersionFiles
@@ -31,8 +33,8 @@ from blockdiff.target.writer import Target
 
 _MOST_RANGES = 100  # that a result lists
 
-# the versions to read, oldest first, the sizes of their diff files in bytes, and warnings
-_Chosen = tuple[list[VersionFiles], list[int], list[str]]
+# the versions to read, oldest first, the sizes of their diff files in bytes, a proof of the last one, and warnings
+_Chosen = tuple[list[VersionFiles], list[int], verified.Proof | None, list[str]]
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Restored:
     failure: BlockdiffError | Interrupted | None = None  # the target is not complete, or does not have its name
     whole: bool = False  # the target at `path` is the whole version
     left: str = ""  # what a failed run left and how to go on, for a person
+    proof: verified.Proof | None = None  # that every block of the version's diff file was proved; None: not so
 
     @property
     def exit_code(self) -> int:
@@ -89,9 +92,10 @@ def restore(
         chosen, warnings = versions.choose(backup_set, number, listing, force)
         links = _links(backup_set, chosen, listing, force, warnings)
         files = [versions.files_of(backup_set, link, held.open) for link in links]
-        return (files, [_size(each) for each in files], warnings), files[::-1]
+        sizes = [_size(each) for each in files]
+        return (files, sizes, _proof(backup_set, links[-1]), warnings), files[::-1]
 
-    with holding(backup_set, collect) as (files, sizes, warnings):
+    with holding(backup_set, collect) as (files, sizes, proof, warnings):
         outcome, seen = _plan(backup_set, files, sizes, target_path, force, look)
         outcome.warnings += warnings
         outcome.dry_run = dry_run
@@ -103,7 +107,10 @@ def restore(
         wanted = files[-1].version
         total = wanted.size if wanted.size is not None else wanted.count * wanted.block_size
         with Target(seen, wanted.size) as sink, progress(total) as done:
-            _write(Restorer(backup_set.name, files, sink, done), sink, outcome, force, threads)
+            work = Restorer(backup_set.name, files, sink, done)
+            _write(work, sink, outcome, force, threads)
+        if work.own_whole and outcome.failure is None and not outcome.warnings:
+            outcome.proof = proof
         return outcome
 
 
@@ -181,6 +188,12 @@ def _size(files: VersionFiles) -> int:
         return os.path.getsize(files.diff)
     except OSError as error:
         raise StoreUnreadable(files.diff, error.strerror) from None
+
+
+def _proof(backup_set: BackupSet, version: Version) -> verified.Proof | None:
+    with contextlib.suppress(OSError):
+        return verified.of(backup_set, version, int(time.time()))
+    return None
 
 
 def _links(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, exits, programs, text
+from blockdiff.commands import amounts, completing, exits, programs, state, text
 from blockdiff.commands.progress import progress
 
 
@@ -62,6 +62,8 @@ def command(
     backup_set, target = BackupSet(operands[0]), operands[1]
     show = functools.partial(progress, label="restore", enabled=not quiet)
     done = restore.restore(backup_set, number, target, force=force, dry_run=dry_run, threads=threads, progress=show)
+    if done.proof is not None:
+        state.add_proofs(done.name, {done.version: done.proof})
     _print(done, as_json, quiet, verbose)
     if done.failure is not None:
         raise done.failure
