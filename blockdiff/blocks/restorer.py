@@ -13,7 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from blockdiff.blocks import blockset, changes, checker, diffreader, parallel
-from blockdiff.errors import BlockdiffError, ChainBroken, DigestMismatch, NotOurFormat, StoreUnreadable
+from blockdiff.errors import (
+    BlockdiffError,
+    ChainBroken,
+    DigestMismatch,
+    Interrupted,
+    NotOurFormat,
+    StoreUnreadable,
+)
 from blockdiff.formats import FormatError
 from blockdiff.sets import digests, versions
 from blockdiff.sets.version import VersionFiles
@@ -27,6 +34,9 @@ class Sink(Protocol):
 
     def zero(self, offset: int, length: int) -> None:
         """Make these bytes zeros."""
+
+    def stop(self) -> None:
+        """End calls that wait, from another thread: the run is interrupted."""
 
 
 @dataclass
@@ -64,6 +74,10 @@ class Restorer:
         self.written = 0  # bytes
         self.zeros = 0  # bytes that are zero
         self.warnings: list[str] = []
+
+    def only(self, wanted: blockset.Blocks) -> None:
+        """Write only these blocks; the others are right already."""
+        self._wanted = wanted
 
     def run(self, threads: int, go_on: bool = False) -> None:
         """Write every block, with `threads` threads.
@@ -137,9 +151,13 @@ class Restorer:
                 work = functools.partial(self._place, file)
                 rows = parallel.in_order(pool, file.pieces(self._wanted.any), work)
                 try:
-                    with contextlib.closing(rows):
-                        for piece, placed in rows:
-                            self._take(files, piece, placed)
+                    with contextlib.closing(rows):  # which waits for what is being written
+                        try:
+                            for piece, placed in rows:
+                                self._take(files, piece, placed)
+                        except Interrupted:
+                            self._sink.stop()
+                            raise
                 finally:
                     self.read += file.read
         except FormatError as error:
