@@ -6,7 +6,7 @@ Nothing large is opened and no lock is taken, so it can run as often as a monito
 import contextlib
 import datetime
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from blockdiff.formats import names
@@ -47,7 +47,7 @@ class Checked:
 
 def check(
     operands: Iterable[str],
-    known: Callable[[str], Mapping[int, verified.Proof]],
+    noted: Callable[[str], verified.Notes],
     limits: Limits,
     room_s: float | None,
     now: datetime.datetime,
@@ -55,11 +55,11 @@ def check(
 ) -> list[Checked]:
     """Return what was found of each set that is named, or is in a folder that is named; the worst first.
 
-    `known`: the notes of when versions of a set were proved; `room_s`: for how long there must be space,
+    `noted`: what is noted of the versions of a set; `room_s`: for how long there must be space,
     at the rate of the last days; `locks`: what the kernel lists of locks.
     """
     held = _held(locks)
-    out = [_one(listed, known(listed.name), limits, now, held) for listed in catalogue.every(operands)]
+    out = [_one(listed, noted(listed.name), limits, now, held) for listed in catalogue.every(operands)]
     if room_s is not None:
         _check_room(out, room_s)
     for each in out:
@@ -69,15 +69,17 @@ def check(
 
 def _one(
     listed: catalogue.Listed,
-    known: Mapping[int, verified.Proof],
+    noted: verified.Notes,
     limits: Limits,
     now: datetime.datetime,
     held: set[tuple[int, int]],
 ) -> Checked:
-    proofs = {number: proof.at for number, proof in known.items() if _fits(listed.name, number, proof)}
-    out = Checked(listed.name, health.findings(listed, proofs, limits, now), listed.newest, stored=listed.stored)
+    proofs = {n: proof.at for n, proof in noted.proofs.items() if verified.fits(listed.name, n, proof)}
+    found = health.findings(listed, proofs, noted.damage, limits, now)
+    out = Checked(listed.name, found, listed.newest, stored=listed.stored)
     entries = [entry for entry in listed.versions if entry.number <= listed.newest]
-    good = [entry for entry in entries if entry.restores]
+    bad = {*noted.damage, *noted.doubtful(listed.parents)}
+    good = [entry for entry in entries if entry.restores and entry.number not in bad]
     out.points, out.source = len(good), listed.source
     out.proved = sum(entry.number in proofs for entry in entries)
     if entries and out.proved == len(entries):
@@ -91,16 +93,6 @@ def _one(
         out.a_day = _a_day(entries, begun)
     _look_around(out, held)
     return out
-
-
-def _fits(name: str, number: int, proof: verified.Proof) -> bool:
-    """Return whether a version still has the diff file that was proved."""
-    for suffix in names.DIFF_SUFFIXES:
-        with contextlib.suppress(OSError):
-            found = os.stat(f"{name}.{number}{suffix}")
-            if (found.st_size, found.st_mtime_ns, found.st_ino) == (proof.size, proof.mtime_ns, proof.ino):
-                return True
-    return False
 
 
 def _seconds(time: str) -> float | None:

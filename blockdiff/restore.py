@@ -6,7 +6,9 @@ stops the restore if the version needs what is damaged; otherwise it is a warnin
 on another host the digests come first, and only blocks that differ are sent.
 """
 
+import contextlib
 import os
+import time
 from dataclasses import dataclass, field
 
 from blockdiff.blocks import blockset, targets
@@ -23,7 +25,7 @@ from blockdiff.errors import (
     StoreUnreadable,
 )
 from blockdiff.formats import names
-from blockdiff.sets import chain, digests, versions
+from blockdiff.sets import chain, digests, verified, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.held import Held, holding
 from blockdiff.sets.version import Version, VersionFiles
@@ -33,8 +35,8 @@ from blockdiff.target.writer import Target
 
 _MOST_RANGES = 100  # that a result lists
 
-# the versions to read, oldest first, the sizes of their diff files in bytes, and warnings
-_Chosen = tuple[list[VersionFiles], list[int], list[str]]
+# the versions to read, oldest first, the sizes of their diff files in bytes, a proof of the last one, and warnings
+_Chosen = tuple[list[VersionFiles], list[int], verified.Proof | None, list[str]]
 
 
 @dataclass
@@ -63,6 +65,7 @@ class Restored:
     failure: BlockdiffError | Interrupted | None = None  # the target is not complete, or does not have its name
     whole: bool = False  # the target at `path` is the whole version
     left: str = ""  # what a failed run left and how to go on, for a person
+    proof: verified.Proof | None = None  # that every block of the version's diff file was proved; None: not so
 
     @property
     def exit_code(self) -> int:
@@ -94,11 +97,12 @@ def restore(
         chosen, warnings = versions.choose(backup_set, number, listing, force)
         links = _links(backup_set, chosen, listing, force, warnings)
         files = [versions.files_of(backup_set, link, held.open) for link in links]
-        return (files, [_size(each) for each in files], warnings), files[::-1]
+        sizes = [_size(each) for each in files]
+        return (files, sizes, _proof(backup_set, links[-1]), warnings), files[::-1]
 
     if isinstance(goal, str):
         goal = targets.LocalTarget(goal, (backup_set.folder, backup_set.base))
-    with holding(backup_set, collect) as (files, sizes, warnings):
+    with holding(backup_set, collect) as (files, sizes, proof, warnings):
         wanted = files[-1].version
         size = wanted.size
         if size is None and not isinstance(goal, targets.LocalTarget):
@@ -116,7 +120,10 @@ def restore(
             return outcome
         total = size if size is not None else wanted.count * wanted.block_size
         with goal.open(size) as sink, progress(total) as done:
-            _write(Restorer(backup_set.name, files, sink, done), sink, outcome, force, threads)
+            work = Restorer(backup_set.name, files, sink, done)
+            _write(work, sink, outcome, force, threads)
+        if work.own_whole and outcome.failure is None and not outcome.warnings:
+            outcome.proof = proof
         return outcome
 
 
@@ -218,6 +225,12 @@ def _size(files: VersionFiles) -> int:
         return os.path.getsize(files.diff)
     except OSError as error:
         raise StoreUnreadable(files.diff, error.strerror) from None
+
+
+def _proof(backup_set: BackupSet, version: Version) -> verified.Proof | None:
+    with contextlib.suppress(OSError):
+        return verified.of(backup_set, version, int(time.time()))
+    return None
 
 
 def _links(

@@ -33,7 +33,7 @@ LAYERS = (
     "source blocks",
     "ingest",
     "rewriting",
-    "backup check consolidate cronlog dryrun dump dumpcommand mysqllock patch prune restore run verify",  # verbs: none imports another
+    "backup check consolidate cronlog dryrun dump dumpcommand mysqllock patch prune restore run scrub verify",  # verbs: none imports another
     "commands",  # people
 )
 PURE = (  # they decide, others act

@@ -70,14 +70,16 @@ class Restorer:
         self._last_length = diffreader.last_length(self._version)
         self._failure: BlockdiffError | None = None
         self._go_on = False
+        self._limited = False  # not every block is wanted
         self.read = 0  # bytes of diff files
         self.written = 0  # bytes
         self.zeros = 0  # bytes that are zero
         self.warnings: list[str] = []
+        self.own_whole = False  # all records that the wanted version's own diff file must have were there and right
 
     def only(self, wanted: blockset.Blocks) -> None:
         """Write only these blocks; the others are right already."""
-        self._wanted = wanted
+        self._wanted, self._limited = wanted, len(wanted) < self._count
 
     def run(self, threads: int, go_on: bool = False) -> None:
         """Write every block, with `threads` threads.
@@ -99,6 +101,7 @@ class Restorer:
                 told, self._failure, self.warnings = self.warnings, None, []
                 try:
                     self._read_all(pool)
+                    self.own_whole = False  # an index of it is not right
                 except BlockdiffError:  # it was no index: the files are damaged
                     self.warnings = told
                     raise error from None
@@ -108,6 +111,9 @@ class Restorer:
             if not self._wanted:
                 break
             self._read(files, pool)
+            if files is self._links[-1]:
+                must = self._recorded(files, (0, self._count))
+                self.own_whole = not self._limited and not any(self._wanted.any(*run) for run in must)
         if self._wanted:
             lost = f"no version of its chain has {self._spell(self._wanted.runs())}"
             raise self._failure or ChainBroken(self._version.number, self._name, lost)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, exits, merge_output, options_source, programs, text
+from blockdiff.commands import amounts, completing, exits, merge_output, options_source, programs, state, text
 from blockdiff.commands.options_source import Reach
 from blockdiff.commands.progress import progress
 from blockdiff.transport.destination import Destination, parse_source
@@ -85,6 +85,8 @@ def command(
         if destination is not None:
             goal = cleanup.enter_context(_on_host(destination, path, reach, rescan, quiet=quiet, verbose=verbose))
         done = restore.restore(backup_set, number, goal, **options)
+    if done.proof is not None:
+        state.add_proofs(done.name, {done.version: done.proof})
     merge_output.put(done, as_json, quiet, verbose, time.monotonic() - begun)
     if done.failure is not None:
         raise done.failure

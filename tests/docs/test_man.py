@@ -243,7 +243,7 @@ def test_the_tables_of_the_examples(volume):
     with (volume.parent / "db00.2.gz").open("r+b") as file:
         file.seek(1000)
         file.write(b"decay")
-    _, table = Page("blockdiff-verify.1").literal_blocks("EXAMPLES")
+    *_, table = Page("blockdiff-verify.1").literal_blocks("EXAMPLES")
     command, _, rest = table.partition("\n")
     done = shell(command.removeprefix("$ "), volume.parent)
     assert done.returncode == 53
@@ -315,5 +315,6 @@ def test_json_has_the_keys_that_the_pages_tell(volume):
         file.seek(100000)
         file.write(b"decay")
     assert run("blockdiff-verify --json db00") == 53
+    assert run("blockdiff-verify --json --oldest-first db00 missing") == 10
     assert run("blockdiff-merge --json db00 another") == 53
     assert said == told
