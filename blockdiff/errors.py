@@ -3,14 +3,17 @@
 There is one class for each error that needs a different reaction. The first
 line of a class's docstring is its message; `hint` is the next step, if there is
 one that is always right. Ranges: 10 the set, 20 the source host, 30 the volume or
-target, 40 the database lock, 50 integrity, 60 using a version. Format: blockdiff(7), "Exit codes".
+target, 40 the database lock, 50 integrity, 60 using a version. Pushed with a restore,
+so Python 3.6. Format: blockdiff(7), "Exit codes".
 """
+
+from typing import Tuple
 
 
 class _Report:
     """What is shown of an error: its message, its hint and its exit code."""
 
-    args: tuple[object, ...]
+    args: Tuple[object, ...]
     exit_code = 1
     hint = ""
     about = ""  # which of several jobs failed, where there are several
