@@ -7,42 +7,15 @@ import contextlib
 import datetime
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from blockdiff.formats import names
 from blockdiff.sets import catalogue, health, verified
 from blockdiff.sets.backupset import free
+from blockdiff.sets.checked import Checked
 from blockdiff.sets.health import Finding, Limits, State
 
 _DAY = 86400.0
 _MEAN_DAYS = 30  # of which the mean of what is stored a day is
-
-
-@dataclass
-class Checked:
-    """One set; times in seconds, since 1970 where they are no spans; None: not known."""
-
-    name: str
-    findings: list[Finding] = field(default_factory=list)
-    newest: int = 0
-    begun: float | None = None  # the newest version
-    age: float | None = None
-    points: int = 0  # versions that restore
-    back_to: str = ""  # when the oldest of them began, ISO 8601
-    stored: int = 0  # bytes
-    a_day: float = 0.0  # bytes, mean of the last days
-    oldest_proof: float | None = None  # None: a version was never proved
-    proved: int = 0  # versions
-    seconds: float | None = None  # that the last backup took
-    source: str = ""
-    running: bool = False  # its lock is held now
-    device: int | None = None  # of the file system
-    free: int = 0  # bytes there
-
-    @property
-    def state(self) -> State:
-        """The worst of its findings."""
-        return health.worst([finding.state for finding in self.findings])
 
 
 def check(
@@ -58,8 +31,13 @@ def check(
     `known`: the notes of when versions of a set were proved; `room_s`: for how long there must be space,
     at the rate of the last days; `locks`: what the kernel lists of locks.
     """
-    held = _held(locks)
-    out = [_one(listed, known(listed.name), limits, now, held) for listed in catalogue.every(operands)]
+    held = locked(locks)
+    return judge([one(found, known(found.name), limits, now, held) for found in catalogue.find(operands)], room_s)
+
+
+def judge(sets: Iterable[Checked], room_s: float | None) -> list[Checked]:
+    """Return the sets, the worst first, with what is found of the space that they share; see `check`."""
+    out = list(sets)
     if room_s is not None:
         _check_room(out, room_s)
     for each in out:
@@ -67,15 +45,18 @@ def check(
     return sorted(out, key=lambda each: (-each.state.rank, each.name))
 
 
-def _one(
-    listed: catalogue.Listed,
+def one(
+    found: catalogue.Found,
     known: Mapping[int, verified.Proof],
     limits: Limits,
     now: datetime.datetime,
     held: set[tuple[int, int]],
 ) -> Checked:
+    """Return what was found of one set, but of the space that it shares; `held` is of `locked`."""
+    listed = catalogue.look(found)
     proofs = {number: proof.at for number, proof in known.items() if _fits(listed.name, number, proof)}
     out = Checked(listed.name, health.findings(listed, proofs, limits, now), listed.newest, stored=listed.stored)
+    out.listed, out.proofs = listed, proofs
     entries = [entry for entry in listed.versions if entry.number <= listed.newest]
     good = [entry for entry in entries if entry.restores]
     out.points, out.source = len(good), listed.source
@@ -89,7 +70,7 @@ def _one(
         ended = _seconds(entries[-1].time)
         out.seconds = ended - begun if ended is not None and entries[-1].recorded else None
         out.a_day = _a_day(entries, begun)
-    _look_around(out, held)
+    _look_around(out, listed, held)
     return out
 
 
@@ -122,7 +103,7 @@ def _a_day(entries: list[catalogue.Entry], newest: float) -> float:
     return stored / max(1.0, (newest - some[0][0]) / _DAY)
 
 
-def _held(path: str) -> set[tuple[int, int]]:
+def locked(path: str = "/proc/locks") -> set[tuple[int, int]]:
     """Return (device, inode) of each file that is locked; none if the kernel does not list them."""
     found = set()
     with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
@@ -134,11 +115,11 @@ def _held(path: str) -> set[tuple[int, int]]:
     return found
 
 
-def _look_around(out: Checked, held: set[tuple[int, int]]) -> None:
+def _look_around(out: Checked, listed: catalogue.Listed, held: set[tuple[int, int]]) -> None:
     """Note a backup that is running, what a dead run left, and the space of the file system."""
     folder = os.path.dirname(out.name) or "."
 
-    def locked(path: str) -> bool:
+    def is_locked(path: str) -> bool:
         found = os.stat(path)
         return (found.st_dev, found.st_ino) in held
 
@@ -146,11 +127,11 @@ def _look_around(out: Checked, held: set[tuple[int, int]]) -> None:
         out.device, out.free = os.stat(folder).st_dev, free(folder) or 0
         base = os.path.basename(out.name)
         with contextlib.suppress(FileNotFoundError):
-            out.running = locked(os.path.join(folder, names.lock_name(base)))
+            out.running = is_locked(os.path.join(folder, names.lock_name(base)))
         dead = []
-        for name in names.list_set(base, os.listdir(folder)).parts:
+        for name in listed.parts if listed.versions else names.list_set(base, os.listdir(folder)).parts:
             with contextlib.suppress(FileNotFoundError):
-                if not out.running and not locked(os.path.join(folder, name)):
+                if not out.running and not is_locked(os.path.join(folder, name)):
                     dead.append(name)
         if dead:
             what = f"a run died and left {dead[0]}; the next backup removes it"
