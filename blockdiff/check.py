@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from blockdiff.formats import names
 from blockdiff.sets import catalogue, health, verified
 from blockdiff.sets.backupset import free
-from blockdiff.sets.checked import Checked
+from blockdiff.sets.checked import Checked, rooms
 from blockdiff.sets.health import Finding, Limits, State
 
 _DAY = 86400.0
@@ -138,29 +138,15 @@ def _look_around(out: Checked, listed: catalogue.Listed, held: set[tuple[int, in
             out.findings.append(Finding(State.WARNING, what))
 
 
-def _rooms(sets: Iterable[Checked]) -> list[tuple[float, Checked]]:
-    """Return for each file system for how long it has space, in seconds, and the set that grows most there."""
-    here: dict[int, list[Checked]] = {}
-    for each in sets:
-        if each.device is not None:
-            here.setdefault(each.device, []).append(each)
-    out = []
-    for some in here.values():
-        most = max(some, key=lambda each: each.a_day)
-        rate = sum(each.a_day for each in some)
-        if rate:
-            out.append((most.free / rate * _DAY, most))
-    return out
-
-
 def _check_room(sets: list[Checked], least_s: float) -> None:
     """Add a finding to the set that grows most of each file system that will be full too soon."""
-    for left, most in _rooms(sets):
-        if left < least_s:
-            what = f"space for {health.span(left)} at the rate of the last days (limit {health.span(least_s)})"
+    for room in rooms(sets):
+        if room.left_s is not None and room.left_s < least_s:
+            what = f"space for {health.span(room.left_s)} at the rate of the last days (limit {health.span(least_s)})"
+            most = max(room.sets, key=lambda each: each.a_day)
             most.findings.append(Finding(State.WARNING, what))
 
 
 def room_s(sets: Iterable[Checked]) -> float | None:
     """Return for how long there is space, in seconds, on the file system that is full first; None: not known."""
-    return min((left for left, _ in _rooms(sets)), default=None)
+    return next((room.left_s for room in rooms(sets)), None)

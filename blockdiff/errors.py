@@ -270,6 +270,16 @@ class DigestMismatch(BlockdiffError):
     exit_code = 53
 
 
+# 60-69: this installation
+
+
+class LibraryMissing(BlockdiffError):
+    """the Python library {} is needed and was not found"""
+
+    exit_code = 60
+    hint = "pip install 'blockdiff[report]'"
+
+
 # The end of a run from outside. Not a BlockdiffError: code that continues after a failed step must not do so here.
 
 

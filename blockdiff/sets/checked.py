@@ -1,5 +1,6 @@
 """What was found of one set: whether it is well, and the figures that people and monitoring ask for."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from blockdiff.sets import health
@@ -34,3 +35,27 @@ class Checked:
     def state(self) -> State:
         """The worst of its findings."""
         return health.worst([finding.state for finding in self.findings])
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is left of a file system with sets."""
+
+    sets: list[Checked]
+    free: int  # bytes
+    a_day: float  # bytes that the sets take, mean of the last days
+
+    @property
+    def left_s(self) -> float | None:
+        """For how long there is space at this rate, in seconds; None: nothing is stored."""
+        return self.free / self.a_day * 86400 if self.a_day else None
+
+
+def rooms(sets: Iterable[Checked]) -> list[Room]:
+    """Return each file system that has some of these sets; the one that is full first comes first."""
+    here: dict[int, list[Checked]] = {}
+    for each in sets:
+        if each.device is not None:
+            here.setdefault(each.device, []).append(each)
+    out = [Room(some, min(each.free for each in some), sum(each.a_day for each in some)) for some in here.values()]
+    return sorted(out, key=lambda room: float("inf") if room.left_s is None else room.left_s)
