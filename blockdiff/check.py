@@ -59,7 +59,7 @@ def one(
     out.listed, out.proofs = listed, proofs
     entries = [entry for entry in listed.versions if entry.number <= listed.newest]
     good = [entry for entry in entries if entry.restores]
-    out.points, out.source = len(good), listed.source
+    out.versions, out.points, out.source = len(entries), len(good), listed.source
     out.proved = sum(entry.number in proofs for entry in entries)
     if entries and out.proved == len(entries):
         out.oldest_proof = min(proofs[entry.number] for entry in entries)

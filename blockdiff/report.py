@@ -65,7 +65,7 @@ def _section(look: Look, maps: int, now: datetime, number: int, found: Found) ->
     checked = look(found)
     entries = [entry for entry in checked.listed.versions if entry.number <= checked.newest]
     try:
-        changes = changemap.change_map(BackupSet(checked.name), entries, maps) if entries else None
+        changes = changemap.change_map(BackupSet(checked.name), entries, maps) if entries and maps else None
     except BlockdiffError:
         changes = None  # its folder is gone, which is among the findings
     times = [values.moment(entry.begun, now.tzinfo) for entry in entries]
@@ -75,7 +75,7 @@ def _section(look: Look, maps: int, now: datetime, number: int, found: Found) ->
             number=number,
             label=checked.name,
             facts=values.facts(checked, now.tzinfo),
-            charts=charts.of_set(entries, times, checked.listed.pinned, changes, checked.free),
+            charts=charts.of_set(entries, times, checked.listed.pinned, changes, checked.free, now),
             count=len(checked.listed.versions),
             unit=unit,
             rows=list(values.rows(checked, checked.proofs, factor, now)),
@@ -100,8 +100,8 @@ def _tiles(sets: Sequence[Checked]) -> list[tuple[str, str, str]]:
         ("sets", str(len(sets)), f"{sum(each.running for each in sets)} running now" if sets else ""),
         ("restore points", f"{all_points:,}", f"{proved:,} versions proved"),
         ("stored", size(sum(each.stored for each in sets)), f"{size(round(a_day))} a day"),
-        ("oldest newest version", health.span(max(ages)) if ages else "-", ""),
-        ("space for", values.ago(left) if left is not None and left < 3650 * 86400 else "years", "at this rate"),
+        ("longest without a backup", health.span(max(ages)) if ages else "-", ""),
+        ("disk full in", values.ago(left) if left is not None and left < 3650 * 86400 else "years", "at this rate"),
     ]
 
 

@@ -45,7 +45,8 @@ def change_map(backup_set: BackupSet, entries: Sequence[Entry], most: int) -> Ch
 
     Versions whose digest file cannot be read, or has another block size than the newest, are left out.
     """
-    usable = [entry for entry in entries if entry.blocks and entry.block_size == entries[-1].block_size]
+    known = [entry for entry in entries if entry.blocks]
+    usable = [entry for entry in known if entry.block_size == known[-1].block_size]
     with contextlib.ExitStack() as stack:
         opened = []
         for entry in usable[-most - 1 :]:

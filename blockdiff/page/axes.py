@@ -30,6 +30,7 @@ class Chart:
     """A drawing: `lines` are of the grid, `paths` have a class each."""
 
     title: str
+    note: str = ""
     about: str = ""  # what somebody reads who does not see it
     height: int = HEIGHT
     lines: list[int] = field(default_factory=list)
@@ -61,13 +62,13 @@ class Vertical:
 
 
 class Horizontal:
-    """Versions from left to right: by their times, or by their numbers where times are not known or not in order."""
+    """Versions from left to right: by their times until now, or by their numbers if times are not in order."""
 
-    def __init__(self, numbers: Sequence[int], times: Sequence[datetime | None]) -> None:
+    def __init__(self, numbers: Sequence[int], times: Sequence[datetime | None], now: datetime) -> None:
         known = [time for time in times if time is not None]
         timed = len(known) == len(times) and all(a < b for a, b in itertools.pairwise(known))
         values = [time.timestamp() for time in known] if timed else [float(number) for number in numbers]
-        first, last = values[0], values[-1]
+        first, last = values[0], max(values[-1], now.timestamp()) if timed else values[-1]
         inside = (LEFT + 8, RIGHT - 8)
         middle = (inside[0] + inside[1]) // 2
         span = last - first
@@ -76,10 +77,10 @@ class Horizontal:
             for number, value in zip(numbers, values, strict=True)
         }
         if timed:
-            ends = [f"{known[0]:%-d %b %Y}", f"{known[-1]:%-d %b %Y}"]
+            ends = [f"{known[0]:%-d %b %Y}", f"{max(known[-1], now):%-d %b %Y}"]
         else:
             ends = [f"version {numbers[0]}", f"version {numbers[-1]}"]
-        self.ends = ends if len(numbers) > 1 else ends[:1]
+        self.ends = ends if ends[0] != ends[1] else ends[:1]
 
     def labels(self, bottom: int = BOTTOM) -> list[Label]:
         """Return the labels of the first and the last version."""
@@ -116,7 +117,7 @@ def log_ticks(least: float, most: float) -> tuple[float, float, list[tuple[float
 
 def plain_ticks(most: float, unit: str) -> tuple[float, list[tuple[float, str]]]:
     """Return the end of a linear scale up to `most`, and the labels of its ends and its middle."""
-    scale = 10.0 ** math.floor(math.log10(most)) if most > 0 else 1.0
+    scale = 10.0 ** math.floor(math.log10(max(most, 0.001)))
     end = scale * next(nice for nice in (1, 2, 4, 6, 10) if nice * scale >= most)
     return end, [(0.0, "0"), (end / 2, f"{end / 2:g} {unit}"), (end, f"{end:g} {unit}")]
 
@@ -147,8 +148,8 @@ def steps(points: Sequence[Point]) -> str:
     out = [f"M{x} {y}"]
     for next_x, next_y in rest:
         if next_y != y or (next_x, next_y) == rest[-1]:
-            out.append(f"H{next_x}" + (f"V{next_y}" if next_y != y else ""))
-            y = next_y
+            out.append(f"h{next_x - x}" + (f"v{next_y - y}" if next_y != y else ""))
+            x, y = next_x, next_y
     return "".join(out)
 
 

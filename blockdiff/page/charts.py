@@ -5,6 +5,7 @@ are one: the largest of a bar, the last of a line.
 """
 
 import base64
+import bisect
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -33,12 +34,12 @@ from blockdiff.page.axes import (
 from blockdiff.printable import size
 from blockdiff.sets.catalogue import Entry
 
-_MOST = 97  # bars beside each other
+_MOST = 64  # bars beside each other
 _DIAMOND, _RING, _CROSS = "m0-7 7 7-7 7-7-7z", "m-6 0a6 6 0 1 0 12 0a6 6 0 1 0-12 0", "m-6-6 12 12m0-12-12 12"
 _LEVELS = (0.0, 0.002, 0.005, 0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8, 0.95)  # of a part that changed
 _OUTSIDE = len(_LEVELS) + 1
 _BLUE, _GREY = (38, 122, 168), (128, 128, 128)
-_PALETTE = [(*_BLUE, round(255 * (level / 14) ** 0.8)) for level in range(15)] + [(*_GREY, 60)]
+_PALETTE = [(*_BLUE, round(255 * (level / 14) ** 0.8)) for level in range(15)] + [(*_GREY, 44)]
 
 
 def _thin(points: Iterable[Point]) -> list[Point]:
@@ -62,7 +63,7 @@ def _plural(count: int, what: str) -> str:
 
 def versions(entries: Sequence[Entry], across: Horizontal, pinned: frozenset[int]) -> Chart:
     """Return the time line: a bar for each version, as high as the bytes that it takes, logarithmic."""
-    chart = Chart("Versions over time")
+    chart = Chart("Versions over time", "logarithmic")
     sizes = [max(entry.stored, 1) for entry in entries]
     least, most, ticks = log_ticks(min(sizes), max(sizes))
     scale = Vertical(most, least=least)
@@ -114,8 +115,7 @@ def sizes(entries: Sequence[Entry], across: Horizontal, free: int) -> Chart:
             for some in (stored, volume)
         )
         chart.paths.append(("area", f"{line}V{BOTTOM}H{places[0]}z"))
-        chart.paths.append(("line", line))
-        chart.paths.append(("line volume", around))
+        chart.paths.append(("volume", around))
     else:
         chart.paths.append(("bar full", bars([(places[0] - 20, scale.of(stored[0]))])))
         chart.paths.append(("bar", bars([(places[0] + 20, scale.of(volume[0]))])))
@@ -131,7 +131,7 @@ def changes(found: ChangeMap) -> Chart:
     """Return the change map: the volume from left to right, versions from top to bottom, the newest at the top."""
     rows = found.rows[::-1]
     image_height = min(BOTTOM - TOP, 24 * len(rows))
-    chart = Chart("What changed where", image_height=image_height)
+    chart = Chart("What changed where", "newest on top", image_height=image_height)
     chart.height = TOP + image_height + 38
     picture = png.encode([[_level(part) for part in row.parts] for row in rows], _PALETTE)
     chart.image = base64.b64encode(picture).decode("ascii")
@@ -140,9 +140,9 @@ def changes(found: ChangeMap) -> Chart:
         chart.labels.append(Label(LEFT - 8, TOP + image_height - 4, f"v {rows[-1].number}", "e"))
     chart.labels.append(Label(LEFT, TOP + image_height + 28, "0", "s"))
     chart.labels.append(Label(RIGHT, TOP + image_height + 28, size(found.blocks * found.block_size), "e"))
-    chart.legend = [("none", "nothing"), ("some", "some"), ("all", "all blocks changed")]
+    chart.legend = [("none", "nothing"), ("some", "some"), ("all", "all changed")]
     if any(part is None for row in rows for part in row.parts):
-        chart.legend.append(("outside", "beyond the volume"))
+        chart.legend.append(("outside", "beyond its end"))
     shares = {row.number: row.changed / row.blocks if row.blocks else 0.0 for row in rows}
     most = max(shares, key=lambda number: shares[number])
     chart.about = (
@@ -154,7 +154,7 @@ def changes(found: ChangeMap) -> Chart:
 
 
 def _level(part: float | None) -> int:
-    return _OUTSIDE if part is None else sum(part > least for least in _LEVELS)
+    return _OUTSIDE if part is None else bisect.bisect_left(_LEVELS, part)
 
 
 def locks(entries: Sequence[Entry], across: Horizontal) -> Chart | None:
@@ -188,11 +188,12 @@ def of_set(
     pinned: frozenset[int],
     found: ChangeMap | None,
     free: int,
+    now: datetime,
 ) -> list[Chart]:
     """Return all charts for which there are data."""
     if not entries:
         return []
-    across = Horizontal([entry.number for entry in entries], times)
+    across = Horizontal([entry.number for entry in entries], times, now)
     out = [versions(entries, across, pinned)]
     if found is not None:
         out.append(changes(found))

@@ -13,6 +13,7 @@ from blockdiff.sets.checked import Checked, Room
 from blockdiff.sets.health import State
 
 _MOST_DAYS = 3650  # a forecast beyond it says nothing
+_MANY = 60  # rows of a table that has a heading for each month, and not for each year
 _ABOVE = ("unknown", "warning", "critical")
 WORDS = {State.OK: "OK", State.WARNING: "Warning", State.CRITICAL: "Critical", State.UNKNOWN: "Unknown"}
 
@@ -28,6 +29,11 @@ class Body:
     count: int  # versions
     unit: str
     rows: list[tuple[Any, ...]]
+
+    @property
+    def remarks(self) -> bool:
+        """Whether a row has a remark."""
+        return any(len(row) > 1 and row[-1] for row in self.rows)
 
 
 def moment(time: str, zone: tzinfo | None) -> datetime | None:
@@ -59,15 +65,16 @@ def facts(checked: Checked, zone: tzinfo | None) -> list[tuple[str, str]]:
     newest = entries[-1]
     volume = newest.size if newest.size is not None else newest.blocks * newest.block_size
     changed = "not known" if newest.changed is None else size(min(newest.changed * newest.block_size, volume))
-    took = "" if checked.seconds is None else f", in {checked.seconds:.0f} s"
-    return [
+    found = [
         ("newest version", f"{newest.number}, {newest.kind or 'not readable'}"),
-        ("begun", shown(newest.begun, zone) + took),
-        ("changed in it", changed),
-        ("volume", f"{size(volume)}, blocks of {size(newest.block_size).replace('.0 ', ' ')}"),
+        ("begun", shown(newest.begun, zone)),
+        ("took", "not known" if checked.seconds is None else f"{checked.seconds:.0f} s"),
+        ("changed", changed),
+        ("volume", size(volume)),
+        ("blocks", size(newest.block_size).replace(".0 ", " ")),
         ("consistency", newest.consistency or "not known"),
-        ("running now", "yes" if checked.running else "no"),
     ]
+    return [*found, ("next version", "is being made")] if checked.running else found
 
 
 def fleet(checked: Checked, number: int, now: datetime) -> dict[str, Any]:
@@ -87,7 +94,7 @@ def fleet(checked: Checked, number: int, now: datetime) -> dict[str, Any]:
         "back_to": shown(checked.back_to, now.tzinfo, "%-d %b %Y") if checked.back_to else "",
         "stored": size(checked.stored),
         "a_day": size(round(checked.a_day)),
-        "proved": f"{checked.proved}/{len(checked.listed.versions) or checked.points}",
+        "proved": f"{checked.proved}/{checked.versions}",
         "proof": oldest or never,
         "run": "running" if checked.running else "" if checked.seconds is None else f"{checked.seconds:.0f} s",
     }
@@ -121,20 +128,22 @@ def unit_of(entries: Sequence[Entry]) -> tuple[str, int]:
 
 def rows(checked: Checked, proofs: Mapping[int, int], unit: int, now: datetime) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of the table of versions, the newest first: (text,) for a heading, or the cells."""
-    year, above = 0, 0
+    entries = checked.listed.versions
+    heading, day = ("%B %Y", "%-d") if len(entries) > _MANY else ("%Y", "%-d %b")
+    last, above = "", 0
     dropping = set(checked.listed.dropping)
-    for entry in reversed(checked.listed.versions):
+    for entry in reversed(entries):
         if above > entry.number + 1:
             yield (_gone(entry.number + 1, above - 1, dropping),)
         above = entry.number
         found = moment(entry.begun, now.tzinfo)
-        if found is not None and found.year != year:
-            year = found.year
-            yield (str(year),)
+        if found is not None and (text := found.strftime(heading)) != last:
+            last = text
+            yield (text,)
         yield (
             entry.number,
             _kind(entry),
-            name(entry.begun) if found is None else f"{found:%-d %b %H:%M}",
+            name(entry.begun) if found is None else found.strftime(f"{day} %H:%M"),
             f"{entry.stored / unit:,.1f}",
             ago(now.timestamp() - proofs[entry.number]) if entry.number in proofs else "never",
             _remark(entry, checked),

@@ -17,6 +17,7 @@ class Checked:
     newest: int = 0
     begun: float | None = None  # the newest version
     age: float | None = None
+    versions: int = 0
     points: int = 0  # versions that restore
     back_to: str = ""  # when the oldest of them began, ISO 8601
     stored: int = 0  # bytes

@@ -1,6 +1,7 @@
 """blockdiff-report as a launched program: the file that it writes, and what it says where it cannot."""
 
 import os
+import re
 
 import chains
 import places
@@ -50,3 +51,12 @@ def test_without_the_library_one_line_says_how_to_get_it(run_verb, plain_set, tm
     line = "blockdiff: the Python library jinja2 is needed and was not found (hint: pip install 'blockdiff[report]')\n"
     assert done.err == line
     assert run_verb("list", plain_set.name, env=env).returncode == 0
+
+
+def test_several_processes_make_a_page_of_the_same_sets(run_verb, tmp_path):
+    for number in range(7):
+        chains.random_set(tmp_path, 2, BLOCK, base=f"set{number}")
+    alone, several = (run_verb("report", "--jobs", jobs, tmp_path).out for jobs in (1, 3))
+    found = [re.findall(r'<section class="set" id="(s\d+)".*?</span> ([^<]*)</h2>.*?(<figure>|$)', page, re.DOTALL) for page in (alone, several)]
+    assert len(found[0]) == 7 and found[0] == found[1]
+    assert {figure for _, _, figure in found[0]} == {"<figure>"}
