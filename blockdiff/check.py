@@ -6,12 +6,12 @@ Nothing large is opened and no lock is taken, so it can run as often as a monito
 import contextlib
 import datetime
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from blockdiff.formats import names
 from blockdiff.sets import catalogue, health, verified
 from blockdiff.sets.backupset import free
-from blockdiff.sets.checked import Checked, rooms
+from blockdiff.sets.checked import Checked, marked, rooms
 from blockdiff.sets.health import Finding, Limits, State
 
 _DAY = 86400.0
@@ -20,7 +20,7 @@ _MEAN_DAYS = 30  # of which the mean of what is stored a day is
 
 def check(
     operands: Iterable[str],
-    known: Callable[[str], Mapping[int, verified.Proof]],
+    noted: Callable[[str], verified.Notes],
     limits: Limits,
     room_s: float | None,
     now: datetime.datetime,
@@ -28,11 +28,11 @@ def check(
 ) -> list[Checked]:
     """Return what was found of each set that is named, or is in a folder that is named; the worst first.
 
-    `known`: the notes of when versions of a set were proved; `room_s`: for how long there must be space,
+    `noted`: what is noted of the versions of a set; `room_s`: for how long there must be space,
     at the rate of the last days; `locks`: what the kernel lists of locks.
     """
     held = locked(locks)
-    return judge([one(found, known(found.name), limits, now, held) for found in catalogue.find(operands)], room_s)
+    return judge([one(found, noted(found.name), limits, now, held) for found in catalogue.find(operands)], room_s)
 
 
 def judge(sets: Iterable[Checked], room_s: float | None) -> list[Checked]:
@@ -47,18 +47,20 @@ def judge(sets: Iterable[Checked], room_s: float | None) -> list[Checked]:
 
 def one(
     found: catalogue.Found,
-    known: Mapping[int, verified.Proof],
+    noted: verified.Notes,
     limits: Limits,
     now: datetime.datetime,
     held: set[tuple[int, int]],
 ) -> Checked:
     """Return what was found of one set, but of the space that it shares; `held` is of `locked`."""
     listed = catalogue.look(found)
-    proofs = {number: proof.at for number, proof in known.items() if _fits(listed.name, number, proof)}
-    out = Checked(listed.name, health.findings(listed, proofs, limits, now), listed.newest, stored=listed.stored)
-    out.listed, out.proofs = listed, proofs
+    proofs = {n: proof.at for n, proof in noted.proofs.items() if verified.fits(listed.name, n, proof)}
+    what = health.findings(listed, proofs, noted.damage, limits, now)
+    out = Checked(listed.name, what, listed.newest, stored=listed.stored)
+    out.listed, out.proofs, out.damage = marked(listed, noted), proofs, noted.damage
     entries = [entry for entry in listed.versions if entry.number <= listed.newest]
-    good = [entry for entry in entries if entry.restores]
+    bad = {*noted.damage, *noted.doubtful(listed.parents)}
+    good = [entry for entry in entries if entry.restores and entry.number not in bad]
     out.versions, out.points, out.source = len(entries), len(good), listed.source
     out.proved = sum(entry.number in proofs for entry in entries)
     if entries and out.proved == len(entries):
@@ -72,16 +74,6 @@ def one(
         out.a_day = _a_day(entries, begun)
     _look_around(out, listed, held)
     return out
-
-
-def _fits(name: str, number: int, proof: verified.Proof) -> bool:
-    """Return whether a version still has the diff file that was proved."""
-    for suffix in names.DIFF_SUFFIXES:
-        with contextlib.suppress(OSError):
-            found = os.stat(f"{name}.{number}{suffix}")
-            if (found.st_size, found.st_mtime_ns, found.st_ino) == (proof.size, proof.mtime_ns, proof.ino):
-                return True
-    return False
 
 
 def _seconds(time: str) -> float | None:

@@ -86,14 +86,19 @@ class Pruned:
 
 
 def plan(
-    backup_set: BackupSet, wanted: Wanted, now: datetime.datetime, local: Local, also: Collection[int] = ()
+    backup_set: BackupSet,
+    wanted: Wanted,
+    now: datetime.datetime,
+    local: Local,
+    also: Collection[int] = (),
+    damage: Mapping[int, verified.Damage] = {},
 ) -> Pruned:
     """Return what a prune would do; nothing is locked or written.
 
-    `also`: versions that stay, for other sets' sake.  Raises BlockdiffError if the set is of no
-    use, or its times are.
+    `also`: versions that stay, for other sets' sake; `damage`: of versions, as a verify found it.
+    Raises BlockdiffError if the set is of no use, or its times are.
     """
-    seen = survey(backup_set, wanted, now, local, also)
+    seen = survey(backup_set, wanted, now, local, also, damage)
     out = Pruned(backup_set.name, seen.stored)
     out.frees = sum(group.frees for group in seen.plan.go)
     out.writes = sum(group.writes for group in seen.plan.go)
@@ -108,7 +113,7 @@ def prune(
     wanted: Wanted,
     prove: Prove,
     *,
-    known: Mapping[int, verified.Proof],
+    noted: verified.Notes,
     save: Callable[[Mapping[int, verified.Proof]], object],
     now: datetime.datetime,
     local: Local,
@@ -120,18 +125,18 @@ def prune(
 ) -> Pruned:
     """Remove what no rule keeps and what pays.
 
-    `prove` verifies versions; `known`: the proofs of earlier runs; `save` takes new ones; `over` returns
+    `prove` verifies versions; `noted`: what earlier runs found; `save` takes new proofs; `over` returns
     whether the budget is used up, given the bytes that were read.
     Raises BlockdiffError if nothing was done; otherwise that is the result's failure.
     """
     listing = backup_set.listing()
     if not listing.versions and not listing.has_ver:
         raise NoSuchSet(backup_set.name)  # before there is a lock of it
-    work = _Prune(backup_set, wanted, known, now, threads, progress, over, save)
+    work = _Prune(backup_set, wanted, noted.proofs, now, threads, progress, over, save)
     for again in (True, False):
         with backup_set.locked(wanted.wait_s):
             recover.settle(backup_set, work.out.warnings.append)
-            seen = survey(backup_set, wanted, now, local, also)
+            seen = survey(backup_set, wanted, now, local, also, noted.damage)
             work.begin(seen)
         try:
             work.prove(seen, prove)

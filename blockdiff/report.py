@@ -78,10 +78,10 @@ def _section(look: Look, maps: int, now: datetime, number: int, found: Found) ->
             charts=charts.of_set(entries, times, checked.listed.pinned, changes, checked.free, now),
             count=len(checked.listed.versions),
             unit=unit,
-            rows=list(values.rows(checked, checked.proofs, factor, now)),
+            rows=list(values.rows(checked, factor, now)),
         )
     )
-    return dataclasses.replace(checked, listed=Listed(checked.name), proofs={}), body
+    return dataclasses.replace(checked, listed=Listed(checked.name), proofs={}, damage={}), body
 
 
 def _zone(now: datetime) -> str:

@@ -34,9 +34,7 @@ class Verified:
     @property
     def proofs(self) -> dict[int, verified.Proof]:
         """The proofs of the versions that a later verify need not read again."""
-        return {
-            v.number: v.proof for v in self.versions if v.restores and v.proof and not v.faults and not v.warnings
-        }
+        return {version.number: version.earned for version in self.versions if version.earned is not None}
 
     @property
     def all_faults(self) -> list[BlockdiffError]:

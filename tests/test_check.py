@@ -24,8 +24,9 @@ def a_set(folder, name="vol", versions=2):
     return backup_set
 
 
-def checked(*operands, known=None, limits=None, room=None, now=NOW, **more):
-    return check.check(map(str, operands), lambda name: known or {}, limits or Limits(), room, now, **more)
+def checked(*operands, known=None, damage=None, limits=None, room=None, now=NOW, **more):
+    notes = verified.Notes(known or {}, damage or {})
+    return check.check(map(str, operands), lambda name: notes, limits or Limits(), room, now, **more)
 
 
 def texts(found):
@@ -68,6 +69,13 @@ def test_a_proof_counts_while_the_diff_file_is_the_same(tmp_path):
     (found,) = checked(backup_set.name, known=proofs, limits=limits, now=late)
     assert (found.proved, found.oldest_proof) == (1, None)
     assert [text for _, text in texts(found)] == ["version 2 was never proved in 40 d 5 h (limit 35 d)"]
+
+
+def test_a_version_that_was_found_damaged_is_no_restore_point(tmp_path):
+    backup_set = a_set(tmp_path, versions=3)
+    (found,) = checked(backup_set.name, damage={2: verified.Damage(int(NOW.timestamp()), "bytes 0 to 99")})
+    assert (found.state, found.points) == (State.CRITICAL, 1)  # version 3 needs it
+    assert texts(found)[0] == (State.CRITICAL, "version 2 was found damaged 0 min ago: bytes 0 to 99")
 
 
 def test_a_dead_run_is_told_from_one_that_is_active(tmp_path):

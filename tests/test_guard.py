@@ -33,7 +33,7 @@ LAYERS = (
     "source blocks",
     "ingest page",
     "rewriting",
-    "backup check consolidate cronlog dryrun dump dumpcommand mysqllock patch prune report restore run verify",  # verbs: none imports another
+    "backup check consolidate cronlog dryrun dump dumpcommand mysqllock patch prune report restore run scrub verify",  # verbs: none imports another
     "commands",  # people
 )
 PURE = (  # they decide, others act
@@ -198,7 +198,7 @@ def test_nobody_below_the_commands_prints_reads_the_environment_or_exits(path):
 
 # what is pushed
 
-PUSHED = push.PUSHED + push.SNAPSHOTS
+PUSHED = push.PUSHED + push.SNAPSHOTS + push.RESTORE
 
 
 @pytest.mark.parametrize("path", floor.files(), ids=shown)

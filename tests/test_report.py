@@ -17,12 +17,12 @@ NOW = datetime.datetime(2026, 3, 1, 6, tzinfo=datetime.UTC)
 MOST_A_SET = 5 * 1024 * 1024 // 200  # bytes, of 400 versions
 
 
-def look(found, known):
-    return check.one(found, known, Limits(), NOW, set())
+def look(found, noted):
+    return check.one(found, noted, Limits(), NOW, set())
 
 
 def page(*operands, known=None, maps=30):
-    looks = functools.partial(look, known=known or {})
+    looks = functools.partial(look, noted=verified.Notes(known or {}))
     judge = functools.partial(check.judge, room_s=1.0)
     return report.report(map(str, operands), looks, judge, title="Backups", now=NOW, maps=maps, jobs=1)
 
@@ -94,7 +94,7 @@ def test_no_diff_file_is_opened_and_without_maps_no_digest_is_read(tmp_path, mon
 
 def test_the_zone_of_the_page_has_a_name(tmp_path):
     set_of(tmp_path, "a", 1)
-    looks = functools.partial(look, known={})
+    looks = functools.partial(look, noted=verified.Notes())
     east = NOW.astimezone(datetime.timezone(datetime.timedelta(hours=5, minutes=45), "+0545"))
     found = report.report([str(tmp_path)], looks, functools.partial(check.judge, room_s=None), title="x", now=east, maps=0, jobs=1)
     assert "All times are +0545 (UTC+05:45);" in found and "As of <strong>Sun 1 Mar 2026, 11:45</strong>" in found

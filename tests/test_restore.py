@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blockdiff import codecs, restore
+from blockdiff import codecs, restore, verify
 from blockdiff.errors import (
     ChainBroken,
     DamagedFile,
@@ -378,3 +378,20 @@ def test_a_diff_file_that_cannot_be_opened_is_not_called_torn(tmp_path):
 
     with pytest.raises(StoreUnreadable, match=r"cannot read .*vol\.1\.gz: Too many levels"):
         restore.restore(backup_set, 1, str(tmp_path / "out"))
+
+
+def test_a_restore_proves_a_version_if_all_that_its_own_file_must_have_was_there(tmp_path):
+    backup_set = chains.new_set(tmp_path)
+    first = os.urandom(6 * BLOCK)
+    for volume in (first, os.urandom(BLOCK) + first[BLOCK:], first):
+        chains.write_version(backup_set, volume, BLOCK, codecs.PLAIN, original=True)
+
+    def proof():
+        done = restore.restore(backup_set, None, str(tmp_path / "out"), force=True)
+        assert done.failure is None and (tmp_path / "out").read_bytes() == first
+        return done.proof
+
+    good = proof()
+    assert good is not None and good.same_files(verify.verify(backup_set).proofs[3])
+    os.truncate(backup_set.path(3, ""), 4)  # what it must have is also in version 1
+    assert proof() is None and not verify.verify(backup_set).versions[2].earned

@@ -10,7 +10,6 @@ import pytest
 
 from blockdiff import codecs, restore, verify
 from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, NoSuchVersion
-from blockdiff.sets import verified
 from blockdiff.sets.backupset import BackupSet
 
 BLOCK = 64
@@ -358,18 +357,6 @@ def test_a_proof_does_not_hide_a_chain_that_broke_later(tmp_path):
     flip(backup_set.path(1, ".md5"), 20)
 
     assert not any(shallow(verify.verify(backup_set, known=known)).values())
-
-
-def test_proofs_survive_any_file(tmp_path):
-    path = tmp_path / "state" / "x.json"
-    assert verified.load(str(path)) == {}
-    proofs = {3: verified.Proof("ab", 1, 2, 3, 4), 1: verified.Proof("cd", 5, 6, 7, 8)}
-    verified.save(str(path), "name", proofs)
-    assert verified.load(str(path)) == proofs
-    for data in (b"", b"[]", b"{}", b'{"format":2}', b'{"format":2,"versions":3}', b'{"format":1,"versions":{"1":"ab"}}', b"\xff\xfe"):
-        path.write_bytes(data)
-        assert verified.load(str(path)) == {}
-    assert os.listdir(path.parent) == ["x.json"]
 
 
 def test_golden_sets_are_clean():

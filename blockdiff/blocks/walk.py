@@ -44,6 +44,11 @@ class Checked:
     notes: list[str] = field(default_factory=list)  # for information: nothing is wrong with the version
     proof: verified.Proof | None = None  # None: the files cannot be read
 
+    @property
+    def earned(self) -> verified.Proof | None:
+        """The proof, if nothing is wrong with the version; then it need not be read again soon."""
+        return self.proof if self.restores and not self.faults and not self.warnings else None
+
 
 @dataclass
 class Seen:
@@ -121,6 +126,15 @@ class Walk:
         for parent in [n for n in self._states if n < number and self._children.get(n, 0) <= number]:
             del self._states[parent]
         return out
+
+    def assume(self, number: int) -> None:
+        """Take a version as whole without reading its diff file; as damaged if its files do not show what it is."""
+        files = self._seen[number].files
+        if isinstance(files, VersionFiles):
+            self._states[number] = _State(files.version, blockset.Blocks(files.version.count))
+        else:
+            self._stop(number, files, Checked(number))
+            self._states[number] = _State(None, blockset.Blocks(0), self._broken, self._unknown)
 
     def _begin(self, parent: int | None, number: int) -> _State | None:
         """Begin with what the parent left; returns that, None if it is not there."""

@@ -1,6 +1,7 @@
 """Numbers of bytes and times, as options take them."""
 
 import re
+import time
 from typing import Any
 
 import click
@@ -63,14 +64,32 @@ class Budget(click.ParamType[tuple[float | None, int | None]]):
         """Return it; fails with a usage error."""
         if isinstance(value, tuple):
             return value
-        time, size = _TIME.fullmatch(value), _SIZE.fullmatch(value)
-        if time is not None and time[2] in tuple("smhd"):  # M is no minute here
-            return float(time[1]) * _SECONDS[time[2]], None
+        span, size = _TIME.fullmatch(value), _SIZE.fullmatch(value)
+        if span is not None and span[2] in tuple("smhd"):  # M is no minute here
+            return float(span[1]) * _SECONDS[span[2]], None
         if size is not None and size[2]:
             return None, int(size[1]) << 10 * " KMGT".index(size[2].upper())
         raise click.BadParameter(f"{value!r} is neither a time such as 90m or 2h nor a size such as 500G", ctx, param)
 
 
+class Spending:
+    """A budget that begins to be used now; None: there is no end."""
+
+    def __init__(self, budget: tuple[float | None, int | None] | None) -> None:
+        seconds, self.bytes = budget or (None, None)
+        self._until = None if seconds is None else time.monotonic() + seconds
+
+    def over(self, read: int) -> bool:
+        """Return whether it is used up, given the bytes that were read."""
+        if self._until is not None and time.monotonic() >= self._until:
+            return True
+        return self.bytes is not None and read >= self.bytes
+
+
+budget_option = click.option(
+    "--budget", type=Budget(), metavar="TIME|SIZE",
+    help="Begin nothing new after so much time, or so many bytes read: 2h, 500G.",
+)  # fmt: skip
 jobs_option = click.option(
     "--jobs", type=click.IntRange(1, 256), metavar="N", help="Threads.  [default: one for each core]"
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, joblist, outfile, state, text
+from blockdiff.commands import amounts, completing, joblist, outfile, setnames, state, text
 from blockdiff.errors import BlockdiffError
 from blockdiff.sets import health
 from blockdiff.sets.health import State
@@ -68,7 +68,7 @@ class _Pair(click.ParamType[tuple[float, float]]):
 @click.option("--age", type=_Pair(), default="26h:50h", show_default=True, metavar="W:C",
               help="The newest version is not older; the limits for a warning and for critical.")  # fmt: skip
 @click.option("--proved", type=_Pair(), default="35d:70d", show_default=True, metavar="W:C",
-              help="Each version was proved in that time, by a verify, prune or consolidate.")  # fmt: skip
+              help="Each version was proved in that time, by a verify, merge, prune or consolidate.")  # fmt: skip
 @click.option("--points", type=click.IntRange(min=1), metavar="N", help="At least N versions restore.")
 @click.option("--still", type=amounts.Seconds(100 * 365 * _DAY), default="7d", show_default=True, metavar="TIME",
               help="Some block changed in that time.")  # fmt: skip
@@ -107,12 +107,10 @@ def command(
     """
     from blockdiff import check
 
-    names = joblist.names(operands, list_path)
-    if not names:
-        raise click.UsageError("no set: give NAME, a FOLDER with sets, or --list")
+    names = setnames.given(operands, list_path)
     now = datetime.datetime.now(datetime.UTC)
     limits = health.Limits(age=age, proved=proved, points=points, still=still, consistency=consistency or "")
-    sets = check.check(names, state.proved, limits, room, now)
+    sets = check.check(names, state.notes, limits, room, now)
     worst = health.worst([each.state for each in sets]) if sets else State.UNKNOWN
     if prometheus is not None:
         outfile.replace(prometheus, _metrics(sets, now))

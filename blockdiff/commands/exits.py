@@ -88,6 +88,11 @@ def describe(error: BlockdiffError | Interrupted) -> dict[str, Any]:
     }
 
 
+def brief(fault: BlockdiffError) -> dict[str, Any]:
+    """Return a fault as the JSON of a verify has it."""
+    return {"error": type(fault).__name__, "exit_code": fault.exit_code, "message": str(fault)}
+
+
 def _put_owed(error: dict[str, Any]) -> None:
     """Print the error as JSON if --json was given and no result has been printed."""
     if text.json_owed():

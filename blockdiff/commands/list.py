@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import completing, joblist, text
+from blockdiff.commands import completing, joblist, state, text
 
 
 @click.command()
@@ -15,7 +15,7 @@ from blockdiff.commands import completing, joblist, text
 def command(context: click.Context, operands: tuple[str, ...], list_path: str | None, as_json: bool) -> None:
     """List the versions of set NAME, or of all sets in FOLDER (default: the current folder).
 
-    It reads only names, sizes and manifests; blockdiff-verify proves that versions restore.
+    It reads only names, sizes, manifests and what a verify noted; blockdiff-verify proves that versions restore.
     """
     from blockdiff.sets import catalogue
 
@@ -37,7 +37,14 @@ def _report(listed: Any) -> str:
     title = f"{text.name(listed.name)}: {len(listed.versions)} versions, {text.size(listed.stored)}"
     title += f", of {text.name(listed.source)}" if listed.source else ""
     rows = [("version", "kind", "time", "size", "changed", "stored", "consistency", "restores")]
+    notes = state.notes(listed.name)
+    doubtful = notes.doubtful(listed.parents)
     for entry in listed.versions:
+        restores, why = "yes" if entry.restores else "NO", entry.why
+        if entry.number in notes.damage:
+            restores, why = "NO", f"a verify found {notes.damage[entry.number].what}"
+        elif entry.restores and entry.number in doubtful:
+            restores, why = "?", f"version {doubtful[entry.number]}, which it needs, is damaged"
         most = entry.blocks * entry.block_size
         size = text.size(entry.size) if entry.size is not None else (f"<= {text.size(most)}" if entry.kind else "?")
         changed = "?" if entry.changed is None else text.size(min(entry.changed * entry.block_size, most))
@@ -50,7 +57,7 @@ def _report(listed: Any) -> str:
                 changed,
                 text.size(entry.stored),
                 entry.consistency or "-",
-                ("yes" if entry.restores else "NO") + (f": {text.name(entry.why)}" if entry.why else ""),
+                restores + (f": {text.name(why)}" if why else ""),
             )
         )
     lines = [title, text.table(rows, frozenset((0, 3, 4, 5)))]
@@ -72,6 +79,8 @@ def _numbers(numbers: list[int]) -> str:
 
 
 def _json(listed: Any) -> dict[str, Any]:
+    notes = state.notes(listed.name)
+    doubtful = notes.doubtful(listed.parents)
     return {
         "set": listed.name,
         "newest": listed.newest,
@@ -94,7 +103,10 @@ def _json(listed: Any) -> dict[str, Any]:
                 "changed_blocks": entry.changed,
                 "stored": entry.stored,
                 "consistency": entry.consistency or None,
-                "restores": entry.restores,
+                "restores": entry.restores
+                and entry.number not in notes.damage
+                and (None if entry.number in doubtful else True),
+                "damage": notes.damage[entry.number].what if entry.number in notes.damage else None,
                 "why": entry.why,
             }
             for entry in listed.versions

@@ -4,13 +4,12 @@ import datetime
 import functools
 import os
 import re
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from blockdiff.commands import amounts, completing, exits, joblist, state, text
+from blockdiff.commands import amounts, completing, exits, joblist, setnames, state, text
 from blockdiff.commands.progress import progress
 from blockdiff.errors import BlockdiffError
 from blockdiff.sets import retention
@@ -63,8 +62,7 @@ def _keep(name: str, what: str) -> Callable[[F], F]:
 @click.option("--together", is_flag=True, help="Keep or remove versions of one moment together in all sets.")
 @click.option("--max-chain", type=click.IntRange(min=2), default=MAX_CHAIN, show_default=True, metavar="N",
               help="Make a chain of more versions shorter, whether or not that pays.")  # fmt: skip
-@click.option("--budget", type=amounts.Budget(), metavar="TIME|SIZE",
-              help="Begin nothing new after so much time, or so many bytes read: 2h, 500G.")  # fmt: skip
+@amounts.budget_option
 @amounts.jobs_option
 @amounts.wait_option
 @joblist.option
@@ -99,7 +97,7 @@ def command(
     wanted = survey.Wanted(retention.Rules(**given), exact=exact, max_chain=max_chain, wait_s=wait)
     if wanted.rules.none:
         raise click.UsageError("no rule: give at least one --keep-..., such as --keep-daily 14")
-    names = _sets(operands, list_path)
+    names = setnames.expand(operands, list_path)
     now = datetime.datetime.now(datetime.UTC)
     run = _Run(wanted, now, dry_run, jobs or len(os.sched_getaffinity(0)), budget, quiet)
     codes: list[int] = []
@@ -131,17 +129,6 @@ def command(
     context.exit(failed[0] if failed else max(codes, default=0))
 
 
-def _sets(operands: tuple[str, ...], list_path: str | None) -> list[str]:
-    from blockdiff.sets import catalogue
-
-    names = []
-    for operand in joblist.names(operands, list_path):
-        names += catalogue.sets(operand) if os.path.isdir(operand) else [operand]
-    if not names:
-        raise click.UsageError("no set: give NAME, a FOLDER with sets, or --list")
-    return list(dict.fromkeys(names))
-
-
 def _local(time: datetime.datetime) -> datetime.datetime:
     try:
         return time.astimezone()
@@ -162,8 +149,7 @@ class _Run:
         quiet: bool,
     ) -> None:
         self._wanted, self._now, self._dry_run, self._threads, self._quiet = wanted, now, dry_run, threads, quiet
-        seconds, self._bytes = budget or (None, None)
-        self._until = None if seconds is None else time.monotonic() + seconds
+        self._spending = amounts.Spending(budget)
         self._before = 0  # bytes that were read for the sets before
 
     def one(self, name: str, also: frozenset[int]) -> Any:
@@ -173,12 +159,12 @@ class _Run:
 
         backup_set = BackupSet(name)
         if self._dry_run:
-            return prune.plan(backup_set, self._wanted, self._now, _local, also)
+            return prune.plan(backup_set, self._wanted, self._now, _local, also, damage=state.notes(name).damage)
         done = prune.prune(
             backup_set,
             self._wanted,
             functools.partial(self._prove, backup_set),
-            known=state.proved(name),
+            noted=state.notes(name),
             save=functools.partial(state.add_proofs, name),
             now=self._now,
             local=_local,
@@ -192,9 +178,7 @@ class _Run:
         return done
 
     def _over(self, read: int) -> bool:
-        if self._until is not None and time.monotonic() >= self._until:
-            return True
-        return self._bytes is not None and self._before + read >= self._bytes
+        return self._spending.over(self._before + read)
 
     def _prove(self, backup_set: Any, numbers: Any, known: Any, stop: Any) -> Any:
         from blockdiff import verify

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blockdiff.commands import amounts, completing, joblist, outfile, state, text
-from blockdiff.errors import LibraryMissing
+from blockdiff.commands import amounts, completing, joblist, outfile, setnames, state, text
+from blockdiff.errors import ProgramNeeded
 from blockdiff.sets import catalogue
 from blockdiff.sets.health import Limits
 from blockdiff.sets.partfile import write_failed
@@ -46,11 +46,9 @@ def command(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("jinja2", "markupsafe"):
             raise
-        raise LibraryMissing("jinja2") from None
+        raise ProgramNeeded("the Python library jinja2", hint="pip install 'blockdiff[report]'") from None
 
-    names = joblist.names(operands, list_path)
-    if not names:
-        raise click.UsageError("no set: give NAME, a FOLDER with sets, or --list")
+    names = setnames.given(operands, list_path)
     now = datetime.datetime.now().astimezone()
     page = report.report(
         names,
@@ -73,4 +71,4 @@ def command(
 def _look(found: catalogue.Found, now: datetime.datetime, held: set[tuple[int, int]]) -> "Checked":
     from blockdiff import check
 
-    return check.one(found, state.proved(found.name), Limits(), now, held)
+    return check.one(found, state.notes(found.name), Limits(), now, held)

@@ -1,4 +1,4 @@
-"""blockdiff-verify NAME...: prove that every version restores, and list what is lost."""
+"""blockdiff-verify NAME|FOLDER...: prove that every version restores, and list what is lost."""
 
 import functools
 import os
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, exits, joblist, state, text
+from blockdiff.commands import amounts, completing, exits, joblist, scrub, setnames, state, text
 from blockdiff.commands.progress import progress
 from blockdiff.errors import BlockdiffError
 
@@ -14,9 +14,13 @@ _WARNED = 3
 
 
 @click.command()
-@click.argument("operands", metavar="NAME...", nargs=-1, shell_complete=completing.sets)
+@click.argument("operands", metavar="NAME|FOLDER...", nargs=-1, shell_complete=completing.sets)
 @click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="Only what a restore of N reads.")
 @click.option("--new", is_flag=True, help="Read only versions that no earlier verify found without fault.")
+@click.option("--oldest-first", is_flag=True, help="Prove versions one by one: never proved, then oldest proof.")
+@amounts.budget_option
+@click.option("--every", type=amounts.Seconds(100 * 365 * 86400), metavar="TIME",
+              help="Leave out versions that were proved in this time: 30d.")  # fmt: skip
 @amounts.jobs_option
 @joblist.option
 @text.json_option
@@ -27,26 +31,32 @@ def command(
     operands: tuple[str, ...],
     number: int | None,
     new: bool,
+    oldest_first: bool,
+    budget: tuple[float | None, int | None] | None,
+    every: float | None,
     jobs: int | None,
     list_path: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Read everything that a restore of each set NAME would need, and prove it.
+    """Read everything that a restore of set NAME, or of all sets in FOLDER, would need, and prove it.
 
     A fault does not end the run: the result lists the versions that restore and the bytes of
-    the others that are lost.  Versions found without fault are noted in
-    $XDG_STATE_HOME/blockdiff/verified (~/.local/state), for --new.
+    the others that are lost.  What was found is noted in $XDG_STATE_HOME/blockdiff/verified
+    (~/.local/state).  --budget and --every imply --oldest-first.
     """
-    names = joblist.names(operands, list_path)
-    if not names:
-        raise click.UsageError("Missing argument 'NAME...', or --list.")
+    threads = jobs or len(os.sched_getaffinity(0))
+    if oldest_first or budget is not None or every is not None:
+        if number is not None or new:
+            raise click.UsageError("--to and --new cannot be used with --oldest-first, --budget or --every")
+        context.exit(scrub.run(setnames.given(operands, list_path), budget, every, threads, as_json, quiet))
+    names = setnames.expand(operands, list_path)
     if number is not None and len(names) > 1:
         raise click.UsageError("--to is for one NAME")
     codes = []
     for name in names:
         try:
-            codes.append(_verify(name, number, new, jobs, as_json, quiet, several=len(names) > 1))
+            codes.append(_verify(name, number, new, threads, as_json, quiet, several=len(names) > 1))
         except BlockdiffError as error:
             if len(names) == 1:
                 raise
@@ -59,27 +69,22 @@ def command(
 
 
 def _verify(
-    name: str, number: int | None, new: bool, jobs: int | None, as_json: bool, quiet: bool, several: bool
+    name: str, number: int | None, new: bool, threads: int, as_json: bool, quiet: bool, several: bool
 ) -> int:
     """Verify one set and print the result; returns its exit code."""
     from blockdiff import verify
-    from blockdiff.sets import verified
     from blockdiff.sets.backupset import BackupSet
 
     backup_set = BackupSet(name)
-    path = state.proofs(name)
-    known = verified.load(path)
-
+    known = state.notes(name).proofs if new else None
     show = functools.partial(progress, label="verify", enabled=not quiet)
-    threads = jobs or len(os.sched_getaffinity(0))
-    result = verify.verify(backup_set, number, known=known if new else None, threads=threads, progress=show)
-    seen = {version.number for version in result.versions}
-    kept = {n: proof for n, proof in known.items() if n not in seen and number is not None}
+    result = verify.verify(backup_set, number, known=known, threads=threads, progress=show)
     try:
-        verified.save(path, os.path.abspath(name), {**kept, **result.proofs})
+        existing = [version.number for version in result.versions] if number is None else None
+        state.note_checked(name, result.versions, existing)
     except OSError as error:
         if new:
-            result.warnings.append(f"{path}: {error.strerror}; the next --new reads everything again")
+            result.warnings.append(f"{state.path(name)}: {error.strerror}; the next --new reads everything again")
     if as_json:
         text.put_json(_json(result), line=several)
     elif not quiet:
@@ -127,17 +132,12 @@ def _report(result: Any) -> str:
 
 
 def _json(result: Any) -> dict[str, Any]:
-    def described(faults: Any) -> list[dict[str, Any]]:
-        return [
-            {"error": type(fault).__name__, "exit_code": fault.exit_code, "message": str(fault)} for fault in faults
-        ]
-
     return {
         "set": result.name,
         "exit_code": result.exit_code,
         "read": result.read,
         "restorable": [v.number for v in result.versions if v.restores],
-        "faults": described(result.faults),
+        "faults": [exits.brief(fault) for fault in result.faults],
         "warnings": result.warnings,
         "versions": [
             {
@@ -148,7 +148,7 @@ def _json(result: Any) -> dict[str, Any]:
                 "unknown": v.unknown,
                 "proved_before": v.before,
                 "lost": {"bytes": v.lost_bytes, "ranges": v.lost, "complete": not v.lost_more},
-                "faults": described(v.faults),
+                "faults": [exits.brief(fault) for fault in v.faults],
                 "warnings": v.warnings,
                 "notes": v.notes,
             }

@@ -1,6 +1,6 @@
 """What the page says of sets, as text: facts, rows of tables, space."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
@@ -126,7 +126,7 @@ def unit_of(entries: Sequence[Entry]) -> tuple[str, int]:
     return ("KiB", "MiB", "GiB", "TiB")[power - 1], 1024**power
 
 
-def rows(checked: Checked, proofs: Mapping[int, int], unit: int, now: datetime) -> Iterator[tuple[Any, ...]]:
+def rows(checked: Checked, unit: int, now: datetime) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of the table of versions, the newest first: (text,) for a heading, or the cells."""
     entries = checked.listed.versions
     heading, day = ("%B %Y", "%-d") if len(entries) > _MANY else ("%Y", "%-d %b")
@@ -145,7 +145,7 @@ def rows(checked: Checked, proofs: Mapping[int, int], unit: int, now: datetime) 
             _kind(entry),
             name(entry.begun) if found is None else found.strftime(f"{day} %H:%M"),
             f"{entry.stored / unit:,.1f}",
-            ago(now.timestamp() - proofs[entry.number]) if entry.number in proofs else "never",
+            _proof(entry.number, checked, now),
             _remark(entry, checked),
         )
     if above > 1:
@@ -155,6 +155,12 @@ def rows(checked: Checked, proofs: Mapping[int, int], unit: int, now: datetime) 
 def _gone(first: int, last: int, dropping: set[int]) -> str:
     what = "being removed" if dropping & set(range(first, last + 1)) else "removed"
     return f"version {first} {what}" if first == last else f"versions {first} to {last} {what}"
+
+
+def _proof(number: int, checked: Checked, now: datetime) -> str:
+    if number in checked.damage:
+        return f"failed, {ago(now.timestamp() - checked.damage[number].at)}"
+    return ago(now.timestamp() - checked.proofs[number]) if number in checked.proofs else "never"
 
 
 def _kind(entry: Entry) -> str:

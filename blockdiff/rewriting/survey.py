@@ -16,10 +16,12 @@ from blockdiff.sets import catalogue, chain, pruning, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.pruning import Link
 from blockdiff.sets.retention import Point, Rules, Untrusted, check_times
+from blockdiff.sets.verified import Damage
 
 Local = Callable[[datetime.datetime], datetime.datetime]  # brings a time into the zone of the calendar
 
 KEPT = "nothing was removed; blockdiff-verify lists what is lost and which versions still restore"
+_FOUND = "nothing was removed; put right what is damaged and run blockdiff-verify, which notes what it finds"
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,17 @@ class Survey:
 
 
 def survey(
-    backup_set: BackupSet, wanted: Wanted, now: datetime.datetime, local: Local, also: Collection[int] = ()
+    backup_set: BackupSet,
+    wanted: Wanted,
+    now: datetime.datetime,
+    local: Local,
+    also: Collection[int] = (),
+    damage: Mapping[int, Damage] = {},
 ) -> Survey:
     """Return what a set has and what is to be done with it; only small files and samples of digests are read.
 
-    `also`: versions that stay, for other sets' sake.  Raises BlockdiffError if the set or its times are of no use.
+    `also`: versions that stay, for other sets' sake; `damage`: of versions, as a verify found it.
+    Raises BlockdiffError if the set or its times are of no use, or if what stays needs what is damaged.
     """
     entries = _entries(backup_set)
     points = _points(backup_set, entries)
@@ -73,6 +81,7 @@ def survey(
         if entry.number in stay and not entry.restores and parent in parents:
             assert parent is not None
             stay.setdefault(parent, [f"version {entry.number} needs it and does not restore"])
+    _check_damage(backup_set, stay, parents, damage)
     links = [Link(e.number, parents[e.number], e.diff, e.stored - e.diff) for e in entries]
     sizes = {link.number: link.diff for link in links}
 
@@ -132,6 +141,19 @@ def _refuse(backup_set: BackupSet, entry: catalogue.Entry) -> None:
     except BlockdiffError as error:
         error.hint = error.hint or KEPT
         raise
+
+
+def _check_damage(
+    backup_set: BackupSet, stay: Collection[int], parents: Mapping[int, int | None], damage: Mapping[int, Damage]
+) -> None:
+    """Raise ChainBroken if a verify found damage in what a version that stays needs."""
+    for number in sorted(stay):
+        at: int | None = number
+        while at is not None:
+            if at in damage:
+                where = "" if at == number else f"version {at}: "
+                raise ChainBroken(number, backup_set.name, f"a verify found {where}{damage[at].what}", hint=_FOUND)
+            at = parents.get(at)
 
 
 def _points(backup_set: BackupSet, entries: Sequence[catalogue.Entry]) -> list[Point]:

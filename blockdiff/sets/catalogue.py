@@ -68,6 +68,11 @@ class Listed:
         return next((entry.source for entry in reversed(self.versions) if entry.source), "")
 
     @property
+    def parents(self) -> dict[int, int | None]:
+        """Which version each continues; None: it is a full, or not known."""
+        return {entry.number: entry.parent for entry in self.versions}
+
+    @property
     def stored(self) -> int:
         """Bytes of all its versions' files."""
         return sum(entry.stored for entry in self.versions)

@@ -1,11 +1,12 @@
 """What was found of one set: whether it is well, and the figures that people and monitoring ask for."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from blockdiff.sets import health
-from blockdiff.sets.catalogue import Listed
+from blockdiff.sets.catalogue import Entry, Listed
 from blockdiff.sets.health import Finding, State
+from blockdiff.sets.verified import Damage, Notes
 
 
 @dataclass
@@ -31,11 +32,26 @@ class Checked:
     free: int = 0  # bytes there
     listed: Listed = field(default_factory=lambda: Listed(""), repr=False)  # its versions
     proofs: dict[int, int] = field(default_factory=dict, repr=False)  # when they were proved
+    damage: dict[int, Damage] = field(default_factory=dict, repr=False)  # what a verify found
 
     @property
     def state(self) -> State:
         """The worst of its findings."""
         return health.worst([finding.state for finding in self.findings])
+
+
+def marked(listed: Listed, notes: Notes) -> Listed:
+    """Return a set in which a version that a verify found damaged, or that needs such a one, does not restore."""
+    doubtful = notes.doubtful(listed.parents)
+
+    def mark(entry: Entry) -> Entry:
+        if entry.number in notes.damage:
+            return replace(entry, restores=False, why=f"a verify found {notes.damage[entry.number].what}")
+        if entry.number in doubtful:
+            return replace(entry, restores=False, why=f"version {doubtful[entry.number]}, which it needs, is damaged")
+        return entry
+
+    return replace(listed, versions=[mark(entry) for entry in listed.versions]) if notes.damage else listed
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from enum import IntEnum
 from blockdiff.errors import BlockdiffError, StoreUnreadable
 from blockdiff.sets.catalogue import Entry, Listed
 from blockdiff.sets.pruning import MAX_CHAIN
+from blockdiff.sets.verified import Damage
 
 _DAY, _HOUR, _MINUTE = 86400, 3600, 60
 _RANKS = {"application": 2, "crash": 1}  # none and what is not known are less
@@ -61,10 +62,13 @@ def span(seconds: float) -> str:
     return f"{whole // _HOUR} h" if whole >= _HOUR else f"{whole // _MINUTE} min"
 
 
-def findings(listed: Listed, proved: Mapping[int, int], limits: Limits, now: datetime) -> list[Finding]:
+def findings(
+    listed: Listed, proved: Mapping[int, int], damage: Mapping[int, Damage], limits: Limits, now: datetime
+) -> list[Finding]:
     """Return what is not well with a set, worst first.
 
-    `proved` has the seconds since 1970 at which a version was proved with the files that it has now.
+    `proved` has the seconds since 1970 at which a version was proved with the files that it has now;
+    `damage`: why versions do not restore, as a verify found it.
     """
     out = [_problem(problem) for problem in listed.problems]
     published = [entry for entry in listed.versions if entry.number <= listed.newest]
@@ -75,6 +79,7 @@ def findings(listed: Listed, proved: Mapping[int, int], limits: Limits, now: dat
     if not newest.restores:
         out.append(Finding(State.CRITICAL, f"version {newest.number} does not restore: {newest.why}"))
     rules: tuple[Callable[[], Finding | None], ...] = (
+        lambda: _damaged(published, damage, now),
         lambda: _age(newest, limits, now),
         lambda: _unproved(published, proved, limits, now),
         lambda: _points(published, limits),
@@ -104,6 +109,16 @@ def _limited(value: float, limits: tuple[float, float], text: str) -> Finding | 
     if value > critical:
         return Finding(State.CRITICAL, f"{text} (limit {span(critical)})")
     return Finding(State.WARNING, f"{text} (limit {span(warning)})") if value > warning else None
+
+
+def _damaged(published: Sequence[Entry], damage: Mapping[int, Damage], now: datetime) -> Finding | None:
+    bad = [entry.number for entry in published if entry.number in damage]
+    if not bad:
+        return None
+    first = damage[bad[0]]
+    more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+    ago = span(max(0.0, now.timestamp() - first.at))
+    return Finding(State.CRITICAL, f"version {bad[0]}{more} was found damaged {ago} ago: {first.what}")
 
 
 def _age(newest: Entry, limits: Limits, now: datetime) -> Finding | None:

@@ -1,20 +1,22 @@
-"""Which versions of a set were proved, and when; kept outside the set.
+"""Which versions of a set were proved, and when, and which were found damaged; kept outside the set.
 
 A proof names a version's files: a SHA-256 over the digest file's and the manifest's own and the
 diff file's suffix and size, and of the diff file size, time and inode.  A version that is replaced,
 made anew, or whose digests change, is another one.  Accidental corruption of the diff file does not
-change what a proof names; only reading everything again finds it.  The file is JSON and may be
-removed at any time.
+change what a proof names; only reading everything again finds it.  Damage is noted until a verify
+finds that the version restores.  The file is JSON and may be removed at any time.
 Format: blockdiff-verify(1), "Files".
 """
 
+import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from blockdiff.formats import names
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
@@ -36,6 +38,37 @@ class Proof:
         return other is not None and asdict(self) | {"at": 0} == asdict(other) | {"at": 0}
 
 
+@dataclass(frozen=True)
+class Damage:
+    """Why a version does not restore, as a verify found it."""
+
+    at: int  # seconds since 1970
+    what: str
+    lost: tuple[tuple[int, int], ...] = ()  # bytes of the volume: begin, end; some of them if there are many
+
+
+@dataclass
+class Notes:
+    """What is noted of a set's versions."""
+
+    proofs: dict[int, Proof] = field(default_factory=dict)
+    damage: dict[int, Damage] = field(default_factory=dict)
+
+    def doubtful(self, parents: Mapping[int, int | None]) -> dict[int, int]:
+        """Return the versions that need a damaged one, and which; whether they restore only a verify can tell.
+
+        `parents`: of all versions of the set.
+        """
+        out = {}
+        for number in parents.keys() - self.damage.keys():
+            at = parents[number]
+            while at is not None and at not in self.damage:
+                at = parents.get(at)
+            if at is not None:
+                out[number] = at
+        return out
+
+
 def of(backup_set: BackupSet, version: Version, at: int) -> Proof:
     """Return the proof that a version with the files that it has now would get.  Raises OSError."""
     parts = [backup_set.hash(version.number, ".md5").sha256]
@@ -52,16 +85,29 @@ def path_of(state: str, name: str) -> str:
     return os.path.join(state, "blockdiff", "verified", f"{key}.json")
 
 
-def load(path: str) -> dict[int, Proof]:
-    """Return the proofs by version; none if the file is missing or damaged."""
+def fits(name: str, number: int, proof: Proof) -> bool:
+    """Return whether a version of set `name` still has the diff file that was proved, by its size, time and inode."""
+    for suffix in names.DIFF_SUFFIXES:
+        with contextlib.suppress(OSError):
+            found = os.stat(f"{name}.{number}{suffix}")
+            if (found.st_size, found.st_mtime_ns, found.st_ino) == (proof.size, proof.mtime_ns, proof.ino):
+                return True
+    return False
+
+
+def load(path: str) -> Notes:
+    """Return what is noted; nothing if the file is missing or damaged."""
     try:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)
         if value["format"] != FORMAT:
-            return {}
-        return {int(number): _proof(entry) for number, entry in value["versions"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
+            return Notes()
+        return Notes(
+            {int(number): _proof(entry) for number, entry in value["versions"].items()},
+            {int(number): _damage(entry) for number, entry in value.get("damage", {}).items()},
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return Notes()
 
 
 def _proof(entry: Mapping[str, Any]) -> Proof:
@@ -70,11 +116,20 @@ def _proof(entry: Mapping[str, Any]) -> Proof:
     return Proof(str(entry["stamp"]), *numbers)
 
 
-def save(path: str, name: str, proofs: Mapping[int, Proof]) -> None:
-    """Replace the proofs of set `name`.  Raises OSError."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+def _damage(entry: Mapping[str, Any]) -> Damage:
+    """Raise ValueError, TypeError or KeyError if the entry is of no use."""
+    return Damage(int(entry["at"]), str(entry["what"]), tuple((int(a), int(b)) for a, b in entry["lost"]))
+
+
+def save(path: str, name: str, notes: Notes) -> None:
+    """Replace what is noted of set `name`.  Raises OSError."""
     part = f"{path}.{os.getpid()}.part"
-    value = {"format": FORMAT, "set": name, "versions": {str(n): asdict(proofs[n]) for n in sorted(proofs)}}
+    value = {
+        "format": FORMAT,
+        "set": name,
+        "versions": {str(n): asdict(notes.proofs[n]) for n in sorted(notes.proofs)},
+        "damage": {str(n): asdict(notes.damage[n]) for n in sorted(notes.damage)},
+    }
     try:
         with open(part, "w", encoding="utf-8") as file:
             json.dump(value, file)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 
 import chains
 import places
@@ -63,3 +64,106 @@ def test_verify_exit_codes(run_verb, plain_set, tmp_path):
     assert run_verb("verify").returncode == 2
     os.unlink(plain_set.name + ".ver")
     assert run_verb("verify", plain_set.name).returncode == 14
+
+
+def test_a_folder_stands_for_its_sets(run_verb, tmp_path):
+    for name in ("a", "b"):
+        chains.random_set(tmp_path, 2, BLOCK, base=name)
+    (tmp_path / "empty").mkdir()
+    done = run_verb("verify", "--json", tmp_path)
+    assert done.returncode == 0
+    assert [json.loads(line)["set"] for line in done.out.splitlines()] == [str(tmp_path / "a"), str(tmp_path / "b")]
+    done = run_verb("verify", tmp_path / "empty")
+    assert done.returncode == 2 and "there is no set in" in done.err
+
+
+def test_damage_is_remembered_until_a_verify_finds_the_version_whole(run_verb, plain_set):
+    """By check, list and prune: after a verify, and after a scrub."""
+    whole = pathlib.Path(plain_set.path(2, "")).read_bytes()
+    name = plain_set.name
+    for words in (("--oldest-first",), ("--to", "3"), ()):
+        damage(plain_set, 2, 4 + 8)
+        assert run_verb("verify", *words, name).returncode == 53
+        done = run_verb("check", "--age", "9000d", "--proved", "9000d", "--still", "9000d", name)
+        assert done.returncode == 2 and " was found damaged 0 min ago: " in done.out and "vol.2: bytes" in done.out
+        listed = json.loads(run_verb("list", "--json", name).out)["sets"][0]["versions"]
+        assert [v["restores"] for v in listed] == [True, False, None if words == ("--oldest-first",) else False]
+        assert "vol.2: bytes" in listed[1]["damage"]
+        shown = run_verb("list", name).out
+        assert "NO: a verify found" in shown
+        assert ("?: version 2, which it needs, is damaged" in shown) is (words == ("--oldest-first",))
+        for dry in ((), ("-n",)):
+            done = run_verb("prune", *dry, "--keep-last", "1", name)
+            assert done.returncode == 52 and "hint: nothing was removed; put right" in done.err
+
+        pathlib.Path(plain_set.path(2, "")).write_bytes(whole)
+        assert "was found damaged" in run_verb("check", name).out, "nobody has looked"
+        assert run_verb("verify", "-q", *words, name).returncode == 0
+        assert "was found damaged" not in run_verb("check", name).out
+        assert "NO" not in run_verb("list", name).out
+    assert run_verb("prune", "-n", "--keep-last", "1", name).returncode == 0
+
+
+def test_a_scrub_proves_the_oldest_proofs_within_its_budget(run_verb, tmp_path):
+    """With so small a budget each run proves one version; nothing is proved twice before all were proved once."""
+    for name in ("a", "b"):
+        chains.random_set(tmp_path, 3, BLOCK, base=name)
+    seen = []
+    for _ in range(7):
+        done = run_verb("verify", "--json", "--budget", "1K", tmp_path)
+        assert (done.returncode, done.err) == (0, "")
+        told = json.loads(done.out)
+        assert len(told["versions"]) == 1 and told["due"] == 6
+        assert told["never_proved"] == max(0, 5 - len(seen)) and (told["oldest_proof"] is not None)
+        assert 0 < told["read"] < told["stored"]
+        seen.append((told["versions"][0]["set"], told["versions"][0]["version"]))
+    assert len(set(seen)) == 6 and seen[6] in seen[:6]
+
+    done = run_verb("verify", "--every", "1d", tmp_path)
+    assert done.returncode == 0 and done.out.startswith("read 0 bytes of ") and ", oldest proof now 0 min" in done.out
+    done = run_verb("verify", "--oldest-first", tmp_path)
+    assert done.out.splitlines()[:2] == [f"{tmp_path}/a: versions 1-3 are whole", f"{tmp_path}/b: versions 1-3 are whole"]
+    assert run_verb("verify", "-q", "--oldest-first", tmp_path).out == ""
+    assert run_verb("check", "--age", "9000d", "--proved", "1d", "--still", "9000d", tmp_path).returncode == 0
+
+
+def test_a_scrub_goes_on_over_what_is_damaged_or_cannot_be_read(run_verb, tmp_path):
+    sets = [chains.random_set(tmp_path, 2, BLOCK, base=name) for name in ("a", "b", "c")]
+    (tmp_path / "a.2.gz").write_bytes(b"\x1f\x8b nothing")
+    (tmp_path / "b.ver").write_text("x")
+    done = run_verb("verify", "--oldest-first", tmp_path, tmp_path / "none")
+    lines = done.out.splitlines()
+    assert done.returncode == 14 and "b.ver does not hold" in done.err and "/none" in done.err and "a: version 2: " in done.err
+    assert lines[:3] == [
+        f"{sets[0].name}: version 1 is whole; DAMAGED: 2, blockdiff-verify {sets[0].name} lists what still restores",
+        f"{sets[1].name}: versions 1-2 are whole",
+        f"{sets[2].name}: versions 1-2 are whole",
+    ]  # fmt: skip
+    assert "1 versions never proved" in lines[3]
+    told = json.loads(run_verb("verify", "--json", "--oldest-first", tmp_path / "none").out)
+    assert told["exit_code"] == 10 and told["errors"][0]["error"] == "NoSuchSet" and told["versions"] == []
+
+
+def test_scrub_of_wrong_use(run_verb, plain_set, tmp_path):
+    for words in (("--to", "1", "--budget", "1h"), ("--new", "--oldest-first"), ("--budget", "7"), ("--every", "x")):
+        assert run_verb("verify", *words, plain_set.name).returncode == 2, words
+    assert run_verb("verify", "--oldest-first").returncode == 2
+    (tmp_path / "empty").mkdir()
+    assert run_verb("verify", "--oldest-first", tmp_path / "empty").returncode == 10
+
+
+def test_a_scrub_that_cannot_note_what_it_found_says_so(run_verb, plain_set, tmp_path):
+    (tmp_path / "state").write_text("no folder")
+    done = run_verb("verify", "--oldest-first", plain_set.name)
+    assert done.returncode == 3 and "cannot be written: the next run proves the same again" in done.err
+
+
+def test_a_merge_notes_what_it_proved(run_verb, plain_set, tmp_path):
+    """The version that it wrote, for all of whose own blocks were read; with any doubt, nothing."""
+    assert run_verb("merge", plain_set.name, tmp_path / "x").returncode == 0
+    told = json.loads(run_verb("verify", "--json", "--new", plain_set.name).out)
+    assert [v["proved_before"] for v in told["versions"]] == [False, False, True]
+    os.unlink(tmp_path / "state" / "blockdiff" / "verified" / os.listdir(tmp_path / "state/blockdiff/verified")[0])
+    damage(plain_set, 3, 4 + 8)
+    assert run_verb("merge", plain_set.name, tmp_path / "y").returncode == 53
+    assert os.listdir(tmp_path / "state/blockdiff/verified") == []

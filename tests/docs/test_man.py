@@ -44,8 +44,8 @@ NEVER = {
     "ssh-lvm-dump": NO_SET,
     "blockdiff": {"RunTooLong": "its commands have the option, it has not"},
     "blockdiff-merge": {
-        **dict.fromkeys(("SetLocked", "StoreFailed", "CommandFailed"), "it does not write to the set"),
-        "RunTooLong": "it has no such option",
+        **dict.fromkeys(("SetLocked", "StoreFailed"), "it does not write to the set"),
+        **dict.fromkeys(("SnapshotRefused", "SnapshotOverflowed"), "it makes no snapshot"),
     },
     "blockdiff-verify": {
         **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed", "CommandFailed"), "it writes nothing"),
@@ -248,7 +248,7 @@ def test_the_tables_of_the_examples(volume):
     with (volume.parent / "db00.2.gz").open("r+b") as file:
         file.seek(1000)
         file.write(b"decay")
-    _, table = Page("blockdiff-verify.1").literal_blocks("EXAMPLES")
+    *_, table = Page("blockdiff-verify.1").literal_blocks("EXAMPLES")
     command, _, rest = table.partition("\n")
     done = shell(command.removeprefix("$ "), volume.parent)
     assert done.returncode == 53
@@ -273,7 +273,7 @@ def test_the_merge_by_hand_of_the_examples(volume):
     three_versions(volume)
     whole = shell("blockdiff-merge db00 whole", volume.parent)
     assert whole.returncode == 0, whole.stderr
-    _, by_hand = Page("blockdiff-merge.1").literal_blocks("EXAMPLES")
+    *_, by_hand = Page("blockdiff-merge.1").literal_blocks("EXAMPLES")
     done = shell(by_hand, volume.parent)
     assert done.returncode == 0, done.stderr
     assert (volume.parent / "disk").read_bytes() == (volume.parent / "whole").read_bytes()
@@ -320,5 +320,6 @@ def test_json_has_the_keys_that_the_pages_tell(volume):
         file.seek(100000)
         file.write(b"decay")
     assert run("blockdiff-verify --json db00") == 53
+    assert run("blockdiff-verify --json --oldest-first db00 missing") == 10
     assert run("blockdiff-merge --json db00 another") == 53
     assert said == told

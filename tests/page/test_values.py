@@ -5,8 +5,9 @@ import datetime
 import pytest
 
 from blockdiff.page import values
+from blockdiff.sets import checked, verified
 from blockdiff.sets.catalogue import Entry, Listed
-from blockdiff.sets.checked import Checked, rooms
+from blockdiff.sets.checked import Checked
 from blockdiff.sets.health import Finding, State
 
 ZONE = datetime.timezone(datetime.timedelta(hours=2), "EET")
@@ -18,10 +19,11 @@ def entry(number, **more):
     return Entry(number, **{"restores": True, "kind": "incremental", "parent": number - 1, "stored": 5 << 20, **more})
 
 
-def rows(entries, proofs=None, **more):
-    checked = Checked("a", newest=max((each.number for each in entries), default=0))
-    checked.listed = Listed("a", checked.newest, entries, **more)
-    return list(values.rows(checked, proofs or {}, 1 << 20, NOW))
+def rows(entries, proofs=None, damage=None, **more):
+    one = Checked("a", newest=max((each.number for each in entries), default=0))
+    one.listed = Listed("a", one.newest, entries, **more)
+    one.proofs, one.damage = proofs or {}, damage or {}
+    return list(values.rows(one, 1 << 20, NOW))
 
 
 def test_times_are_in_the_pages_zone_whatever_the_manifest_has():
@@ -49,6 +51,19 @@ def test_rows_are_the_newest_first_with_what_is_gone_between():
     ]
 
 
+def test_a_proof_that_failed_is_told():
+    damage = {2: verified.Damage(int(NOW.timestamp()) - 3600, "lost blocks")}
+    some = [entry(1, parent=None), entry(2), entry(3), entry(4, parent=None)]
+    marked = checked.marked(Listed("a", 4, some), verified.Notes({}, damage)).versions
+    found = [row for row in rows(marked, damage=damage) if len(row) > 1]
+    assert [row[4:] for row in found] == [
+        ("never", ""),
+        ("never", "does not restore; version 2, which it needs, is damaged"),
+        ("failed, 1 h", "does not restore; a verify found lost blocks"),
+        ("never", ""),
+    ]
+
+
 def test_many_rows_have_a_heading_for_each_month():
     first = datetime.datetime(2026, 1, 1, 3, tzinfo=datetime.UTC)
     some = [entry(n, begun=(first + datetime.timedelta(days=n)).isoformat()) for n in range(1, 100)]
@@ -65,12 +80,12 @@ def test_a_column_has_one_unit(stored, unit):
 
 def test_when_the_disk_is_full():
     some = [Checked("/a/x", device=1, free=40 << 30, a_day=float(1 << 30)), Checked("/a/y", device=1, free=40 << 30, a_day=float(1 << 30))]
-    (room,) = rooms(some)
+    (room,) = checked.rooms(some)
     found = values.space(room, 160 << 30, "/a", NOW)
     assert (found["full"], found["share"], found["soon"], found["a_day"]) == ("in 20 d, on 21 Mar 2026", 75, True, "2.0 GiB")
     still = Checked("/b/x", device=2, free=1)
     slow = Checked("/c/x", device=3, free=1 << 50, a_day=1.0)
-    ends = [values.space(each, 0, "", NOW)["full"] for each in rooms([still, slow, *some])]
+    ends = [values.space(each, 0, "", NOW)["full"] for each in checked.rooms([still, slow, *some])]
     assert ends == ["in 20 d, on 21 Mar 2026", "not within 10 years", "never at this rate"]
 
 

@@ -8,6 +8,7 @@ import pytest
 from blockdiff.errors import NoSuchSet, StoreUnreadable
 from blockdiff.sets.catalogue import Entry, Listed
 from blockdiff.sets.health import Finding, Limits, State, findings, span, worst
+from blockdiff.sets.verified import Damage
 
 NOW = datetime(2026, 11, 23, 3, 5, tzinfo=UTC)
 DAY, HOUR = 86400, 3600
@@ -36,8 +37,15 @@ def replace_at(listed, place, **fields):
     return listed
 
 
-def found(listed, proved=None, **limits):
-    return [(f.state, f.text) for f in findings(listed, proved or {}, Limits(**limits), NOW)]
+def found(listed, proved=None, damage=None, **limits):
+    return [(f.state, f.text) for f in findings(listed, proved or {}, damage or {}, Limits(**limits), NOW)]
+
+
+def test_damage_that_a_verify_found_is_critical_while_the_version_is_there():
+    damage = {n: Damage(int(NOW.timestamp()) - 3 * DAY, f"bytes {n}") for n in (2, 3, 9)}
+    text = "version 2 (and 1 more) was found damaged 3 d ago: bytes 2"
+    assert found(nights(5), damage=damage) == [(State.CRITICAL, text)]
+    assert found(nights(5), damage={9: damage[9]}) == []
 
 
 def test_a_set_that_is_well_has_no_finding():

@@ -8,6 +8,7 @@ import chains
 
 from blockdiff import prune, restore, verify
 from blockdiff.rewriting.survey import Wanted
+from blockdiff.sets import verified
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.retention import Rules
 
@@ -43,8 +44,9 @@ def new(folder, count, base="vol", **options):
     return backup_set, write(backup_set, count, **options)
 
 
-def pruned(backup_set, proofs=None, *, now=None, over=lambda read: False, seen=lambda: None, exact=False, **rules):
-    """Prune a set by these rules; `proofs` is what is known, and gets what is new; `seen` is called before the proof."""
+def pruned(backup_set, proofs=None, *, damage=None, now=None, over=lambda read: False, seen=lambda: None, exact=False, **rules):
+    """Prune a set by these rules; `proofs` is what is known, and gets what is new;
+    `damage` is known, too; `seen` is called before the proof."""
     proofs = {} if proofs is None else proofs
 
     def prove(numbers, known, stop):
@@ -52,7 +54,7 @@ def pruned(backup_set, proofs=None, *, now=None, over=lambda read: False, seen=l
         return verify.verify(backup_set, only=numbers, known=known, stop=stop)
 
     return prune.prune(
-        backup_set, Wanted(Rules(**rules), exact=exact), prove, known=proofs, save=proofs.update,
+        backup_set, Wanted(Rules(**rules), exact=exact), prove, noted=verified.Notes(proofs, damage or {}), save=proofs.update,
         now=now or datetime.datetime.now(datetime.UTC), local=lambda time: time, over=over,
     )  # fmt: skip
 

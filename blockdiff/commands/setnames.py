@@ -1,0 +1,34 @@
+"""The NAMEs of sets that operands stand for, one that is a folder for all sets in it."""
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from blockdiff.commands import joblist
+
+
+def expand(operands: Sequence[str], list_path: str | None) -> list[str]:
+    """Return each NAME once, also those of a list if one is given.
+
+    Raises as joblist.read, click.UsageError if there is no set, and NoSuchSet or StoreUnreadable.
+    """
+    from blockdiff.sets import catalogue
+
+    found: list[str] = []
+    for operand in given(operands, list_path):
+        found += catalogue.sets(operand) if os.path.isdir(operand) else [operand]
+    if not found:
+        raise click.UsageError(f"there is no set in {' '.join(operands)}")
+    return list(dict.fromkeys(found))
+
+
+def given(operands: Sequence[str], list_path: str | None) -> list[str]:
+    """Return the NAMEs and folders as they were given, and the NAMEs of a list.
+
+    Raises as joblist.read, and click.UsageError if there is none.
+    """
+    found = joblist.names(operands, list_path)
+    if not found:
+        raise click.UsageError("no set: give NAME, a FOLDER with sets, or --list")
+    return found
