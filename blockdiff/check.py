@@ -32,6 +32,7 @@ class Checked:
     stored: int = 0  # bytes
     a_day: float = 0.0  # bytes, mean of the last days
     oldest_proof: float | None = None  # None: a version was never proved
+    unproved_since: float | None = None  # the same, where one that was never proved counts from its begin
     proved: int = 0  # versions
     seconds: float | None = None  # that the last backup took
     source: str = ""
@@ -84,6 +85,8 @@ def _one(
     out.proved = sum(entry.number in proofs for entry in entries)
     if entries and out.proved == len(entries):
         out.oldest_proof = min(proofs[entry.number] for entry in entries)
+    times = [proofs.get(entry.number, _seconds(entry.begun)) for entry in entries]
+    out.unproved_since = min((time for time in times if time is not None), default=None)
     if good:
         out.back_to = good[0].begun
     if entries and (begun := _seconds(entries[-1].begun)) is not None:
