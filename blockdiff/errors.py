@@ -3,14 +3,17 @@
 There is one class for each error that needs a different reaction. The first
 line of a class's docstring is its message; `hint` is the next step, if there is
 one that is always right. Ranges: 10 the set, 20 the source host, 30 the volume or
-target, 40 the database lock, 50 integrity. Format: blockdiff(7), "Exit codes".
+target, 40 the database lock, 50 integrity, 60 using a version. Pushed with a restore,
+so Python 3.6. Format: blockdiff(7), "Exit codes".
 """
+
+from typing import Tuple
 
 
 class _Report:
     """What is shown of an error: its message, its hint and its exit code."""
 
-    args: tuple[object, ...]
+    args: Tuple[object, ...]
     exit_code = 1
     hint = ""
     about = ""  # which of several jobs failed, where there are several
@@ -268,6 +271,33 @@ class DigestMismatch(BlockdiffError):
     """{}: {}"""
 
     exit_code = 53
+
+
+# 60-69: using a version without restoring it
+
+
+class ProgramNeeded(BlockdiffError):
+    """{} is needed for this and was not found, or does not fit"""
+
+    exit_code = 60
+
+
+class NotAllowedHere(BlockdiffError):
+    """this machine does not allow it: {}"""
+
+    exit_code = 61
+
+
+class DrillFailed(BlockdiffError):
+    """the drill failed in step {}: {}"""
+
+    exit_code = 62
+
+
+class NothingThere(BlockdiffError):
+    """there is no {} in version {} of {}"""
+
+    exit_code = 63
 
 
 # The end of a run from outside. Not a BlockdiffError: code that continues after a failed step must not do so here.
