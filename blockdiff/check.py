@@ -59,8 +59,7 @@ def check(
     `noted`: what is noted of the versions of a set; `room_s`: for how long there must be space,
     at the rate of the last days; `locks`: what the kernel lists of locks.
     """
-    held = _held(locks)
-    out = [_one(listed, noted(listed.name), limits, now, held) for listed in catalogue.every(operands)]
+    out = [_one(listed, noted(listed.name), limits, now, locks) for listed in catalogue.every(operands)]
     if room_s is not None:
         _check_room(out, room_s)
     for each in out:
@@ -73,7 +72,7 @@ def _one(
     noted: verified.Notes,
     limits: Limits,
     now: datetime.datetime,
-    held: set[tuple[int, int]],
+    locks: str,
 ) -> Checked:
     proofs = {n: proof.at for n, proof in noted.proofs.items() if verified.fits(listed.name, n, proof)}
     found = health.findings(listed, proofs, noted.damage, limits, now)
@@ -94,7 +93,7 @@ def _one(
         ended = _seconds(entries[-1].time)
         out.seconds = ended - begun if ended is not None and entries[-1].recorded else None
         out.a_day = _a_day(entries, begun)
-    _look_around(out, held)
+    _look_around(out, listed.parts, locks)
     return out
 
 
@@ -129,8 +128,11 @@ def _held(path: str) -> set[tuple[int, int]]:
     return found
 
 
-def _look_around(out: Checked, held: set[tuple[int, int]]) -> None:
-    """Note a backup that is running, what a dead run left, and the space of the file system."""
+def _look_around(out: Checked, parts: tuple[str, ...] | None, locks: str) -> None:
+    """Note a backup that is running, what a dead run left, and the space of the file system.
+
+    `parts`: its temporary files; what made one that is still there held its lock when the locks are read.
+    """
     folder = os.path.dirname(out.name) or "."
 
     def locked(path: str) -> bool:
@@ -140,10 +142,13 @@ def _look_around(out: Checked, held: set[tuple[int, int]]) -> None:
     with contextlib.suppress(OSError):
         out.device, out.free = os.stat(folder).st_dev, free(folder) or 0
         base = os.path.basename(out.name)
+        if parts is None:
+            parts = names.list_set(base, os.listdir(folder)).parts
+        held = _held(locks)
         with contextlib.suppress(FileNotFoundError):
             out.running = locked(os.path.join(folder, names.lock_name(base)))
         dead = []
-        for name in names.list_set(base, os.listdir(folder)).parts:
+        for name in parts:
             with contextlib.suppress(FileNotFoundError):
                 if not out.running and not locked(os.path.join(folder, name)):
                     dead.append(name)

@@ -55,6 +55,7 @@ class Listed:
     newest: int = 0
     versions: list[Entry] = field(default_factory=list)
     dropping: list[int] = field(default_factory=list)  # versions that are being removed
+    parts: tuple[str, ...] | None = None  # names of temporary files; None: not known
     problems: list[BlockdiffError] = field(default_factory=list)
 
     @property
@@ -107,7 +108,7 @@ def describe(backup_set: BackupSet) -> Listed:
     listing = backup_set.settled_listing(above=False)
     if not listing.versions and not listing.has_ver:
         raise NoSuchSet(backup_set.name)
-    out = Listed(backup_set.name, dropping=sorted(listing.dropping))
+    out = Listed(backup_set.name, dropping=sorted(listing.dropping), parts=listing.parts)
     try:
         out.newest = backup_set.newest(listing)
     except ForeignFiles as error:
