@@ -254,7 +254,8 @@ def test_every_program_has_a_launcher_an_entry_point_and_a_page():
 
 def test_every_page_is_in_the_wheel():
     wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
-    pages = {f"man/{path.name}": f"share/man/man{path.suffix[1:]}/{path.name}" for path in MAN.iterdir()}
+    pages = {f"man/{path.name}": f"share/man/man{path.suffix[1:]}/{path.name}" for path in MAN.glob("*.[0-9]")}
+    pages["man/examples"] = "share/doc/blockdiff/examples"
     assert {name: place for name, place in wheel["shared-data"].items() if name.startswith("man/")} == pages
 
 

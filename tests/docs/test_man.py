@@ -17,7 +17,7 @@ from options import EVERY_OPTION, ORIGINAL, command_of, options_of
 from blockdiff.commands import joblist, programs
 from blockdiff.errors import Interrupted
 
-PAGES = sorted(path.name for path in MAN.iterdir() if not path.is_symlink())
+PAGES = sorted(path.name for path in MAN.glob("*.[0-9]") if not path.is_symlink())
 COMMANDS = [name for name in programs.PROGRAMS if name != "blockdiff"]
 INTERRUPTED = {129, 130, 143}
 # besides those of errors that a command can raise
