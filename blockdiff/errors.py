@@ -3,7 +3,7 @@
 There is one class for each error that needs a different reaction. The first
 line of a class's docstring is its message; `hint` is the next step, if there is
 one that is always right. Ranges: 10 the set, 20 the source host, 30 the volume or
-target, 40 the database lock, 50 integrity. Format: blockdiff(7), "Exit codes".
+target, 40 the database lock, 50 integrity, 60 use without a restore. Format: blockdiff(7), "Exit codes".
 """
 
 
@@ -264,10 +264,31 @@ class ChainBroken(BlockdiffError):
     exit_code = 52
 
 
+class CloneDiffers(ChainBroken):
+    """{} is a clone of {}, not of {}"""
+
+    hint = "give another file, or remove this one and the .json beside it"
+
+
 class DigestMismatch(BlockdiffError):
     """{}: {}"""
 
     exit_code = 53
+
+
+# 60-69: the use of a version without restoring it
+
+
+class ProgramUnfit(BlockdiffError):
+    """{} is needed and cannot be used: {}"""
+
+    exit_code = 60
+
+
+class NotAllowedHere(BlockdiffError):
+    """{} is not allowed here: {}"""
+
+    exit_code = 61
 
 
 # The end of a run from outside. Not a BlockdiffError: code that continues after a failed step must not do so here.

@@ -24,6 +24,7 @@ INTERRUPTED = {129, 130, 143}
 ALWAYS = {
     "blockdiff": {0, 2, *INTERRUPTED},
     "blockdiff-list": {0, 2, *INTERRUPTED},
+    "blockdiff-nbd": {0, 2, *INTERRUPTED},  # others are its command's
     "mysqllock": {2, *INTERRUPTED},  # others are its command's
     "blockdiff-check": {0, 1, 2, 3, *INTERRUPTED},  # those of Nagios; ours are in its text
     "cronlog": {2, 3, 126, 127},  # others are its command's, 128 + n for a signal, too
@@ -58,6 +59,7 @@ NEVER = {
             ("NoSuchVersion", "NotOurFormat", "NewerManifest", "DamagedFile", "MissingFile"), "it is told in the list"
         ),
     },
+    "blockdiff-nbd": dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
     "blockdiff-run": {"StoreFailed": "it writes no log"},
     "cronlog": {"Interrupted": "the signal is passed on to its command"},
 }
