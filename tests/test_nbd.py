@@ -10,11 +10,13 @@ import subprocess
 import chains
 import pytest
 from exports import copied, read, sockets
+from memory import MIB, peak_of
 from nights import state
 from rewrites import changed, rewrite
 
 from blockdiff import codecs, nbd, restore
 from blockdiff.errors import CommandFailed, NoSuchVersion, ProgramMissing, TargetRefused
+from blockdiff.export import server
 from blockdiff.nbd import Wanted
 from blockdiff.sets import chain
 from blockdiff.sets.backupset import BackupSet
@@ -200,3 +202,18 @@ def test_a_name_may_have_any_bytes(export, tmp_path):
     backup_set, volumes = history(os.fsdecode(folder), ".zst", 4, 2)
     with export(backup_set) as found:
         assert copied(found.uri, tmp_path / "copy") == volumes[2]
+
+
+@pytest.mark.long
+def test_memory_is_bounded(export, disk):
+    """RSS is at most the cache, 64 MiB, and two members for each thread, with many requests at once."""
+    rng = random.Random(1)
+    volume = b"".join(rng.randbytes(MIB) for _ in range(600))
+    backup_set = chains.new_set(disk)
+    chains.write_version(backup_set, volume, 65536, codecs.GZIP, member=4 * MIB)
+    with export(backup_set, cache=100 * MIB) as found:
+        for size in (4096, 65536, 1 << 20):
+            words = ["nbdcopy", f"--request-size={size}", "--requests=64", "--connections=8", found.uri, "null:"]
+            subprocess.run(words, check=True)
+        peak = peak_of(found.children[0].process.pid)
+    assert peak < (100 + 64 + 2 * server.THREADS * 4) * MIB, peak / MIB

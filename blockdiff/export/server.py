@@ -20,6 +20,7 @@ from blockdiff import errors
 from blockdiff.errors import BlockdiffError, ProgramUnfit
 from blockdiff.export.child import Child, find
 
+THREADS = 8  # that answer requests; each may have a member in work
 _PACKAGES = "nbdkit nbdkit-plugin-python"
 _OURS = "{}.{}".format(*sys.version_info[:2])
 _PACKAGE = os.path.dirname(os.path.abspath(blockdiff.__file__))
@@ -58,6 +59,7 @@ def environment(nbdkit: str, environ: Mapping[str, str], scratch: str) -> dict[s
     path = [os.path.dirname(nbdkit), "/usr/bin", "/bin", *environ.get("PATH", "").split(os.pathsep)]
     found["PATH"] = os.pathsep.join(filter(None, path))
     found["TMPDIR"] = scratch
+    found.setdefault("MALLOC_ARENA_MAX", "1")  # arenas of many threads keep half as much again as is in use
     return found
 
 
@@ -98,8 +100,8 @@ def serving(
     check(nbdkit, environ)
     ours, theirs = socket.socketpair()
     plugin = os.path.join(_PACKAGE, "export", "plugin.py")
-    words = [nbdkit, "--exit-with-parent", "--foreground", "--unix", path, *(f"--filter={f}" for f in filters)]
-    words += ["python", plugin, f"control={theirs.fileno()}"]
+    words = [nbdkit, "--exit-with-parent", "--foreground", f"--threads={THREADS}", "--unix", path]
+    words += [*(f"--filter={each}" for each in filters), "python", plugin, f"control={theirs.fileno()}"]
     request: dict[str, Any] = {"set": name, "version": number, "cache": cache, "folder": folder, "socket": path}
     with ours:
         with theirs, os.fdopen(os.dup(stderr), "wb", 0) as told:  # its own stderr is another file
