@@ -1,4 +1,4 @@
-"""Serve one request: describe a volume, back it up, or remove what a lost run left.
+"""Serve one request: describe a volume, back it up, restore it, or remove what a lost run left.
 
 Format: blockdiff-protocol(5), "Life of a connection".
 """
@@ -37,6 +37,10 @@ def serve(link):
             prepare.clear(asked.ended, _logger(link))
         elif asked.look:
             link.send(*look.answer(asked, _logger(link)))
+        elif asked.restore is not None:
+            from .target import restore  # pushed only for a restore
+
+            restore.restore(link, asked, _logger(link))
         else:
             remains = _back_up(link, asked)
     except AgentError as error:

@@ -3,14 +3,17 @@
 There is one class for each error that needs a different reaction. The first
 line of a class's docstring is its message; `hint` is the next step, if there is
 one that is always right. Ranges: 10 the set, 20 the source host, 30 the volume or
-target, 40 the database lock, 50 integrity, 60 use without a restore. Format: blockdiff(7), "Exit codes".
+target, 40 the database lock, 50 integrity, 60 using a version. Pushed with a restore,
+so Python 3.6. Format: blockdiff(7), "Exit codes".
 """
+
+from typing import Tuple
 
 
 class _Report:
     """What is shown of an error: its message, its hint and its exit code."""
 
-    args: tuple[object, ...]
+    args: Tuple[object, ...]
     exit_code = 1
     hint = ""
     about = ""  # which of several jobs failed, where there are several
@@ -276,7 +279,7 @@ class DigestMismatch(BlockdiffError):
     exit_code = 53
 
 
-# 60-69: the use of a version without restoring it
+# 60-69: using a version without restoring it
 
 
 class ProgramUnfit(BlockdiffError):
@@ -289,6 +292,18 @@ class NotAllowedHere(BlockdiffError):
     """{} is not allowed here: {}"""
 
     exit_code = 61
+
+
+class DrillFailed(BlockdiffError):
+    """the drill failed in step {}: {}"""
+
+    exit_code = 62
+
+
+class NothingThere(BlockdiffError):
+    """there is no {} in version {} of {}"""
+
+    exit_code = 63
 
 
 # The end of a run from outside. Not a BlockdiffError: code that continues after a failed step must not do so here.

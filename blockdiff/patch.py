@@ -32,6 +32,7 @@ from blockdiff.errors import (
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, TornError, difffile
 from blockdiff.sets import digests
 from blockdiff.target import precheck
+from blockdiff.target.state import DEVICE, FILE, TargetState
 from blockdiff.target.writer import Target
 
 _PIECE = 1024 * 1024  # bytes read at a time
@@ -61,7 +62,7 @@ def patch(
     *,
     digests_path: str | None = None,
     threads: int = 2,
-    look: Callable[..., precheck.TargetState] = precheck.look,
+    look: Callable[..., TargetState] = precheck.look,
 ) -> Patched:
     """Write the records of a diff file's plain payload to the target, which is made if it is not there.
 
@@ -71,7 +72,7 @@ def patch(
     """
     read = functools.partial(_read, read)
     seen = look(target_path)
-    both = seen.kind == precheck.FILE and digests_path and os.path.exists(digests_path)
+    both = seen.kind == FILE and digests_path and os.path.exists(digests_path)
     if both and os.path.samefile(target_path, digests_path or ""):
         raise TargetRefused(target_path, "it is the digest file of --digests")
     precheck.check(seen, 0, patch=True)
@@ -164,7 +165,7 @@ class _Patch:
     def __init__(self, sink: Target, end: int, block_size: int, known: digests.Digests | None) -> None:
         """`end`: bytes of the target now."""
         self._sink, self._end, self._block_size = sink, end, block_size
-        self._device = sink.kind == precheck.DEVICE
+        self._device = sink.kind == DEVICE
         self._known = known
         self._proof = BlockChecker(known, block_size) if known is not None else None
         self._window = known.window() if known is not None else None

@@ -2,15 +2,16 @@
 
 A block is written only if it has the MD5 that the wanted version's own digest file has for
 it.  So wrong bytes are never reported as right, whatever else is wrong with a set.  Damage
-stops the restore if the version needs what is damaged; otherwise it is a warning.
+stops the restore if the version needs what is damaged; otherwise it is a warning.  Of a target
+on another host the digests come first, and only blocks that differ are sent.
 """
 
 import contextlib
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from blockdiff.blocks import blockset, targets
 from blockdiff.blocks.checker import BlockChecker
 from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.blocks.restorer import Restorer
@@ -28,7 +29,8 @@ from blockdiff.sets import chain, digests, verified, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.held import Held, holding
 from blockdiff.sets.version import Version, VersionFiles
-from blockdiff.target import precheck, writer
+from blockdiff.target import precheck
+from blockdiff.target.state import DEVICE, TargetState
 from blockdiff.target.writer import Target
 
 _MOST_RANGES = 100  # that a result lists
@@ -45,6 +47,7 @@ class Restored:
     version: int
     target: str  # description of the target, for a person
     path: str  # of what was written
+    blocks: int  # that the version has
     size: int | None  # bytes of the volume; None: not known before the last block was read
     files: list[tuple[int, str, int]]  # version, path, bytes; in the order of reading
     dry_run: bool = False
@@ -54,6 +57,9 @@ class Restored:
     right: list[tuple[int, int]] = field(default_factory=list)  # bytes of the target that are right, bounded
     right_bytes: int = 0  # of all of them
     right_more: bool = False  # more than `right` lists
+    differed: int | None = None  # blocks that a target on a host did not have yet
+    sent: int = 0  # bytes, to such a host
+    placed: int = 0  # bytes of them that are on its disk, as far as is known
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # the restore is complete, but these need attention
     failure: BlockdiffError | Interrupted | None = None  # the target is not complete, or does not have its name
@@ -72,15 +78,14 @@ class Restored:
 def restore(
     backup_set: BackupSet,
     number: int | None,
-    target_path: str,
+    goal: str | targets.Goal,
     *,
     force: bool = False,
     dry_run: bool = False,
     threads: int = 2,
     progress: Progress = silent,
-    look: Callable[..., precheck.TargetState] = precheck.look,
 ) -> Restored:
-    """Write version `number` (None: the newest) to a file or block device.
+    """Write version `number` (None: the newest) to a target; text is the path of a file or block device here.
 
     `progress`: see parallel.Progress.  `force` writes over existing data, and accepts a chain
     that is not linked or lacks versions, since every block is proved anyway.  A failure after
@@ -95,18 +100,26 @@ def restore(
         sizes = [_size(each) for each in files]
         return (files, sizes, _proof(backup_set, links[-1]), warnings), files[::-1]
 
+    if isinstance(goal, str):
+        goal = targets.LocalTarget(goal, (backup_set.folder, backup_set.base))
     with holding(backup_set, collect) as (files, sizes, proof, warnings):
-        outcome, seen = _plan(backup_set, files, sizes, target_path, force, look)
-        outcome.warnings += warnings
-        outcome.dry_run = dry_run
-        if not force:
-            _check_room(files[-1], seen)
-        if dry_run:
-            writer.rehearse(seen)
-            return outcome
         wanted = files[-1].version
-        total = wanted.size if wanted.size is not None else wanted.count * wanted.block_size
-        with Target(seen, wanted.size) as sink, progress(total) as done:
+        size = wanted.size
+        if size is None and not isinstance(goal, targets.LocalTarget):
+            size = _find_size(backup_set, files, threads)
+        least = size if size is not None else (wanted.count - 1) * wanted.block_size + 1
+        seen = goal.look(files[-1], least, dry_run=dry_run)
+        precheck.check(seen, least, force)
+        outcome = _plan(backup_set, files, sizes, seen)
+        outcome.warnings += warnings
+        outcome.dry_run, outcome.size = dry_run, size
+        if not force:
+            _check_room(files[-1], seen, goal.room())
+        if dry_run:
+            goal.rehearse()
+            return outcome
+        total = size if size is not None else wanted.count * wanted.block_size
+        with goal.open(size) as sink, progress(total) as done:
             work = Restorer(backup_set.name, files, sink, done)
             _write(work, sink, outcome, force, threads)
         if work.own_whole and outcome.failure is None and not outcome.warnings:
@@ -115,29 +128,45 @@ def restore(
 
 
 def _plan(
-    backup_set: BackupSet,
-    files: list[VersionFiles],
-    sizes: list[int],
-    target_path: str,
-    force: bool,
-    look: Callable[..., precheck.TargetState],
-) -> tuple[Restored, precheck.TargetState]:
-    """Return what is to be done, and the target as it is; it is checked."""
-    links = [each.version for each in files]
-    wanted = links[-1]
-    seen = look(target_path, (backup_set.folder, backup_set.base))
-    least = wanted.size if wanted.size is not None else (wanted.count - 1) * wanted.block_size + 1
-    precheck.check(seen, least, force)
+    backup_set: BackupSet, files: list[VersionFiles], sizes: list[int], seen: TargetState
+) -> Restored:
+    """Return what is to be done."""
+    wanted = files[-1].version
     read = [(f.version.number, f.diff, size) for f, size in zip(reversed(files), reversed(sizes), strict=True)]
-    outcome = Restored(backup_set.name, wanted.number, seen.description, target_path, wanted.size, read)
-    outcome.notes += [note for version in links for note in version.notes]
-    return outcome, seen
+    outcome = Restored(
+        backup_set.name, wanted.number, seen.description, seen.path, wanted.count, wanted.size, read
+    )
+    outcome.notes += [note for each in files for note in each.version.notes]
+    return outcome
 
 
-def _check_room(files: VersionFiles, seen: precheck.TargetState) -> None:
+class _Nowhere:
+    """A sink that takes blocks and forgets them."""
+
+    def write(self, offset: int, parts: list[memoryview]) -> None:
+        """Forget them."""
+
+    def zero(self, offset: int, length: int) -> None:
+        """Forget them."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+
+def _find_size(backup_set: BackupSet, files: list[VersionFiles], threads: int) -> int:
+    """Return the size of a volume, in bytes, of which only the last block's record shows it."""
+    count = files[-1].version.count
+    work = Restorer(backup_set.name, files, _Nowhere())
+    last = blockset.Blocks(count)
+    last.add(count - 1, count)
+    work.only(last)
+    work.run(threads)
+    return work.size()
+
+
+def _check_room(files: VersionFiles, seen: TargetState, room: int | None) -> None:
     """Raise NoRoom if there is no space for the version's blocks; zeros take none in a new file."""
     wanted = files.version
-    room = writer.room(seen)
     if room is None or room >= wanted.count * wanted.block_size:
         return
     with digests.Digests(files.digests, wanted.count, files.open) as known:
@@ -148,21 +177,29 @@ def _check_room(files: VersionFiles, seen: precheck.TargetState) -> None:
         raise NoRoom(f"{seen.path}: it takes {least} bytes or more, and {room} are free", hint=hint)
 
 
-def _write(work: Restorer, sink: Target, outcome: Restored, force: bool, threads: int) -> None:
+def _write(work: Restorer, sink: Target | targets.Remote, outcome: Restored, force: bool, threads: int) -> None:
     """Write and finish; a failure is put into the outcome."""
     outcome.path = sink.written_path
     try:
+        if not isinstance(sink, Target):
+            wanted = targets.differing(sink.told(), outcome.blocks)
+            outcome.differed = len(wanted)
+            work.only(wanted)
         work.run(threads, go_on=force)
-        outcome.size = work.size()
+        if outcome.size is None:
+            outcome.size = work.size()
         sink.finish(outcome.size)
         outcome.path = sink.path
         rest = sink.size_before - outcome.size
-        if sink.kind == precheck.DEVICE and rest > 0:
+        if sink.kind == DEVICE and rest > 0:
             outcome.notes.append(f"{sink.path} is larger: its last {rest} bytes are left as they were")
     except (BlockdiffError, Interrupted) as error:
         outcome.failure = error
         outcome.whole, outcome.left = sink.durable, sink.left()
-        _note_right(work, sink, outcome, durable=not isinstance(error, Interrupted))
+        if isinstance(sink, Target):
+            _note_right(work, sink, outcome, durable=not isinstance(error, Interrupted))
+    if not isinstance(sink, Target):
+        outcome.sent, outcome.placed = sink.sent, sink.placed
     outcome.read, outcome.written, outcome.zeros = work.read, work.written, work.zeros
     outcome.warnings += work.warnings
 

@@ -182,7 +182,7 @@ def test_nobody_below_the_commands_prints_reads_the_environment_or_exits(path):
 
 # what is pushed
 
-PUSHED = push.PUSHED + push.SNAPSHOTS
+PUSHED = push.PUSHED + push.SNAPSHOTS + push.RESTORE
 
 
 @pytest.mark.parametrize("path", floor.files(), ids=shown)

@@ -13,7 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from blockdiff.blocks import blockset, changes, checker, diffreader, parallel
-from blockdiff.errors import BlockdiffError, ChainBroken, DigestMismatch, NotOurFormat, StoreUnreadable
+from blockdiff.errors import (
+    BlockdiffError,
+    ChainBroken,
+    DigestMismatch,
+    Interrupted,
+    NotOurFormat,
+    StoreUnreadable,
+)
 from blockdiff.formats import FormatError
 from blockdiff.sets import digests, versions
 from blockdiff.sets.version import VersionFiles
@@ -27,6 +34,9 @@ class Sink(Protocol):
 
     def zero(self, offset: int, length: int) -> None:
         """Make these bytes zeros."""
+
+    def stop(self) -> None:
+        """End calls that wait, from another thread: the run is interrupted."""
 
 
 @dataclass
@@ -60,11 +70,16 @@ class Restorer:
         self._last_length = diffreader.last_length(self._version)
         self._failure: BlockdiffError | None = None
         self._go_on = False
+        self._limited = False  # not every block is wanted
         self.read = 0  # bytes of diff files
         self.written = 0  # bytes
         self.zeros = 0  # bytes that are zero
         self.warnings: list[str] = []
         self.own_whole = False  # all records that the wanted version's own diff file must have were there and right
+
+    def only(self, wanted: blockset.Blocks) -> None:
+        """Write only these blocks; the others are right already."""
+        self._wanted, self._limited = wanted, len(wanted) < self._count
 
     def run(self, threads: int, go_on: bool = False) -> None:
         """Write every block, with `threads` threads.
@@ -98,7 +113,7 @@ class Restorer:
             self._read(files, pool)
             if files is self._links[-1]:
                 must = self._recorded(files, (0, self._count))
-                self.own_whole = not any(self._wanted.any(*run) for run in must)
+                self.own_whole = not self._limited and not any(self._wanted.any(*run) for run in must)
         if self._wanted:
             lost = f"no version of its chain has {self._spell(self._wanted.runs())}"
             raise self._failure or ChainBroken(self._version.number, self._name, lost)
@@ -142,9 +157,13 @@ class Restorer:
                 work = functools.partial(self._place, file)
                 rows = parallel.in_order(pool, file.pieces(self._wanted.any), work)
                 try:
-                    with contextlib.closing(rows):
-                        for piece, placed in rows:
-                            self._take(files, piece, placed)
+                    with contextlib.closing(rows):  # which waits for what is being written
+                        try:
+                            for piece, placed in rows:
+                                self._take(files, piece, placed)
+                        except Interrupted:
+                            self._sink.stop()
+                            raise
                 finally:
                     self.read += file.read
         except FormatError as error:

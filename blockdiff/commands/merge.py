@@ -1,14 +1,17 @@
 """blockdiff-merge NAME TARGET: restore a version.  blockdiff-merge TARGET < DIFF: the original's patch."""
 
+import contextlib
 import functools
-import os
 import sys
+import time
 from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, exits, programs, state, text
+from blockdiff.commands import amounts, completing, exits, merge_output, options_source, programs, state, text
+from blockdiff.commands.options_source import Reach
 from blockdiff.commands.progress import progress
+from blockdiff.transport.destination import Destination, parse_source
 
 
 @click.command()
@@ -24,33 +27,44 @@ from blockdiff.commands.progress import progress
     shell_complete=completing.files,
     help="With TARGET alone: the version's .md5, to prove the result.",
 )
-@amounts.jobs_option
+@click.option("--rescan", is_flag=True, help="Compare a target on a host by MD5, also where XXH3-128 is there.")
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every file that is read; sizes in bytes.")
+@functools.partial(options_source.options, jobs=False)
+@amounts.jobs_option
 @click.pass_context
 def command(
     context: click.Context,
+    /,
     operands: tuple[str, ...],
     number: int | None,
     force: bool,
     dry_run: bool,
     digests: str | None,
+    rescan: bool,
     jobs: int | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    **reaching: Any,
 ) -> None:
-    """Restore version N (the newest) of set NAME to TARGET, a file or block device.
+    """Restore version N (the newest) of set NAME to TARGET, a file or block device: PATH, or
+    [USER@]HOST:/PATH on another host, to which only what differs is sent.
 
     A new file gets its name only when it is complete.  Every block is proved before it is
     written.  With TARGET alone, a diff file's payload is read from stdin and written over
     existing data; pipe compressed ones through gunzip -c, zstd -dc or lzop -dc.
     """
-    threads = jobs or len(os.sched_getaffinity(0))
+    reach = options_source.take_reach({**reaching, "threads": jobs or 0})
+    exits.limit(reach.max_time)
+    threads = jobs or options_source.cores()
     if len(operands) == 1:
         if number is not None or dry_run:
             raise click.UsageError("--to and --dry-run need NAME and TARGET")
+        _refuse_remote_options(reach, rescan)
+        if _where(operands[0])[0] is not None:
+            raise click.UsageError("a host is a target for NAME; a diff on stdin is written on this machine only")
         context.exit(_patch(operands[0], digests, threads, as_json, quiet))
     if len(operands) > 2:
         raise click.UsageError("too many operands: give NAME and TARGET, or TARGET alone")
@@ -59,15 +73,64 @@ def command(
     from blockdiff import restore
     from blockdiff.sets.backupset import BackupSet
 
-    backup_set, target = BackupSet(operands[0]), operands[1]
+    destination, path = _where(operands[1])
+    if destination is None:
+        _refuse_remote_options(reach, rescan)
+    backup_set = BackupSet(operands[0])
     show = functools.partial(progress, label="restore", enabled=not quiet)
-    done = restore.restore(backup_set, number, target, force=force, dry_run=dry_run, threads=threads, progress=show)
+    options: Any = {"force": force, "dry_run": dry_run, "threads": threads, "progress": show}
+    begun = time.monotonic()
+    with contextlib.ExitStack() as cleanup:
+        goal: Any = path
+        if destination is not None:
+            goal = cleanup.enter_context(_on_host(destination, path, reach, rescan, quiet=quiet, verbose=verbose))
+        done = restore.restore(backup_set, number, goal, **options)
     if done.proof is not None:
         state.add_proofs(done.name, {done.version: done.proof})
-    _print(done, as_json, quiet, verbose)
+    merge_output.put(done, as_json, quiet, verbose, time.monotonic() - begun)
     if done.failure is not None:
         raise done.failure
     context.exit(done.exit_code)
+
+
+def _where(target: str) -> tuple[Destination | None, str]:
+    """Return the host of a target, None for this machine, and its path there.
+
+    As with scp, a colon before any slash ends the name of a host.
+    """
+    try:
+        destination, path = parse_source(target)
+    except ValueError as error:
+        raise click.UsageError(f"{error} (hint: a file of this name is ./{target})") from None
+    if destination is not None and not path.startswith("/"):
+        raise click.UsageError(
+            f"{text.name(target)}: a path on a host begins with / (hint: a file of this name here is"
+            f" ./{text.name(target)})"
+        )
+    return destination, path
+
+
+def _refuse_remote_options(reach: Reach, rescan: bool) -> None:
+    for name, given in (
+        ("--sudo", reach.sudo), ("--remote-python", reach.remote_python), ("--rsh", reach.rsh),
+        ("--bwlimit", reach.bwlimit), ("--rescan", rescan),
+    ):  # fmt: skip
+        if given:
+            raise click.UsageError(f"{name} is for a target on a host, HOST:/PATH")
+
+
+def _on_host(destination: Destination, path: str, reach: Reach, rescan: bool, *, quiet: bool, verbose: bool) -> Any:
+    """Return a target on a host."""
+    from blockdiff.source.hosttarget import HostTarget
+    from blockdiff.source.wanted import Wanted
+
+    def say(line: str) -> None:
+        if not quiet:
+            click.echo(f"blockdiff: {line}", err=True)
+
+    wanted = Wanted(path=path, stderr_logged=verbose, **reach.wanted(destination))
+    connect = reach.connect(destination, say if verbose else None)
+    return HostTarget(wanted, connect, md5=rescan, warn=text.warn, note=say)
 
 
 def _patch(path: str, digests: str | None, threads: int, as_json: bool, quiet: bool) -> int:
@@ -92,63 +155,3 @@ def _patch(path: str, digests: str | None, threads: int, as_json: bool, quiet: b
     for line in done.notes if not quiet else ():
         click.echo(f"blockdiff: {line}", err=True)
     return 0
-
-
-def _print(done: Any, as_json: bool, quiet: bool, verbose: bool) -> None:
-    """Print what a restore did, without the error that stopped it."""
-    if as_json:
-        text.put_json(_json(done))
-    elif not quiet:
-        if verbose or done.dry_run:
-            for version, file, size in done.files:
-                click.echo(f"read version {version}: {text.name(file)}, {text.amount(size, verbose)}")
-        click.echo(_summary(done, verbose))
-    for line in done.notes if not quiet else ():
-        click.echo(f"blockdiff: {line}", err=True)
-    for line in done.warnings:
-        text.warn(line)
-    if done.failure is not None and not done.whole:
-        where = f"{text.name(done.path)} is not version {done.version}; "
-        if done.right:
-            amount, ranges = text.amount(done.right_bytes, verbose), text.ranges(done.right, done.right_more)
-            what = f"{amount} of it are right: bytes {ranges}"
-        else:
-            what = "none of its bytes are known to be right"
-        click.echo(f"blockdiff: {where}{what}", err=True)
-    if done.failure is not None and done.left:
-        click.echo(f"blockdiff: {text.name(done.left)}", err=True)
-
-
-def _summary(done: Any, exact: bool) -> str:
-    size = "at most the size of its blocks" if done.size is None else text.amount(done.size, exact)
-    if done.dry_run:
-        return f"write version {done.version}, {size}, to {text.name(done.path)}: {done.target}"
-    if done.failure is not None:
-        return f"version {done.version} was not restored"
-    written, zeros, read = (text.amount(count, exact) for count in (done.written, done.zeros, done.read))
-    return (
-        f"restored version {done.version} of {text.name(done.name)} to {text.name(done.path)}: {size}"
-        f" ({written} written, {zeros} zeros, {read} read)"
-    )
-
-
-def _json(done: Any) -> dict[str, Any]:
-    failure = done.failure
-    return {
-        "set": done.name,
-        "version": done.version,
-        "target": done.path,
-        "target_was": done.target,
-        "dry_run": done.dry_run,
-        "size": done.size,
-        "files": [{"version": n, "path": path, "size": size} for n, path, size in done.files],
-        "read": done.read,
-        "written": done.written,
-        "zeros": done.zeros,
-        "notes": done.notes,
-        "warnings": done.warnings,
-        "error": None if failure is None else exits.describe(failure),
-        "right": None
-        if failure is None
-        else {"bytes": done.right_bytes, "ranges": done.right, "complete": not done.right_more},
-    }

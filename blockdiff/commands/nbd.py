@@ -71,8 +71,8 @@ def command(
             begun = f", {served.begun}" if served.begun else ""
             kind = "writable, discarded at the end" if writable else "read-only"
             click.echo(f"version {served.version} of {text.name(name)}{begun}, {text.size(served.size)}, {kind}")
-            click.echo(export.uri)
             ready = True
+            click.echo(export.uri)
             export.wait()
     except Interrupted as error:
         if not ready or error.exit_code not in _ENDS:

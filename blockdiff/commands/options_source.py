@@ -38,21 +38,24 @@ def environment_block_size(environment: Mapping[str, str]) -> int | None:
         raise click.UsageError(f"environment variable BLOCKSIZE: {error.message}") from None
 
 
-def options(function: F) -> F:
-    """Give a command the options that decide how the source host is reached and used."""
+def options(function: F, jobs: bool = True) -> F:
+    """Give a command the options that decide how another host is reached and used, `jobs`: also --jobs."""
+    threads = click.option(
+        "--jobs", "threads", type=click.IntRange(0, 64), default=0, metavar="N",
+        help="Threads on each side.  [default: here one for each core; on the other host one, or by its cores"
+        " where it has no libxxhash]",
+    )  # fmt: skip
     for option in reversed(
         (
-            click.option("--sudo", is_flag=True, help="Run the agent through sudo -n on the source host."),
+            click.option("--sudo", is_flag=True, help="Run the agent through sudo -n on the other host."),
             click.option("--remote-python", metavar="PATH", help="Python to run the agent with.  [default: "
                          + ", ".join(push.PYTHONS) + "]"),
             click.option("--rsh", metavar="COMMAND", help="Reach the host with this ssh program and options"
                          " instead of paramiko; also BLOCKDIFF_RSH. Without it, BLOCKDIFF_SSH_CONFIG names a"
                          " configuration that is read instead of the user's and the system's, as with ssh -F."),
             click.option("--bwlimit", type=Bytes(0, 1 << 50), default=0, metavar="RATE",
-                         help="The agent sends at most so many bytes a second; 10M is ten MiB."),
-            click.option("--jobs", "threads", type=click.IntRange(0, 64), default=0, metavar="N",
-                         help="Threads on each side.  [default: here one for each core; on the source host one,"
-                         " or by its cores where it has no libxxhash]"),
+                         help="Send at most so many bytes of blocks a second; 10M is ten MiB."),
+            threads,
             click.option("--timeout", type=click.FloatRange(1, 86400), default=wanted.DEFAULT_TIMEOUT_S,
                          show_default=True, metavar="SECONDS", help="How long the other side may send nothing."),
             click.option("--progress-timeout", type=Seconds(30 * 86400), default=wanted.DEFAULT_PROGRESS_S,
@@ -62,7 +65,8 @@ def options(function: F) -> F:
                          " taken so long, such as 90, 30m or 2h: as TERM does, but with exit code 28."),
         )
     ):  # fmt: skip
-        function = option(function)
+        if option is not threads or jobs:
+            function = option(function)
     return function
 
 

@@ -49,6 +49,18 @@ SNAPSHOTS = (  # and these, where a snapshot may be wanted
     ("agent.snapshots.volume", "agent/snapshots/volume.py"),
     ("agent.snapshots.prepare", "agent/snapshots/prepare.py"),
 )
+RESTORE = (  # and these, for a restore
+    ("blockdiff.errors", "blockdiff/errors.py"),
+    ("blockdiff.target", "blockdiff/target/__init__.py"),
+    ("blockdiff.target.inuse", "blockdiff/target/inuse.py"),
+    ("blockdiff.target.signatures", "blockdiff/target/signatures.py"),
+    ("blockdiff.target.state", "blockdiff/target/state.py"),
+    ("blockdiff.target.writer", "blockdiff/target/writer.py"),
+    ("blockdiff.wire.placing", "blockdiff/wire/placing.py"),
+    ("agent.target", "agent/target/__init__.py"),
+    ("agent.target.digesting", "agent/target/digesting.py"),
+    ("agent.target.restore", "agent/target/restore.py"),
+)
 PYTHONS = ("python3", "/usr/libexec/platform-python", "/usr/bin/python3")  # tried in this order
 # -I: no modules of the current folder, the user's or the environment's; -S: no site's; -B: no .pyc files written
 FLAGS = ("-I", "-S", "-B")
@@ -100,10 +112,10 @@ def local_command(python: str | None = None, sudo: bool = False, prefix: str = "
 
 
 @functools.cache
-def bundle(snapshots: bool = False) -> bytes:
+def bundle(snapshots: bool = False, restore: bool = False) -> bytes:
     """Return what is sent after the command has started: stage 1, the modules, an empty line."""
     parts = [source("agent/assembler.py")]
-    for name, file in PUSHED + (SNAPSHOTS if snapshots else ()):
+    for name, file in PUSHED + (SNAPSHOTS if snapshots else ()) + (RESTORE if restore else ()):
         text = source(file)
         package = "p" if file.endswith("__init__.py") else "m"
         parts.append(f"{name} {len(text)} {hashlib.sha256(text).hexdigest()} {package}\n".encode())

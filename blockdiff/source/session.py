@@ -29,12 +29,17 @@ _SNAPSHOT, _READ, _END = "while it made the snapshot", "while it read the volume
 # what an agent may report, by the name of its class
 _REPORTS = {
     name: getattr(errors, name)
-    for name in ("NoSuchVolume", "NoPermission", "SnapshotRefused", "SnapshotOverflowed", "ReadFailed", "AgentDied")
+    for name in (
+        "NoSuchVolume", "NoPermission", "SnapshotRefused", "SnapshotOverflowed", "ReadFailed", "AgentDied",
+        "TargetRefused", "TargetFailed",
+    )
 }
 
 
 class Session:
     """One agent, from its start to its end.  Use as a context manager; leaving it ends the agent."""
+
+    _work = "backup"  # what is complete before `finish`
 
     def __init__(
         self,
@@ -43,6 +48,7 @@ class Session:
         *,
         progress_s: float = PROGRESS_S,
         snapshots: bool = False,
+        restore: bool = False,
         pythons: Sequence[str] = push.PYTHONS,
         stderr_logged: bool = False,
         note: Callable[[str], None] = lambda line: None,
@@ -51,7 +57,7 @@ class Session:
         """Push the agent and receive its hello.
 
         `timeout_s` is how long it may be silent, `progress_s` how long it may send only heartbeats;
-        `snapshots`: push what it needs for them, too; `pythons`: those that its command tries; `note`
+        `snapshots`, `restore`: push what it needs for them, too; `pythons`: those that its command tries; `note`
         takes each of its lines for the log, its host's name before it; `log`, else `note`, those that
         it repeated and the last lines of a command that died, unless its stderr is already logged.
         Raises HostRefused, HostSilent, NoPython, AgentDied, VersionsDiffer or ProtocolBroken.
@@ -70,7 +76,7 @@ class Session:
         self._feeder: Feeder | None = None
         self.from_snapshot = False  # its volume is read from a snapshot
         try:
-            read = self._command.start(push.bundle(snapshots))
+            read = self._command.start(push.bundle(snapshots, restore))
             self._link = link.Link(
                 read, transport.write, timeout_s, self._dead, aside={messages.NOTE: self._notes.is_new}
             )
@@ -241,7 +247,7 @@ class Session:
                 return [f"the agent on {self.host} sent something after its end (frame {kind})"]
             remains = messages.decode_talk(payload, remains=(str, type(None)))["remains"]
         except (BlockdiffError, FormatError) as error:
-            return [f"backup complete; ending the agent failed: {error}"]
+            return [f"{self._work} complete; ending the agent failed: {error}"]
         self._transport.close_write()
         status = self._transport.wait(opening.END_WAIT_S)
         lines = [f"{self.host}: {printable(remains)}"] if remains is not None else []

@@ -5,17 +5,18 @@ name the user, and it does not refuse a file that is a loop device or swap.  The
 sysfs, /proc/self/mountinfo and /proc/swaps are read, also for the device's partitions.
 A process that has a device or file open, such as a virtual machine its disk, is found by
 its descriptors in /proc/PID/fd; only root sees those of other users' processes.
+Also runs on the host of a target: stdlib only, Python 3.6.
 """
 
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from typing import Callable, Iterator, List, Optional, Tuple
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-def of_device(number: int, sys: str = "/sys", proc: str = "/proc") -> list[str]:
+def of_device(number: int, sys: str = "/sys", proc: str = "/proc") -> List[str]:
     """Return the users of a block device (st_rdev) or a partition of it, for a person; [] if none is found."""
     found = []
     for name, device in _with_partitions(number, sys):
@@ -31,14 +32,14 @@ def of_device(number: int, sys: str = "/sys", proc: str = "/proc") -> list[str]:
     return found
 
 
-def of_file(path: str, sys: str = "/sys", proc: str = "/proc") -> list[str]:
+def of_file(path: str, sys: str = "/sys", proc: str = "/proc") -> List[str]:
     """Return what uses a regular file as a device or as swap, for a person; [] if none is found."""
     found = [f"it is behind {loop}" for loop, back in _loops(sys) if _same(path, back)]
     found += ["it is swap" for swap in _swaps(proc) if _same(path, swap)]
     return found
 
 
-def openers_of_device(number: int, sys: str = "/sys", proc: str = "/proc") -> list[str]:
+def openers_of_device(number: int, sys: str = "/sys", proc: str = "/proc") -> List[str]:
     """Return which processes have a block device (st_rdev), a partition of it or its whole disk open."""
     family = {device: f"its partition {name}" for name, device in _with_partitions(number, sys)}
     family[number] = "it"
@@ -48,12 +49,12 @@ def openers_of_device(number: int, sys: str = "/sys", proc: str = "/proc") -> li
     return _openers(lambda found: family.get(found.st_rdev) if stat.S_ISBLK(found.st_mode) else None, proc)
 
 
-def openers_of_file(wanted: os.stat_result, proc: str = "/proc") -> list[str]:
+def openers_of_file(wanted: os.stat_result, proc: str = "/proc") -> List[str]:
     """Return which processes have a file open."""
     return _openers(lambda found: "it" if os.path.samestat(found, wanted) else None, proc)
 
 
-def _openers(match: Callable[[os.stat_result], str | None], proc: str) -> list[str]:
+def _openers(match: Callable[[os.stat_result], Optional[str]], proc: str) -> List[str]:
     found: dict[str, None] = {}
     for pid in sorted(int(name) for name in _names(proc) if name.isdigit()):
         for fd in _names(f"{proc}/{pid}/fd"):
@@ -69,7 +70,7 @@ def _openers(match: Callable[[os.stat_result], str | None], proc: str) -> list[s
     return list(found)
 
 
-def _disk(number: int, sys: str) -> tuple[str, int] | None:
+def _disk(number: int, sys: str) -> Optional[Tuple[str, int]]:
     """Return the name and number of the disk that a device is a partition of."""
     folder = os.path.realpath(_folder(number, sys))
     if not os.path.exists(f"{folder}/partition"):
@@ -79,7 +80,7 @@ def _disk(number: int, sys: str) -> tuple[str, int] | None:
     return None if device is None else (os.path.basename(above), device)
 
 
-def _number(folder: str) -> int | None:
+def _number(folder: str) -> Optional[int]:
     """Return the number of the device that a folder of sysfs describes."""
     major, colon, minor = _text(f"{folder}/dev").strip().partition(":")
     return os.makedev(int(major), int(minor)) if colon and major.isdigit() and minor.isdigit() else None
@@ -89,7 +90,7 @@ def _folder(number: int, sys: str) -> str:
     return f"{sys}/dev/block/{os.major(number)}:{os.minor(number)}"
 
 
-def _with_partitions(number: int, sys: str) -> Iterator[tuple[str, int]]:
+def _with_partitions(number: int, sys: str) -> Iterator[Tuple[str, int]]:
     yield "", number
     folder = _folder(number, sys)
     for name in _names(folder):
@@ -117,7 +118,7 @@ def _swaps(proc: str) -> Iterator[str]:
             yield _plain(line.split()[0])
 
 
-def _loops(sys: str) -> Iterator[tuple[str, str]]:
+def _loops(sys: str) -> Iterator[Tuple[str, str]]:
     for name in _names(f"{sys}/block"):
         if name.startswith("loop"):
             back = _text(f"{sys}/block/{name}/loop/backing_file").rstrip("\n")
@@ -132,7 +133,7 @@ def _same(path: str, other: str) -> bool:
         return False
 
 
-def _rdev(path: str) -> int | None:
+def _rdev(path: str) -> Optional[int]:
     try:
         found = os.stat(path)
     except OSError:
@@ -146,7 +147,7 @@ def _plain(text: str) -> str:
     return raw.encode("latin-1", "ignore").decode("utf-8", "surrogateescape") if raw != text else text
 
 
-def _names(folder: str) -> list[str]:
+def _names(folder: str) -> List[str]:
     try:
         return sorted(os.listdir(folder))
     except OSError:
@@ -159,3 +160,16 @@ def _text(path: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def is_blind(proc: str = "/proc") -> bool:
+    """Return whether there are processes of which this user cannot see what they have open."""
+    for name in _names(proc):
+        if name.isdigit():
+            try:
+                os.listdir(f"{proc}/{name}/fd")
+            except PermissionError:
+                return True
+            except OSError:  # ended meanwhile
+                continue
+    return False

@@ -2,14 +2,15 @@
 
 blkid(8) finds them.  Where it is missing or fails, a table of common magic numbers is used.
 The table checks nothing else: other data with the same bytes counts as a signature, too.
+Also runs on the host of a target: stdlib only, Python 3.6.
 """
 
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from typing import Callable, Iterator, Optional, Sequence, Tuple
 
-Program = Callable[[Sequence[str]], tuple[int | None, str]]
+Program = Callable[[Sequence[str]], Tuple[Optional[int], str]]
 
 _SBIN = "/usr/sbin:/sbin"  # where blkid is; cron's PATH does not have it
 _FOUND, _NOTHING, _SEVERAL = 0, 2, 8  # exit codes of blkid -p
@@ -20,7 +21,7 @@ _LABELS = {  # name: (offset, length) in bytes
     "swap": (1024 + 28, 16),
     "xfs": (108, 12),
 }
-_MAGICS: tuple[tuple[int, bytes, str], ...] = (  # offset in bytes; a negative one counts from the end
+_MAGICS: Tuple[Tuple[int, bytes, str], ...] = (  # offset in bytes; a negative one counts from the end
     (1080, b"\x53\xef", "ext2, ext3 or ext4"),
     (0, b"XFSB", "xfs"),
     (65536 + 64, b"_BHRfS_M", "btrfs"),
@@ -68,7 +69,7 @@ _MAGICS: tuple[tuple[int, bytes, str], ...] = (  # offset in bytes; a negative o
 )
 
 
-def run_program(words: Sequence[str]) -> tuple[int | None, str]:
+def run_program(words: Sequence[str]) -> Tuple[Optional[int], str]:
     """Run a program; return its exit code, None if it could not be run to its end, and its stdout."""
     path = shutil.which(words[0]) or shutil.which(words[0], path=_SBIN)
     if path is None:

@@ -3,22 +3,21 @@
 A new file is written under a temporary name beside its own (`.blockdiff-part`) and gets
 its name only when it is complete and on the disk: no incomplete file has the final name.
 An existing target is written in place; precheck.py decides whether it may be.
+Also runs on the host of a target: stdlib only, Python 3.6.
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
 import stat
 import struct
-from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, List, Optional, Sequence, Type
 
 from blockdiff.errors import TargetFailed, TargetRefused
 from blockdiff.formats import Buffer
-from blockdiff.target.precheck import BUSY, DEVICE, FILE, NEW, TargetState
+from blockdiff.target.state import BUSY, DEVICE, NEW, TargetState
 
 PART = ".blockdiff-part"  # ending of the temporary name
 _BLKZEROOUT = 0x127F
@@ -31,18 +30,20 @@ _IOV = 512  # buffers of one system call
 class Target:
     """An open target; `write` and `zero` may be called by any thread."""
 
-    def __init__(self, seen: TargetState, size: int | None = None) -> None:
+    def __init__(self, seen: TargetState, size: Optional[int] = None, keep: bool = False) -> None:
         """Open a target that was checked; `size`: bytes that a file will have, where that is known.
 
-        Raises TargetRefused or TargetFailed; nothing was written then.
+        `keep`: continue the temporary file that an ended run left.  Raises TargetRefused or
+        TargetFailed; nothing was written then.
         """
+        self._keep = keep
         self.path, self.kind, self.size_before = seen.path, seen.kind, seen.size
         self.created = seen.kind == NEW
-        self._fresh = self.created or (seen.kind == FILE and seen.size == 0)  # empty or nothing but holes so far
         self._working = seen.path + PART if self.created else seen.path
         self.durable = False  # all of it has been written and is on the disk
         self._zeroes = True  # whether the kernel zeroes ranges for us
         self._fd = self._open()
+        self._fresh = seen.kind != DEVICE and os.fstat(self._fd).st_size == 0  # nothing but holes so far
         if size is not None:
             try:
                 self.resize(size)
@@ -56,7 +57,7 @@ class Target:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self.close()
 
@@ -71,12 +72,13 @@ class Target:
             raise TargetRefused(self.path, BUSY if error.errno == errno.EBUSY else error.strerror) from None
 
     def _open_part(self, flags: int) -> int:
-        """Open the temporary file; one that an ended run left is replaced, one in use is not."""
+        """Open the temporary file; one that an ended run left is replaced or continued, one in use is not."""
         fd = os.open(self._working, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             _claim_part(fd, self.path)
             os.fchmod(fd, 0o600)
-            os.ftruncate(fd, 0)
+            if not self._keep:
+                os.ftruncate(fd, 0)
         except BaseException:
             os.close(fd)
             raise
@@ -108,7 +110,7 @@ class Target:
             for start in range(0, len(parts), _IOV):
                 some = list(parts[start : start + _IOV])
                 while some:
-                    done = os.pwritev(self._fd, some, offset)
+                    done = _pwritev(self._fd, some, offset)
                     if not done:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     offset += done
@@ -200,6 +202,9 @@ class Target:
         finally:
             os.close(folder)
 
+    def stop(self) -> None:
+        """Do nothing: no call waits for another machine."""
+
     def sync(self) -> None:
         """Flush to the disk what was written so far.  Raises TargetFailed."""
         try:
@@ -213,6 +218,13 @@ class Target:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
+
+
+def _pwritev(fd: int, parts: List[Buffer], offset: int) -> int:
+    """Write parts at an offset, or some of them; return how many bytes."""
+    if hasattr(os, "pwritev"):
+        return os.pwritev(fd, parts, offset)
+    return os.pwrite(fd, parts[0], offset)  # python 3.6
 
 
 def rehearse(seen: TargetState) -> None:
@@ -237,7 +249,7 @@ def rehearse(seen: TargetState) -> None:
         raise TargetRefused(seen.path, error.strerror) from None
 
 
-def room(seen: TargetState) -> int | None:
+def room(seen: TargetState) -> Optional[int]:
     """Return the free space for a file, in bytes; None if that is not known."""
     if seen.kind == DEVICE:
         return None
@@ -266,6 +278,10 @@ def _claim_part(fd: int, path: str) -> None:
 
 def _fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     """Call fallocate(2), which the os module has without its mode.  Raises OSError."""
+    try:
+        import ctypes
+    except ImportError:  # a python built without it
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
     libc: Any = ctypes.CDLL(None, use_errno=True)
     call = getattr(libc, "fallocate64", None) or libc.fallocate
     call.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]

@@ -11,6 +11,7 @@ from blockdiff.wire import messages
 
 DIGESTS = ("md5", "xxh128")  # kinds of digest
 MAX_OLD = 1 << 56  # blocks
+MAX_SIZE = 1 << 63  # bytes
 
 
 class SnapshotRequest(NamedTuple):
@@ -32,8 +33,18 @@ class SharedMemory(NamedTuple):
     size: int  # bytes
 
 
+class RestoreRequest(NamedTuple):
+    """What is to become of the path: a restore's target."""
+
+    size: int  # bytes of the volume
+    dry_run: bool  # write nothing
+
+
 class Request(NamedTuple):
-    """What to do: back up a volume, or with `look` only describe it, or with `ended` only clean up."""
+    """What to do: back up a volume, or with `look` only describe it, or with `ended` only clean up.
+
+    Or with `restore` make it what a version has.
+    """
 
     path: str  # of the volume
     block_size: int  # bytes
@@ -50,12 +61,16 @@ class Request(NamedTuple):
     known: Optional[str] = None  # path by which the set knows its volume
     look: bool = False  # only describe what would be read
     ended: Optional[str] = None  # a run that is over: only remove the snapshots that it left
+    restore: Optional[RestoreRequest] = None  # the path is a target
+
+
+_NESTED: Dict[str, Any] = {"shared": SharedMemory, "snapshot": SnapshotRequest, "restore": RestoreRequest}
 
 
 def encode(request: Request) -> bytes:
     """Return the bytes of a request."""
     value = request._asdict()
-    for name in ("shared", "snapshot"):
+    for name in _NESTED:
         if value[name] is not None:
             value[name] = value[name]._asdict()
     return messages.encode_talk(value)
@@ -64,7 +79,7 @@ def encode(request: Request) -> bytes:
 def decode(payload: Buffer) -> Request:
     """Return the request in payload.  Raises FormatError."""
     value = messages.decode_talk(payload, **_types(Request))
-    for name, kind in (("shared", SharedMemory), ("snapshot", SnapshotRequest)):
+    for name, kind in _NESTED.items():
         if value[name] is not None:
             value[name] = _build(kind, messages.check(value[name], **_types(kind)))
     request: Request = _build(Request, value)
@@ -73,6 +88,8 @@ def decode(payload: Buffer) -> Request:
         raise FormatError("unknown digest %r" % request.digest)
     if request.old is not None and not 0 <= request.old < MAX_OLD:
         raise FormatError("parent of %d blocks" % request.old)
+    if request.restore is not None and not 0 <= request.restore.size < MAX_SIZE:
+        raise FormatError("volume of %d bytes" % request.restore.size)
     for path in (request.path, request.known or ""):
         encode_path(path)
     return request

@@ -173,10 +173,10 @@ def test_the_first_python_that_is_there_is_taken(tmp_path):
 
 def test_all_that_leaves_this_machine_is_in_the_list():
     """Stage 1 checks what it gets: names, lengths and SHA-256 of exactly the files listed."""
-    for snapshots in (False, True):
-        rest = push.bundle(snapshots)
+    for snapshots, restore in ((False, False), (True, False), (False, True)):
+        rest = push.bundle(snapshots, restore)
         rest = rest[len(push.source("agent/assembler.py")) :]
-        for name, file in push.PUSHED + (push.SNAPSHOTS if snapshots else ()):
+        for name, file in push.PUSHED + (push.SNAPSHOTS if snapshots else ()) + (push.RESTORE if restore else ()):
             head, _, rest = rest.partition(b"\n")
             text = push.source(file)
             kind = "p" if file.endswith("__init__.py") else "m"
@@ -184,4 +184,18 @@ def test_all_that_leaves_this_machine_is_in_the_list():
             assert rest.startswith(text)
             rest = rest[len(text) :]
         assert rest == b"\n"
-        assert push.bundle_sha256(snapshots) == hashlib.sha256(push.bundle(snapshots)).hexdigest()
+        assert push.bundle_sha256(snapshots) == hashlib.sha256(push.bundle(snapshots, False)).hexdigest()
+
+
+def test_what_writes_is_pushed_for_a_restore_alone(tmp_path):
+    """A backup sends the same bytes, whatever the files are that a restore adds to them."""
+    files = [file for _, file in push.RESTORE]
+    assert {"agent/target/restore.py", "blockdiff/target/writer.py"} < set(files)
+    before = {snapshots: push.bundle(snapshots) for snapshots in (False, True)}
+    assert push.bundle(False, True).startswith(before[False][:-1])
+    (tmp_path / "vol").write_bytes(b"x" * 5000)
+    for file in files:
+        with bundles.replaced(file, b"raise SystemExit('pushed')\n"):
+            assert {snapshots: push.bundle(snapshots) for snapshots in (False, True)} == before
+            assert push.bundle(False, True) != before[False]
+            back_up(tmp_path / "set", tmp_path / "vol")

@@ -8,12 +8,19 @@ from blockdiff.source import push
 @contextlib.contextmanager
 def changed(file, old, new):
     """Push another text in the place of one that stands in a file exactly once."""
-    real = push.source
-    text = real(file).decode()
+    text = push.source(file).decode()
     assert text.count(old) == 1, (file, old)
+    with replaced(file, text.replace(old, new).encode()):
+        yield
+
+
+@contextlib.contextmanager
+def replaced(file, text):
+    """Push other bytes in the place of a file."""
+    real = push.source
 
     def source(name):
-        return text.replace(old, new).encode() if name == file else real(name)
+        return text if name == file else real(name)
 
     push.source = source
     push.bundle.cache_clear()

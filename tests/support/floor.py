@@ -7,8 +7,8 @@ import places
 
 ROOT = places.ROOT
 TARGET = "3.6-"
-# newer, used only where it is there: os.preadv behind hasattr, the keyword behind a TypeError
-GUARDED = ("os.preadv", "hashlib.md5(usedforsecurity)")
+# newer, used only where it is there: os.preadv and os.pwritev behind hasattr, the keyword behind a TypeError
+GUARDED = ("os.preadv", "os.pwritev", "hashlib.md5(usedforsecurity)")
 
 
 def files():
@@ -16,7 +16,7 @@ def files():
     sys.path.insert(0, str(ROOT))
     from blockdiff.source import push
 
-    pushed = {ROOT / file for _, file in push.PUSHED + push.SNAPSHOTS}
+    pushed = {ROOT / file for _, file in push.PUSHED + push.SNAPSHOTS + push.RESTORE}
     return sorted(pushed | set((ROOT / "agent").rglob("*.py")) | set((ROOT / "blockdiff/wire").glob("*.py")))
 
 

@@ -20,7 +20,11 @@ CLASSES = {
 
 
 # modules that another one imports for what is no way to their errors
-PASSED_BY = {("blockdiff.commands.joblist", "blockdiff.commands.backup"): "its parser, which refuses with a usage error"}
+PASSED_BY = {
+    ("blockdiff.commands.joblist", "blockdiff.commands.backup"): "its parser, which refuses with a usage error",
+    ("agent.serve", "agent.target"): "pushed for a restore alone",
+    ("agent.serve", "agent.target.restore"): "pushed for a restore alone",
+}
 
 
 def codes_of(module):
@@ -44,6 +48,8 @@ def reached(module):
         waiting += [each for each in _imports(name) if (name, each) not in PASSED_BY]
         if name == "blockdiff.source.push":
             waiting += [pushed for pushed, _ in push.PUSHED]
+        if name == "blockdiff.source.targetsession":
+            waiting += [pushed for pushed, _ in push.RESTORE]
     return seen
 
 

@@ -11,7 +11,7 @@ from blockdiff import restore
 from blockdiff.errors import TargetRefused
 from blockdiff.formats import names
 from blockdiff.target import precheck
-from blockdiff.target.precheck import DEVICE, FILE, NEW, TargetState
+from blockdiff.target.state import DEVICE, FILE, NEW, TargetState
 from blockdiff.target.writer import Target
 
 BLOCK = 512
@@ -114,7 +114,7 @@ def test_other_names_may_be_written(backup_set, tmp_path):
 
 def test_an_original_set_without_digests_or_ver_is_the_one_that_is_read(tmp_path):
     """Its own names are known from the command line, where the folder does not tell."""
-    assert precheck.look(str(tmp_path / "img.2")).kind == precheck.NEW
+    assert precheck.look(str(tmp_path / "img.2")).kind == NEW
     with pytest.raises(TargetRefused, match="one of the set"):
         precheck.look(str(tmp_path / "img.2"), (str(tmp_path), "img"))
 
