@@ -13,6 +13,7 @@ from blockdiff.childprocess import Signals, end_with_us, exit_code
 from blockdiff.errors import CommandFailed, ProgramMissing, TargetRefused
 from blockdiff.export import child, server
 from blockdiff.export.child import Child
+from blockdiff.export.mount import mounted
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Wanted:
     socket: str | None = None  # path; None: one in a new folder
     writable: bool = False  # what is written is discarded at the end
     once: bool = False  # until the last client has left
+    file: str | None = None  # folder in which it is mounted as a file
     scratch: str = "/var/tmp"  # folder for what is written
 
 
@@ -34,7 +36,7 @@ class Export:
     name: str
     served: server.Served
     uri: str
-    file: str | None = None  # of the mount
+    file: str | None = None  # path, where it is mounted
     children: list[Child] = field(default_factory=list)
 
     def wait(self) -> None:
@@ -88,7 +90,13 @@ def exporting(
             folder=private, environ=environ, scratch=wanted.scratch, stderr=stderr,
         )  # fmt: skip
         process, served = stack.enter_context(work)
-        yield Export(name, served, uri, children=[process])
+        export = Export(name, served, uri, children=[process])
+        if wanted.file is not None:
+            pidfile = os.path.join(private, "mounted")
+            mount = mounted(uri, wanted.file, pidfile, writable=wanted.writable, environ=environ)
+            process, export.file = stack.enter_context(mount)
+            export.children.append(process)
+        yield export
 
 
 def _unlink(path: str) -> None:

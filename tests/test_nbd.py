@@ -1,5 +1,6 @@
 """Versions as disks: real nbdkit, real clients."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -15,7 +16,7 @@ from nights import state
 from rewrites import changed, rewrite
 
 from blockdiff import codecs, nbd, restore
-from blockdiff.errors import CommandFailed, NoSuchVersion, ProgramMissing, TargetRefused
+from blockdiff.errors import CommandFailed, NoSuchVersion, NotAllowedHere, ProgramMissing, TargetRefused
 from blockdiff.export import server
 from blockdiff.nbd import Wanted
 from blockdiff.sets import chain
@@ -202,6 +203,61 @@ def test_a_name_may_have_any_bytes(export, tmp_path):
     backup_set, volumes = history(os.fsdecode(folder), ".zst", 4, 2)
     with export(backup_set) as found:
         assert copied(found.uri, tmp_path / "copy") == volumes[2]
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_it_is_a_file(writable, export, tmp_path, fuse):
+    (tmp_path / "set").mkdir()
+    backup_set, volumes = history(tmp_path / "set", ".zst", 7, 2)
+    before = state(tmp_path / "set")
+    with export(backup_set, writable=writable, file=str(tmp_path / "mount")) as found:
+        path = tmp_path / "mount" / "disk"
+        assert found.file == str(path)
+        assert path.read_bytes() == volumes[2]
+        if writable:
+            with open(path, "r+b") as file:
+                file.write(b"new")
+            assert path.read_bytes() == b"new" + volumes[2][3:]
+        else:
+            with pytest.raises(PermissionError if os.geteuid() else OSError), open(path, "r+b") as file:
+                file.write(b"new")
+                file.flush()
+        assert found.run(["sh", "-c", 'test "$BLOCKDIFF_FILE" = ' + str(path)], os.environ) == 0
+    assert not (tmp_path / "mount").exists()
+    assert found.served.read >= len(volumes[2])
+    assert state(tmp_path / "set") == before
+
+
+def test_a_file_that_is_open_does_not_keep_the_mount(export, tmp_path, fuse):
+    backup_set, _ = history(tmp_path, ".zst", 7, 2)
+    (tmp_path / "mount").mkdir()
+    with export(backup_set, file=str(tmp_path / "mount")) as found:
+        file = open(found.file, "rb")  # noqa: SIM115
+        file.read(1)
+        found.children[1].process.kill()  # which leaves its mount
+        with pytest.raises(CommandFailed, match="nbdfuse"):
+            found.wait()
+    assert os.listdir(tmp_path / "mount") == []
+    with contextlib.suppress(OSError):  # its file system is gone
+        file.close()
+
+
+def test_where_nothing_can_be_mounted(export, tmp_path, fuse):
+    backup_set, _ = history(tmp_path, ".zst", 7, 2)
+    (tmp_path / "full" / "x").mkdir(parents=True)
+    for folder, why in (("full", "not empty"), ("no/where", "No such file"), ("vol.ver", "Not a directory")):
+        with pytest.raises(TargetRefused, match=why), export(backup_set, file=str(tmp_path / folder)):
+            pass
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "nbdfuse").write_text("#!/bin/sh\necho 'fusermount3: no permission' >&2; exit 1\n")
+    (tmp_path / "bin" / "nbdfuse").chmod(0o755)
+    environ = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    wanted = Wanted(file=str(tmp_path / "mount"), scratch=str(tmp_path / "run"))
+    with pytest.raises(NotAllowedHere, match="FUSE is not allowed here: fusermount3: no permission") as caught:
+        with nbd.exporting(backup_set.name, wanted, environ, str(tmp_path / "run"), 2):
+            pass
+    assert caught.value.exit_code == 61
+    assert not (tmp_path / "mount").exists()
 
 
 @pytest.mark.long

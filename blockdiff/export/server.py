@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import blockdiff
 from blockdiff import errors
@@ -27,7 +27,7 @@ _PACKAGE = os.path.dirname(os.path.abspath(blockdiff.__file__))
 _LONGEST = 107  # bytes of the path of a Unix socket
 
 
-@dataclass(frozen=True)
+@dataclass
 class Served:
     """What is served."""
 
@@ -36,6 +36,7 @@ class Served:
     size: int  # bytes
     warnings: list[str]
     md5_sha256: str | None  # of the version's digest file, if its manifest has it
+    read: int | None = None  # bytes that clients read; known when it has ended
 
 
 def uri_of(path: str) -> str:
@@ -108,14 +109,18 @@ def serving(
             request["stderr"] = told.fileno()
             ours.sendall(json.dumps(request).encode() + b"\n")  # it is there even if we are killed now
             child = Child(words, environ, keep=(theirs.fileno(), told.fileno()))
-        with contextlib.closing(child):
-            yield child, _begin(child, ours)
+        with ours.makefile("rb") as answers:
+            with contextlib.closing(child):
+                served = _begin(child, answers)
+                yield child, served
+            if line := answers.readline():
+                served.read = json.loads(line)["read"]
 
 
-def _begin(child: Child, control: socket.socket) -> Served:
+def _begin(child: Child, answers: BinaryIO) -> Served:
     """Return what is served as soon as it is."""
     line = b""
-    with contextlib.suppress(OSError), control.makefile("rb") as answers:
+    with contextlib.suppress(OSError):
         line = answers.readline()
     if not line:
         raise ProgramUnfit("nbdkit", child.text())

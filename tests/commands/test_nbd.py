@@ -5,6 +5,7 @@ import pathlib
 import pwd
 import re
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -112,6 +113,17 @@ def test_killed_it_leaves_nothing(step, start, plain_set, tmp_path):
         assert program.gone(10)
 
 
+def test_killed_it_leaves_no_mount(start, plain_set, tmp_path, fuse):
+    with start("--file", tmp_path / "mount", plain_set.name) as program:
+        ready(program)
+        assert program.stdout.readline() == f"{tmp_path}/mount/disk\n"
+        assert os.path.ismount(tmp_path / "mount")
+        program.kill()
+        program.wait()
+        assert program.gone(10)
+    assert os.listdir(tmp_path / "mount") == []
+
+
 def test_a_set_in_a_folder_that_is_read_only_stays_as_it_is(run_verb, plain_set, tmp_path):
     if os.geteuid() != 0:
         lacking("mounts need root")
@@ -186,6 +198,19 @@ def test_an_ordinary_user_can_use_it(shared):
     assert (own / "copy").read_bytes() == backup_set.volume
     assert os.listdir(own) == ["copy"]
     assert files_beside(own) == before
+
+
+def test_an_ordinary_user_can_mount_it(shared, tmp_path, fuse):
+    backup_set, own = shared
+    node = tmp_path / "fuse"  # as udev makes it
+    os.mknod(node, stat.S_IFCHR | 0o666, os.stat("/dev/fuse").st_rdev)
+    node.chmod(0o666)
+    before = ["unshare", "--mount", "sh", "-ec", f'mount --bind {node} /dev/fuse; exec "$@"', "sh"]
+    script = 'cmp "$BLOCKDIFF_FILE" "$HOME/copy"'
+    (own / "copy").write_bytes(backup_set.volume)
+    done = as_backup(own, "--to", 1, "--file", own / "m", backup_set.name, "--", "sh", "-c", script, before=before)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.listdir(own) == ["copy"]
 
 
 def test_a_warning_is_told(run_verb, plain_set):
