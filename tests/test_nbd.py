@@ -1,6 +1,7 @@
 """Versions as disks: real nbdkit, real clients."""
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -16,7 +17,15 @@ from nights import state
 from rewrites import changed, rewrite
 
 from blockdiff import codecs, nbd, restore
-from blockdiff.errors import CommandFailed, NoSuchVersion, NotAllowedHere, ProgramMissing, TargetRefused
+from blockdiff.errors import (
+    CloneDiffers,
+    CommandFailed,
+    NoSuchVersion,
+    NotAllowedHere,
+    ProgramMissing,
+    TargetFailed,
+    TargetRefused,
+)
 from blockdiff.export import server
 from blockdiff.nbd import Wanted
 from blockdiff.sets import chain
@@ -203,6 +212,59 @@ def test_a_name_may_have_any_bytes(export, tmp_path):
     backup_set, volumes = history(os.fsdecode(folder), ".zst", 4, 2)
     with export(backup_set) as found:
         assert copied(found.uri, tmp_path / "copy") == volumes[2]
+
+
+def test_a_clone_is_kept_and_lies_on_no_other_version(export, tmp_path):
+    (tmp_path / "set").mkdir()
+    backup_set, volumes = history(tmp_path / "set", ".zst", 8, 3)
+    before, path = state(tmp_path / "set"), tmp_path / "a clone:1.qcow2"
+    expected = bytearray(volumes[2])
+    for number in range(3):  # each in a run of its own
+        with export(backup_set, 2, clone=str(path)) as found:
+            assert copied(found.uri, tmp_path / "copy") == expected + bytes(-len(expected) % 512)  # as qcow2 has it
+            done = qemu_io(found.uri, f"write -P {number + 1} {number * 5000} 3000", "flush")
+            assert done.returncode == 0, done
+            expected[number * 5000 : number * 5000 + 3000] = bytes([number + 1]) * 3000
+    written = path.read_bytes()
+    with pytest.raises(CloneDiffers, match="is a clone of version 2 of vol, not of version 3") as caught:
+        with export(backup_set, 3, clone=str(path)):
+            pass
+    assert (caught.value.exit_code, caught.value.hint) == (52, "give --to 2, or another file")
+    (tmp_path / "other").mkdir()
+    other, _ = history(tmp_path / "other", ".zst", 9, 3)
+    with pytest.raises(CloneDiffers, match="as it is here"), export(other, 2, clone=str(path)):
+        pass
+    os.unlink(f"{path}.json")
+    with pytest.raises(TargetRefused, match="does not tell which version"), export(backup_set, 2, clone=str(path)):
+        pass
+    assert path.read_bytes() == written
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert state(tmp_path / "set") == before
+    with export(backup_set, 2) as found:
+        assert copied(found.uri, tmp_path / "copy") == volumes[2]
+
+
+def test_a_clone_of_a_version_of_the_original(export, tmp_path):
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, b"x" * 10_000, BLOCK, codecs.GZIP, original=True)
+    with export(backup_set, clone=str(tmp_path / "c")) as found:
+        assert copied(found.uri, tmp_path / "copy").startswith(b"x" * 10_000)
+    note = json.loads((tmp_path / "c.json").read_text())
+    assert note == {"set": "vol", "version": 1, "md5_sha256": backup_set.hash(1, ".md5").sha256}
+
+
+def test_a_clone_is_served_once_and_by_one(export, tmp_path):
+    backup_set, _ = history(tmp_path, ".zst", 8, 2)
+    path = tmp_path / "c"
+    with export(backup_set, clone=str(path), socket=str(tmp_path / "s"), once=True) as found:
+        assert copied(found.uri, tmp_path / "copy")
+        found.wait()
+    assert not (tmp_path / "s").exists()
+    with export(backup_set, clone=str(path)):
+        with pytest.raises(TargetFailed, match="lock"), export(backup_set, clone=str(path)):
+            pass
+    with pytest.raises(TargetFailed, match="No such file"), export(backup_set, clone=str(tmp_path / "no" / "c")):
+        pass
 
 
 @pytest.mark.parametrize("writable", [False, True])

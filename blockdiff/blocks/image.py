@@ -54,6 +54,11 @@ class Image:
         """Close what it has open."""
         self._owners.close()
 
+    def md5_sha256(self) -> str:
+        """Return the SHA-256 of the version's digest file, in hex.  Raises StoreUnreadable."""
+        sheet = self.version.manifest
+        return self._owners.md5_sha256() if sheet is None else sheet.files[".md5"].sha256
+
     def _size(self) -> int:
         """Return the size of the volume; in a set of the original only the last block's record has it."""
         count = self.version.count

@@ -92,7 +92,7 @@ def after_fork() -> None:
     version = _State.image.version
     begun = version.manifest.value.get("begun") if version.manifest is not None else None
     _answer(version=version.number, begun=begun, size=_State.image.size, warnings=_State.image.warnings,
-            md5_sha256=version.md5_sha256)  # fmt: skip
+            md5_sha256=_State.image.md5_sha256())  # fmt: skip
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)
@@ -157,8 +157,9 @@ def cleanup() -> None:
 
 
 def _remove() -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(_State.request["socket"])
+    for path in _State.request["sockets"]:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
     shutil.rmtree(_State.request["folder"], ignore_errors=True)
 
 

@@ -35,7 +35,7 @@ class Served:
     begun: str | None  # UTC, ISO 8601
     size: int  # bytes
     warnings: list[str]
-    md5_sha256: str | None  # of the version's digest file, if its manifest has it
+    md5_sha256: str  # of the version's digest file
     read: int | None = None  # bytes that clients read; known when it has ended
 
 
@@ -87,13 +87,15 @@ def serving(
     cache: int,
     filters: Sequence[str],
     folder: str,
+    sockets: Sequence[str],
     environ: Mapping[str, str],
     scratch: str,
     stderr: int,
 ) -> Iterator[tuple[Child, Served]]:
     """Serve version `number` of a set on the Unix socket `path`; clients can connect from here on.
 
-    `cache`: bytes.  `filters`: of nbdkit.  `folder`: is made by the server, and removed even if we are killed.
+    `cache`: bytes.  `filters`: of nbdkit.  `folder`: is made by the server, and removed even if we
+    are killed, as are `sockets`.
     `stderr`: descriptor for errors of reads.  Raises ProgramUnfit, or what opening the image raises.
     """
     nbdkit = find("nbdkit", _PACKAGES, environ)
@@ -103,7 +105,8 @@ def serving(
     plugin = os.path.join(_PACKAGE, "export", "plugin.py")
     words = [nbdkit, "--exit-with-parent", "--foreground", f"--threads={THREADS}", "--unix", path]
     words += [*(f"--filter={each}" for each in filters), "python", plugin, f"control={theirs.fileno()}"]
-    request: dict[str, Any] = {"set": name, "version": number, "cache": cache, "folder": folder, "socket": path}
+    request: dict[str, Any] = {"set": name, "version": number, "cache": cache, "folder": folder}
+    request["sockets"] = list(sockets)
     with ours:
         with theirs, os.fdopen(os.dup(stderr), "wb", 0) as told:  # its own stderr is another file
             request["stderr"] = told.fileno()

@@ -66,6 +66,7 @@ def test_exit_codes(run_verb, plain_set, tmp_path):
     assert code(plain_set.name, "true") == 2
     assert code(plain_set.name, "--") == 2
     assert code("--once", plain_set.name, "--", "true") == 2
+    assert code("--writable", "--clone", tmp_path / "c", plain_set.name, "--", "true") == 2
     assert code(tmp_path / "none", "--", "true") == 10
     assert code("--to", 9, plain_set.name, "--", "true") == 11
     assert code(plain_set.name, "--", "./nosuch") == 16
@@ -100,11 +101,12 @@ def test_a_signal_is_passed_on_to_the_command(start, plain_set):
         assert program.gone()
 
 
-@pytest.mark.parametrize("step", ["python", "nbdkit", "ready", "command"])
+@pytest.mark.parametrize("step", ["python", "nbdkit", "ready", "command", "clone"])
 def test_killed_it_leaves_nothing(step, start, plain_set, tmp_path):
     words = ["--", "sh", "-c", "echo; exec sleep 100"] if step == "command" else []
-    with start("--writable", "--scratch", tmp_path / "run", plain_set.name, *words) as program:
-        if step in ("ready", "command"):
+    how = ["--clone", tmp_path / "c"] if step == "clone" else ["--writable", "--scratch", tmp_path / "run"]
+    with start(*how, plain_set.name, *words) as program:
+        if step in ("ready", "command", "clone"):
             program.stdout.readline()
         elif step == "nbdkit":
             until(lambda: program.has("nbdkit"))
