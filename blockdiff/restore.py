@@ -25,6 +25,7 @@ from blockdiff.errors import (
     StoreUnreadable,
 )
 from blockdiff.formats import names
+from blockdiff.printable import in_units
 from blockdiff.sets import chain, digests, verified, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.held import Held, holding
@@ -174,7 +175,7 @@ def _check_room(files: VersionFiles, seen: TargetState, room: int | None) -> Non
     least = max(0, blocks - 1) * wanted.block_size  # the last one may be short
     if room < least:
         hint = "nothing was written; free space there or choose another folder; --force tries it anyway"
-        raise NoRoom(f"{seen.path}: it takes {least} bytes or more, and {room} are free", hint=hint)
+        raise NoRoom(f"{seen.path}: it takes {in_units(least)} or more, and {in_units(room)} are free", hint=hint)
 
 
 def _write(work: Restorer, sink: Target | targets.Remote, outcome: Restored, force: bool, threads: int) -> None:

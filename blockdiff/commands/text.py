@@ -8,18 +8,10 @@ from typing import Any
 
 import click
 
+from blockdiff.printable import in_units
+
+size = in_units
 _json_owed = False  # --json was given, and no object has been printed yet
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as people read it, such as 1.5 GiB."""
-    amount = float(count)
-    for unit in _UNITS:
-        if round(amount, 1) < 1024 or unit == _UNITS[-1]:
-            return f"{count} bytes" if unit == _UNITS[0] else f"{amount:.1f} {unit}"
-        amount /= 1024
-    raise AssertionError
 
 
 def amount(count: int, exact: bool) -> str:
