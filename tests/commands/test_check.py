@@ -1,5 +1,6 @@
 """blockdiff-check as a launched program: what monitoring reads of it."""
 
+import datetime
 import json
 import os
 import re
@@ -97,6 +98,12 @@ def test_table_and_json(run_verb, plain_set, other, tmp_path):
     assert [(one["set"], one["state"], one["points"]) for one in told["sets"]] == [
         (other.name, "CRITICAL", 0), (plain_set.name, "OK", 3),
     ]  # fmt: skip
+    assert told["sets"][1]["begun"] == "2026-01-04T01:00:00Z" and told["sets"][1]["oldest_proof"] is None
+    before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    assert run_verb("verify", plain_set.name).returncode == 0
+    (one,) = json.loads(run_verb("check", *LATE, "--json", plain_set.name, env={"TZ": "Asia/Tokyo"}).out)["sets"]
+    proof = datetime.datetime.strptime(one["oldest_proof"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.UTC)
+    assert before <= proof <= datetime.datetime.now(datetime.UTC) and one["begun"] == told["sets"][1]["begun"]
 
 
 def test_the_kernel_is_asked_for_nothing_large_and_for_no_lock(plain_set, tmp_path):
