@@ -11,6 +11,7 @@ _COMMANDS = {
     "lvm-dump": "lvm_dump",
     "merge": "merge",
     "verify": "verify",
+    "nbd": "nbd",
     "check": "check",
     "consolidate": "consolidate",
     "prune": "prune",

@@ -21,6 +21,7 @@ PROGRAMS = {
     "ssh-lvm-dump": "lvm_dump",
     "blockdiff-merge": "merge",
     "blockdiff-verify": "verify",
+    "blockdiff-nbd": "nbd",
     "blockdiff-check": "check",
     "blockdiff-consolidate": "consolidate",
     "blockdiff-prune": "prune",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blockdiff.commands import amounts, completing, joblist, outfile, setnames, state, text
-from blockdiff.errors import ProgramNeeded
+from blockdiff.errors import ProgramUnfit
 from blockdiff.sets import catalogue
 from blockdiff.sets.health import Limits
 from blockdiff.sets.partfile import write_failed
@@ -46,7 +46,8 @@ def command(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("jinja2", "markupsafe"):
             raise
-        raise ProgramNeeded("the Python library jinja2", hint="pip install 'blockdiff[report]'") from None
+        why = "it is not installed"
+        raise ProgramUnfit("the Python library jinja2", why, hint="pip install 'blockdiff[report]'") from None
 
     names = setnames.given(operands, list_path)
     now = datetime.datetime.now().astimezone()

@@ -48,7 +48,7 @@ def test_without_the_library_one_line_says_how_to_get_it(run_verb, plain_set, tm
     env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{places.ROOT}"}
     done = run_verb("report", plain_set.name, env=env)
     assert (done.returncode, done.out) == (60, "")
-    line = "blockdiff: the Python library jinja2 is needed for this and was not found, or does not fit (hint: pip install 'blockdiff[report]')\n"
+    line = "blockdiff: the Python library jinja2 is needed and cannot be used: it is not installed (hint: pip install 'blockdiff[report]')\n"
     assert done.err == line
     assert run_verb("list", plain_set.name, env=env).returncode == 0
 
