@@ -3,7 +3,6 @@
 import datetime
 import functools
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -61,7 +60,7 @@ def command(
         jobs=jobs or len(os.sched_getaffinity(0)),
     )
     if output is None:
-        sys.stdout.buffer.write(page.encode())
+        click.echo(page.encode(), nl=False)
         return
     try:
         outfile.replace(output, page)
