@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from blockdiff.formats import names
-from blockdiff.sets import catalogue, health, verified
+from blockdiff.sets import catalogue, drills, health, verified
 from blockdiff.sets.backupset import free
 from blockdiff.sets.checked import Checked, marked, rooms
 from blockdiff.sets.health import Finding, Limits, State
@@ -54,8 +54,9 @@ def one(
     """Return what was found of one set, but of the space that it shares; see `check`."""
     listed = catalogue.look(found)
     proofs = {n: proof.at for n, proof in noted.proofs.items() if verified.fits(listed.name, n, proof)}
-    what = health.findings(listed, proofs, noted.damage, limits, now)
-    out = Checked(listed.name, what, listed.newest, stored=listed.stored)
+    drill = drills.newest(listed.name)
+    what = health.findings(listed, proofs, noted.damage, limits, now, drill)
+    out = Checked(listed.name, what, listed.newest, stored=listed.stored, drill=drill)
     out.listed, out.proofs, out.damage = marked(listed, noted), proofs, noted.damage
     entries = [entry for entry in listed.versions if entry.number <= listed.newest]
     bad = {*noted.damage, *noted.doubtful(listed.parents)}

@@ -121,7 +121,7 @@ def test_no_diff_file_and_no_digest_is_read(tmp_path, monkeypatch):
     checked(tmp_path, known=proofs, room=1.0)
 
     suffixes = {os.path.splitext(str(path))[1] for path in opened}
-    assert suffixes <= {".json", ".md5", ".ver", ""} and {".json", ".md5"} <= suffixes
+    assert suffixes <= {".json", ".md5", ".ver", ".drills", ""} and {".json", ".md5"} <= suffixes
     assert not [path for path in opened if str(path).endswith((".gz", ".idx", ".xxh128"))]
     assert read and max(read) == 4
     assert listed == [str(tmp_path)]  # once for all sets
