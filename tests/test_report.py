@@ -112,7 +112,7 @@ def test_a_version_is_proved_if_its_diff_file_is_the_one_that_was(tmp_path):
     found = page(tmp_path, known={2: proof, 1: proof})
     cells = re.findall(r"<tr><td>(\d)(?: <b>full</b>)?<td>[^<]*<td>[^<]*<td>([^<\n]*)", found)
     assert cells == [("2", "3 d"), ("1", "never")]
-    assert '<td data-label="proved">1/2<small>never in whole</small>' in found
+    assert '<td data-label="proved">1/2<small>1 not proved</small>' in found
 
 
 def test_what_a_verify_found_damaged_is_shown_until_it_is_whole(tmp_path):
