@@ -58,8 +58,8 @@ FOREIGN = {
     "xxhash": "blockdiff/ingest/batch.py",
     "zstandard": "blockdiff/codecs/zstd.py",
 }
-OPTIONAL = {"jinja2": "report", "markupsafe": "report"}  # an extra of ours, and the only verb that needs it
 BROUGHT = {"nbdkit": "blockdiff/export/plugin.py"}  # by the program that runs this file
+OPTIONAL = {"jinja2": "report", "markupsafe": "report"}  # an extra of ours, and the only verb that needs it
 STANDALONE = {"blockdiff/locking/gate.py"}  # a program of its own, which a lock helper starts by its path
 MOST_LINES = 400
 LONG = {  # and how long at most; a list that should get shorter
@@ -254,7 +254,8 @@ def test_every_program_has_a_launcher_an_entry_point_and_a_page():
 
 def test_every_page_is_in_the_wheel():
     wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
-    pages = {f"man/{path.name}": f"share/man/man{path.suffix[1:]}/{path.name}" for path in MAN.iterdir()}
+    pages = {f"man/{path.name}": f"share/man/man{path.suffix[1:]}/{path.name}" for path in MAN.glob("*.[0-9]")}
+    pages["man/examples"] = "share/doc/blockdiff/examples"
     assert {name: place for name, place in wheel["shared-data"].items() if name.startswith("man/")} == pages
 
 

@@ -3,6 +3,7 @@
 import datetime
 import functools
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -45,14 +46,14 @@ def command(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("jinja2", "markupsafe"):
             raise
-        why = "it is not installed"
-        raise ProgramUnfit("the Python library jinja2", why, hint="pip install 'blockdiff[report]'") from None
+        hint = "pip install 'blockdiff[report]'"
+        raise ProgramUnfit("the Python library jinja2", "it is not installed", hint=hint) from None
 
     names = setnames.given(operands, list_path)
     now = datetime.datetime.now().astimezone()
     page = report.report(
         names,
-        functools.partial(_look, now=now, held=check.locked()),
+        functools.partial(_look, now=now),
         functools.partial(check.judge, room_s=_ROOM_S),
         title=title,
         now=now,
@@ -60,7 +61,7 @@ def command(
         jobs=jobs or len(os.sched_getaffinity(0)),
     )
     if output is None:
-        click.echo(page.encode(), nl=False)
+        sys.stdout.buffer.write(page.encode())
         return
     try:
         outfile.replace(output, page)
@@ -68,7 +69,7 @@ def command(
         raise write_failed(error, text.name(output)) from None
 
 
-def _look(found: catalogue.Found, now: datetime.datetime, held: set[tuple[int, int]]) -> "Checked":
+def _look(found: catalogue.Found, now: datetime.datetime) -> "Checked":
     from blockdiff import check
 
-    return check.one(found, state.notes(found.name), Limits(), now, held)
+    return check.one(found, state.notes(found.name), Limits(), now)

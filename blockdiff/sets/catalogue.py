@@ -59,7 +59,7 @@ class Listed:
     versions: list[Entry] = field(default_factory=list)
     dropping: list[int] = field(default_factory=list)  # versions that are being removed
     pinned: frozenset[int] = frozenset()  # numbers that a person keeps from being removed
-    parts: tuple[str, ...] = ()  # names of temporary files
+    parts: tuple[str, ...] | None = None  # names of temporary files; None: not known
     problems: list[BlockdiffError] = field(default_factory=list)
 
     @property

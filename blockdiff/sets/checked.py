@@ -24,6 +24,7 @@ class Checked:
     stored: int = 0  # bytes
     a_day: float = 0.0  # bytes, mean of the last days
     oldest_proof: float | None = None  # None: a version was never proved
+    unproved_since: float | None = None  # the same, where one that was never proved counts from its begin
     proved: int = 0  # versions
     seconds: float | None = None  # that the last backup took
     source: str = ""
