@@ -103,7 +103,7 @@ def test_a_target_that_is_open(merge, begun, sshd):
     with open(begun.target, "rb") as file, subprocess.Popen(["sleep", "600"], stdin=file) as process:
         file.close()
         try:
-            code, out, err = merge("--force")
+            code, _, err = merge("--force")
         finally:
             process.kill()
     assert code == NOT_WRITTEN and f"process {process.pid} (sleep) has it open" in err[-1]
@@ -174,7 +174,7 @@ def test_a_run_that_is_interrupted_ends_at_once_and_is_continued(merge, begun, s
     with merge.launch("--bwlimit", "512K") as run:
         until(lambda: placed(begun))
         os.kill(run.pid, number)
-        code, out, err = run.finish(20)
+        code, _, err = run.finish(20)
         assert run.gone()
     assert code == 128 + number and err[-1] == f"blockdiff: interrupted by {number.name}"
     assert any("running again sends only" in line for line in err)
@@ -204,7 +204,7 @@ def test_a_host_whose_disk_is_full(merge, begun, ssh_lab, sshd):
 
 def test_a_host_that_allows_no_file_so_large(merge, begun, ssh_lab):
     ssh_lab.server(bashrc="ulimit -f 100\n")
-    code, out, err = merge()
+    code, _, err = merge()
     assert code == FAILED and "File too large" in err[-1]
     assert not begun.target.exists()
 
