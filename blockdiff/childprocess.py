@@ -5,6 +5,8 @@ signals on, and ends with the program's exit code. Exit codes are those of a she
 126 not executable, 127 not found, 128 + N after signal N.
 """
 
+import ctypes
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from typing import Any
 
 from blockdiff.errors import Interrupted
 
+_PR_SET_PDEATHSIG = 1
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
@@ -24,6 +27,18 @@ def exit_code(status: int) -> int:
 def exit_code_unstarted(error: OSError) -> int:
     """Return the shell's exit code for a program that could not be started."""
     return 127 if isinstance(error, FileNotFoundError) else 126
+
+
+def end_with_us(number: int = signal.SIGTERM) -> Callable[[], None]:
+    """Return what a new process calls so that the kernel sends it a signal when we are gone, however we end."""
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:  # we were gone before
+            os.kill(os.getpid(), number)
+
+    return ask
 
 
 class Signals:

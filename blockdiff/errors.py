@@ -267,6 +267,10 @@ class ChainBroken(BlockdiffError):
     exit_code = 52
 
 
+class CloneDiffers(ChainBroken):
+    """{} is a clone of {}, not of {}"""
+
+
 class DigestMismatch(BlockdiffError):
     """{}: {}"""
 
@@ -276,14 +280,14 @@ class DigestMismatch(BlockdiffError):
 # 60-69: using a version without restoring it
 
 
-class ProgramNeeded(BlockdiffError):
-    """{} is needed for this and was not found, or does not fit"""
+class ProgramUnfit(BlockdiffError):
+    """{} is needed and cannot be used: {}"""
 
     exit_code = 60
 
 
 class NotAllowedHere(BlockdiffError):
-    """this machine does not allow it: {}"""
+    """{} is not allowed here: {}"""
 
     exit_code = 61
 

@@ -9,6 +9,7 @@ on another host the digests come first, and only blocks that differ are sent.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from blockdiff import printable
 from blockdiff.blocks import blockset, targets
 from blockdiff.blocks.checker import BlockChecker
 from blockdiff.blocks.parallel import Progress, silent
@@ -196,7 +197,8 @@ def _check_room(files: VersionFiles, seen: TargetState, room: int | None) -> Non
     least = max(0, blocks - 1) * wanted.block_size  # the last one may be short
     if room < least:
         hint = "nothing was written; free space there or choose another folder; --force tries it anyway"
-        raise NoRoom(f"{seen.path}: it takes {least} bytes or more, and {room} are free", hint=hint)
+        takes = f"it takes {printable.size(least)} or more, and {printable.size(room)} are free"
+        raise NoRoom(f"{seen.path}: {takes}", hint=hint)
 
 
 def _write(work: Restorer, sink: Target | targets.Remote, outcome: Restored, force: bool, threads: int) -> None:

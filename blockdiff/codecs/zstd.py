@@ -104,15 +104,15 @@ class Zstd:
         if not seen:
             raise TornError("zstd file is empty")
 
-    def unpack(self, frame: Frame) -> Iterator[bytes]:
-        """Yield a frame's payload in pieces, however large it is.  Raises FormatError."""
+    def unpack(self, frame: Frame, size: int = PIECE) -> Iterator[bytes]:
+        """Yield a frame's payload in pieces of up to size bytes, however large it is.  Raises FormatError."""
         import zstandard
 
         source: Any = types.SimpleNamespace(read=frame.read)
         reader = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(source, read_size=64 * 1024)
         length = 0
         try:
-            while piece := reader.read(PIECE):
+            while piece := reader.read(size):
                 length += len(piece)
                 yield piece
         except zstandard.ZstdError as error:

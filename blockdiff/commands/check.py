@@ -2,14 +2,13 @@
 
 import datetime
 import os
-import tempfile
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, joblist, setnames, state, text
+from blockdiff.commands import amounts, completing, joblist, outfile, setnames, state, text
 from blockdiff.errors import BlockdiffError
 from blockdiff.sets import health
 from blockdiff.sets.health import State
@@ -114,7 +113,7 @@ def command(
     sets = check.check(names, state.notes, limits, room, now)
     worst = health.worst([each.state for each in sets]) if sets else State.UNKNOWN
     if prometheus is not None:
-        _write(prometheus, _metrics(sets, now))
+        outfile.replace(prometheus, _metrics(sets, now))
     if as_json:
         text.put_json({"state": worst.name, "exit_code": int(worst), "sets": [_json(each) for each in sets]})
     elif verbose:
@@ -162,14 +161,13 @@ def _lines(sets: list[Any]) -> list[str]:
 def _perfdata(sets: list[Any], limits: health.Limits, room: float | None) -> str:
     """Return performance data: of one set its figures, of several the worst and the sums."""
     ages = [each.age for each in sets if each.age is not None]
-    proofs = [each.oldest_proof for each in sets]
+    proofs = [each.unproved_since for each in sets if each.unproved_since is not None]
     words = []
     if ages:
         words.append(f"'age'={max(ages):.0f}s;{limits.age[0]:.0f};{limits.age[1]:.0f};0")
     words.append(f"'points'={sum(each.points for each in sets)}")
-    known = [proof for proof in proofs if proof is not None]
-    if known and len(known) == len(proofs):
-        since = datetime.datetime.now(datetime.UTC).timestamp() - min(known)
+    if proofs:
+        since = datetime.datetime.now(datetime.UTC).timestamp() - min(proofs)
         words.append(f"'proved'={max(since, 0):.0f}s;{limits.proved[0]:.0f};{limits.proved[1]:.0f};0")
     words.append(f"'stored'={sum(each.stored for each in sets)}B")
     if room is not None:
@@ -208,24 +206,31 @@ def _json(each: Any) -> dict[str, Any]:
         "findings": [{"state": finding.state.name, "text": finding.text} for finding in each.findings],
         "source": each.source or None,
         "newest": each.newest or None,
-        "begun": each.begun,
+        "begun": _iso(each.begun),
         "age": each.age,
         "points": each.points,
         "back_to": each.back_to or None,
         "stored": each.stored,
         "a_day": round(each.a_day),
         "proved": each.proved,
-        "oldest_proof": each.oldest_proof,
+        "oldest_proof": _iso(each.oldest_proof),
         "last_run": each.seconds,
         "running": each.running,
         "free": each.free,
     }
 
 
+def _iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).isoformat().replace("+00:00", "Z")
+
+
 _GAUGES: tuple[tuple[str, str, Callable[[Any], float | None]], ...] = (
     ("newest_timestamp_seconds", "when the backup of the newest version began", lambda each: each.begun),
-    ("oldest_proof_timestamp_seconds", "when the version was proved that was not for longest; 0: never",
-     lambda each: (each.oldest_proof or 0) if each.points else None),
+    ("oldest_proof_timestamp_seconds",
+     "when the version was proved that was not for longest; one that never was counts from its begin",
+     lambda each: each.unproved_since),
     ("restore_points", "versions that restore", lambda each: each.points),
     ("stored_bytes", "bytes of all files", lambda each: each.stored),
     ("state", "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN", lambda each: int(each.state)),
@@ -249,19 +254,3 @@ def _metrics(sets: list[Any], now: datetime.datetime) -> str:
 def _label(name: str) -> str:
     shown = os.fsencode(name).decode("utf-8", "backslashreplace")
     return shown.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _write(path: str, content: str) -> None:
-    """Replace a file; who reads it finds the old or the new one, whole.  Raises OSError."""
-    folder, name = os.path.split(path)
-    fd, part = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder or ".")
-    try:
-        with open(fd, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise

@@ -2,24 +2,15 @@
 
 import datetime
 import json
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
+from blockdiff.printable import name as name
+from blockdiff.printable import size as size
+
 _json_owed = False  # --json was given, and no object has been printed yet
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as people read it, such as 1.5 GiB."""
-    amount = float(count)
-    for unit in _UNITS:
-        if round(amount, 1) < 1024 or unit == _UNITS[-1]:
-            return f"{count} bytes" if unit == _UNITS[0] else f"{amount:.1f} {unit}"
-        amount /= 1024
-    raise AssertionError
 
 
 def amount(count: int, exact: bool) -> str:
@@ -33,12 +24,6 @@ def when(time: str) -> str:
         return datetime.datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     except (ValueError, OverflowError):
         return name(time)
-
-
-def name(path: str) -> str:
-    """Return a file name that is safe to print: bytes that are not text, or control a terminal, are escaped."""
-    decoded = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in decoded)
 
 
 def numbers(some: Iterable[int]) -> str:

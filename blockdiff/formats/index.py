@@ -45,32 +45,53 @@ def encode(member: Member) -> bytes:
     return _ENTRY.pack(*member)
 
 
+def entry_place(number: int) -> int:
+    """Return where in an index the entry of a member begins, in bytes; that after the last one is the end's."""
+    return HEADER_SIZE + number * ENTRY_SIZE
+
+
+def count(header: bytes, size: int, block_size: int) -> int:
+    """Return how many members an index of size bytes has.  Raises FormatError or TornError."""
+    if size < HEADER_SIZE + ENTRY_SIZE or (size - HEADER_SIZE) % ENTRY_SIZE:
+        raise TornError("index does not end with a whole entry")
+    if len(header) < HEADER_SIZE or _HEADER.unpack(header) != (_MAGIC, block_size):
+        raise FormatError("not an index, or one for another block size")
+    return (size - HEADER_SIZE) // ENTRY_SIZE - 1
+
+
+def decode(entry: bytes) -> Member:
+    """Return what an entry contains.  Raises TornError for fewer bytes than one has."""
+    if len(entry) < ENTRY_SIZE:
+        raise TornError("index is cut")
+    return Member(*_ENTRY.unpack(entry))
+
+
+def span(member: Member, after: Member, block_size: int) -> Span:
+    """Return a member whose entry is followed by `after`.  Raises FormatError for what cannot be."""
+    stored, length = after.place - member.place, after.payload - member.payload
+    most = (member.last - member.first + 1) * (difffile.OFFSET_SIZE + block_size)
+    most += 0 if member.place else difffile.HEADER_SIZE
+    if stored <= 0 or not 0 < length <= most or member.last < member.first:
+        raise FormatError("index has impossible members")
+    return Span(member, stored, length)
+
+
 def spans(read: Callable[[int], bytes], size: int, block_size: int) -> Iterator[Span]:
     """Yield the members of an index of size bytes in order, read a piece at a time.
 
     Raises FormatError or TornError, before the first span where it can.
     """
-    if size < HEADER_SIZE + ENTRY_SIZE or (size - HEADER_SIZE) % ENTRY_SIZE:
-        raise TornError("index does not end with a whole entry")
-    magic, found = _HEADER.unpack(_exactly(read, HEADER_SIZE))
-    if magic != _MAGIC or found != block_size:
-        raise FormatError("not an index, or one for another block size")
-    step = difffile.OFFSET_SIZE + block_size
+    rest = count(_exactly(read, HEADER_SIZE) if size >= HEADER_SIZE else b"", size, block_size) + 1
     before: Member | None = None
-    count = (size - HEADER_SIZE) // ENTRY_SIZE
-    for start in range(0, count, _ENTRIES):
-        piece = _exactly(read, min(_ENTRIES, count - start) * ENTRY_SIZE)
-        for entry in _ENTRY.iter_unpack(piece):
+    while rest:
+        some = min(_ENTRIES, rest)
+        rest -= some
+        for entry in _ENTRY.iter_unpack(_exactly(read, some * ENTRY_SIZE)):
             member = Member(*entry)
-            if before is None:
-                if member.place or member.payload:
-                    raise FormatError("index does not begin with the first member")
-            else:
-                stored, length = member.place - before.place, member.payload - before.payload
-                most = (before.last - before.first + 1) * step + (0 if before.place else difffile.HEADER_SIZE)
-                if stored <= 0 or not 0 < length <= most or before.last < before.first:
-                    raise FormatError("index has impossible members")
-                yield Span(before, stored, length)
+            if before is not None:
+                yield span(before, member, block_size)
+            elif member.place or member.payload:
+                raise FormatError("index does not begin with the first member")
             before = member
 
 

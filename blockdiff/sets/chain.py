@@ -48,11 +48,13 @@ def check_link(backup_set: BackupSet, child: Version) -> None:
         raise ChainBroken(child.number, backup_set.name, why)
 
 
-def chain_of(backup_set: BackupSet, number: int, listing: names.Listing, deep: bool = True) -> list[Version]:
+def chain_of(
+    backup_set: BackupSet, number: int, listing: names.Listing, deep: bool = True, deep_last: bool = False
+) -> list[Version]:
     """Return the versions that a restore of `number` reads, oldest first.
 
-    `deep` hashes every digest file and proves every link.  Raises NoSuchVersion,
-    ChainBroken, MissingFile, DamagedFile, NotOurFormat or StoreUnreadable.
+    `deep` hashes every digest file and proves every link; `deep_last` hashes that of `number`.  Raises
+    NoSuchVersion, ChainBroken, MissingFile, DamagedFile, NotOurFormat or StoreUnreadable.
     """
     if number not in listing.versions:
         raise NoSuchVersion(backup_set.name, number)
@@ -61,7 +63,8 @@ def chain_of(backup_set: BackupSet, number: int, listing: names.Listing, deep: b
     def parent_of(candidate: int) -> int | None:
         if candidate not in listing.versions:
             raise MissingLink(candidate)
-        known[candidate] = versions.version(backup_set, candidate, listing, deep)
+        hashed = deep or (deep_last and candidate == number)
+        known[candidate] = versions.version(backup_set, candidate, listing, hashed)
         return known[candidate].parent
 
     try:

@@ -5,10 +5,10 @@ import pathlib
 import shutil
 
 import chains
-import places
 import pytest
 from engine import back_up, files_of, restored
 from memory import peak_below
+from oversized import BLOCK, VECTORS, volume_of
 
 from blockdiff import codecs, restore, verify
 from blockdiff.blocks import diffreader
@@ -17,21 +17,8 @@ from blockdiff.formats import FormatError, difffile
 from blockdiff.sets import versions
 from blockdiff.sets.backupset import BackupSet
 
-VECTORS = places.VECTORS / "oversized"
-BLOCK, COUNT, TAIL = 330_000, 280, 7
 MIB = 1 << 20
 INDEX = pytest.mark.parametrize("indexed", [True, False], ids=["indexed", "without index"])
-
-
-def volume_of(number):
-    """The volume as it was at a version of the vectors; the README there says so."""
-    volume = bytearray(b"".join(bytes([i % 251 + 1]) * BLOCK for i in range(COUNT)) + b"\xff" * TAIL)
-    if number > 1:
-        for i in range(0, COUNT, 4):
-            volume[i * BLOCK : (i + 3) * BLOCK] = bytes(3 * BLOCK)
-    if number > 2:
-        volume[3 * BLOCK : 4 * BLOCK] = b"x" * BLOCK
-    return volume
 
 
 def restores(backup_set, number, volume, target):

@@ -17,13 +17,15 @@ from options import EVERY_OPTION, ORIGINAL, command_of, options_of
 from blockdiff.commands import joblist, programs
 from blockdiff.errors import Interrupted
 
-PAGES = sorted(path.name for path in MAN.iterdir() if not path.is_symlink())
+PAGES = sorted(path.name for path in MAN.glob("*.[0-9]") if not path.is_symlink())
 COMMANDS = [name for name in programs.PROGRAMS if name != "blockdiff"]
 INTERRUPTED = {129, 130, 143}
 # besides those of errors that a command can raise
 ALWAYS = {
     "blockdiff": {0, 2, *INTERRUPTED},
     "blockdiff-list": {0, 2, *INTERRUPTED},
+    "blockdiff-nbd": {0, 2, *INTERRUPTED},  # others are its command's
+    "blockdiff-report": {0, 2, *INTERRUPTED},
     "mysqllock": {2, *INTERRUPTED},  # others are its command's
     "blockdiff-check": {0, 1, 2, 3, *INTERRUPTED},  # those of Nagios; ours are in its text
     "cronlog": {2, 3, 126, 127},  # others are its command's, 128 + n for a signal, too
@@ -58,6 +60,11 @@ NEVER = {
             ("NoSuchVersion", "NotOurFormat", "NewerManifest", "DamagedFile", "MissingFile"), "it is told in the list"
         ),
     },
+    "blockdiff-nbd": dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
+    "blockdiff-report": dict.fromkeys(
+        ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "NotOurFormat", "NewerManifest", "DamagedFile", "MissingFile"),
+        "it is on the page",
+    ),
     "blockdiff-run": {"StoreFailed": "it writes no log"},
     "cronlog": {"Interrupted": "the signal is passed on to its command"},
 }

@@ -133,7 +133,7 @@ def test_no_block_changed_for_too_long():
 
 def test_a_volume_that_halved():
     assert found(last(nights(3), size=4096 * 5 + 1)) == []
-    assert found(last(nights(3), size=4096 * 5)) == [(State.WARNING, "the volume shrank from 40960 to 20480 bytes")]
+    assert found(last(nights(3), size=4096 * 5)) == [(State.WARNING, "the volume shrank from 40.0 KiB to 20.0 KiB")]
 
 
 def test_less_consistency_than_asked():

@@ -125,7 +125,7 @@ def test_a_dry_run_writes_nothing(name, tmp_path):
 def test_a_folder_that_is_too_full(name, tmp_path):
     text = '"room": writer.room(seen),'
     with bundles.changed("agent/target/restore.py", text, '"room": 5 * 4096,'):
-        with pytest.raises(NoRoom, match=r"it takes \d+ bytes or more, and 20480 are free"):
+        with pytest.raises(NoRoom, match=r"it takes \S+ KiB or more, and 20\.0 KiB are free"):
             pushed(name, 1, tmp_path / "out")
         assert os.listdir(tmp_path) == []
         assert pushed(name, 1, tmp_path / "out", force=True)[0].failure is None
