@@ -17,9 +17,17 @@ _READ = 4096  # bytes
 _CLIENT = """
 import random, sys, time
 sys.path[0] = sys.argv[1]
-from blockdiff.blocks import image
+from blockdiff.blocks import image, storedblocks
 from blockdiff.sets.backupset import BackupSet
 choose, count, length = random.Random(1), int(sys.argv[3]), int(sys.argv[4])
+inflated, inner = [], storedblocks.StoredBlocks._decompress
+def timed(*arguments):
+    begun = time.perf_counter()
+    try:
+        return inner(*arguments)
+    finally:
+        inflated.append(time.perf_counter() - begun)
+storedblocks.StoredBlocks._decompress = timed
 with image.opened(BackupSet(sys.argv[2]), None, 0) as found:
     read = []
     for _ in range(count):
@@ -27,7 +35,7 @@ with image.opened(BackupSet(sys.argv[2]), None, 0) as found:
         begun = time.perf_counter()
         found.read(place, length)
         read.append(time.perf_counter() - begun)
-print(sorted(read)[count // 2])
+print(sorted(read)[count // 2], sorted(inflated)[len(inflated) // 2])
 """
 
 
@@ -62,9 +70,10 @@ def run(folder: pathlib.Path, size: int) -> dict[str, dict]:
     for way, each in found.items():
         print(f"{way:24}{each['wall']:8.2f} s{each['wall'] / merge:7.2f}x")
     words = [sys.executable, "-c", _CLIENT, str(pathlib.Path(__file__).parents[2]), name, str(_COLD), str(_READ)]
-    read = float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-    found["a cold read of 4 KiB"] = {"wall": read}
-    print(f"{'a cold read of 4 KiB':24}{read * 1000:8.2f} ms")
+    read, inflated = map(float, subprocess.run(words, check=True, capture_output=True, text=True).stdout.split())
+    found["a cold read of 4 KiB"], found["decompressing a member"] = {"wall": read}, {"wall": inflated}
+    for way in ("a cold read of 4 KiB", "decompressing a member"):
+        print(f"{way:24}{found[way]['wall'] * 1000:8.2f} ms{found[way]['wall'] / inflated:6.2f}x")
     shutil.rmtree(tool.folder)
     os.unlink(path)
     return found
