@@ -152,6 +152,7 @@ def test_as_a_user_that_is_not_root(backed):
     with tempfile.TemporaryDirectory(prefix="blockdiff-test-") as folder:
         for path in backed.glob("db.*"):
             shutil.copy(path, folder)
+        otheruser.packages(folder)
         own = pathlib.Path(folder, "own")
         own.mkdir()
         for path in (folder, *pathlib.Path(folder).iterdir()):
