@@ -1,5 +1,6 @@
-"""Text for people: what came from another machine, made safe for a terminal and a log; sizes with a unit."""
+"""Text that came from another machine, made safe for a terminal and a log; sizes as people read them."""
 
+import os
 from collections.abc import Callable
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -22,7 +23,13 @@ def visible(text: str) -> str:
     return "".join(character for character in text.replace("\t", " ") if character.isprintable())
 
 
-def in_units(count: int) -> str:
+def name(path: str) -> str:
+    """Return a file name that is safe to print: bytes that are not text, or control a terminal, are escaped."""
+    decoded = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in decoded)
+
+
+def size(count: int) -> str:
     """Return a number of bytes as people read it, such as 1.5 GiB."""
     amount = float(count)
     for unit in _UNITS:

@@ -127,7 +127,7 @@ def test_no_diff_file_and_no_digest_is_read(tmp_path, monkeypatch):
     assert suffixes <= {".json", ".md5", ".ver", ""} and {".json", ".md5"} <= suffixes
     assert not [path for path in opened if str(path).endswith((".gz", ".idx", ".xxh128"))]
     assert read and max(read) == 4
-    assert listed == [str(tmp_path)] * 2  # once for the sets there, once for each set
+    assert listed == [str(tmp_path)]  # once for all sets
 
 
 def test_what_began_after_the_first_set_was_looked_at_is_no_dead_run(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from blockdiff.printable import in_units, printable, quoted, visible
+from blockdiff.printable import printable, quoted, size, visible
 
 
 @pytest.mark.parametrize("letter", ["\x07", "\x1b", "\n", "\r", "\x7f", "\x9b", "\u202e", "\u2066"])
@@ -28,4 +28,4 @@ def test_no_text_can_pass_for_a_hint():
     (1 << 62, "4096.0 PiB"),
 ])  # fmt: skip
 def test_sizes_have_units(count, shown):
-    assert in_units(count) == shown
+    assert size(count) == shown

@@ -2,14 +2,13 @@
 
 import datetime
 import os
-import tempfile
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, joblist, setnames, state, text
+from blockdiff.commands import amounts, completing, joblist, outfile, setnames, state, text
 from blockdiff.errors import BlockdiffError
 from blockdiff.sets import health
 from blockdiff.sets.health import State
@@ -114,7 +113,7 @@ def command(
     sets = check.check(names, state.notes, limits, room, now)
     worst = health.worst([each.state for each in sets]) if sets else State.UNKNOWN
     if prometheus is not None:
-        _write(prometheus, _metrics(sets, now))
+        outfile.replace(prometheus, _metrics(sets, now))
     if as_json:
         text.put_json({"state": worst.name, "exit_code": int(worst), "sets": [_json(each) for each in sets]})
     elif verbose:
@@ -255,19 +254,3 @@ def _metrics(sets: list[Any], now: datetime.datetime) -> str:
 def _label(name: str) -> str:
     shown = os.fsencode(name).decode("utf-8", "backslashreplace")
     return shown.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _write(path: str, content: str) -> None:
-    """Replace a file; who reads it finds the old or the new one, whole.  Raises OSError."""
-    folder, name = os.path.split(path)
-    fd, part = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder or ".")
-    try:
-        with open(fd, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise

@@ -16,6 +16,7 @@ _COMMANDS = {
     "consolidate": "consolidate",
     "prune": "prune",
     "list": "list",
+    "report": "report",
     "run": "run",
     "mysqllock": "mysqllock",
     "cronlog": "cronlog",

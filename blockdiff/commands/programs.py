@@ -26,6 +26,7 @@ PROGRAMS = {
     "blockdiff-consolidate": "consolidate",
     "blockdiff-prune": "prune",
     "blockdiff-list": "list",
+    "blockdiff-report": "report",
     "blockdiff-run": "run",
     "mysqllock": "mysqllock",
     "cronlog": "cronlog",

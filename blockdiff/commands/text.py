@@ -2,15 +2,14 @@
 
 import datetime
 import json
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
-from blockdiff.printable import in_units
+from blockdiff.printable import name as name
+from blockdiff.printable import size as size
 
-size = in_units
 _json_owed = False  # --json was given, and no object has been printed yet
 
 
@@ -25,12 +24,6 @@ def when(time: str) -> str:
         return datetime.datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     except (ValueError, OverflowError):
         return name(time)
-
-
-def name(path: str) -> str:
-    """Return a file name that is safe to print: bytes that are not text, or control a terminal, are escaped."""
-    decoded = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in decoded)
 
 
 def numbers(some: Iterable[int]) -> str:

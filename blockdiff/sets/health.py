@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 
+from blockdiff import printable
 from blockdiff.errors import BlockdiffError, StoreUnreadable
-from blockdiff.printable import in_units
 from blockdiff.sets.catalogue import Entry, Listed
 from blockdiff.sets.pruning import MAX_CHAIN
 from blockdiff.sets.verified import Damage
@@ -166,7 +166,7 @@ def _halved(published: Sequence[Entry]) -> Finding | None:
     sizes = [entry.blocks * entry.block_size if entry.size is None else entry.size for entry in published[-2:]]
     if sizes[1] * 2 > sizes[0] or not sizes[0] or not published[-2].kind or not published[-1].kind:
         return None
-    return Finding(State.WARNING, f"the volume shrank from {in_units(sizes[0])} to {in_units(sizes[1])}")
+    return Finding(State.WARNING, f"the volume shrank from {printable.size(sizes[0])} to {printable.size(sizes[1])}")
 
 
 def _consistency(newest: Entry, limits: Limits) -> Finding | None:

@@ -25,6 +25,7 @@ ALWAYS = {
     "blockdiff": {0, 2, *INTERRUPTED},
     "blockdiff-list": {0, 2, *INTERRUPTED},
     "blockdiff-nbd": {0, 2, *INTERRUPTED},  # others are its command's
+    "blockdiff-report": {0, 2, *INTERRUPTED},
     "mysqllock": {2, *INTERRUPTED},  # others are its command's
     "blockdiff-check": {0, 1, 2, 3, *INTERRUPTED},  # those of Nagios; ours are in its text
     "cronlog": {2, 3, 126, 127},  # others are its command's, 128 + n for a signal, too
@@ -60,6 +61,10 @@ NEVER = {
         ),
     },
     "blockdiff-nbd": dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
+    "blockdiff-report": dict.fromkeys(
+        ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "NotOurFormat", "NewerManifest", "DamagedFile", "MissingFile"),
+        "it is on the page",
+    ),
     "blockdiff-run": {"StoreFailed": "it writes no log"},
     "cronlog": {"Interrupted": "the signal is passed on to its command"},
 }

@@ -63,12 +63,14 @@ def install(dist, folder):
     pathlib.Path(site, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
 
-def test_the_wheel_holds_the_agent_the_pages_and_the_completion(dist):
+def test_the_wheel_holds_the_agent_the_pages_the_templates_and_the_completion(dist):
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     agent = {f"blockdiff/{path.relative_to(ROOT)}" for path in (ROOT / "agent").rglob("*.py")}
     assert {name for name in names if name.startswith("blockdiff/agent/")} == agent
+    page = {f"blockdiff/page/{name}" for name in ("page.html", "body.html", "style.css")}
+    assert page <= names
     pages = {f"share/man/man{path.suffix[1:]}/{path.name}" for path in (ROOT / "man").glob("*.[0-9]")}
     some = [path.relative_to(ROOT / "man") for path in (ROOT / "man/examples").rglob("*") if path.is_file()]
     examples = {f"share/doc/blockdiff/{path}" for path in some}

@@ -3,6 +3,7 @@
 import os
 import random
 import subprocess
+import threading
 from types import SimpleNamespace
 
 import bundles
@@ -209,7 +210,9 @@ def test_a_set_without_xxh128(name, tmp_path):
 def test_the_rate_is_limited(name, tmp_path, monkeypatch):
     """By the time that it would wait: here a clock that stands still."""
     slept = []
-    monkeypatch.setattr(targetsession, "time", SimpleNamespace(monotonic=lambda: 100.0, sleep=slept.append))
+    event = SimpleNamespace(wait=slept.append)
+    monkeypatch.setattr(targetsession, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    monkeypatch.setattr(targetsession, "threading", SimpleNamespace(Lock=threading.Lock, Event=lambda: event))
     done, _ = pushed(name, 1, tmp_path / "out", bwlimit=1000)
     assert slept[-1] == pytest.approx(done.sent / 1000)
     slept.clear()
