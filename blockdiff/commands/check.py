@@ -206,24 +206,18 @@ def _json(each: Any) -> dict[str, Any]:
         "findings": [{"state": finding.state.name, "text": finding.text} for finding in each.findings],
         "source": each.source or None,
         "newest": each.newest or None,
-        "begun": _iso(each.begun),
+        "begun": text.utc(each.begun),
         "age": each.age,
         "points": each.points,
         "back_to": each.back_to or None,
         "stored": each.stored,
         "a_day": round(each.a_day),
         "proved": each.proved,
-        "oldest_proof": _iso(each.oldest_proof),
+        "oldest_proof": text.utc(each.oldest_proof),
         "last_run": each.seconds,
         "running": each.running,
         "free": each.free,
     }
-
-
-def _iso(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).isoformat().replace("+00:00", "Z")
 
 
 _GAUGES: tuple[tuple[str, str, Callable[[Any], float | None]], ...] = (

@@ -26,6 +26,13 @@ def when(time: str) -> str:
         return name(time)
 
 
+def utc(seconds: float | None) -> str | None:
+    """Return seconds since 1970 as ISO 8601 in UTC, for JSON; None stays None."""
+    if seconds is None:
+        return None
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).isoformat().replace("+00:00", "Z")
+
+
 def numbers(some: Iterable[int]) -> str:
     """Return numbers with neighbours joined, such as 1-3, 5."""
     runs: list[list[int]] = []
