@@ -2,7 +2,7 @@
 
 import pytest
 
-from blockdiff.printable import printable, quoted, size, visible
+from blockdiff.printable import name, printable, quoted, size, visible
 
 
 @pytest.mark.parametrize("letter", ["\x07", "\x1b", "\n", "\r", "\x7f", "\x9b", "\u202e", "\u2066"])
@@ -29,3 +29,12 @@ def test_no_text_can_pass_for_a_hint():
 ])  # fmt: skip
 def test_sizes_have_units(count, shown):
     assert size(count) == shown
+
+
+@pytest.mark.parametrize(
+    "path, shown",
+    [("a é/b", "a é/b"), ("\udcff\x1b", "\\xff\\x1b"), ("\u202e", "\\u202e"), ("h\ud800\udcff", "h\\ud800\\udcff")],
+)
+def test_a_name_is_safe_to_print(path, shown):
+    """A lone surrogate, too, which a manifest can have where no file name can."""
+    assert name(path) == shown
