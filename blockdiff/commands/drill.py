@@ -160,7 +160,7 @@ def _kept(done: Any) -> dict[str, Any]:
         "version": done.version,
         "md5_sha256": done.md5_sha256,
         "taken": done.taken or None,
-        "begun": text.iso(done.begun),
+        "begun": text.utc(done.begun),
         "seconds": round(done.seconds, 3),
         "read": done.read,
         "outcome": "passed" if done.failure is None else "failed",
