@@ -7,42 +7,15 @@ import contextlib
 import datetime
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 from blockdiff.formats import names
-from blockdiff.sets import catalogue, health, verified
+from blockdiff.sets import catalogue, drills, health, verified
 from blockdiff.sets.backupset import free
+from blockdiff.sets.checked import Checked, marked, rooms
 from blockdiff.sets.health import Finding, Limits, State
 
 _DAY = 86400.0
 _MEAN_DAYS = 30  # of which the mean of what is stored a day is
-
-
-@dataclass
-class Checked:
-    """One set; times in seconds, since 1970 where they are no spans; None: not known."""
-
-    name: str
-    findings: list[Finding] = field(default_factory=list)
-    newest: int = 0
-    begun: float | None = None  # the newest version
-    age: float | None = None
-    points: int = 0  # versions that restore
-    back_to: str = ""  # when the oldest of them began, ISO 8601
-    stored: int = 0  # bytes
-    a_day: float = 0.0  # bytes, mean of the last days
-    oldest_proof: float | None = None  # None: a version was never proved
-    proved: int = 0  # versions
-    seconds: float | None = None  # that the last backup took
-    source: str = ""
-    running: bool = False  # its lock is held now
-    device: int | None = None  # of the file system
-    free: int = 0  # bytes there
-
-    @property
-    def state(self) -> State:
-        """The worst of its findings."""
-        return health.worst([finding.state for finding in self.findings])
 
 
 def check(
@@ -58,8 +31,12 @@ def check(
     `noted`: what is noted of the versions of a set; `room_s`: for how long there must be space,
     at the rate of the last days; `locks`: what the kernel lists of locks.
     """
-    held = _held(locks)
-    out = [_one(listed, noted(listed.name), limits, now, held) for listed in catalogue.every(operands)]
+    return judge([one(found, noted(found.name), limits, now, locks) for found in catalogue.find(operands)], room_s)
+
+
+def judge(sets: Iterable[Checked], room_s: float | None) -> list[Checked]:
+    """Return the sets, the worst first, with what is found of the space that they share; see `check`."""
+    out = list(sets)
     if room_s is not None:
         _check_room(out, room_s)
     for each in out:
@@ -67,23 +44,29 @@ def check(
     return sorted(out, key=lambda each: (-each.state.rank, each.name))
 
 
-def _one(
-    listed: catalogue.Listed,
+def one(
+    found: catalogue.Found,
     noted: verified.Notes,
     limits: Limits,
     now: datetime.datetime,
-    held: set[tuple[int, int]],
+    locks: str = "/proc/locks",
 ) -> Checked:
+    """Return what was found of one set, but of the space that it shares; see `check`."""
+    listed = catalogue.look(found)
     proofs = {n: proof.at for n, proof in noted.proofs.items() if verified.fits(listed.name, n, proof)}
-    found = health.findings(listed, proofs, noted.damage, limits, now)
-    out = Checked(listed.name, found, listed.newest, stored=listed.stored)
+    drill = drills.newest(listed.name)
+    what = health.findings(listed, proofs, noted.damage, limits, now, drill)
+    out = Checked(listed.name, what, listed.newest, stored=listed.stored, drill=drill)
+    out.listed, out.proofs, out.damage = marked(listed, noted), proofs, noted.damage
     entries = [entry for entry in listed.versions if entry.number <= listed.newest]
     bad = {*noted.damage, *noted.doubtful(listed.parents)}
     good = [entry for entry in entries if entry.restores and entry.number not in bad]
-    out.points, out.source = len(good), listed.source
+    out.versions, out.points, out.source = len(entries), len(good), listed.source
     out.proved = sum(entry.number in proofs for entry in entries)
     if entries and out.proved == len(entries):
         out.oldest_proof = min(proofs[entry.number] for entry in entries)
+    times = [proofs.get(entry.number, _seconds(entry.begun)) for entry in entries]
+    out.unproved_since = min((time for time in times if time is not None), default=None)
     if good:
         out.back_to = good[0].begun
     if entries and (begun := _seconds(entries[-1].begun)) is not None:
@@ -91,7 +74,7 @@ def _one(
         ended = _seconds(entries[-1].time)
         out.seconds = ended - begun if ended is not None and entries[-1].recorded else None
         out.a_day = _a_day(entries, begun)
-    _look_around(out, held)
+    _look_around(out, listed.parts, locks)
     return out
 
 
@@ -114,7 +97,7 @@ def _a_day(entries: list[catalogue.Entry], newest: float) -> float:
     return stored / max(1.0, (newest - some[0][0]) / _DAY)
 
 
-def _held(path: str) -> set[tuple[int, int]]:
+def _locked(path: str) -> set[tuple[int, int]]:
     """Return (device, inode) of each file that is locked; none if the kernel does not list them."""
     found = set()
     with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
@@ -126,52 +109,44 @@ def _held(path: str) -> set[tuple[int, int]]:
     return found
 
 
-def _look_around(out: Checked, held: set[tuple[int, int]]) -> None:
-    """Note a backup that is running, what a dead run left, and the space of the file system."""
+def _look_around(out: Checked, parts: tuple[str, ...] | None, locks: str) -> None:
+    """Note a backup that is running, what a dead run left, and the space of the file system.
+
+    `parts`: its temporary files; what made one that is still there held its lock when the locks are read.
+    """
     folder = os.path.dirname(out.name) or "."
 
-    def locked(path: str) -> bool:
+    def is_locked(path: str) -> bool:
         found = os.stat(path)
         return (found.st_dev, found.st_ino) in held
 
     with contextlib.suppress(OSError):
         out.device, out.free = os.stat(folder).st_dev, free(folder) or 0
         base = os.path.basename(out.name)
+        if parts is None:
+            parts = names.list_set(base, os.listdir(folder)).parts
+        held = _locked(locks)
         with contextlib.suppress(FileNotFoundError):
-            out.running = locked(os.path.join(folder, names.lock_name(base)))
+            out.running = is_locked(os.path.join(folder, names.lock_name(base)))
         dead = []
-        for name in names.list_set(base, os.listdir(folder)).parts:
+        for name in parts:
             with contextlib.suppress(FileNotFoundError):
-                if not out.running and not locked(os.path.join(folder, name)):
+                if not out.running and not is_locked(os.path.join(folder, name)):
                     dead.append(name)
         if dead:
             what = f"a run died and left {dead[0]}; the next backup removes it"
             out.findings.append(Finding(State.WARNING, what))
 
 
-def _rooms(sets: Iterable[Checked]) -> list[tuple[float, Checked]]:
-    """Return for each file system for how long it has space, in seconds, and the set that grows most there."""
-    here: dict[int, list[Checked]] = {}
-    for each in sets:
-        if each.device is not None:
-            here.setdefault(each.device, []).append(each)
-    out = []
-    for some in here.values():
-        most = max(some, key=lambda each: each.a_day)
-        rate = sum(each.a_day for each in some)
-        if rate:
-            out.append((most.free / rate * _DAY, most))
-    return out
-
-
 def _check_room(sets: list[Checked], least_s: float) -> None:
     """Add a finding to the set that grows most of each file system that will be full too soon."""
-    for left, most in _rooms(sets):
-        if left < least_s:
-            what = f"space for {health.span(left)} at the rate of the last days (limit {health.span(least_s)})"
+    for room in rooms(sets):
+        if room.left_s is not None and room.left_s < least_s:
+            what = f"space for {health.span(room.left_s)} at the rate of the last days (limit {health.span(least_s)})"
+            most = max(room.sets, key=lambda each: each.a_day)
             most.findings.append(Finding(State.WARNING, what))
 
 
 def room_s(sets: Iterable[Checked]) -> float | None:
     """Return for how long there is space, in seconds, on the file system that is full first; None: not known."""
-    return min((left for left, _ in _rooms(sets)), default=None)
+    return next((room.left_s for room in rooms(sets)), None)

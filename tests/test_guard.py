@@ -30,10 +30,10 @@ LAYERS = (
     "errors formats printable",  # bytes and words
     "wire codecs transport target childprocess jobtext",  # devices, disks, networks
     "sets locking mysql",
-    "source blocks",
-    "ingest export",
+    "source blocks drilling",
+    "ingest export page",
     "rewriting",
-    "backup check consolidate cronlog dryrun dump dumpcommand mysqllock nbd patch prune restore run scrub verify",  # verbs: none imports another
+    "backup check consolidate cronlog drill dryrun dump dumpcommand mysqllock nbd patch prune report restore run scrub verify",  # verbs: none imports another
     "commands",  # people
 )
 PURE = (  # they decide, others act
@@ -50,6 +50,8 @@ FOREIGN = {
     "click": "blockdiff/commands/*.py",
     "deflate": "blockdiff/codecs/gzip.py",
     "isal": "blockdiff/codecs/gzip.py",
+    "jinja2": "blockdiff/page/render.py",
+    "markupsafe": "blockdiff/page/render.py",
     "paramiko": "blockdiff/transport/paramiko/*.py",
     "pymysql": "blockdiff/mysql/connection.py",
     "tqdm": "blockdiff/commands/*.py",
@@ -57,7 +59,9 @@ FOREIGN = {
     "zstandard": "blockdiff/codecs/zstd.py",
 }
 BROUGHT = {"nbdkit": "blockdiff/export/plugin.py"}  # by the program that runs this file
-STANDALONE = {"blockdiff/locking/gate.py"}  # a program of its own, which a lock helper starts by its path
+OPTIONAL = {"jinja2": "report", "markupsafe": "report"}  # an extra of ours, and the only verb that needs it
+# programs of their own, which are started by their path, or inside name spaces
+STANDALONE = {"blockdiff/locking/gate.py", "blockdiff/drilling/inside.py"}
 MOST_LINES = 400
 LONG = {  # and how long at most; a list that should get shorter
     "tests/wire/test_link.py": 450,
@@ -152,7 +156,22 @@ def test_foreign_modules_stay_where_they_belong(path):
 
 def test_dependencies_are_those_that_are_imported():
     listed = PYPROJECT["project"]["dependencies"]
-    assert {re.match(r"[a-z]+", line)[0] for line in listed} == FOREIGN.keys()
+    assert {re.match(r"[a-z]+", line)[0] for line in listed} == FOREIGN.keys() - OPTIONAL.keys()
+
+
+def test_what_an_extra_brings_is_imported_by_its_command_only():
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    for name, extra in OPTIONAL.items():
+        assert {re.match(r"[a-z0-9]+", line)[0] for line in extras[extra]} <= OPTIONAL.keys()
+        assert set(extras[extra]) <= set(extras["test"])  # else its tests could not run
+        users = {module for module, path in MODULES.items() if name in {one.split(".")[0] for one in imported(path)}}
+        while more := {module for module, path in MODULES.items() if set(ours(imported(path))) & users} - users:
+            users |= more
+        assert {module for module in users if not module.startswith("blockdiff.page.")} == {
+            f"blockdiff.{extra}", f"blockdiff.commands.{extra}",
+        }  # fmt: skip
+        late = {one for one in imported(MODULES[f"blockdiff.commands.{extra}"], late=False) if one in users}
+        assert not late, "the command could not say what is missing"
 
 
 @pytest.mark.parametrize("path", SERVER, ids=shown)
@@ -236,7 +255,8 @@ def test_every_program_has_a_launcher_an_entry_point_and_a_page():
 
 def test_every_page_is_in_the_wheel():
     wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
-    pages = {f"man/{path.name}": f"share/man/man{path.suffix[1:]}/{path.name}" for path in MAN.iterdir()}
+    pages = {f"man/{path.name}": f"share/man/man{path.suffix[1:]}/{path.name}" for path in MAN.glob("*.[0-9]")}
+    pages["man/examples"] = "share/doc/blockdiff/examples"
     assert {name: place for name, place in wheel["shared-data"].items() if name.startswith("man/")} == pages
 
 

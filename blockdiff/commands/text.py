@@ -8,18 +8,10 @@ from typing import Any
 
 import click
 
+from blockdiff.printable import name as name
+from blockdiff.printable import size as size
+
 _json_owed = False  # --json was given, and no object has been printed yet
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as people read it, such as 1.5 GiB."""
-    amount = float(count)
-    for unit in _UNITS:
-        if round(amount, 1) < 1024 or unit == _UNITS[-1]:
-            return f"{count} bytes" if unit == _UNITS[0] else f"{amount:.1f} {unit}"
-        amount /= 1024
-    raise AssertionError
 
 
 def amount(count: int, exact: bool) -> str:
@@ -35,10 +27,18 @@ def when(time: str) -> str:
         return name(time)
 
 
-def name(path: str) -> str:
-    """Return a file name that is safe to print: bytes that are not text, or control a terminal, are escaped."""
-    decoded = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in decoded)
+def iso(seconds: float | None) -> str | None:
+    """Return a time in seconds since 1970 as the JSON of all commands has it: UTC, ISO 8601."""
+    if seconds is None:
+        return None
+    found = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return found.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def label(path: str) -> str:
+    """Return a file name as the value of a label of Prometheus."""
+    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return shown.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def numbers(some: Iterable[int]) -> str:

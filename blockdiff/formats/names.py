@@ -5,8 +5,9 @@ Names are strict: a file that is not known to be ours is never touched.
 Format: blockdiff-formats(5), "Names".
 """
 
+import bisect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from blockdiff.formats.manifest import Manifest
@@ -147,6 +148,11 @@ def set_names(names: Iterable[str]) -> list[str]:
         if match:
             found.add(match[1])
     return sorted(found)
+
+
+def beginning(listed: Sequence[str], base: str) -> Sequence[str]:
+    """Return those of a folder's sorted names that begin as all names of set `base` do."""
+    return listed[bisect.bisect_left(listed, f"{base}.") : bisect.bisect_left(listed, f"{base}/")]  # "/" is after "."
 
 
 def owner(name: str, bases: Iterable[str]) -> str | None:

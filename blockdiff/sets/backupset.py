@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from blockdiff.errors import ForeignFiles, NoSuchSet, SetLocked, StoreFailed
@@ -47,14 +47,15 @@ class BackupSet:
         """Return the path of a version's file."""
         return os.path.join(self.folder, names.member_name(self.base, number, suffix))
 
-    def listing(self) -> names.Listing:
+    def listing(self, files: Sequence[str] | None = None) -> names.Listing:
         """Return which files the set has now, and what NAME.ver names.  Raises StoreUnreadable.
 
         NAME.ver is read first: the version that it names is then in the folder already.
+        `files`: names that were found in the folder before; else they are listed now.
         """
         ver = self._ver()
         try:
-            found = names.list_set(self.base, os.listdir(self.folder))
+            found = names.list_set(self.base, os.listdir(self.folder) if files is None else files)
         except OSError as error:
             raise read_failed(error, self.folder) from None
         return replace(found, ver=ver, has_ver=ver is not None)

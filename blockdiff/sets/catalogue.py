@@ -4,8 +4,9 @@ Nothing large is read: a thousand versions are listed in well under a second.  W
 version can be restored is shown as far as these files show it; blockdiff-verify proves it.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -40,6 +41,8 @@ class Entry:
     host: str = ""  # of the source; "" where no manifest names it
     path: str = ""  # of the volume there
     moment: str = ""  # the same in all sets that were backed up at one moment
+    lock_s: float | None = None  # for how long an application was locked; None: it was not
+    fill: float | None = None  # of the snapshot at its end, in percent; None: without a snapshot, or not known
 
     @property
     def source(self) -> str:
@@ -55,6 +58,8 @@ class Listed:
     newest: int = 0
     versions: list[Entry] = field(default_factory=list)
     dropping: list[int] = field(default_factory=list)  # versions that are being removed
+    pinned: frozenset[int] = frozenset()  # numbers that a person keeps from being removed
+    parts: tuple[str, ...] | None = None  # names of temporary files; None: not known
     problems: list[BlockdiffError] = field(default_factory=list)
 
     @property
@@ -83,31 +88,62 @@ def sets(folder: str) -> list[str]:
         raise StoreUnreadable(folder, error.strerror) from None
 
 
+@dataclass(frozen=True)
+class Found:
+    """A set, and the names of its files if its folder was listed for all sets in it."""
+
+    name: str
+    files: tuple[str, ...] | None = None  # they may have changed since
+
+
+def find(operands: Iterable[str]) -> list[Found]:
+    """Return each set that is named, or is in a folder that is named, once; whether it can be read shows `look`."""
+    out: dict[str, Found] = {}
+    for operand in operands:
+        try:
+            listed = sorted(os.listdir(operand)) if os.path.isdir(operand) else None
+        except OSError:
+            listed = None
+        if listed is None:
+            out.setdefault(operand, Found(operand))
+        else:
+            for base in names.set_names(listed):
+                name = os.path.join(operand, base)
+                out.setdefault(name, Found(name, tuple(names.beginning(listed, base))))
+    return list(out.values())
+
+
+def look(found: Found) -> Listed:
+    """Return a set; its errors are among its problems."""
+    if os.path.isdir(found.name) and found.files is None:
+        try:
+            sets(found.name)
+        except StoreUnreadable as error:
+            return Listed(found.name, problems=[error])
+    try:
+        backup_set = BackupSet(found.name)
+        if found.files is not None:
+            with contextlib.suppress(BlockdiffError):
+                out = describe(backup_set, found.files)
+                numbers = [entry.number for entry in out.versions if entry.restores]
+                if not out.problems and len(numbers) == len(out.versions) and out.newest == numbers[-1]:
+                    return out
+        return describe(backup_set)  # what is not well may have changed since its folder was listed
+    except BlockdiffError as error:
+        return Listed(found.name, problems=[error])
+
+
 def every(operands: Iterable[str]) -> list[Listed]:
     """Return each set that is named, or is in a folder that is named; its errors are among its problems."""
-    out: list[Listed] = []
-    for operand in operands:
-        names = [operand]
-        try:
-            if os.path.isdir(operand):
-                names = sets(operand)
-        except StoreUnreadable as error:
-            out.append(Listed(operand, problems=[error]))
-            continue
-        for name in names:
-            try:
-                out.append(describe(BackupSet(name)))
-            except BlockdiffError as error:
-                out.append(Listed(name, problems=[error]))
-    return out
+    return [look(found) for found in find(operands)]
 
 
-def describe(backup_set: BackupSet) -> Listed:
-    """Return a set and its versions.  Raises NoSuchSet or StoreUnreadable."""
-    listing = backup_set.settled_listing(above=False)
+def describe(backup_set: BackupSet, files: Sequence[str] | None = None) -> Listed:
+    """Return a set and its versions; `files` as of Found.  Raises NoSuchSet or StoreUnreadable."""
+    listing = backup_set.settled_listing(above=False) if files is None else backup_set.listing(files)
     if not listing.versions and not listing.has_ver:
         raise NoSuchSet(backup_set.name)
-    out = Listed(backup_set.name, dropping=sorted(listing.dropping))
+    out = Listed(backup_set.name, 0, [], sorted(listing.dropping), listing.pinned, listing.parts)
     try:
         out.newest = backup_set.newest(listing)
     except ForeignFiles as error:
@@ -198,7 +234,16 @@ def _entry(backup_set: BackupSet, version: Version, stored: int, broken: str) ->
         host=_text(value, "host"),
         path=_text(value, "path"),
         moment=moment if isinstance(moment, str) else "",
+        lock_s=_measured(value.get("quiesce"), "held_s"),
+        fill=_measured(value.get("snapshot"), "fill_at_end"),
     )
+
+
+def _measured(facts: object, key: str) -> float | None:
+    """Return a number of a manifest's object; None where it is none that was measured."""
+    found = facts.get(key) if isinstance(facts, dict) else None
+    known = isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < 1e9
+    return float(found) if known and found is not None else None
 
 
 def _text(value: Mapping[str, Any], key: str) -> str:

@@ -59,7 +59,9 @@ class Notes:
 
         `parents`: of all versions of the set.
         """
-        out = {}
+        out: dict[int, int] = {}
+        if not self.damage:  # as nearly always; chains are long
+            return out
         for number in parents.keys() - self.damage.keys():
             at = parents[number]
             while at is not None and at not in self.damage:

@@ -1,18 +1,15 @@
 """blockdiff-nbd as people run it: its lines, its exit codes, and that nothing of it is left."""
 
-import importlib.util
 import os
 import pathlib
-import pwd
 import re
-import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 
 import chains
+import otheruser
 import pytest
 from exports import copied, sockets
 from launched import Launched, lacking
@@ -146,27 +143,10 @@ def test_a_set_in_a_folder_that_is_read_only_stays_as_it_is(run_verb, plain_set,
     assert state(tmp_path) == before
 
 
-BACKUP = ["setpriv", "--reuid=backup", "--regid=backup", "--clear-groups"]  # Debian's user for backups
-
-
-def python_for_backup():
-    """A Python like ours that this user can run."""
-    for path in (sys.executable, "/usr/bin/python3"):
-        words = [*BACKUP, path, "-c", "import sys; print(sys.version_info[:2])"]
-        if subprocess.run(words, capture_output=True, text=True).stdout.strip() == str(sys.version_info[:2]):
-            return path
-    return lacking(f"the user backup can run no python {sys.version_info[:2]}")
-
-
 @pytest.fixture
 def shared():
-    """A folder that everybody may read, with a set and our package in it, and one in it of the user backup."""
-    if os.geteuid() != 0:
-        lacking("another user needs root")
-    try:
-        user = pwd.getpwnam("backup")
-    except KeyError:
-        lacking("there is no user backup")
+    """A folder that everybody may read, with a set in it, and one in it of Debian's user backup."""
+    user = otheruser.account("backup")
     with tempfile.TemporaryDirectory(prefix="blockdiff-test-") as folder:
         os.chmod(folder, 0o755)
         backup_set = chains.new_set(folder)
@@ -175,11 +155,6 @@ def shared():
             chains.write_version(backup_set, backup_set.volume[:-number or None], BLOCK)
         for name in os.listdir(folder):
             os.chmod(os.path.join(folder, name), 0o644)
-        packages = pathlib.Path(folder, "site-packages")  # this checkout may be where nobody else can read
-        shutil.copytree(ROOT / "blockdiff", packages / "blockdiff", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("click", "deflate", "isal", "zstandard"):
-            found = pathlib.Path(importlib.util.find_spec(name).origin).parent
-            shutil.copytree(found, packages / name, ignore=shutil.ignore_patterns("__pycache__"))
         own = pathlib.Path(folder, "own")
         own.mkdir()
         os.chown(own, user.pw_uid, user.pw_gid)
@@ -188,11 +163,7 @@ def shared():
 
 def as_backup(own, *words, before=()):
     """Run blockdiff-nbd as Debian's user backup."""
-    packages = str(own.parent / "site-packages")
-    launch = "import sys; from blockdiff.commands import programs; sys.argv[0] = 'blockdiff-nbd'; programs.main()"
-    environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(own), "TMPDIR": str(own), "PYTHONPATH": packages}
-    words = [*before, *BACKUP, python_for_backup(), "-c", launch, *map(str, words)]
-    return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60, cwd="/")
+    return otheruser.run_as("backup", "blockdiff-nbd", own, *words, before=before)
 
 
 def files_beside(own):

@@ -155,3 +155,27 @@ def test_a_thousand_versions_are_planned_without_reading_the_diff_files(tmp_path
     listed = catalogue.describe(backup_set)
 
     assert len(listed.versions) == 1000 and all(v.restores for v in listed.versions)
+
+
+def test_a_folder_is_listed_once_for_all_its_sets(tmp_path, monkeypatch):
+    for name in ("a", "a.b", "c"):
+        chains.random_set(tmp_path, 3, 100, base=name)
+    listed, real = [], os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or real(path))
+    found = catalogue.every([str(tmp_path)])
+    assert [(each.name, len(each.versions)) for each in found] == [(str(tmp_path / n), 3) for n in ("a", "a.b", "c")]
+    assert listed == [str(tmp_path)]
+    assert catalogue.find([str(tmp_path), str(tmp_path / "c"), str(tmp_path)]) == catalogue.find([str(tmp_path)])
+
+
+def test_a_set_that_changed_since_its_folder_was_listed_is_looked_at_again(tmp_path):
+    grown, shrunk = (chains.random_set(tmp_path, 3, 100, base=name) for name in ("grown", "shrunk"))
+    before = catalogue.find([str(tmp_path)])
+    chains.write_version(grown, b"more", 100)
+    chains.write_version(shrunk, b"anew", 100, full=True)
+    for number in (1, 2, 3):
+        chains.drop(shrunk, number)
+    of_grown, of_shrunk = map(catalogue.look, before)
+    assert [entry.number for entry in of_grown.versions] == [1, 2, 3, 4]
+    assert [entry.number for entry in of_shrunk.versions] == [4]
+    assert of_grown.newest == of_shrunk.newest == 4 and not of_grown.problems + of_shrunk.problems
