@@ -64,6 +64,7 @@ NEVER = {
     "blockdiff-drill": {
         **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing to the set"),
         "LockUnreachable": "the drill failed then",
+        "TargetFailed": "its clone is not kept",
         "RunTooLong": "it has no such option",
     },
     "blockdiff-report": dict.fromkeys(
