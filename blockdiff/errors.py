@@ -270,8 +270,6 @@ class ChainBroken(BlockdiffError):
 class CloneDiffers(ChainBroken):
     """{} is a clone of {}, not of {}"""
 
-    hint = "give another file, or remove this one and the .json beside it"
-
 
 class DigestMismatch(BlockdiffError):
     """{}: {}"""

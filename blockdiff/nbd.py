@@ -13,6 +13,8 @@ from blockdiff.childprocess import Signals, end_with_us, exit_code
 from blockdiff.errors import CommandFailed, ProgramMissing, TargetRefused
 from blockdiff.export import child, server
 from blockdiff.export.child import Child
+from blockdiff.export.clone import cloned
+from blockdiff.export.mount import mounted
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,9 @@ class Wanted:
     cache: int = CACHE  # bytes
     socket: str | None = None  # path; None: one in a new folder
     writable: bool = False  # what is written is discarded at the end
+    clone: str | None = None  # a qcow2 file, in which what is written is kept
     once: bool = False  # until the last client has left
+    file: str | None = None  # folder in which it is mounted as a file
     scratch: str = "/var/tmp"  # folder for what is written
 
 
@@ -34,7 +38,7 @@ class Export:
     name: str
     served: server.Served
     uri: str
-    file: str | None = None  # of the mount
+    file: str | None = None  # path, where it is mounted
     children: list[Child] = field(default_factory=list)
 
     def wait(self) -> None:
@@ -82,13 +86,26 @@ def exporting(
         uri = server.uri_of(path)
         if wanted.socket:
             stack.callback(_unlink, path)
-        filters = ["exitlast"] * wanted.once + ["cow"] * wanted.writable
+        below = path if wanted.clone is None else os.path.join(private, "below")
+        filters = ["exitlast"] * (wanted.once and wanted.clone is None) + ["cow"] * wanted.writable
         work = server.serving(
-            os.path.abspath(name), wanted.number, path, cache=wanted.cache, filters=filters,
-            folder=private, environ=environ, scratch=wanted.scratch, stderr=stderr,
+            os.path.abspath(name), wanted.number, below, cache=wanted.cache, filters=filters, folder=private,
+            sockets=[path], environ=environ, scratch=wanted.scratch, stderr=stderr,
         )  # fmt: skip
         process, served = stack.enter_context(work)
-        yield Export(name, served, uri, children=[process])
+        export = Export(name, served, uri, children=[process])
+        if wanted.clone is not None:
+            clone = cloned(
+                wanted.clone, os.path.basename(name), served, server.uri_of(below), path,
+                os.path.join(private, "cloned"), once=wanted.once, environ=environ,
+            )  # fmt: skip
+            export.children.append(stack.enter_context(clone))
+        if wanted.file is not None:
+            pidfile, writable = os.path.join(private, "mounted"), wanted.writable or wanted.clone is not None
+            mount = mounted(uri, wanted.file, pidfile, writable=writable, environ=environ)
+            process, export.file = stack.enter_context(mount)
+            export.children.append(process)
+        yield export
 
 
 def _unlink(path: str) -> None:

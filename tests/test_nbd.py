@@ -1,5 +1,7 @@
 """Versions as disks: real nbdkit, real clients."""
 
+import contextlib
+import json
 import os
 import random
 import shutil
@@ -10,11 +12,21 @@ import subprocess
 import chains
 import pytest
 from exports import copied, read, sockets
+from memory import MIB, peak_of
 from nights import state
 from rewrites import changed, rewrite
 
 from blockdiff import codecs, nbd, restore
-from blockdiff.errors import CommandFailed, NoSuchVersion, ProgramMissing, TargetRefused
+from blockdiff.errors import (
+    CloneDiffers,
+    CommandFailed,
+    NoSuchVersion,
+    NotAllowedHere,
+    ProgramMissing,
+    TargetFailed,
+    TargetRefused,
+)
+from blockdiff.export import server
 from blockdiff.nbd import Wanted
 from blockdiff.sets import chain
 from blockdiff.sets.backupset import BackupSet
@@ -200,3 +212,126 @@ def test_a_name_may_have_any_bytes(export, tmp_path):
     backup_set, volumes = history(os.fsdecode(folder), ".zst", 4, 2)
     with export(backup_set) as found:
         assert copied(found.uri, tmp_path / "copy") == volumes[2]
+
+
+def test_a_clone_is_kept_and_lies_on_no_other_version(export, tmp_path):
+    (tmp_path / "set").mkdir()
+    backup_set, volumes = history(tmp_path / "set", ".zst", 8, 3)
+    before, path = state(tmp_path / "set"), tmp_path / "a clone:1.qcow2"
+    expected = bytearray(volumes[2])
+    for number in range(3):  # each in a run of its own
+        with export(backup_set, 2, clone=str(path)) as found:
+            assert copied(found.uri, tmp_path / "copy") == expected + bytes(-len(expected) % 512)  # as qcow2 has it
+            done = qemu_io(found.uri, f"write -P {number + 1} {number * 5000} 3000", "flush")
+            assert done.returncode == 0, done
+            expected[number * 5000 : number * 5000 + 3000] = bytes([number + 1]) * 3000
+    written = path.read_bytes()
+    with pytest.raises(CloneDiffers, match="is a clone of version 2 of vol, not of version 3") as caught:
+        with export(backup_set, 3, clone=str(path)):
+            pass
+    assert (caught.value.exit_code, caught.value.hint) == (52, "give --to 2, or another file")
+    (tmp_path / "other").mkdir()
+    other, _ = history(tmp_path / "other", ".zst", 9, 3)
+    with pytest.raises(CloneDiffers, match="as it is here"), export(other, 2, clone=str(path)):
+        pass
+    os.unlink(f"{path}.json")
+    with pytest.raises(TargetRefused, match="does not tell which version"), export(backup_set, 2, clone=str(path)):
+        pass
+    assert path.read_bytes() == written
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert state(tmp_path / "set") == before
+    with export(backup_set, 2) as found:
+        assert copied(found.uri, tmp_path / "copy") == volumes[2]
+
+
+def test_a_clone_of_a_version_of_the_original(export, tmp_path):
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, b"x" * 10_000, BLOCK, codecs.GZIP, original=True)
+    with export(backup_set, clone=str(tmp_path / "c")) as found:
+        assert copied(found.uri, tmp_path / "copy").startswith(b"x" * 10_000)
+    note = json.loads((tmp_path / "c.json").read_text())
+    assert note == {"set": "vol", "version": 1, "md5_sha256": backup_set.hash(1, ".md5").sha256}
+
+
+def test_a_clone_is_served_once_and_by_one(export, tmp_path):
+    backup_set, _ = history(tmp_path, ".zst", 8, 2)
+    path = tmp_path / "c"
+    with export(backup_set, clone=str(path), socket=str(tmp_path / "s"), once=True) as found:
+        assert copied(found.uri, tmp_path / "copy")
+        found.wait()
+    assert not (tmp_path / "s").exists()
+    with export(backup_set, clone=str(path)):
+        with pytest.raises(TargetFailed, match="lock"), export(backup_set, clone=str(path)):
+            pass
+    with pytest.raises(TargetFailed, match="No such file"), export(backup_set, clone=str(tmp_path / "no" / "c")):
+        pass
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_it_is_a_file(writable, export, tmp_path, fuse):
+    (tmp_path / "set").mkdir()
+    backup_set, volumes = history(tmp_path / "set", ".zst", 7, 2)
+    before = state(tmp_path / "set")
+    with export(backup_set, writable=writable, file=str(tmp_path / "mount")) as found:
+        path = tmp_path / "mount" / "disk"
+        assert found.file == str(path)
+        assert path.read_bytes() == volumes[2]
+        if writable:
+            with open(path, "r+b") as file:
+                file.write(b"new")
+            assert path.read_bytes() == b"new" + volumes[2][3:]
+        else:
+            with pytest.raises(PermissionError if os.geteuid() else OSError), open(path, "r+b") as file:
+                file.write(b"new")
+                file.flush()
+        assert found.run(["sh", "-c", 'test "$BLOCKDIFF_FILE" = ' + str(path)], os.environ) == 0
+    assert not (tmp_path / "mount").exists()
+    assert found.served.read >= len(volumes[2])
+    assert state(tmp_path / "set") == before
+
+
+def test_a_file_that_is_open_does_not_keep_the_mount(export, tmp_path, fuse):
+    backup_set, _ = history(tmp_path, ".zst", 7, 2)
+    (tmp_path / "mount").mkdir()
+    with export(backup_set, file=str(tmp_path / "mount")) as found:
+        file = open(found.file, "rb")  # noqa: SIM115
+        file.read(1)
+        found.children[1].process.kill()  # which leaves its mount
+        with pytest.raises(CommandFailed, match="nbdfuse"):
+            found.wait()
+    assert os.listdir(tmp_path / "mount") == []
+    with contextlib.suppress(OSError):  # its file system is gone
+        file.close()
+
+
+def test_where_nothing_can_be_mounted(export, tmp_path, fuse):
+    backup_set, _ = history(tmp_path, ".zst", 7, 2)
+    (tmp_path / "full" / "x").mkdir(parents=True)
+    for folder, why in (("full", "not empty"), ("no/where", "No such file"), ("vol.ver", "Not a directory")):
+        with pytest.raises(TargetRefused, match=why), export(backup_set, file=str(tmp_path / folder)):
+            pass
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "nbdfuse").write_text("#!/bin/sh\necho 'fusermount3: no permission' >&2; exit 1\n")
+    (tmp_path / "bin" / "nbdfuse").chmod(0o755)
+    environ = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    wanted = Wanted(file=str(tmp_path / "mount"), scratch=str(tmp_path / "run"))
+    with pytest.raises(NotAllowedHere, match="FUSE is not allowed here: fusermount3: no permission") as caught:
+        with nbd.exporting(backup_set.name, wanted, environ, str(tmp_path / "run"), 2):
+            pass
+    assert caught.value.exit_code == 61
+    assert not (tmp_path / "mount").exists()
+
+
+@pytest.mark.long
+def test_memory_is_bounded(export, disk):
+    """RSS is at most the cache, 64 MiB, and two members for each thread, with many requests at once."""
+    rng = random.Random(1)
+    volume = b"".join(rng.randbytes(MIB) for _ in range(600))
+    backup_set = chains.new_set(disk)
+    chains.write_version(backup_set, volume, 65536, codecs.GZIP, member=4 * MIB)
+    with export(backup_set, cache=100 * MIB) as found:
+        for size in (4096, 65536, 1 << 20):
+            words = ["nbdcopy", f"--request-size={size}", "--requests=64", "--connections=8", found.uri, "null:"]
+            subprocess.run(words, check=True)
+        peak = peak_of(found.children[0].process.pid)
+    assert peak < (100 + 64 + 2 * server.THREADS * 4) * MIB, peak / MIB

@@ -22,6 +22,7 @@ from blockdiff.formats import TornError, difffile, index
 from blockdiff.sets.version import VersionFiles
 
 _OFFSET = struct.Struct("<Q")
+_RECENT = 8  # members
 
 
 class Member(NamedTuple):
@@ -47,7 +48,7 @@ class Directory(Protocol):
 
 
 class Indexed:
-    """The members that an index names."""
+    """The members that an index names; those that were found last are found again without a search."""
 
     def __init__(self, files: VersionFiles, path: str) -> None:
         """`path`: the index.  Raises FormatError or OSError."""
@@ -55,8 +56,12 @@ class Indexed:
         with _opened(files, path) as fd:
             header = os.pread(fd, index.HEADER_SIZE, 0)
             self._count = index.count(header, os.fstat(fd).st_size, self._block_size)
+        self._recent: tuple[tuple[int, int, Member], ...] = ()  # first and last block
 
     def find(self, block: int) -> Member | None:
+        for first, last, member in self._recent:
+            if first <= block <= last:
+                return member
         with _opened(self._files, self._path) as fd:
 
             def entry(number: int) -> index.Member:
@@ -68,7 +73,9 @@ class Indexed:
             found, stored, length = index.span(entry(number), entry(number + 1), self._block_size)
         if found.last < block:
             return None
-        return Member(found.place, stored, length, 0 if found.place else difffile.HEADER_SIZE)
+        member = Member(found.place, stored, length, 0 if found.place else difffile.HEADER_SIZE)
+        self._recent = ((found.first, found.last, member), *self._recent[: _RECENT - 1])
+        return member
 
 
 class Plain:

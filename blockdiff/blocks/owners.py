@@ -67,6 +67,10 @@ class Owners:
         """Close the wanted version's digest file."""
         self._wanted.close()
 
+    def md5_sha256(self) -> str:
+        """Return the SHA-256 of the wanted version's digest file, in hex.  Raises StoreUnreadable."""
+        return self._wanted.seal()
+
     def windows(self, first: int, stop: int) -> Iterator[Window]:
         """Yield the windows of the blocks from first to stop, in order.
 

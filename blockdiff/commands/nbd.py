@@ -29,6 +29,10 @@ class _Command(click.Command):
 @click.option("--socket", metavar="PATH", shell_complete=completing.files,
               help="The path of the Unix socket.  [default: in a new folder]")  # fmt: skip
 @click.option("--writable", is_flag=True, help="Let clients write; what they write is discarded at the end.")
+@click.option("--clone", metavar="FILE", shell_complete=completing.files,
+              help="Let clients write; what they write is kept in FILE, a qcow2 file.")  # fmt: skip
+@click.option("--file", metavar="FOLDER", shell_complete=completing.files,
+              help="Mount it, too, as the file FOLDER/disk, for programs that do not speak NBD.")  # fmt: skip
 @click.option("--cache", type=amounts.Bytes(0, 1 << 50), default="256M", show_default=True, metavar="SIZE",
               help="Keep so many bytes decompressed.")  # fmt: skip
 @click.option("--scratch", metavar="FOLDER", shell_complete=completing.files,
@@ -41,6 +45,8 @@ def command(
     number: int | None,
     socket: str | None,
     writable: bool,
+    clone: str | None,
+    file: str | None,
     cache: int,
     scratch: str | None,
     once: bool,
@@ -48,7 +54,8 @@ def command(
 ) -> None:
     """Export version N (the newest) of set NAME as a disk, over NBD on a Unix socket.
 
-    With COMMAND: until COMMAND ends, which finds the URI in BLOCKDIFF_URI.  Without: until TERM or INT.
+    With COMMAND: until COMMAND ends, which finds the URI in BLOCKDIFF_URI, and with --file the path in
+    BLOCKDIFF_FILE.  Without: until TERM or INT.
     Each block is proved before a client gets it; the set is never written.
     """
     from blockdiff import nbd
@@ -56,8 +63,10 @@ def command(
     words: list[str] = context.obj
     if once and words:
         raise click.UsageError("--once is for an export without COMMAND, which ends with COMMAND")
+    if writable and clone is not None:
+        raise click.UsageError("--writable discards what is written and --clone keeps it: give one of them")
     wanted = nbd.Wanted(
-        number=number, cache=cache, socket=socket, writable=writable, once=once,
+        number=number, cache=cache, socket=socket, writable=writable, clone=clone, once=once, file=file,
         scratch=scratch or tempfile.gettempdir(),
     )  # fmt: skip
     ready = False
@@ -70,9 +79,12 @@ def command(
             served = export.served
             begun = f", {served.begun}" if served.begun else ""
             kind = "writable, discarded at the end" if writable else "read-only"
+            kind = kind if clone is None else f"writable, kept in {text.name(clone)}"
             click.echo(f"version {served.version} of {text.name(name)}{begun}, {text.size(served.size)}, {kind}")
             ready = True
             click.echo(export.uri)
+            if export.file is not None:
+                click.echo(text.name(export.file))
             export.wait()
     except Interrupted as error:
         if not ready or error.exit_code not in _ENDS:

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import threading
 import traceback
 from typing import Any
 
@@ -33,6 +34,8 @@ class _State:
     image: image.Image
     stack = contextlib.ExitStack()
     last = ""  # message, which is not repeated
+    read = 0  # bytes
+    lock = threading.Lock()
 
 
 def config(key: str, value: str) -> None:
@@ -51,7 +54,7 @@ def config(key: str, value: str) -> None:
 
 def _ended(number: int, frame: object) -> None:
     """End before clients can connect, and leave nothing."""
-    cleanup()
+    _remove()
     raise InterruptedError
 
 
@@ -89,7 +92,7 @@ def after_fork() -> None:
     version = _State.image.version
     begun = version.manifest.value.get("begun") if version.manifest is not None else None
     _answer(version=version.number, begun=begun, size=_State.image.size, warnings=_State.image.warnings,
-            md5_sha256=version.md5_sha256)  # fmt: skip
+            md5_sha256=_State.image.md5_sha256())  # fmt: skip
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)
@@ -129,6 +132,8 @@ def pread(handle: object, buffer: bytearray, offset: int, flags: int) -> None:
     """Fill the buffer; what cannot be proved is EIO."""
     with _told():
         _State.image.read_into(offset, memoryview(buffer))
+    with _State.lock:
+        _State.read += len(buffer)
 
 
 def extents(handle: object, count: int, offset: int, flags: int) -> list[tuple[int, int, int]]:
@@ -145,10 +150,16 @@ def extents(handle: object, count: int, offset: int, flags: int) -> list[tuple[i
 
 
 def cleanup() -> None:
-    """Remove what nbdkit leaves; also if whoever started it is gone."""
+    """Report what was read, and remove what nbdkit leaves, also if whoever started it is gone."""
+    _answer(read=_State.read)
     _State.stack.close()
-    with contextlib.suppress(OSError):
-        os.unlink(_State.request["socket"])
+    _remove()
+
+
+def _remove() -> None:
+    for path in _State.request["sockets"]:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
     shutil.rmtree(_State.request["folder"], ignore_errors=True)
 
 

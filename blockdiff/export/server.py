@@ -13,20 +13,21 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import blockdiff
 from blockdiff import errors
 from blockdiff.errors import BlockdiffError, ProgramUnfit
 from blockdiff.export.child import Child, find
 
+THREADS = 8  # that answer requests; each may have a member in work
 _PACKAGES = "nbdkit nbdkit-plugin-python"
 _OURS = "{}.{}".format(*sys.version_info[:2])
 _PACKAGE = os.path.dirname(os.path.abspath(blockdiff.__file__))
 _LONGEST = 107  # bytes of the path of a Unix socket
 
 
-@dataclass(frozen=True)
+@dataclass
 class Served:
     """What is served."""
 
@@ -34,7 +35,8 @@ class Served:
     begun: str | None  # UTC, ISO 8601
     size: int  # bytes
     warnings: list[str]
-    md5_sha256: str | None  # of the version's digest file, if its manifest has it
+    md5_sha256: str  # of the version's digest file
+    read: int | None = None  # bytes that clients read; known when it has ended
 
 
 def uri_of(path: str) -> str:
@@ -58,6 +60,7 @@ def environment(nbdkit: str, environ: Mapping[str, str], scratch: str) -> dict[s
     path = [os.path.dirname(nbdkit), "/usr/bin", "/bin", *environ.get("PATH", "").split(os.pathsep)]
     found["PATH"] = os.pathsep.join(filter(None, path))
     found["TMPDIR"] = scratch
+    found.setdefault("MALLOC_ARENA_MAX", "1")  # arenas of many threads keep half as much again as is in use
     return found
 
 
@@ -84,13 +87,15 @@ def serving(
     cache: int,
     filters: Sequence[str],
     folder: str,
+    sockets: Sequence[str],
     environ: Mapping[str, str],
     scratch: str,
     stderr: int,
 ) -> Iterator[tuple[Child, Served]]:
     """Serve version `number` of a set on the Unix socket `path`; clients can connect from here on.
 
-    `cache`: bytes.  `filters`: of nbdkit.  `folder`: is made by the server, and removed even if we are killed.
+    `cache`: bytes.  `filters`: of nbdkit.  `folder`: is made by the server, and removed even if we
+    are killed, as are `sockets`.
     `stderr`: descriptor for errors of reads.  Raises ProgramUnfit, or what opening the image raises.
     """
     nbdkit = find("nbdkit", _PACKAGES, environ)
@@ -98,22 +103,27 @@ def serving(
     check(nbdkit, environ)
     ours, theirs = socket.socketpair()
     plugin = os.path.join(_PACKAGE, "export", "plugin.py")
-    words = [nbdkit, "--exit-with-parent", "--foreground", "--unix", path, *(f"--filter={f}" for f in filters)]
-    words += ["python", plugin, f"control={theirs.fileno()}"]
-    request: dict[str, Any] = {"set": name, "version": number, "cache": cache, "folder": folder, "socket": path}
+    words = [nbdkit, "--exit-with-parent", "--foreground", f"--threads={THREADS}", "--unix", path]
+    words += [*(f"--filter={each}" for each in filters), "python", plugin, f"control={theirs.fileno()}"]
+    request: dict[str, Any] = {"set": name, "version": number, "cache": cache, "folder": folder}
+    request["sockets"] = list(sockets)
     with ours:
         with theirs, os.fdopen(os.dup(stderr), "wb", 0) as told:  # its own stderr is another file
             request["stderr"] = told.fileno()
             ours.sendall(json.dumps(request).encode() + b"\n")  # it is there even if we are killed now
             child = Child(words, environ, keep=(theirs.fileno(), told.fileno()))
-        with contextlib.closing(child):
-            yield child, _begin(child, ours)
+        with ours.makefile("rb") as answers:
+            with contextlib.closing(child):
+                served = _begin(child, answers)
+                yield child, served
+            if line := answers.readline():
+                served.read = json.loads(line)["read"]
 
 
-def _begin(child: Child, control: socket.socket) -> Served:
+def _begin(child: Child, answers: BinaryIO) -> Served:
     """Return what is served as soon as it is."""
     line = b""
-    with contextlib.suppress(OSError), control.makefile("rb") as answers:
+    with contextlib.suppress(OSError):
         line = answers.readline()
     if not line:
         raise ProgramUnfit("nbdkit", child.text())

@@ -5,6 +5,7 @@ import pathlib
 import pwd
 import re
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -65,6 +66,7 @@ def test_exit_codes(run_verb, plain_set, tmp_path):
     assert code(plain_set.name, "true") == 2
     assert code(plain_set.name, "--") == 2
     assert code("--once", plain_set.name, "--", "true") == 2
+    assert code("--writable", "--clone", tmp_path / "c", plain_set.name, "--", "true") == 2
     assert code(tmp_path / "none", "--", "true") == 10
     assert code("--to", 9, plain_set.name, "--", "true") == 11
     assert code(plain_set.name, "--", "./nosuch") == 16
@@ -99,17 +101,29 @@ def test_a_signal_is_passed_on_to_the_command(start, plain_set):
         assert program.gone()
 
 
-@pytest.mark.parametrize("step", ["python", "nbdkit", "ready", "command"])
+@pytest.mark.parametrize("step", ["python", "nbdkit", "ready", "command", "clone"])
 def test_killed_it_leaves_nothing(step, start, plain_set, tmp_path):
     words = ["--", "sh", "-c", "echo; exec sleep 100"] if step == "command" else []
-    with start("--writable", "--scratch", tmp_path / "run", plain_set.name, *words) as program:
-        if step in ("ready", "command"):
+    how = ["--clone", tmp_path / "c"] if step == "clone" else ["--writable", "--scratch", tmp_path / "run"]
+    with start(*how, plain_set.name, *words) as program:
+        if step in ("ready", "command", "clone"):
             program.stdout.readline()
         elif step == "nbdkit":
             until(lambda: program.has("nbdkit"))
         program.kill()
         program.wait()
         assert program.gone(10)
+
+
+def test_killed_it_leaves_no_mount(start, plain_set, tmp_path, fuse):
+    with start("--file", tmp_path / "mount", plain_set.name) as program:
+        ready(program)
+        assert program.stdout.readline() == f"{tmp_path}/mount/disk\n"
+        assert os.path.ismount(tmp_path / "mount")
+        program.kill()
+        program.wait()
+        assert program.gone(10)
+    assert os.listdir(tmp_path / "mount") == []
 
 
 def test_a_set_in_a_folder_that_is_read_only_stays_as_it_is(run_verb, plain_set, tmp_path):
@@ -186,6 +200,19 @@ def test_an_ordinary_user_can_use_it(shared):
     assert (own / "copy").read_bytes() == backup_set.volume
     assert os.listdir(own) == ["copy"]
     assert files_beside(own) == before
+
+
+def test_an_ordinary_user_can_mount_it(shared, tmp_path, fuse):
+    backup_set, own = shared
+    node = tmp_path / "fuse"  # as udev makes it
+    os.mknod(node, stat.S_IFCHR | 0o666, os.stat("/dev/fuse").st_rdev)
+    node.chmod(0o666)
+    before = ["unshare", "--mount", "sh", "-ec", f'mount --bind {node} /dev/fuse; exec "$@"', "sh"]
+    script = 'cmp "$BLOCKDIFF_FILE" "$HOME/copy"'
+    (own / "copy").write_bytes(backup_set.volume)
+    done = as_backup(own, "--to", 1, "--file", own / "m", backup_set.name, "--", "sh", "-c", script, before=before)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.listdir(own) == ["copy"]
 
 
 def test_a_warning_is_told(run_verb, plain_set):

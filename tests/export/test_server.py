@@ -39,7 +39,7 @@ def test_one_that_ends_before_it_serves_is_quoted(tmp_path):
     program(tmp_path, text)
     with pytest.raises(ProgramUnfit, match="nbdkit is needed and cannot be used: no room here"):
         with server.serving(
-            "vol", 1, str(tmp_path / "s"), cache=0, filters=[], folder=str(tmp_path / "f"), environ={"PATH": f"{tmp_path}:/usr/bin"},
+            "vol", 1, str(tmp_path / "s"), cache=0, filters=[], folder=str(tmp_path / "f"), sockets=[], environ={"PATH": f"{tmp_path}:/usr/bin"},
             scratch="/tmp", stderr=2,
         ):  # fmt: skip
             pass

@@ -25,6 +25,15 @@ def nbdkit():
         pytest.skip(f"nbdkit has python {theirs[1]}, and the tests run with {ours}")
 
 
+@pytest.fixture
+def fuse(nbdkit):
+    """Skip where nothing can be mounted with FUSE."""
+    from launched import lacking
+
+    if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
+        lacking("mounts with FUSE take root and /dev/fuse here")
+
+
 def copied(uri, target):
     """What nbdcopy reads of an export; None if that fails."""
     target.unlink(missing_ok=True)
