@@ -16,6 +16,7 @@ _COMMANDS = {
     "consolidate": "consolidate",
     "prune": "prune",
     "list": "list",
+    "look": "look",
     "report": "report",
     "run": "run",
     "mysqllock": "mysqllock",

@@ -26,6 +26,7 @@ PROGRAMS = {
     "blockdiff-consolidate": "consolidate",
     "blockdiff-prune": "prune",
     "blockdiff-list": "list",
+    "blockdiff-look": "look",
     "blockdiff-report": "report",
     "blockdiff-run": "run",
     "mysqllock": "mysqllock",
