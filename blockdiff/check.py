@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from blockdiff.formats import names
-from blockdiff.sets import catalogue, health, verified
+from blockdiff.sets import catalogue, drills, health, verified
 from blockdiff.sets.backupset import free
 from blockdiff.sets.checked import Checked, marked, rooms
 from blockdiff.sets.health import Finding, Limits, State
@@ -31,8 +31,7 @@ def check(
     `noted`: what is noted of the versions of a set; `room_s`: for how long there must be space,
     at the rate of the last days; `locks`: what the kernel lists of locks.
     """
-    held = locked(locks)
-    return judge([one(found, noted(found.name), limits, now, held) for found in catalogue.find(operands)], room_s)
+    return judge([one(found, noted(found.name), limits, now, locks) for found in catalogue.find(operands)], room_s)
 
 
 def judge(sets: Iterable[Checked], room_s: float | None) -> list[Checked]:
@@ -50,13 +49,14 @@ def one(
     noted: verified.Notes,
     limits: Limits,
     now: datetime.datetime,
-    held: set[tuple[int, int]],
+    locks: str = "/proc/locks",
 ) -> Checked:
-    """Return what was found of one set, but of the space that it shares; `held` is of `locked`."""
+    """Return what was found of one set, but of the space that it shares; see `check`."""
     listed = catalogue.look(found)
     proofs = {n: proof.at for n, proof in noted.proofs.items() if verified.fits(listed.name, n, proof)}
-    what = health.findings(listed, proofs, noted.damage, limits, now)
-    out = Checked(listed.name, what, listed.newest, stored=listed.stored)
+    drill = drills.newest(listed.name)
+    what = health.findings(listed, proofs, noted.damage, limits, now, drill)
+    out = Checked(listed.name, what, listed.newest, stored=listed.stored, drill=drill)
     out.listed, out.proofs, out.damage = marked(listed, noted), proofs, noted.damage
     entries = [entry for entry in listed.versions if entry.number <= listed.newest]
     bad = {*noted.damage, *noted.doubtful(listed.parents)}
@@ -65,6 +65,8 @@ def one(
     out.proved = sum(entry.number in proofs for entry in entries)
     if entries and out.proved == len(entries):
         out.oldest_proof = min(proofs[entry.number] for entry in entries)
+    times = [proofs.get(entry.number, _seconds(entry.begun)) for entry in entries]
+    out.unproved_since = min((time for time in times if time is not None), default=None)
     if good:
         out.back_to = good[0].begun
     if entries and (begun := _seconds(entries[-1].begun)) is not None:
@@ -72,7 +74,7 @@ def one(
         ended = _seconds(entries[-1].time)
         out.seconds = ended - begun if ended is not None and entries[-1].recorded else None
         out.a_day = _a_day(entries, begun)
-    _look_around(out, listed, held)
+    _look_around(out, listed.parts, locks)
     return out
 
 
@@ -95,7 +97,7 @@ def _a_day(entries: list[catalogue.Entry], newest: float) -> float:
     return stored / max(1.0, (newest - some[0][0]) / _DAY)
 
 
-def locked(path: str = "/proc/locks") -> set[tuple[int, int]]:
+def _locked(path: str) -> set[tuple[int, int]]:
     """Return (device, inode) of each file that is locked; none if the kernel does not list them."""
     found = set()
     with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
@@ -107,8 +109,11 @@ def locked(path: str = "/proc/locks") -> set[tuple[int, int]]:
     return found
 
 
-def _look_around(out: Checked, listed: catalogue.Listed, held: set[tuple[int, int]]) -> None:
-    """Note a backup that is running, what a dead run left, and the space of the file system."""
+def _look_around(out: Checked, parts: tuple[str, ...] | None, locks: str) -> None:
+    """Note a backup that is running, what a dead run left, and the space of the file system.
+
+    `parts`: its temporary files; what made one that is still there held its lock when the locks are read.
+    """
     folder = os.path.dirname(out.name) or "."
 
     def is_locked(path: str) -> bool:
@@ -118,10 +123,13 @@ def _look_around(out: Checked, listed: catalogue.Listed, held: set[tuple[int, in
     with contextlib.suppress(OSError):
         out.device, out.free = os.stat(folder).st_dev, free(folder) or 0
         base = os.path.basename(out.name)
+        if parts is None:
+            parts = names.list_set(base, os.listdir(folder)).parts
+        held = _locked(locks)
         with contextlib.suppress(FileNotFoundError):
             out.running = is_locked(os.path.join(folder, names.lock_name(base)))
         dead = []
-        for name in listed.parts if listed.versions else names.list_set(base, os.listdir(folder)).parts:
+        for name in parts:
             with contextlib.suppress(FileNotFoundError):
                 if not out.running and not is_locked(os.path.join(folder, name)):
                     dead.append(name)

@@ -25,7 +25,10 @@ def visible(text: str) -> str:
 
 def name(path: str) -> str:
     """Return a file name that is safe to print: bytes that are not text, or control a terminal, are escaped."""
-    decoded = os.fsencode(path).decode("utf-8", "backslashreplace")
+    try:
+        decoded = os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # no file can have it, but a manifest can
+        decoded = path
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in decoded)
 
 

@@ -7,10 +7,12 @@ import contextlib
 import dataclasses
 import functools
 import multiprocessing
+import multiprocessing.connection
 import os
+import signal
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime
+from multiprocessing.connection import Connection
 
 from blockdiff import __version__
 from blockdiff.blocks import changemap
@@ -22,9 +24,12 @@ from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.catalogue import Found, Listed, find
 from blockdiff.sets.checked import Checked, rooms
 
+_FORK = multiprocessing.get_context("fork")
 _FEW = 4  # sets, for which starting processes takes longer than it saves
 
 Look = Callable[[Found], Checked]  # what is found of one set
+Section = tuple[Checked, str]  # of one set, without its versions, and the HTML of its section
+Work = Callable[[int, Found], Section]  # the number of the set on the page
 Judge = Callable[[Iterable[Checked]], list[Checked]]  # all of them, the worst first
 
 
@@ -34,17 +39,11 @@ def report(
     """Return the page of each set that is named, or is in a folder that is named.
 
     `now`: in the zone that the page's times are in; `maps`: so many of the newest versions are in change maps;
-    `jobs`: processes, which take over `look`, so it can be pickled.
+    `jobs`: processes.
     """
     found = find(operands)
     work = functools.partial(_section, look, maps, now)
-    with contextlib.ExitStack() as stack:
-        if jobs > 1 and len(found) > _FEW:
-            pool = ProcessPoolExecutor(min(jobs, len(found)), multiprocessing.get_context("fork"))
-            stack.callback(pool.shutdown, cancel_futures=True)
-            done = list(pool.map(work, range(len(found)), found, chunksize=1))
-        else:
-            done = list(map(work, range(len(found)), found))
+    done = _spread(work, found, jobs if len(found) > _FEW else 1)
     numbers = {id(checked): number for number, (checked, _) in enumerate(done)}
     sets = judge([checked for checked, _ in done])
     return render.page(
@@ -60,8 +59,46 @@ def report(
     )
 
 
-def _section(look: Look, maps: int, now: datetime, number: int, found: Found) -> tuple[Checked, str]:
-    """Return what is found of a set, without its versions, and the HTML of its section."""
+def _spread(work: Work, found: Sequence[Found], jobs: int) -> list[Section]:
+    """Return what `work` makes of each set, by so many processes; what one that died did not make is made here."""
+    done: dict[int, Section] = {}
+    with contextlib.ExitStack() as stack:
+        readers: list[Connection] = []
+        for first in range(jobs if jobs > 1 else 0):
+            reader, writer = _FORK.Pipe(duplex=False)
+            stack.callback(reader.close)
+            numbers = range(first, len(found), jobs)
+            process = _FORK.Process(target=_some, args=(work, found, numbers, reader, writer), daemon=True)
+            process.start()
+            writer.close()
+            stack.callback(process.join)
+            stack.callback(process.terminate)
+            readers.append(reader)
+        while readers:
+            for ready in multiprocessing.connection.wait(readers):
+                assert isinstance(ready, Connection)
+                try:
+                    number, section = ready.recv()
+                except EOFError:
+                    readers.remove(ready)
+                else:
+                    done[number] = section
+    return [done[number] if number in done else work(number, each) for number, each in enumerate(found)]
+
+
+def _some(
+    work: Work, found: Sequence[Found], numbers: Iterable[int], reader: Connection, writer: Connection
+) -> None:
+    """Send what `work` makes of some of the sets; ends when nobody reads it any more."""
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_DFL)
+    reader.close()
+    with contextlib.suppress(BrokenPipeError):
+        for number in numbers:
+            writer.send((number, work(number, found[number])))
+
+
+def _section(look: Look, maps: int, now: datetime, number: int, found: Found) -> Section:
     checked = look(found)
     entries = [entry for entry in checked.listed.versions if entry.number <= checked.newest]
     try:

@@ -6,37 +6,27 @@ stops the restore if the version needs what is damaged; otherwise it is a warnin
 on another host the digests come first, and only blocks that differ are sent.
 """
 
-import contextlib
-import os
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from blockdiff import printable
 from blockdiff.blocks import blockset, targets
 from blockdiff.blocks.checker import BlockChecker
 from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.blocks.restorer import Restorer
-from blockdiff.errors import (
-    BlockdiffError,
-    ChainBroken,
-    DamagedFile,
-    Interrupted,
-    NoRoom,
-    NotOurFormat,
-    StoreUnreadable,
-)
-from blockdiff.formats import names
-from blockdiff.sets import chain, digests, verified, versions
+from blockdiff.errors import BlockdiffError, Interrupted, NoRoom, TargetFailed
+from blockdiff.formats import Buffer
+from blockdiff.rewriting import inorder
+from blockdiff.sets import digests, verified
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.held import Held, holding
-from blockdiff.sets.version import Version, VersionFiles
+from blockdiff.sets.choice import Choice, chosen
+from blockdiff.sets.version import VersionFiles
 from blockdiff.target import precheck
 from blockdiff.target.state import DEVICE, TargetState
 from blockdiff.target.writer import Target
 
+STREAM = "standard output"
 _MOST_RANGES = 100  # that a result lists
-
-# the versions to read, oldest first, the sizes of their diff files in bytes, a proof of the last one, and warnings
-_Chosen = tuple[list[VersionFiles], list[int], verified.Proof | None, list[str]]
 
 
 @dataclass
@@ -93,25 +83,17 @@ def restore(
     a failure before.
     """
 
-    def collect(listing: names.Listing, held: Held) -> tuple[_Chosen, list[VersionFiles]]:
-        chosen, warnings = versions.choose(backup_set, number, listing, force)
-        links = _links(backup_set, chosen, listing, force, warnings)
-        files = [versions.files_of(backup_set, link, held.open) for link in links]
-        sizes = [_size(each) for each in files]
-        return (files, sizes, _proof(backup_set, links[-1]), warnings), files[::-1]
-
     if isinstance(goal, str):
         goal = targets.LocalTarget(goal, (backup_set.folder, backup_set.base))
-    with holding(backup_set, collect) as (files, sizes, proof, warnings):
-        wanted = files[-1].version
+    with chosen(backup_set, number, force) as choice:
+        files, wanted = choice.files, choice.files[-1].version
         size = wanted.size
         if size is None and not isinstance(goal, targets.LocalTarget):
             size = _find_size(backup_set, files, threads)
         least = size if size is not None else (wanted.count - 1) * wanted.block_size + 1
         seen = goal.look(files[-1], least, dry_run=dry_run)
         precheck.check(seen, least, force)
-        outcome = _plan(backup_set, files, sizes, seen)
-        outcome.warnings += warnings
+        outcome = _plan(backup_set, choice, seen.description, seen.path)
         outcome.dry_run, outcome.size = dry_run, size
         if not force:
             _check_room(files[-1], seen, goal.room())
@@ -123,20 +105,61 @@ def restore(
             work = Restorer(backup_set.name, files, sink, done)
             _write(work, sink, outcome, force, threads)
         if work.own_whole and outcome.failure is None and not outcome.warnings:
-            outcome.proof = proof
+            outcome.proof = choice.proof
         return outcome
 
 
-def _plan(
-    backup_set: BackupSet, files: list[VersionFiles], sizes: list[int], seen: TargetState
+def stream(
+    backup_set: BackupSet,
+    number: int | None,
+    write: Callable[[Buffer], object],
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    threads: int = 2,
+    progress: Progress = silent,
 ) -> Restored:
+    """Give a version's volume to `write`, in order, its zeros too; see `restore`.
+
+    `write` may raise OSError.  What was given before a failure is right.
+    """
+    with chosen(backup_set, number, force) as choice:
+        outcome = _plan(backup_set, choice, STREAM, STREAM)
+        outcome.dry_run = dry_run
+        if dry_run:
+            return outcome
+        wanted = choice.files[-1].version
+        total = wanted.size if wanted.size is not None else wanted.count * wanted.block_size
+        with progress(total) as done:
+            work = inorder.Stream(write, wanted.block_size, done)
+            try:
+                work.run(choice.files, threads)
+                outcome.size = work.given
+            except OSError as error:
+                outcome.failure = TargetFailed(STREAM, error.strerror or error)
+            except (BlockdiffError, Interrupted) as error:
+                outcome.failure = error
+        outcome.read, outcome.written, outcome.zeros = work.read, work.given - work.zeros, work.zeros
+        if outcome.failure is not None and work.given:
+            outcome.right, outcome.right_bytes = [(0, work.given)], work.given
+        return outcome
+
+
+def _plan(backup_set: BackupSet, choice: Choice, target: str, path: str) -> Restored:
     """Return what is to be done."""
-    wanted = files[-1].version
-    read = [(f.version.number, f.diff, size) for f, size in zip(reversed(files), reversed(sizes), strict=True)]
+    wanted = choice.files[-1].version
+    rows = zip(reversed(choice.files), reversed(choice.sizes), strict=True)
     outcome = Restored(
-        backup_set.name, wanted.number, seen.description, seen.path, wanted.count, wanted.size, read
+        name=backup_set.name,
+        version=wanted.number,
+        target=target,
+        path=path,
+        blocks=wanted.count,
+        size=wanted.size,
+        files=[(each.version.number, each.diff, size) for each, size in rows],
+        warnings=list(choice.warnings),
     )
-    outcome.notes += [note for each in files for note in each.version.notes]
+    outcome.notes += [note for each in choice.files for note in each.version.notes]
     return outcome
 
 
@@ -174,7 +197,8 @@ def _check_room(files: VersionFiles, seen: TargetState, room: int | None) -> Non
     least = max(0, blocks - 1) * wanted.block_size  # the last one may be short
     if room < least:
         hint = "nothing was written; free space there or choose another folder; --force tries it anyway"
-        raise NoRoom(f"{seen.path}: it takes {least} bytes or more, and {room} are free", hint=hint)
+        takes = f"it takes {printable.size(least)} or more, and {printable.size(room)} are free"
+        raise NoRoom(f"{seen.path}: {takes}", hint=hint)
 
 
 def _write(work: Restorer, sink: Target | targets.Remote, outcome: Restored, force: bool, threads: int) -> None:
@@ -218,41 +242,3 @@ def _note_right(work: Restorer, sink: Target, outcome: Restored, durable: bool) 
             outcome.right.append((start, end))
         else:
             outcome.right_more = True
-
-
-def _size(files: VersionFiles) -> int:
-    try:
-        return os.path.getsize(files.diff)
-    except OSError as error:
-        raise StoreUnreadable(files.diff, error.strerror) from None
-
-
-def _proof(backup_set: BackupSet, version: Version) -> verified.Proof | None:
-    with contextlib.suppress(OSError):
-        return verified.of(backup_set, version, int(time.time()))
-    return None
-
-
-def _links(
-    backup_set: BackupSet, number: int, listing: names.Listing, force: bool, warnings: list[str]
-) -> list[Version]:
-    """Return the versions to read, oldest first; with force those that exist."""
-    try:
-        return chain.chain_of(backup_set, number, listing)
-    except (ChainBroken, DamagedFile, NotOurFormat) as error:
-        if not force:
-            raise
-        warnings.append(str(error))
-    found = [versions.version(backup_set, number, listing)]
-    while found[0].parent is not None:
-        for candidate in range(found[0].parent, 0, -1):
-            try:
-                older = versions.version(backup_set, candidate, listing)
-            except BlockdiffError:
-                continue
-            if older.block_size == found[-1].block_size:
-                found.insert(0, older)
-                break
-        else:
-            break
-    return found

@@ -1,6 +1,7 @@
 """What is found of sets without reading anything large: ages, proofs, space, runs that died or are active."""
 
 import builtins
+import contextlib
 import datetime
 import fcntl
 import os
@@ -110,15 +111,40 @@ def test_no_diff_file_and_no_digest_is_read(tmp_path, monkeypatch):
     """Of digest files the header only, of which the number of blocks follows with the size."""
     backup_set = a_set(tmp_path)
     proofs = verify.verify(backup_set).proofs
-    opened, read = [], []
-    real_open, real_os, real_pread = builtins.open, os.open, os.pread
+    opened, read, listed = [], [], []
+    real_open, real_os, real_pread, real_list = builtins.open, os.open, os.pread, os.listdir
     monkeypatch.setattr(builtins, "open", lambda path, *a, **k: opened.append(path) or real_open(path, *a, **k))
     monkeypatch.setattr(os, "open", lambda path, *a, **k: opened.append(path) or real_os(path, *a, **k))
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or real_list(path))
     monkeypatch.setattr(os, "pread", lambda fd, size, at: read.append(size) or real_pread(fd, size, at))
 
     checked(tmp_path, known=proofs, room=1.0)
 
     suffixes = {os.path.splitext(str(path))[1] for path in opened}
-    assert suffixes <= {".json", ".md5", ".ver", ""} and {".json", ".md5"} <= suffixes
+    assert suffixes <= {".json", ".md5", ".ver", ".drills", ""} and {".json", ".md5"} <= suffixes
     assert not [path for path in opened if str(path).endswith((".gz", ".idx", ".xxh128"))]
     assert read and max(read) == 4
+    assert listed == [str(tmp_path)]  # once for all sets
+
+
+def test_what_began_after_the_first_set_was_looked_at_is_no_dead_run(tmp_path, monkeypatch):
+    """Locks are read after the files of a set: a backup that began meanwhile, in a long list, is running."""
+    first, second = a_set(tmp_path, "a"), a_set(tmp_path, "b")
+
+    with contextlib.ExitStack() as running:
+
+        def noted(name):
+            if name == first.name:
+                running.enter_context(BackupSet(second.name).locked())
+                open(f"{second.path(3, '.gz')}.{RUN}.part", "x").close()
+            return verified.Notes()
+
+        limits = Limits()
+        found = {each.name: each for each in check.check([first.name, second.name], noted, limits, None, NOW)}
+    assert found[second.name].running and found[second.name].state is State.OK
+
+
+def test_what_a_dead_first_backup_left_is_told(tmp_path):
+    open(tmp_path / f"none.1.gz.{RUN}.part", "x").close()
+    (found,) = checked(tmp_path / "none")
+    assert [finding.state for finding in found.findings] == [State.CRITICAL, State.WARNING]

@@ -30,10 +30,10 @@ LAYERS = (
     "errors formats printable",  # bytes and words
     "wire codecs transport target childprocess jobtext",  # devices, disks, networks
     "sets locking mysql",
-    "source blocks",
+    "source blocks drilling",
     "ingest export guest page",
     "rewriting",
-    "backup check consolidate cronlog dryrun dump dumpcommand look mysqllock nbd patch prune report restore run scrub verify",  # verbs: none imports another
+    "backup check consolidate cronlog drill dryrun dump dumpcommand look mysqllock nbd patch prune report restore run scrub verify",  # verbs: none imports another
     "commands",  # people
 )
 PURE = (  # they decide, others act
@@ -60,7 +60,8 @@ FOREIGN = {
 }
 BROUGHT = {"nbdkit": "blockdiff/export/plugin.py"}  # by the program that runs this file
 OPTIONAL = {"jinja2": "report", "markupsafe": "report"}  # an extra of ours, and the only verb that needs it
-STANDALONE = {"blockdiff/locking/gate.py"}  # a program of its own, which a lock helper starts by its path
+# programs of their own, which are started by their path, or inside name spaces
+STANDALONE = {"blockdiff/locking/gate.py", "blockdiff/drilling/inside.py"}
 MOST_LINES = 400
 LONG = {  # and how long at most; a list that should get shorter
     "tests/wire/test_link.py": 450,
@@ -254,7 +255,8 @@ def test_every_program_has_a_launcher_an_entry_point_and_a_page():
 
 def test_every_page_is_in_the_wheel():
     wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
-    pages = {f"man/{path.name}": f"share/man/man{path.suffix[1:]}/{path.name}" for path in MAN.iterdir()}
+    pages = {f"man/{path.name}": f"share/man/man{path.suffix[1:]}/{path.name}" for path in MAN.glob("*.[0-9]")}
+    pages["man/examples"] = "share/doc/blockdiff/examples"
     assert {name: place for name, place in wheel["shared-data"].items() if name.startswith("man/")} == pages
 
 

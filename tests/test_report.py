@@ -4,8 +4,13 @@ import datetime
 import functools
 import os
 import re
+import subprocess
+import sys
+import textwrap
 
 import chains
+import places
+import pytest
 
 from blockdiff import check, report
 from blockdiff.formats import manifest
@@ -18,11 +23,11 @@ MOST_A_SET = 5 * 1024 * 1024 // 200  # bytes, of 400 versions
 
 
 def look(found, noted):
-    return check.one(found, noted, Limits(), NOW, set())
+    return check.one(found, noted, Limits(), NOW, os.devnull)
 
 
-def page(*operands, known=None, maps=30):
-    looks = functools.partial(look, noted=verified.Notes(known or {}))
+def page(*operands, known=None, damage=None, maps=30):
+    looks = functools.partial(look, noted=verified.Notes(known or {}, damage or {}))
     judge = functools.partial(check.judge, room_s=1.0)
     return report.report(map(str, operands), looks, judge, title="Backups", now=NOW, maps=maps, jobs=1)
 
@@ -110,10 +115,51 @@ def test_a_version_is_proved_if_its_diff_file_is_the_one_that_was(tmp_path):
     assert '<td data-label="proved">1/2<small>never in whole</small>' in found
 
 
+def test_what_a_verify_found_damaged_is_shown_until_it_is_whole(tmp_path):
+    set_of(tmp_path, "a", 3)
+    assert "does not restore" not in page(tmp_path)
+    found = page(tmp_path, damage={2: verified.Damage(int(NOW.timestamp()) - 7200, "blocks <lost>")})
+    assert '<span class="badge critical">' in found and "<td>failed, 2 h<td>" in found
+    assert "does not restore; a verify found blocks &lt;lost&gt;" in found
+    assert "does not restore; version 2, which it needs, is damaged" in found
+    assert found.count('class="sign broken"') == 1
+
+
 def _version(made, number):
     from blockdiff.sets import versions
 
     return versions.version(made, number, made.listing())
+
+
+def spread(work, count, **options):
+    """Start `_spread` in a process of its own, with one thread; it prints whether every result is there, in order."""
+    script = f"""
+import os, sys, time
+from blockdiff import report
+parent = os.getpid()
+def work(number, found):
+    {work}
+    return number, found * 100_000
+print(report._spread(work, ["x"] * {count}, 2) == [(number, "x" * 100_000) for number in range({count})])
+"""
+    words = [sys.executable, "-c", textwrap.dedent(script)]
+    environment = dict(os.environ, PYTHONPATH=str(places.ROOT))
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment, **options)
+
+
+@pytest.mark.parametrize("work", ["pass", "if number == 3 and os.getpid() != parent: os._exit(9)"], ids=["all", "one dies"])
+def test_every_set_is_on_the_page_whatever_becomes_of_a_process(work):
+    with spread(work, 7) as process:
+        assert process.communicate(timeout=60)[0] == "True\n"
+
+
+def test_no_process_remains_if_the_program_is_killed():
+    with spread("print(os.getpid(), flush=True); time.sleep(0.05)", 10_000) as process:
+        workers = {int(process.stdout.readline()) for _ in range(6)}
+        assert len(workers) == 2
+        process.kill()
+        for line in process.stdout:  # until both have closed it
+            assert int(line) in workers
 
 
 def test_a_folder_without_sets(tmp_path):

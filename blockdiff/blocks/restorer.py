@@ -201,17 +201,23 @@ class Restorer:
         self.warnings.append(str(error))
 
     def _recorded(self, files: VersionFiles, reach: blockset.Run) -> Iterator[blockset.Run]:
-        """Yield the blocks among these that a version's diff file must have records of."""
+        """Yield the blocks among these that a version's diff file must have records of.
+
+        All of them where a digest file that shows it is damaged or gone.
+        """
         place, version = self._links.index(files), files.version
         before = self._links[place - 1] if place else None
         if version.parent is None or before is None or before.version.number != version.parent:
             yield reach[0], min(reach[1], version.count)
             return
-        with (
-            digests.Digests(before.digests, before.version.count, before.open) as old,
-            digests.Digests(files.digests, version.count, files.open) as new,
-        ):
-            yield from changes.changed(old, new, *reach)
+        try:
+            with (
+                digests.Digests(before.digests, before.version.count, before.open) as old,
+                digests.Digests(files.digests, version.count, files.open) as new,
+            ):
+                yield from changes.changed(old, new, *reach)
+        except BlockdiffError:
+            yield reach[0], min(reach[1], version.count)
 
     # in the pool
 

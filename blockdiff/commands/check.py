@@ -76,6 +76,8 @@ class _Pair(click.ParamType[tuple[float, float]]):
               help="The newest version has at least this.")  # fmt: skip
 @click.option("--room", type=amounts.Seconds(100 * 365 * _DAY), default="7d", show_default=True, metavar="TIME",
               help="There is space for so long, at the rate of the last 30 days.")  # fmt: skip
+@click.option("--drilled", type=amounts.Seconds(100 * 365 * _DAY), metavar="TIME",
+              help="A drill passed in that time.")  # fmt: skip
 @click.option("--perfdata", is_flag=True, help="Add performance data to the first line.")
 @click.option("--prometheus", metavar="FILE", shell_complete=completing.files,
               help="Write FILE for the textfile collector of node_exporter.")  # fmt: skip
@@ -93,6 +95,7 @@ def command(
     still: float,
     consistency: str | None,
     room: float,
+    drilled: float | None,
     perfdata: bool,
     prometheus: str | None,
     list_path: str | None,
@@ -109,7 +112,9 @@ def command(
 
     names = setnames.given(operands, list_path)
     now = datetime.datetime.now(datetime.UTC)
-    limits = health.Limits(age=age, proved=proved, points=points, still=still, consistency=consistency or "")
+    limits = health.Limits(
+        age=age, proved=proved, points=points, still=still, consistency=consistency or "", drilled=drilled
+    )
     sets = check.check(names, state.notes, limits, room, now)
     worst = health.worst([each.state for each in sets]) if sets else State.UNKNOWN
     if prometheus is not None:
@@ -161,14 +166,13 @@ def _lines(sets: list[Any]) -> list[str]:
 def _perfdata(sets: list[Any], limits: health.Limits, room: float | None) -> str:
     """Return performance data: of one set its figures, of several the worst and the sums."""
     ages = [each.age for each in sets if each.age is not None]
-    proofs = [each.oldest_proof for each in sets]
+    proofs = [each.unproved_since for each in sets if each.unproved_since is not None]
     words = []
     if ages:
         words.append(f"'age'={max(ages):.0f}s;{limits.age[0]:.0f};{limits.age[1]:.0f};0")
     words.append(f"'points'={sum(each.points for each in sets)}")
-    known = [proof for proof in proofs if proof is not None]
-    if known and len(known) == len(proofs):
-        since = datetime.datetime.now(datetime.UTC).timestamp() - min(known)
+    if proofs:
+        since = datetime.datetime.now(datetime.UTC).timestamp() - min(proofs)
         words.append(f"'proved'={max(since, 0):.0f}s;{limits.proved[0]:.0f};{limits.proved[1]:.0f};0")
     words.append(f"'stored'={sum(each.stored for each in sets)}B")
     if room is not None:
@@ -207,15 +211,18 @@ def _json(each: Any) -> dict[str, Any]:
         "findings": [{"state": finding.state.name, "text": finding.text} for finding in each.findings],
         "source": each.source or None,
         "newest": each.newest or None,
-        "begun": each.begun,
+        "begun": text.iso(each.begun),
         "age": each.age,
         "points": each.points,
         "back_to": each.back_to or None,
         "stored": each.stored,
         "a_day": round(each.a_day),
         "proved": each.proved,
-        "oldest_proof": each.oldest_proof,
+        "oldest_proof": text.iso(each.oldest_proof),
         "last_run": each.seconds,
+        "drilled": None if each.drill is None else text.iso(each.drill.begun),
+        "drilled_version": None if each.drill is None else each.drill.version,
+        "drill_passed": None if each.drill is None else each.drill.passed,
         "running": each.running,
         "free": each.free,
     }
@@ -223,8 +230,9 @@ def _json(each: Any) -> dict[str, Any]:
 
 _GAUGES: tuple[tuple[str, str, Callable[[Any], float | None]], ...] = (
     ("newest_timestamp_seconds", "when the backup of the newest version began", lambda each: each.begun),
-    ("oldest_proof_timestamp_seconds", "when the version was proved that was not for longest; 0: never",
-     lambda each: (each.oldest_proof or 0) if each.points else None),
+    ("oldest_proof_timestamp_seconds",
+     "when the version was proved that was not for longest; one that never was counts from its begin",
+     lambda each: each.unproved_since),
     ("restore_points", "versions that restore", lambda each: each.points),
     ("stored_bytes", "bytes of all files", lambda each: each.stored),
     ("state", "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN", lambda each: int(each.state)),
@@ -239,12 +247,7 @@ def _metrics(sets: list[Any], now: datetime.datetime) -> str:
         for each in sorted(sets, key=lambda each: str(each.name)):
             found = value(each)
             if found is not None:
-                lines.append(f'blockdiff_{name}{{set="{_label(each.name)}"}} {found:.0f}')
+                lines.append(f'blockdiff_{name}{{set="{text.label(each.name)}"}} {found:.0f}')
     name = "blockdiff_check_timestamp_seconds"
     lines += [f"# HELP {name} when this was written", f"# TYPE {name} gauge", f"{name} {now.timestamp():.0f}"]
     return "\n".join(lines) + "\n"
-
-
-def _label(name: str) -> str:
-    shown = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return shown.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

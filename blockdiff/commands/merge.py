@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -11,6 +13,7 @@ import click
 from blockdiff.commands import amounts, completing, exits, merge_output, options_source, programs, state, text
 from blockdiff.commands.options_source import Reach
 from blockdiff.commands.progress import progress
+from blockdiff.formats import Buffer
 from blockdiff.transport.destination import Destination, parse_source
 
 
@@ -50,7 +53,7 @@ def command(
     **reaching: Any,
 ) -> None:
     """Restore version N (the newest) of set NAME to TARGET, a file or block device: PATH, or
-    [USER@]HOST:/PATH on another host, to which only what differs is sent.
+    [USER@]HOST:/PATH on another host, to which only what differs is sent, or - for standard output.
 
     A new file gets its name only when it is complete.  Every block is proved before it is
     written.  With TARGET alone, a diff file's payload is read from stdin and written over
@@ -73,9 +76,12 @@ def command(
     from blockdiff import restore
     from blockdiff.sets.backupset import BackupSet
 
-    destination, path = _where(operands[1])
+    to_pipe = operands[1] == "-"
+    destination, path = (None, "") if to_pipe else _where(operands[1])
     if destination is None:
         _refuse_remote_options(reach, rescan)
+    if to_pipe and as_json:
+        raise click.UsageError("--json needs standard output for itself")
     backup_set = BackupSet(operands[0])
     show = functools.partial(progress, label="restore", enabled=not quiet)
     options: Any = {"force": force, "dry_run": dry_run, "threads": threads, "progress": show}
@@ -84,13 +90,30 @@ def command(
         goal: Any = path
         if destination is not None:
             goal = cleanup.enter_context(_on_host(destination, path, reach, rescan, quiet=quiet, verbose=verbose))
-        done = restore.restore(backup_set, number, goal, **options)
+        if to_pipe:
+            done = restore.stream(backup_set, number, _stdout(), **options)
+        else:
+            done = restore.restore(backup_set, number, goal, **options)
     if done.proof is not None:
         state.add_proofs(done.name, {done.version: done.proof})
-    merge_output.put(done, as_json, quiet, verbose, time.monotonic() - begun)
+    merge_output.put(done, as_json, quiet, verbose, time.monotonic() - begun, err=to_pipe)
     if done.failure is not None:
         raise done.failure
     context.exit(done.exit_code)
+
+
+def _stdout() -> Callable[[Buffer], object]:
+    """Return what writes to standard output."""
+    if programs.STDOUT not in programs.inherited or sys.stdout.isatty():
+        what = "a terminal" if programs.STDOUT in programs.inherited else "closed"
+        raise click.UsageError(f"the volume would be written to standard output, and that is {what}")
+
+    def write(data: Buffer) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(programs.STDOUT, rest) :]
+
+    return write
 
 
 def _where(target: str) -> tuple[Destination | None, str]:

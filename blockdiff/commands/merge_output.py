@@ -7,17 +7,17 @@ import click
 from blockdiff.commands import exits, text
 
 
-def put(done: Any, as_json: bool, quiet: bool, verbose: bool, seconds: float) -> None:
-    """Print what a restore did in so many seconds, without the error that stopped it."""
+def put(done: Any, as_json: bool, quiet: bool, verbose: bool, seconds: float, err: bool) -> None:
+    """Print what a restore did in so many seconds, without the error that stopped it; `err`: all of it on stderr."""
     if as_json:
         text.put_json(_json(done))
     elif not quiet:
         if verbose or done.dry_run:
             for version, file, size in done.files:
-                click.echo(f"read version {version}: {text.name(file)}, {text.amount(size, verbose)}")
+                click.echo(f"read version {version}: {text.name(file)}, {text.amount(size, verbose)}", err=err)
         if done.differed is not None:
-            click.echo(f"{text.name(done.path)}: {text.name(done.target)}")
-        click.echo(_summary(done, verbose, seconds))
+            click.echo(f"{text.name(done.path)}: {text.name(done.target)}", err=err)
+        click.echo(_summary(done, verbose, seconds), err=err)
     for line in done.notes if not quiet else ():
         click.echo(f"blockdiff: {line}", err=True)
     for line in done.warnings:

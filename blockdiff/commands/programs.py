@@ -24,6 +24,7 @@ PROGRAMS = {
     "blockdiff-nbd": "nbd",
     "blockdiff-check": "check",
     "blockdiff-consolidate": "consolidate",
+    "blockdiff-drill": "drill",
     "blockdiff-prune": "prune",
     "blockdiff-list": "list",
     "blockdiff-look": "look",

@@ -53,7 +53,7 @@ def command(
     now = datetime.datetime.now().astimezone()
     page = report.report(
         names,
-        functools.partial(_look, now=now, held=check.locked()),
+        functools.partial(_look, now=now),
         functools.partial(check.judge, room_s=_ROOM_S),
         title=title,
         now=now,
@@ -69,7 +69,7 @@ def command(
         raise write_failed(error, text.name(output)) from None
 
 
-def _look(found: catalogue.Found, now: datetime.datetime, held: set[tuple[int, int]]) -> "Checked":
+def _look(found: catalogue.Found, now: datetime.datetime) -> "Checked":
     from blockdiff import check
 
-    return check.one(found, state.notes(found.name), Limits(), now, held)
+    return check.one(found, state.notes(found.name), Limits(), now)

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,6 +25,20 @@ def when(time: str) -> str:
         return datetime.datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     except (ValueError, OverflowError):
         return name(time)
+
+
+def iso(seconds: float | None) -> str | None:
+    """Return a time in seconds since 1970 as the JSON of all commands has it: UTC, ISO 8601."""
+    if seconds is None:
+        return None
+    found = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return found.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def label(path: str) -> str:
+    """Return a file name as the value of a label of Prometheus."""
+    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return shown.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def numbers(some: Iterable[int]) -> str:

@@ -105,15 +105,16 @@ def draft(
     """Rewrite version `number` onto version `onto`, or as a full, and return the draft.
 
     The set was settled, and is not locked now.  `progress` and `proving`: of what is read from the
-    chain, and then from the draft.  The caller calls `discard` in the end.  Raises NotInChain, or
-    BlockdiffError; then nothing is left of it.
+    chain, for a long one several times, and then from the draft.  The caller calls `discard` in the
+    end.  Raises NotInChain, or BlockdiffError; then nothing is left of it.
     """
     made = plan.make(backup_set, number, onto)
     made.check_room()
     with ThreadPoolExecutor(threads, thread_name_prefix="rewrite") as pool, contextlib.ExitStack() as failed:
-        with contextlib.ExitStack() as cleanup, progress(made.stored) as done:
-            files, read = folding.folded(made, pool, cleanup, done)
+        with contextlib.ExitStack() as cleanup:
+            files, read = folding.folded(made, pool, cleanup, progress)
             base, link = _base(made, cleanup)
+            done = cleanup.enter_context(progress(folding.stored(files)))
             new = NewDiff(backup_set, number, codecs.BY_SUFFIX[made.version.suffix], made.version.block_size)
             failed.callback(new.discard)
             merged = merge.merge(files, base, new, pool, done)

@@ -1,11 +1,13 @@
 """A chain that is too long to be merged at once is folded first: some versions into one draft, and so on."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from blockdiff import codecs
+from blockdiff.blocks.parallel import Progress
 from blockdiff.rewriting import merge
 from blockdiff.rewriting.plan import Plan
 from blockdiff.sets import versions
@@ -16,11 +18,12 @@ from blockdiff.sets.version import VersionFiles
 
 
 def folded(
-    plan: Plan, pool: ThreadPoolExecutor, cleanup: contextlib.ExitStack, progress: Callable[[int], object]
+    plan: Plan, pool: ThreadPoolExecutor, cleanup: contextlib.ExitStack, progress: Progress
 ) -> tuple[list[VersionFiles], int]:
     """Return what is merged in the end, oldest first, and the bytes of diff files that were read for it.
 
-    Drafts are among it, which `cleanup` removes.  Raises what `merge` does.
+    Drafts are among it, which `cleanup` removes.  `progress` is of what is read for one level of drafts at a time:
+    how large they become is not known before.  Raises what `merge` does.
     """
     files = [versions.files_of(plan.backup_set, link) for link in plan.links]
     before = None if plan.onto is None else versions.files_of(plan.backup_set, plan.onto)
@@ -32,15 +35,25 @@ def folded(
         kept, rest = (files[:1], files[1:]) if before is None else ([], files)
         run = BackupSet(plan.backup_set.name)  # other temporary names than those of the level before
         older, made = kept[0] if kept else before, kept
-        for place in range(0, len(rest), most):
-            group = rest[place : place + most]
-            draft, some = _fold(run, group, older, plan.version.suffix, pool, drafts, progress)
-            made.append(draft)
-            read += some
-            older = group[-1]
+        groups = [rest[place : place + most] for place in range(0, len(rest), most)]
+        with progress(sum(stored(group) for group in groups if len(group) > 1)) as done:
+            for group in groups:
+                draft, some = _fold(run, group, older, plan.version.suffix, pool, drafts, done)
+                made.append(draft)
+                read += some
+                older = group[-1]
         files = made
         drafts.discard(files)
     return files, read
+
+
+def stored(some: Iterable[VersionFiles]) -> int:
+    """Return how many bytes these diff files have; who reads them finds what is missing."""
+    total = 0
+    for files in some:
+        with contextlib.suppress(OSError):
+            total += os.path.getsize(files.diff)
+    return total
 
 
 class _Drafts:

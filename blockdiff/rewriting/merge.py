@@ -8,7 +8,7 @@ in the member of whichever version ends first.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from blockdiff.blocks.checker import BlockChecker, Checked
 from blockdiff.errors import DamagedFile, DigestMismatch
 from blockdiff.formats import difffile
 from blockdiff.ingest import members
+from blockdiff.ingest.members import MadeMember
 from blockdiff.rewriting import source
 from blockdiff.rewriting.packer import Packer
 from blockdiff.rewriting.source import Room, Source
@@ -71,24 +72,43 @@ def merge(
     with contextlib.ExitStack() as cleanup:
         own = cleanup.enter_context(Digests(links[-1].digests, version.count))
         check = BlockChecker(own, version.block_size)
-        everything = blockset.Blocks(version.count, full=True)
-        sources = []
-        for place, files in enumerate(links):
-            wants: Callable[[int, int], bool] = everything.any
-            if onto is None and not place and len(links) > 1:
-                old = cleanup.enter_context(Digests(files.digests, files.version.count))
-                wants = _live(old, own)
-            sources.append(
-                cleanup.enter_context(
-                    Source(files, check, everything, pool, room, suffix=out.suffix, wants=wants, progress=progress)
-                )
-            )
+        sources = open_sources(
+            links, check, pool, room, cleanup, suffix=out.suffix, full=onto is None, progress=progress
+        )
         packer = Packer(out, codec, version, pool)
-        _walk(sources, packer, version)
+        for member, rows in walk(sources, version):
+            if member is not None:
+                packer.copy(member, rows)
+            else:
+                packer.add(rows)
         packer.close()
         _check_whole(links, packer.records, onto, own)
         read = sum(each.read for each in sources)
     return Merged(packer.records, packer.zero, packer.payload, packer.copied, packer.last_length, read)
+
+
+def open_sources(
+    links: Sequence[VersionFiles],
+    check: BlockChecker,
+    pool: ThreadPoolExecutor,
+    room: Room,
+    cleanup: contextlib.ExitStack,
+    *,
+    suffix: str | None,
+    full: bool,
+    progress: Callable[[int], object],
+) -> list[Source]:
+    """Return a source of each version, oldest first, which `cleanup` closes; `full`: the first is a full."""
+    everything = blockset.Blocks(links[-1].version.count, full=True)
+    sources = []
+    for place, files in enumerate(links):
+        wants: Callable[[int, int], bool] = everything.any
+        if full and not place and len(links) > 1:
+            old = cleanup.enter_context(Digests(files.digests, files.version.count, files.open))
+            wants = _live(old, check.digests)
+        source = Source(files, check, everything, pool, room, suffix=suffix, wants=wants, progress=progress)
+        sources.append(cleanup.enter_context(source))
+    return sources
 
 
 def _live(old: Digests, own: Digests) -> Callable[[int, int], bool]:
@@ -105,8 +125,11 @@ def _live(old: Digests, own: Digests) -> Callable[[int, int], bool]:
     return live
 
 
-def _walk(sources: Sequence[Source], packer: Packer, version: Version) -> None:
-    """Give the packer the newest record of each block; `sources` oldest first."""
+def walk(sources: Sequence[Source], version: Version) -> Iterator[tuple[MadeMember | None, list[Checked]]]:
+    """Yield the newest record of each block, in block order, and the member that may be copied for them.
+
+    `sources` oldest first.
+    """
     after = 0  # blocks below are done
     while live := [each for each in sources if each.skip(after)]:
         first = min(each.first for each in live)
@@ -115,11 +138,11 @@ def _walk(sources: Sequence[Source], packer: Packer, version: Version) -> None:
             if first <= each.first < stop and (member := each.member()):
                 if each.first == first:
                     stop = member.last + 1
-                    packer.copy(member, each.take(stop))
+                    yield member, each.take(stop)
                     break
                 stop = each.first
         else:
-            packer.add(_newest([(each, each.take(stop)) for each in live], version))
+            yield None, _newest([(each, each.take(stop)) for each in live], version)
         after = stop
 
 

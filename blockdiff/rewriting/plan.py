@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from blockdiff import printable
 from blockdiff.errors import MissingFile, NoRoom, SetChanged, SetLocked, StoreUnreadable
 from blockdiff.formats import FormatError, difffile, names
 from blockdiff.rewriting import merge
@@ -53,8 +54,8 @@ class Plan:
             need += (self.stored - first) * (2 if len(self.links) > at_once * at_once else 1)
         room = free(self.backup_set.folder)
         if room is not None and need > room:
-            what = f"version {version.number} of {self.backup_set.name} anew: it takes up to {need} bytes"
-            raise NoRoom(f"{what}, and {room} are free")
+            what = f"version {version.number} of {self.backup_set.name} anew: it takes up to {printable.size(need)}"
+            raise NoRoom(f"{what}, and {printable.size(room)} are free")
 
 
 def make(backup_set: BackupSet, number: int, onto: int | None) -> Plan:

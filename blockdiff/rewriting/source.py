@@ -60,11 +60,11 @@ class Source:
         pool: ThreadPoolExecutor,
         room: Room,
         *,
-        suffix: str,
+        suffix: str | None,
         wants: Callable[[int, int], bool],
         progress: Callable[[int], object],
     ) -> None:
-        """`wanted`: records of other blocks are left out; `suffix`: of the new diff file.
+        """`wanted`: records of other blocks are left out; `suffix`: of the new diff file, None if there is none.
 
         `wants`: see DiffFile.pieces.
         """
@@ -72,7 +72,9 @@ class Source:
         self.path, self.version = files.diff, files.version
         self._check, self._wanted, self._pool, self._room, self._progress = check, wanted, pool, room, progress
         try:
-            self._file = diffreader.DiffFile(files.diff, files.index, files.version, most=room.most)
+            self._file = diffreader.DiffFile(
+                files.diff, files.index, files.version, most=room.most, opener=files.open
+            )
         except FileNotFoundError:
             raise MissingFile(files.diff) from None
         except OSError as error:

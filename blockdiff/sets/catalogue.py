@@ -59,7 +59,7 @@ class Listed:
     versions: list[Entry] = field(default_factory=list)
     dropping: list[int] = field(default_factory=list)  # versions that are being removed
     pinned: frozenset[int] = frozenset()  # numbers that a person keeps from being removed
-    parts: tuple[str, ...] = ()  # names of temporary files
+    parts: tuple[str, ...] | None = None  # names of temporary files; None: not known
     problems: list[BlockdiffError] = field(default_factory=list)
 
     @property
@@ -97,19 +97,20 @@ class Found:
 
 
 def find(operands: Iterable[str]) -> list[Found]:
-    """Return each set that is named, or is in a folder that is named; whether it can be read shows `look`."""
-    out: list[Found] = []
+    """Return each set that is named, or is in a folder that is named, once; whether it can be read shows `look`."""
+    out: dict[str, Found] = {}
     for operand in operands:
         try:
             listed = sorted(os.listdir(operand)) if os.path.isdir(operand) else None
         except OSError:
             listed = None
         if listed is None:
-            out.append(Found(operand))
+            out.setdefault(operand, Found(operand))
         else:
-            bases = names.set_names(listed)
-            out += [Found(os.path.join(operand, base), tuple(names.beginning(listed, base))) for base in bases]
-    return out
+            for base in names.set_names(listed):
+                name = os.path.join(operand, base)
+                out.setdefault(name, Found(name, tuple(names.beginning(listed, base))))
+    return list(out.values())
 
 
 def look(found: Found) -> Listed:

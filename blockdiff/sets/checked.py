@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from blockdiff.sets import health
 from blockdiff.sets.catalogue import Entry, Listed
+from blockdiff.sets.drills import Drill
 from blockdiff.sets.health import Finding, State
 from blockdiff.sets.verified import Damage, Notes
 
@@ -24,9 +25,11 @@ class Checked:
     stored: int = 0  # bytes
     a_day: float = 0.0  # bytes, mean of the last days
     oldest_proof: float | None = None  # None: a version was never proved
+    unproved_since: float | None = None  # the same, where one that was never proved counts from its begin
     proved: int = 0  # versions
     seconds: float | None = None  # that the last backup took
     source: str = ""
+    drill: Drill | None = None  # the newest one
     running: bool = False  # its lock is held now
     device: int | None = None  # of the file system
     free: int = 0  # bytes there

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from blockdiff import printable
 from blockdiff.errors import NoRoom, SourceChanged
 from blockdiff.formats import FormatError, digestfile, names
 from blockdiff.sets.backupset import BackupSet, free
@@ -132,7 +133,8 @@ class Check:
         """Refuse a volume of `size` bytes if there is no room for its version of at least `least` bytes."""
         room = free(self._backup_set.folder)
         if room is not None and least > room:
-            why = f"its volume has {size} bytes, which takes at least {least} here, and {room} are free"
+            takes = f"takes at least {printable.size(least)} here, and {printable.size(room)} are free"
+            why = f"its volume has {printable.size(size)}, which {takes}"
             raise NoRoom(f"version {self._newest + 1} of {self._backup_set.name}: {why}")
 
     def _same_host(self, old: Known) -> bool:

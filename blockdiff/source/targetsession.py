@@ -43,6 +43,7 @@ class TargetSession(Session):
         assert self._link is not None
         self._link.aside[messages.PLACED] = self._take_placed
         self._bwlimit, self._due = bwlimit, time.monotonic()
+        self._abandoned = threading.Event()
         self._sending = threading.Lock()  # a place and its data go together
         self.placed = 0  # bytes that are on the target's disk
         self.sent = 0  # bytes of places and data
@@ -128,7 +129,7 @@ class TargetSession(Session):
         if self._bwlimit:
             now = time.monotonic()
             self._due = max(self._due, now - 1.0) + length / self._bwlimit
-            time.sleep(max(0.0, self._due - now))
+            self._abandoned.wait(max(0.0, self._due - now))
 
     def end(self, sha256: str) -> Proof:
         """Have the target proved, and finished if its digests are those of a digest file with this SHA-256."""
@@ -145,6 +146,7 @@ class TargetSession(Session):
 
     def abandon(self) -> None:
         """End the connection now; what waits in other threads ends."""
+        self._abandoned.set()
         self._transport.close()
         if self._link is not None:
             self._link.close()

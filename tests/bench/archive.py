@@ -5,15 +5,20 @@ import fcntl
 import pathlib
 import random
 import shutil
+import statistics
 import threading
 import time
 
-from . import volume
-from .tools import Ours
+from tests.support import chains
+
+from . import measure, volume
+from .tools import ROOT, Ours
 
 _DAYS = 15
 _BLOCK = 64 * 1024  # bytes
-_LISTED = 60  # versions of the set that is listed
+_LISTED = 60  # versions of each set that is listed
+_FLEET = 50  # sets that are checked
+_PAIRS = 9
 
 
 def clustered(path: pathlib.Path, turn: int, size: int) -> None:
@@ -100,6 +105,32 @@ def listed(folder: pathlib.Path, path: pathlib.Path) -> dict[str, dict]:
     return figures
 
 
+def fleet(folder: pathlib.Path) -> dict[str, dict]:
+    """Return the figures of listing and of checking 50 sets of 60 versions, one after the other; medians of 9."""
+    sets = folder / "fleet"
+    sets.mkdir()
+    for number in range(_FLEET):
+        made = chains.new_set(sets, f"set{number:02}")
+        content = bytearray(random.Random(number).randbytes(4 * _BLOCK))
+        for turn in range(_LISTED):
+            content[turn % 4 * _BLOCK : turn % 4 * _BLOCK + 8] = turn.to_bytes(8, "big")
+            chains.write_version(made, bytes(content), _BLOCK)
+    environment = {"XDG_STATE_HOME": str(folder / "state")}
+    program = ROOT / "bin"
+    measure.run([program / "blockdiff-verify", "-q", sets], environment=environment)
+    ever = "36500d"
+    words = {
+        "list": [program / "blockdiff-list", sets],
+        "check": [program / "blockdiff-check", "--age", ever, "--proved", ever, "--still", ever, sets],
+    }
+    runs = [{work: measure.run(line, environment=environment) for work, line in words.items()} for _ in range(_PAIRS)]
+    shutil.rmtree(sets)
+    return {
+        work: {key: statistics.median(one[work][key] for one in runs) for key in ("wall", "cpu", "memory")}
+        for work in words
+    }
+
+
 def run(folder: pathlib.Path, size: int) -> dict[str, dict]:
     """Print the figures as they are measured; returns them."""
     path = folder / "volume"
@@ -118,6 +149,9 @@ def run(folder: pathlib.Path, size: int) -> dict[str, dict]:
     out["listed"] = listed(folder, path)
     list_s, plan_s = (out["listed"][work]["wall"] for work in ("list", "prune -n"))
     print(f"\n60 versions: list {list_s:.2f} s, prune -n {plan_s:.2f} s, {plan_s / list_s:.1f}x")
+    out["fleet"] = fleet(folder)
+    list_s, check_s = (out["fleet"][work]["wall"] for work in ("list", "check"))
+    print(f"{_FLEET} sets of {_LISTED} versions: list {list_s:.2f} s, check {check_s:.2f} s, {check_s / list_s:.1f}x")
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     return out

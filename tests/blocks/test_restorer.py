@@ -104,3 +104,22 @@ def test_a_block_without_its_digest_is_not_written(go_on, tmp_path):
     assert 30 not in sink.written
     if go_on:
         assert sink.written == set(range(62)) - {30}
+
+
+@pytest.mark.parametrize("go_on", [False, True])
+def test_damage_is_what_is_reported_where_the_digests_before_it_are_gone(go_on, tmp_path):
+    """Which blocks a version changed is not known then: each may be needed."""
+    backup_set, volume = chain(tmp_path, codecs.PLAIN)
+    files = [chains.files_of(backup_set, n) for n in (1, 2, 3)]
+    with open(files[1].diff, "r+b") as file:
+        file.seek(4 + 8)  # the first record, of block 5
+        file.write(b"\0\0\0\0")
+    os.unlink(files[0].digests)
+    sink = Memory(len(volume))
+    work = Restorer(backup_set.name, files, sink)
+
+    with pytest.raises(BlockdiffError, match="bytes 20480 to 24575 do not have the digests of version 3"):
+        work.run(2, go_on=go_on)
+
+    if go_on:
+        assert sink.written == set(range(62)) - {5}

@@ -1,12 +1,17 @@
 """blockdiff-check as a launched program: what monitoring reads of it."""
 
+import datetime
 import json
 import os
 import re
+import subprocess
 
 import chains
 import pytest
-from verbs import BLOCK
+from tracing import calls, needs_strace
+from verbs import BLOCK, environment, words
+
+from blockdiff import codecs
 
 LATE = ("--age", "36500d", "--proved", "36500d", "--still", "36500d")  # the sets of these tests are old
 
@@ -59,9 +64,11 @@ def test_performance_data(run_verb, plain_set):
     first = run_verb("check", *LATE, "--perfdata", plain_set.name, env={"LC_ALL": "de_DE.UTF-8"}).out.splitlines()[0]
     text, _, data = first.partition(" | ")
     assert "|" not in text
-    assert re.fullmatch(r"'age'=\d+s;\d+;\d+;0 'points'=3 'stored'=\d+B 'room'=\d+s", data)
+    figures = re.fullmatch(r"'age'=\d+s;\d+;\d+;0 'points'=3 'proved'=(\d+)s;\d+;\d+;0 'stored'=\d+B 'room'=\d+s", data)
+    assert int(figures[1]) > 86400  # what was never proved counts from its begin
     assert run_verb("verify", plain_set.name).returncode == 0
-    assert "'proved'=" in run_verb("check", *LATE, "--perfdata", plain_set.name).out
+    told = run_verb("check", *LATE, "--perfdata", plain_set.name).out
+    assert int(re.search(r" 'proved'=(\d+)s", told)[1]) < 86400
 
 
 def test_prometheus(run_verb, plain_set, tmp_path):
@@ -91,3 +98,39 @@ def test_table_and_json(run_verb, plain_set, other, tmp_path):
     assert [(one["set"], one["state"], one["points"]) for one in told["sets"]] == [
         (other.name, "CRITICAL", 0), (plain_set.name, "OK", 3),
     ]  # fmt: skip
+    assert told["sets"][1]["begun"] == "2026-01-04T01:00:00Z" and told["sets"][1]["oldest_proof"] is None
+    before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    assert run_verb("verify", plain_set.name).returncode == 0
+    (one,) = json.loads(run_verb("check", *LATE, "--json", plain_set.name, env={"TZ": "Asia/Tokyo"}).out)["sets"]
+    proof = datetime.datetime.strptime(one["oldest_proof"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.UTC)
+    assert before <= proof <= datetime.datetime.now(datetime.UTC) and one["begun"] == told["sets"][1]["begun"]
+
+
+def test_the_kernel_is_asked_for_nothing_large_and_for_no_lock(plain_set, tmp_path):
+    """Of the whole program: of a set only its folder, manifests and `.ver` are read, and four bytes of a digest file."""
+    needs_strace()
+    folder = os.path.dirname(plain_set.name)
+    for codec in (codecs.GZIP, codecs.ZSTD):
+        backup_set = chains.new_set(folder, f"set-{type(codec).__name__}")
+        for _ in range(2):
+            chains.write_version(backup_set, os.urandom(30 * BLOCK), BLOCK, codec)
+    log = tmp_path / "log"
+    strace = ["strace", "-f", "-qq", "-y", "-s", "0", "-o", log, "-e", "trace=%file,%desc,read,pread64,mmap,flock,fcntl"]
+    asked = [*words("check", *LATE, "-v", folder, f"{folder}/never")]
+    done = subprocess.run([*strace, *asked], capture_output=True, text=True, env=environment(tmp_path), cwd="/")
+    assert done.returncode == 2 and "no such set" in done.stdout
+    assert done.stdout.count("\nOK ") == len(list(tmp_path.glob("*.ver"))) == 3
+
+    opened, lengths = [], {}
+    for name, arguments, result in calls(log):
+        path = re.search(rf'["<]({re.escape(folder)}(?:/[^">]*)?)[">]', arguments)
+        if path is None or path[1].startswith((f"{folder}/state/", str(log))):
+            continue
+        assert name not in ("flock", "mmap", "sendfile") and "F_SETLK" not in arguments and "F_OFD" not in arguments
+        if name.startswith("open") and int(result) >= 0:
+            assert "O_RDONLY" in arguments and "O_CREAT" not in arguments
+            opened.append(path[1])
+        elif "read" in name:
+            lengths[path[1]] = lengths.get(path[1], 0) + int(result)
+    assert {os.path.splitext(name)[1] for name in opened if name != folder} == {".json", ".md5", ".ver"}
+    assert {length for name, length in lengths.items() if name.endswith(".md5")} == {4}

@@ -160,3 +160,98 @@ def test_merge_that_is_interrupted_leaves_no_target(number, tmp_path):
 
     assert process.returncode == 128 + number and err.startswith(b"blockdiff: interrupted by")
     assert not (tmp_path / "out").exists()
+
+
+# where the target is
+
+
+@pytest.mark.parametrize("target", ["nas:r.img", "root@nas:r.img", "[::1]:r.img", "nas:", ":r.img", "no host:/r.img"])
+def test_a_colon_before_any_slash_ends_a_host(run_verb, plain_set, target, tmp_path):
+    (tmp_path / "here").mkdir()
+    for operands, stdin in ([plain_set.name, target], b""), ([target], b"\0\2\0\0"):
+        done = run_verb("merge", *operands, cwd=tmp_path / "here", stdin=stdin)
+        assert done.returncode == 2 and done.out == "" and f"./{target}" in done.err
+    assert os.listdir(tmp_path / "here") == []
+
+
+def test_a_file_with_a_colon_is_written_with_its_folder(run_verb, plain_set, tmp_path):
+    assert run_verb("merge", plain_set.name, "./nas:r.img", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "nas:r.img").read_bytes() == plain_set.volume
+    assert run_verb("merge", plain_set.name, tmp_path / "a:b").returncode == 0
+
+
+def test_a_diff_on_stdin_is_for_no_host(run_verb, tmp_path):
+    done = run_verb("merge", "nas:/r.img", stdin=b"\0\2\0\0")
+    assert done.returncode == 2 and "this machine only" in done.err
+
+
+@pytest.mark.parametrize("option", [["--sudo"], ["--rsh", "ssh"], ["--remote-python", "x"], ["--bwlimit", "1M"], ["--rescan"]])
+def test_options_for_a_host_need_one(run_verb, plain_set, option, tmp_path):
+    for operands in [plain_set.name, tmp_path / "out"], [plain_set.name, "-"], [tmp_path / "out"]:
+        done = run_verb("merge", *option, *operands)
+        assert done.returncode == 2 and f"{option[0]} is for a target on a host, HOST:/PATH" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+# a pipe
+
+
+def test_a_pipe_gets_the_volume_and_nothing_else(run_verb, plain_set, tmp_path):
+    for options in ([], ["-v"], ["-q"]):
+        done = subprocess.run(
+            words("merge", *options, plain_set.name, "-"), capture_output=True, env=environment(tmp_path), check=True
+        )
+        assert done.stdout == plain_set.volume
+        assert (b"restored version 3" in done.stderr) == (options != ["-q"])
+    done = subprocess.run(
+        words("merge", "--to", "1", "--dry-run", plain_set.name, "-"), capture_output=True, env=environment(tmp_path), check=True
+    )
+    assert done.stdout == b"" and b"write version 1" in done.stderr
+    assert not (tmp_path / "-").exists()
+
+
+def test_a_file_named_as_a_pipe(run_verb, plain_set, tmp_path):
+    assert run_verb("merge", plain_set.name, "./-", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "-").read_bytes() == plain_set.volume
+
+
+def test_no_terminal_and_nothing_that_is_closed(plain_set, tmp_path):
+    master, slave = os.openpty()
+    try:
+        done = subprocess.run(
+            words("merge", plain_set.name, "-"), stdout=slave, stderr=subprocess.PIPE, env=environment(tmp_path)
+        )
+        assert done.returncode == 2 and b"standard output, and that is a terminal" in done.stderr
+    finally:
+        os.close(slave)
+        os.close(master)
+    line = ["sh", "-c", 'exec "$@" >&-', "sh", *words("merge", plain_set.name, "-")]
+    done = subprocess.run(line, stderr=subprocess.PIPE, env=environment(tmp_path))
+    assert done.returncode == 2 and b"standard output, and that is closed" in done.stderr
+    done = subprocess.run(words("merge", "--json", plain_set.name, "-"), capture_output=True, env=environment(tmp_path))
+    assert done.returncode == 2 and b"--json" in done.stderr
+
+
+def test_a_pipe_that_ends_early_or_has_no_room(plain_set, tmp_path):
+    folder = tmp_path / "large"
+    folder.mkdir()
+    backup_set = chains.new_set(folder)
+    chains.write_version(backup_set, os.urandom(1 << 20), 4096)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(words("merge", backup_set.name, "-"), stdout=full, stderr=subprocess.PIPE, env=environment(tmp_path))
+    assert done.returncode == 36 and b"writing to standard output failed: No space left on device" in done.stderr
+    process = subprocess.Popen(
+        words("merge", backup_set.name, "-"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(tmp_path)
+    )
+    process.stdout.read(10)
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 36 and b"Broken pipe" in said
+
+
+def test_damage_is_told_on_stderr_and_by_the_exit_code(plain_set, tmp_path):
+    damage(plain_set, 1, 20 * (BLOCK + 8))
+    done = subprocess.run(words("merge", plain_set.name, "-"), capture_output=True, env=environment(tmp_path))
+    assert done.returncode == 53 and plain_set.volume.startswith(done.stdout)
+    assert b"what came before is right" in done.stderr and b"of it are right: bytes 0-" in done.stderr

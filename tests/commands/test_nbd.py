@@ -2,15 +2,14 @@
 
 import os
 import pathlib
-import pwd
 import re
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 
 import chains
+import otheruser
 import pytest
 from exports import copied, sockets
 from launched import Launched, lacking
@@ -141,26 +140,10 @@ def test_a_set_in_a_folder_that_is_read_only_stays_as_it_is(run_verb, plain_set,
     assert state(tmp_path) == before
 
 
-def python_for(user):
-    """A Python like ours that this user can run."""
-    for path in (sys.executable, "/usr/bin/python3"):
-        test = "import sys; print(sys.version_info[:2])"
-        words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", path, "-c", test]
-        done = subprocess.run(words, capture_output=True, text=True)
-        if done.stdout.strip() == str(sys.version_info[:2]):
-            return words[:4] + [path]
-    return lacking(f"the user {user} can run no python {sys.version_info[:2]}")
-
-
 @pytest.fixture
 def shared():
     """A folder that everybody may read, with a set in it, and one in it of Debian's user backup."""
-    if os.geteuid() != 0:
-        lacking("another user needs root")
-    try:
-        user = pwd.getpwnam("backup")
-    except KeyError:
-        lacking("there is no user backup")
+    user = otheruser.account("backup")
     with tempfile.TemporaryDirectory(prefix="blockdiff-test-") as folder:
         os.chmod(folder, 0o755)
         backup_set = chains.new_set(folder)
@@ -177,11 +160,7 @@ def shared():
 
 def as_backup(own, *words, before=()):
     """Run blockdiff-nbd as Debian's user backup."""
-    paths = [str(ROOT), *(path for path in sys.path if path.endswith("-packages"))]
-    launch = "import sys; from blockdiff.commands import programs; sys.argv[0] = 'blockdiff-nbd'; programs.main()"
-    environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(own), "TMPDIR": str(own), "PYTHONPATH": ":".join(paths)}
-    words = [*before, *python_for("backup"), "-c", launch, *map(str, words)]
-    return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60, cwd="/")
+    return otheruser.run_as("backup", "blockdiff-nbd", own, *words, before=before)
 
 
 def files_beside(own):

@@ -57,6 +57,7 @@ def page(tmp_path_factory):
     write(folder, IMG, 2, source={"host": SCRIPT, "path": SVG, "size": 38400}, consistency=SCRIPT)
     write(folder, "renamed", 2, set=SVG)
     write(folder, "timeless", 2, begun=IMG, ended=SVG)
+    write(folder, "surrogate", 2, source={"host": "h\ud800", "path": "/p\x07", "size": 38400}, consistency="c\udfff")
     write(folder, "\udcff\x1b[1m\u202e", 1)
     path = folder / "page.html"
     line = words("report", "-o", path, "--title", SCRIPT, folder, folder / "never")
@@ -117,7 +118,9 @@ def test_what_manifests_and_names_say_is_text(chromium, page):
     for hostile in (IMG, SCRIPT, f"{SCRIPT}:{SVG}", repr(SVG)[1:-1]):
         assert hostile in text
     assert chromium.run("return document.title").startswith(SCRIPT)
-    assert "\\xff\\x1b[1m\\u202e" in text and "\x1b" not in text and "\u202e" not in text
+    for escaped in ("h\\ud800:/p\\x07", "c\\udfff", "\\xff\\x1b[1m\\u202e"):
+        assert escaped in text
+    assert "\x1b" not in text and "\u202e" not in text
 
 
 def test_nothing_on_it_could_execute(chromium, page):

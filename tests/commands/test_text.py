@@ -9,14 +9,6 @@ import pytest
 from blockdiff.commands import text
 
 
-@pytest.mark.parametrize("count, shown", [
-    (0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (1536 << 20, "1.5 GiB"), ((1 << 20) - 1, "1.0 MiB"),
-    (1 << 62, "4096.0 PiB"),
-])  # fmt: skip
-def test_sizes_have_units(count, shown):
-    assert text.size(count) == shown
-
-
 def test_a_name_cannot_control_a_terminal():
     assert text.name("/var/backup/ünï") == "/var/backup/ünï"
     assert text.name(os.fsdecode(b"v\xff\x1b[2J\n")) == "v\\xff\\x1b[2J\\n"

@@ -8,6 +8,8 @@ import pytest
 from conftest import ROOT
 from devices import mounted
 
+from blockdiff.printable import size
+
 BLOCK = 4096
 ROOM = 256 * 1024
 
@@ -32,8 +34,8 @@ def test_what_cannot_fit_is_not_begun(run, small, tmp_path):
     for options in ([], ["--dry-run"]):
         done = run("blockdiff-merge", *options, name, small / "out")
         assert done.returncode == 13, done.stderr
-        assert f"no room to write {small}/out: it takes {2 * ROOM - BLOCK} bytes or more" in done.stderr
-        assert f"and {ROOM} are free" in done.stderr and "nothing was written" in done.stderr
+        assert f"no room to write {small}/out: it takes {size(2 * ROOM - BLOCK)} or more" in done.stderr
+        assert f"and {size(ROOM)} are free" in done.stderr and "nothing was written" in done.stderr
         assert os.listdir(small) == []
 
 

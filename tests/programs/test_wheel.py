@@ -71,9 +71,11 @@ def test_the_wheel_holds_the_agent_the_pages_the_templates_and_the_completion(di
     assert {name for name in names if name.startswith("blockdiff/agent/")} == agent
     page = {f"blockdiff/page/{name}" for name in ("page.html", "body.html", "style.css")}
     assert page <= names
-    pages = {f"share/man/man{path.suffix[1:]}/{path.name}" for path in (ROOT / "man").iterdir()}
+    pages = {f"share/man/man{path.suffix[1:]}/{path.name}" for path in (ROOT / "man").glob("*.[0-9]")}
+    some = [path.relative_to(ROOT / "man") for path in (ROOT / "man/examples").rglob("*") if path.is_file()]
+    examples = {f"share/doc/blockdiff/{path}" for path in some}
     scripts = {f"{SHARE[path.parent.name]}/{path.name}" for path in (ROOT / "blockdiff/completion").glob("*/*")}
-    assert {name.partition(".data/data/")[2] for name in names if ".data/" in name} == pages | scripts
+    assert {name.partition(".data/data/")[2] for name in names if ".data/" in name} == pages | scripts | examples
     assert not {name for name in names if name.startswith("blockdiff/completion")}
     assert not {name for name in names if name.startswith(("agent/", "tests/", "bin/"))}
 
@@ -165,7 +167,7 @@ def test_the_source_archive_holds_what_tests_need(dist):
 def test_every_program_is_installed(installed):
     names = {path.name for path in (installed / "bin").iterdir()}
     assert not {*programs.PROGRAMS, *ORIGINAL} - names
-    for path in (ROOT / "man").iterdir():
+    for path in (ROOT / "man").glob("*.[0-9]"):
         assert (installed / f"share/man/man{path.suffix[1:]}/{path.name}").is_file()
     for name in (*programs.PROGRAMS, *ORIGINAL):
         assert (installed / SHARE["bash"] / name).is_file()

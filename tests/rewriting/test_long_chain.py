@@ -1,5 +1,6 @@
 """A long chain: the files that are open at once and the memory have the same bounds as for a short one."""
 
+import contextlib
 import os
 import random
 import resource
@@ -9,6 +10,8 @@ import places
 import pytest
 from memory import MIB, measured
 from rewrites import faults, rewrite
+
+from blockdiff.rewriting.draft import draft
 
 BLOCK = 4096
 
@@ -37,6 +40,28 @@ def test_a_chain_that_is_longer_than_the_files_that_may_be_open(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert faults(backup_set) == []
+
+
+@pytest.mark.parametrize("number, onto, passes", [(12, None, 1), (100, None, 2), (99, 3, 2)])
+def test_progress_ends_at_its_total(number, onto, passes, tmp_path):
+    """What is read twice, as drafts of a chain that is too long to be merged at once, is a pass of its own."""
+    backup_set = chain_of(tmp_path, number, 40, 0.05)
+    seen = []
+
+    @contextlib.contextmanager
+    def progress(total_bytes):
+        seen.append([total_bytes, 0])
+
+        def done(count):
+            seen[-1][1] += count
+
+        yield done
+
+    draft(backup_set, number, onto, threads=2, progress=progress).discard()
+
+    assert len(seen) == passes
+    for total, done in seen:
+        assert 0.8 * total < done <= total  # members of a full that are not needed are not read
 
 
 @pytest.mark.long

@@ -165,6 +165,7 @@ def test_a_folder_is_listed_once_for_all_its_sets(tmp_path, monkeypatch):
     found = catalogue.every([str(tmp_path)])
     assert [(each.name, len(each.versions)) for each in found] == [(str(tmp_path / n), 3) for n in ("a", "a.b", "c")]
     assert listed == [str(tmp_path)]
+    assert catalogue.find([str(tmp_path), str(tmp_path / "c"), str(tmp_path)]) == catalogue.find([str(tmp_path)])
 
 
 def test_a_set_that_changed_since_its_folder_was_listed_is_looked_at_again(tmp_path):

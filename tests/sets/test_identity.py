@@ -211,7 +211,7 @@ def test_a_claimed_size_that_cannot_have_room(tmp_path, call):
     source = tmp_path / "holes"
     source.touch()
     os.truncate(source, 8 << 40)
-    refused(new, lambda: call("--block-size", "1", new.name, source), str(8 << 40), "are free", code=NO_ROOM)
+    refused(new, lambda: call("--block-size", "1", new.name, source), "its volume has 8.0 TiB", "TiB here, and ", "B are free", code=NO_ROOM)
     assert new.files() == {}
 
 

@@ -3,6 +3,7 @@
 import os
 import random
 import subprocess
+import threading
 from types import SimpleNamespace
 
 import bundles
@@ -124,7 +125,7 @@ def test_a_dry_run_writes_nothing(name, tmp_path):
 def test_a_folder_that_is_too_full(name, tmp_path):
     text = '"room": writer.room(seen),'
     with bundles.changed("agent/target/restore.py", text, '"room": 5 * 4096,'):
-        with pytest.raises(NoRoom, match=r"it takes \d+ bytes or more, and 20480 are free"):
+        with pytest.raises(NoRoom, match=r"it takes \S+ KiB or more, and 20\.0 KiB are free"):
             pushed(name, 1, tmp_path / "out")
         assert os.listdir(tmp_path) == []
         assert pushed(name, 1, tmp_path / "out", force=True)[0].failure is None
@@ -209,7 +210,9 @@ def test_a_set_without_xxh128(name, tmp_path):
 def test_the_rate_is_limited(name, tmp_path, monkeypatch):
     """By the time that it would wait: here a clock that stands still."""
     slept = []
-    monkeypatch.setattr(targetsession, "time", SimpleNamespace(monotonic=lambda: 100.0, sleep=slept.append))
+    event = SimpleNamespace(wait=slept.append)
+    monkeypatch.setattr(targetsession, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    monkeypatch.setattr(targetsession, "threading", SimpleNamespace(Lock=threading.Lock, Event=lambda: event))
     done, _ = pushed(name, 1, tmp_path / "out", bwlimit=1000)
     assert slept[-1] == pytest.approx(done.sent / 1000)
     slept.clear()

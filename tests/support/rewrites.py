@@ -67,6 +67,9 @@ def restores(backup_set, volumes, folder):
         with open(target, "rb") as file:
             assert file.read() == volume, f"version {number}"
         os.unlink(target)
+        parts = []
+        done = restore.stream(BackupSet(backup_set.name), number, lambda data: parts.append(bytes(data)))
+        assert done.failure is None and b"".join(parts) == volume, (number, done)
         assert original.merged(backup_set.name, number)[: len(volume)] == volume, f"version {number} by the original"
 
 

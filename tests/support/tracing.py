@@ -33,7 +33,7 @@ def traced(*options, python=None, cwd=None):
     return lambda: LocalTransport(words)
 
 
-_CALL = re.compile(r"^(?:\d+ +)?(\w+)\((.*)\) += +(-?\w+)(?: .*)?$")
+_CALL = re.compile(r"^(?:\d+ +)?(\w+)\((.*)\) += +(-?\w+)(?:<.*>)?(?: .*)?$")  # with -y a descriptor has its path
 
 
 def calls(log):

@@ -1,0 +1,40 @@
+"""Programs of ours, run as another user."""
+
+import os
+import pwd
+import subprocess
+import sys
+
+from launched import lacking
+from places import ROOT
+
+_LAUNCH = "import sys; from blockdiff.commands import programs; sys.argv[0] = '{}'; programs.main()"
+
+
+def account(user):
+    """A user's entry; the test is skipped where nobody can become that user."""
+    if os.geteuid() != 0:
+        lacking("another user needs root")
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        return lacking(f"there is no user {user}")
+
+
+def python_for(user):
+    """A Python like ours that this user can run, and how."""
+    for path in (sys.executable, "/usr/bin/python3"):
+        test = "import sys; print(sys.version_info[:2])"
+        words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", path, "-c", test]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.stdout.strip() == str(sys.version_info[:2]):
+            return words[:4] + [path]
+    return lacking(f"the user {user} can run no python {sys.version_info[:2]}")
+
+
+def run_as(user, program, own, *words, before=()):
+    """Run a program of ours as this user, whose folder `own` is; returns how it ended."""
+    paths = [str(ROOT), *(path for path in sys.path if path.endswith("-packages"))]
+    environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(own), "TMPDIR": str(own), "PYTHONPATH": ":".join(paths)}
+    words = [*before, *python_for(user), "-c", _LAUNCH.format(program), *map(str, words)]
+    return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60, cwd="/")
