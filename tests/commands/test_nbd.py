@@ -104,14 +104,17 @@ def test_a_signal_is_passed_on_to_the_command(start, plain_set):
 def test_killed_it_leaves_nothing(step, start, plain_set, tmp_path):
     words = ["--", "sh", "-c", "echo; exec sleep 100"] if step == "command" else []
     how = ["--clone", tmp_path / "c"] if step == "clone" else ["--writable", "--scratch", tmp_path / "run"]
+    how += ["--socket", tmp_path / "socket"] if step == "ready" else []
     with start(*how, plain_set.name, *words) as program:
         if step in ("ready", "command", "clone"):
             program.stdout.readline()
         elif step == "nbdkit":
             until(lambda: program.has("nbdkit"))
+        assert (tmp_path / "socket").exists() == (step == "ready")
         program.kill()
         program.wait()
         assert program.gone(10)
+    assert not (tmp_path / "socket").exists()
 
 
 def test_killed_it_leaves_no_mount(start, plain_set, tmp_path, fuse):
@@ -132,7 +135,7 @@ def test_a_set_in_a_folder_that_is_read_only_stays_as_it_is(run_verb, plain_set,
     script = (
         f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path} && "
         f'"$@" nbd --writable {plain_set.name} -- '
-        "sh -c 'qemu-io -f raw -c \"write 0 4096\" \"$BLOCKDIFF_URI\" && nbdcopy \"$BLOCKDIFF_URI\" /dev/null'"
+        "sh -c 'qemu-io -f raw -c \"write 0 4096\" \"$BLOCKDIFF_URI\" && nbdcopy \"$BLOCKDIFF_URI\" null:'"
     )
     words = ["unshare", "--mount", "sh", "-ec", script, "sh", ROOT / "bin" / "blockdiff"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
@@ -152,6 +155,7 @@ def shared():
             chains.write_version(backup_set, backup_set.volume[:-number or None], BLOCK)
         for name in os.listdir(folder):
             os.chmod(os.path.join(folder, name), 0o644)
+        otheruser.packages(folder)
         own = pathlib.Path(folder, "own")
         own.mkdir()
         os.chown(own, user.pw_uid, user.pw_gid)
