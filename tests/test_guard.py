@@ -30,10 +30,10 @@ LAYERS = (
     "errors formats printable",  # bytes and words
     "wire codecs transport target childprocess jobtext",  # devices, disks, networks
     "sets locking mysql",
-    "source blocks",
-    "ingest export page",
+    "source blocks drilling",
+    "ingest export guest page",
     "rewriting",
-    "backup check consolidate cronlog dryrun dump dumpcommand mysqllock nbd patch prune report restore run scrub verify",  # verbs: none imports another
+    "backup check consolidate cronlog drill dryrun dump dumpcommand look mysqllock nbd patch prune report restore run scrub verify",  # verbs: none imports another
     "commands",  # people
 )
 PURE = (  # they decide, others act
@@ -60,7 +60,8 @@ FOREIGN = {
 }
 BROUGHT = {"nbdkit": "blockdiff/export/plugin.py"}  # by the program that runs this file
 OPTIONAL = {"jinja2": "report", "markupsafe": "report"}  # an extra of ours, and the only verb that needs it
-STANDALONE = {"blockdiff/locking/gate.py"}  # a program of its own, which a lock helper starts by its path
+# programs of their own, which are started by their path, or inside name spaces
+STANDALONE = {"blockdiff/locking/gate.py", "blockdiff/drilling/inside.py"}
 MOST_LINES = 400
 LONG = {  # and how long at most; a list that should get shorter
     "tests/wire/test_link.py": 450,

@@ -76,6 +76,8 @@ class _Pair(click.ParamType[tuple[float, float]]):
               help="The newest version has at least this.")  # fmt: skip
 @click.option("--room", type=amounts.Seconds(100 * 365 * _DAY), default="7d", show_default=True, metavar="TIME",
               help="There is space for so long, at the rate of the last 30 days.")  # fmt: skip
+@click.option("--drilled", type=amounts.Seconds(100 * 365 * _DAY), metavar="TIME",
+              help="A drill passed in that time.")  # fmt: skip
 @click.option("--perfdata", is_flag=True, help="Add performance data to the first line.")
 @click.option("--prometheus", metavar="FILE", shell_complete=completing.files,
               help="Write FILE for the textfile collector of node_exporter.")  # fmt: skip
@@ -93,6 +95,7 @@ def command(
     still: float,
     consistency: str | None,
     room: float,
+    drilled: float | None,
     perfdata: bool,
     prometheus: str | None,
     list_path: str | None,
@@ -109,7 +112,9 @@ def command(
 
     names = setnames.given(operands, list_path)
     now = datetime.datetime.now(datetime.UTC)
-    limits = health.Limits(age=age, proved=proved, points=points, still=still, consistency=consistency or "")
+    limits = health.Limits(
+        age=age, proved=proved, points=points, still=still, consistency=consistency or "", drilled=drilled
+    )
     sets = check.check(names, state.notes, limits, room, now)
     worst = health.worst([each.state for each in sets]) if sets else State.UNKNOWN
     if prometheus is not None:
@@ -206,24 +211,21 @@ def _json(each: Any) -> dict[str, Any]:
         "findings": [{"state": finding.state.name, "text": finding.text} for finding in each.findings],
         "source": each.source or None,
         "newest": each.newest or None,
-        "begun": _iso(each.begun),
+        "begun": text.utc(each.begun),
         "age": each.age,
         "points": each.points,
         "back_to": each.back_to or None,
         "stored": each.stored,
         "a_day": round(each.a_day),
         "proved": each.proved,
-        "oldest_proof": _iso(each.oldest_proof),
+        "oldest_proof": text.utc(each.oldest_proof),
         "last_run": each.seconds,
+        "drilled": None if each.drill is None else text.utc(each.drill.begun),
+        "drilled_version": None if each.drill is None else each.drill.version,
+        "drill_passed": None if each.drill is None else each.drill.passed,
         "running": each.running,
         "free": each.free,
     }
-
-
-def _iso(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).isoformat().replace("+00:00", "Z")
 
 
 _GAUGES: tuple[tuple[str, str, Callable[[Any], float | None]], ...] = (
@@ -245,12 +247,7 @@ def _metrics(sets: list[Any], now: datetime.datetime) -> str:
         for each in sorted(sets, key=lambda each: str(each.name)):
             found = value(each)
             if found is not None:
-                lines.append(f'blockdiff_{name}{{set="{_label(each.name)}"}} {found:.0f}')
+                lines.append(f'blockdiff_{name}{{set="{text.label(each.name)}"}} {found:.0f}')
     name = "blockdiff_check_timestamp_seconds"
     lines += [f"# HELP {name} when this was written", f"# TYPE {name} gauge", f"{name} {now.timestamp():.0f}"]
     return "\n".join(lines) + "\n"
-
-
-def _label(name: str) -> str:
-    shown = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return shown.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,5 +1,6 @@
 """blockdiff-list [NAME|FOLDER]: list sets and their versions."""
 
+import datetime
 from typing import Any
 
 import click
@@ -36,8 +37,14 @@ def command(context: click.Context, operands: tuple[str, ...], list_path: str | 
 
 
 def _report(listed: Any) -> str:
+    from blockdiff.sets import drills
+
     title = f"{text.name(listed.name)}: {len(listed.versions)} versions, {text.size(listed.stored)}"
     title += f", of {text.name(listed.source)}" if listed.source else ""
+    drill = drills.newest(listed.name)
+    if drill is not None:
+        when = datetime.datetime.fromtimestamp(drill.begun).astimezone().strftime("%Y-%m-%d")
+        title += f", version {drill.version} drilled {when}" + ("" if drill.passed else ": FAILED")
     rows = [("version", "kind", "time", "size", "changed", "stored", "consistency", "restores")]
     notes = state.notes(listed.name)
     doubtful = notes.doubtful(listed.parents)

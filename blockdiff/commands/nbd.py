@@ -7,7 +7,7 @@ import tempfile
 
 import click
 
-from blockdiff.commands import amounts, completing, text
+from blockdiff.commands import completing, options_export, text
 from blockdiff.errors import Interrupted
 
 _ENDS = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes of signals that end it as it should
@@ -33,10 +33,8 @@ class _Command(click.Command):
               help="Let clients write; what they write is kept in FILE, a qcow2 file.")  # fmt: skip
 @click.option("--file", metavar="FOLDER", shell_complete=completing.files,
               help="Mount it, too, as the file FOLDER/disk, for programs that do not speak NBD.")  # fmt: skip
-@click.option("--cache", type=amounts.Bytes(0, 1 << 50), default="256M", show_default=True, metavar="SIZE",
-              help="Keep so many bytes decompressed.")  # fmt: skip
-@click.option("--scratch", metavar="FOLDER", shell_complete=completing.files,
-              help="Where an unnamed file with what clients write is.  [default: TMPDIR]")  # fmt: skip
+@options_export.cache_option
+@options_export.scratch_option
 @click.option("--once", is_flag=True, help="End when the last client has left.")
 @click.argument("name", metavar="NAME [-- COMMAND]", shell_complete=completing.sets)
 @click.pass_context
@@ -71,7 +69,7 @@ def command(
     )  # fmt: skip
     ready = False
     try:
-        with nbd.exporting(name, wanted, os.environ, _runtime(), sys.stderr.fileno()) as export:
+        with nbd.exporting(name, wanted, os.environ, options_export.runtime(), sys.stderr.fileno()) as export:
             for line in export.served.warnings:
                 text.warn(line)
             if words:
@@ -89,9 +87,3 @@ def command(
     except Interrupted as error:
         if not ready or error.exit_code not in _ENDS:
             raise
-
-
-def _runtime() -> str:
-    """Return the folder for sockets of this user."""
-    path = os.environ.get("XDG_RUNTIME_DIR", "")
-    return path if os.access(path, os.W_OK | os.X_OK) else tempfile.gettempdir()

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,6 +25,19 @@ def when(time: str) -> str:
         return datetime.datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     except (ValueError, OverflowError):
         return name(time)
+
+
+def utc(seconds: float | None) -> str | None:
+    """Return seconds since 1970 as ISO 8601 in UTC, for JSON; None stays None."""
+    if seconds is None:
+        return None
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).isoformat().replace("+00:00", "Z")
+
+
+def label(path: str) -> str:
+    """Return a file name as the value of a label of Prometheus."""
+    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return shown.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def numbers(some: Iterable[int]) -> str:

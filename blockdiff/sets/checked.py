@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from blockdiff.sets import health
 from blockdiff.sets.catalogue import Entry, Listed
+from blockdiff.sets.drills import Drill
 from blockdiff.sets.health import Finding, State
 from blockdiff.sets.verified import Damage, Notes
 
@@ -28,6 +29,7 @@ class Checked:
     proved: int = 0  # versions
     seconds: float | None = None  # that the last backup took
     source: str = ""
+    drill: Drill | None = None  # the newest one
     running: bool = False  # its lock is held now
     device: int | None = None  # of the file system
     free: int = 0  # bytes there

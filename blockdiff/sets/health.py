@@ -8,6 +8,7 @@ from enum import IntEnum
 from blockdiff import printable
 from blockdiff.errors import BlockdiffError, StoreUnreadable
 from blockdiff.sets.catalogue import Entry, Listed
+from blockdiff.sets.drills import Drill
 from blockdiff.sets.pruning import MAX_CHAIN
 from blockdiff.sets.verified import Damage
 
@@ -39,6 +40,7 @@ class Limits:
     still: float | None = 7 * _DAY
     consistency: str = ""
     max_chain: int = MAX_CHAIN
+    drilled: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,17 @@ def span(seconds: float) -> str:
 
 
 def findings(
-    listed: Listed, proved: Mapping[int, int], damage: Mapping[int, Damage], limits: Limits, now: datetime
+    listed: Listed,
+    proved: Mapping[int, int],
+    damage: Mapping[int, Damage],
+    limits: Limits,
+    now: datetime,
+    drill: Drill | None = None,
 ) -> list[Finding]:
     """Return what is not well with a set, worst first.
 
     `proved` has the seconds since 1970 at which a version was proved with the files that it has now;
-    `damage`: why versions do not restore, as a verify found it.
+    `damage`: why versions do not restore, as a verify found it; `drill`: the newest one.
     """
     out = [_problem(problem) for problem in listed.problems]
     published = [entry for entry in listed.versions if entry.number <= listed.newest]
@@ -81,6 +88,7 @@ def findings(
         out.append(Finding(State.CRITICAL, f"version {newest.number} does not restore: {newest.why}"))
     rules: tuple[Callable[[], Finding | None], ...] = (
         lambda: _damaged(published, damage, now),
+        lambda: _drilled(drill, limits, now),
         lambda: _age(newest, limits, now),
         lambda: _unproved(published, proved, limits, now),
         lambda: _points(published, limits),
@@ -120,6 +128,18 @@ def _damaged(published: Sequence[Entry], damage: Mapping[int, Damage], now: date
     more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
     ago = span(max(0.0, now.timestamp() - first.at))
     return Finding(State.CRITICAL, f"version {bad[0]}{more} was found damaged {ago} ago: {first.what}")
+
+
+def _drilled(drill: Drill | None, limits: Limits, now: datetime) -> Finding | None:
+    if drill is None:
+        return None if limits.drilled is None else Finding(State.WARNING, "it was never drilled")
+    ago = max(0.0, now.timestamp() - drill.begun)
+    if not drill.passed:
+        return Finding(State.CRITICAL, f"the drill of version {drill.version} failed {span(ago)} ago: {drill.why}")
+    if limits.drilled is None or ago <= limits.drilled:
+        return None
+    what = f"version {drill.version} was drilled {span(ago)} ago, the last one (limit {span(limits.drilled)})"
+    return Finding(State.WARNING, what)
 
 
 def _age(newest: Entry, limits: Limits, now: datetime) -> Finding | None:

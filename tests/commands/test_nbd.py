@@ -2,15 +2,14 @@
 
 import os
 import pathlib
-import pwd
 import re
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 
 import chains
+import otheruser
 import pytest
 from exports import copied, sockets
 from launched import Launched, lacking
@@ -105,14 +104,17 @@ def test_a_signal_is_passed_on_to_the_command(start, plain_set):
 def test_killed_it_leaves_nothing(step, start, plain_set, tmp_path):
     words = ["--", "sh", "-c", "echo; exec sleep 100"] if step == "command" else []
     how = ["--clone", tmp_path / "c"] if step == "clone" else ["--writable", "--scratch", tmp_path / "run"]
+    how += ["--socket", tmp_path / "socket"] if step == "ready" else []
     with start(*how, plain_set.name, *words) as program:
         if step in ("ready", "command", "clone"):
             program.stdout.readline()
         elif step == "nbdkit":
             until(lambda: program.has("nbdkit"))
+        assert (tmp_path / "socket").exists() == (step == "ready")
         program.kill()
         program.wait()
         assert program.gone(10)
+    assert not (tmp_path / "socket").exists()
 
 
 def test_killed_it_leaves_no_mount(start, plain_set, tmp_path, fuse):
@@ -133,7 +135,7 @@ def test_a_set_in_a_folder_that_is_read_only_stays_as_it_is(run_verb, plain_set,
     script = (
         f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path} && "
         f'"$@" nbd --writable {plain_set.name} -- '
-        "sh -c 'qemu-io -f raw -c \"write 0 4096\" \"$BLOCKDIFF_URI\" && nbdcopy \"$BLOCKDIFF_URI\" /dev/null'"
+        "sh -c 'qemu-io -f raw -c \"write 0 4096\" \"$BLOCKDIFF_URI\" && nbdcopy \"$BLOCKDIFF_URI\" null:'"
     )
     words = ["unshare", "--mount", "sh", "-ec", script, "sh", ROOT / "bin" / "blockdiff"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
@@ -141,26 +143,10 @@ def test_a_set_in_a_folder_that_is_read_only_stays_as_it_is(run_verb, plain_set,
     assert state(tmp_path) == before
 
 
-def python_for(user):
-    """A Python like ours that this user can run."""
-    for path in (sys.executable, "/usr/bin/python3"):
-        test = "import sys; print(sys.version_info[:2])"
-        words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", path, "-c", test]
-        done = subprocess.run(words, capture_output=True, text=True)
-        if done.stdout.strip() == str(sys.version_info[:2]):
-            return words[:4] + [path]
-    return lacking(f"the user {user} can run no python {sys.version_info[:2]}")
-
-
 @pytest.fixture
 def shared():
     """A folder that everybody may read, with a set in it, and one in it of Debian's user backup."""
-    if os.geteuid() != 0:
-        lacking("another user needs root")
-    try:
-        user = pwd.getpwnam("backup")
-    except KeyError:
-        lacking("there is no user backup")
+    user = otheruser.account("backup")
     with tempfile.TemporaryDirectory(prefix="blockdiff-test-") as folder:
         os.chmod(folder, 0o755)
         backup_set = chains.new_set(folder)
@@ -169,6 +155,7 @@ def shared():
             chains.write_version(backup_set, backup_set.volume[:-number or None], BLOCK)
         for name in os.listdir(folder):
             os.chmod(os.path.join(folder, name), 0o644)
+        otheruser.packages(folder)
         own = pathlib.Path(folder, "own")
         own.mkdir()
         os.chown(own, user.pw_uid, user.pw_gid)
@@ -177,11 +164,7 @@ def shared():
 
 def as_backup(own, *words, before=()):
     """Run blockdiff-nbd as Debian's user backup."""
-    paths = [str(ROOT), *(path for path in sys.path if path.endswith("-packages"))]
-    launch = "import sys; from blockdiff.commands import programs; sys.argv[0] = 'blockdiff-nbd'; programs.main()"
-    environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(own), "TMPDIR": str(own), "PYTHONPATH": ":".join(paths)}
-    words = [*before, *python_for("backup"), "-c", launch, *map(str, words)]
-    return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60, cwd="/")
+    return otheruser.run_as("backup", "blockdiff-nbd", own, *words, before=before)
 
 
 def files_beside(own):

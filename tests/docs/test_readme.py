@@ -8,6 +8,7 @@ import tomllib
 
 import pytest
 from mdoc import ROOT, Page
+from nights import state
 from options import EVERY_OPTION, ORIGINAL
 from readme import INDENTED, PLACES, README, cron_line, moved, shown_list, shown_log, timeless
 
@@ -181,6 +182,27 @@ def test_restoring_as_it_is_told(machine):
     assert (root / "srv/restored.img").read_bytes() == images[2]
     assert (root / "srv/older.img").read_bytes() == images[1]
     assert (root / "srv/by-hand.img").read_bytes() == images[2]
+
+
+def test_using_a_version_as_it_is_told(machine, fuse):
+    root, run = machine
+    lines = re.findall(r"^    (.*)$", README.partition("## Using a version")[2].partition("\n## ")[0], re.M)
+    compare, dump, check = lines
+    (root / "tree/opt/app").mkdir(parents=True)
+    for number in (1, 2, 3):
+        (root / "tree/opt/app/settings").write_text(f"{number}\n")
+        line = f"rm -f {root}/srv/disk.img && PATH=$PATH:/sbin:/usr/sbin && mke2fs -q -t ext4 -d {root}/tree {root}/srv/disk.img 8M"
+        assert (done := run(line)).returncode == 0, done.stderr
+        assert run("blockdiff-backup /var/backup/img /srv/disk.img").returncode == 0
+    before = state(root / "var/backup")
+    assert (done := run(compare)).returncode == 0, done.stderr
+    assert "Images are identical" in done.stdout
+    for line in (dump, check):
+        assert (done := run(f"PATH=$PATH:/sbin:/usr/sbin; {line}")).returncode == 0, done.stderr
+    assert (root / "srv/settings").read_text() == "2\n"
+    assert "Pass 5" in done.stdout
+    assert sorted(path.name for path in (root / "srv").iterdir()) == ["disk.img", "settings"]
+    assert state(root / "var/backup") == before
 
 
 def test_the_crontab_of_2010_works(machine):

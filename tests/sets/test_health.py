@@ -7,6 +7,7 @@ import pytest
 
 from blockdiff.errors import NoSuchSet, StoreUnreadable
 from blockdiff.sets.catalogue import Entry, Listed
+from blockdiff.sets.drills import Drill
 from blockdiff.sets.health import Finding, Limits, State, findings, span, worst
 from blockdiff.sets.verified import Damage
 
@@ -46,6 +47,21 @@ def test_damage_that_a_verify_found_is_critical_while_the_version_is_there():
     text = "version 2 (and 1 more) was found damaged 3 d ago: bytes 2"
     assert found(nights(5), damage=damage) == [(State.CRITICAL, text)]
     assert found(nights(5), damage={9: damage[9]}) == []
+
+
+def test_drills():
+    """A drill that failed is critical, asked for or not; of one that passed only its age counts, where that is asked."""
+    def found_of(drill, **limits):
+        return [(f.state, f.text) for f in findings(nights(3), {}, {}, Limits(**limits), NOW, drill)]
+
+    now = int(NOW.timestamp())
+    passed, failed = Drill(2, now - 3 * DAY, True, ""), Drill(2, now - 3 * DAY, False, "a page")
+    assert found_of(None) == found_of(passed) == found_of(passed, drilled=3 * DAY) == []
+    assert found_of(None, drilled=DAY) == [(State.WARNING, "it was never drilled")]
+    assert found_of(passed, drilled=2 * DAY) == [
+        (State.WARNING, "version 2 was drilled 3 d ago, the last one (limit 2 d)")
+    ]
+    assert found_of(failed) == [(State.CRITICAL, "the drill of version 2 failed 3 d ago: a page")]
 
 
 def test_a_set_that_is_well_has_no_finding():

@@ -28,10 +28,10 @@ def nbdkit():
 @pytest.fixture
 def fuse(nbdkit):
     """Skip where nothing can be mounted with FUSE."""
-    from launched import lacking
-
-    if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
-        lacking("mounts with FUSE take root and /dev/fuse here")
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as error:
+        pytest.skip(f"/dev/fuse: {error.strerror}")
 
 
 def copied(uri, target):

@@ -1,0 +1,83 @@
+"""NAME.drills: what drills of a set's versions found, a line of JSON each, the newest last.
+
+It is no file of the set: it may be removed at any time.  Format: blockdiff-drill(1), "Files".
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+SUFFIX = ".drills"
+_MOST = 1 << 20  # bytes of the file's end that are read
+
+
+@dataclass(frozen=True)
+class Drill:
+    """One drill."""
+
+    version: int
+    begun: int  # when the drill began, in seconds since 1970
+    passed: bool
+    why: str  # the step that failed and what was wrong; "" if it passed
+
+
+def path_of(name: str) -> str:
+    """Return the path of a set's file."""
+    return f"{name}{SUFFIX}"
+
+
+def add(name: str, value: dict[str, Any], keep: int) -> None:
+    """Add a drill, and keep only the newest ones.  Raises OSError."""
+    with _open(path_of(name), os.O_RDWR | os.O_CREAT | os.O_APPEND) as fd:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        lines = [*_lines(fd), json.dumps(value, sort_keys=True, separators=(",", ":")).encode()][-keep:]
+        # in place: a second drill has it open; lines are short, and one that is cut is left out when it is read
+        data = b"".join(line + b"\n" for line in lines)
+        os.ftruncate(fd, 0)
+        while data:
+            data = data[os.write(fd, data) :]
+        os.fsync(fd)
+
+
+def load(name: str) -> list[Drill]:
+    """Return the drills of a set, the newest last; none if the file is missing or of no use."""
+    with contextlib.suppress(OSError), _open(path_of(name), os.O_RDONLY) as fd:
+        return [found for line in _lines(fd) if (found := _drill(line)) is not None]
+    return []
+
+
+def newest(name: str) -> Drill | None:
+    """Return the newest drill of a set."""
+    return next(reversed(load(name)), None)
+
+
+@contextlib.contextmanager
+def _open(path: str, flags: int) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _lines(fd: int) -> list[bytes]:
+    size = os.fstat(fd).st_size
+    start = max(0, size - _MOST)
+    lines = os.pread(fd, _MOST, start).split(b"\n")
+    return [line for line in lines[1 if start else 0 :] if line]
+
+
+def _drill(line: bytes) -> Drill | None:
+    try:
+        value = json.loads(line)
+        if value["format"] != 1:
+            return None
+        begun = int(datetime.fromisoformat(value["begun"]).timestamp())
+        return Drill(int(value["version"]), begun, value["outcome"] == "passed", str(value["why"]))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
