@@ -109,6 +109,26 @@ def _locked(path: str) -> set[tuple[int, int]]:
     return found
 
 
+def _listed_device(folder: str) -> int | None:
+    """Return the number by which the kernel's list of locks names a folder's file system; None: not known.
+
+    On btrfs it is not the one of its files, which each subvolume has of its own.
+    """
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+            mount = next((line.split()[1] for line in file if line.startswith("mnt_id:")), "")
+    finally:
+        os.close(fd)
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        for line in mounts:
+            words = line.split(None, 3)
+            if words[0] == mount.encode():
+                major, minor = words[2].split(b":")
+                return os.makedev(int(major), int(minor))
+    return None
+
+
 def _look_around(out: Checked, parts: tuple[str, ...] | None, locks: str) -> None:
     """Note a backup that is running, what a dead run left, and the space of the file system.
 
@@ -118,7 +138,9 @@ def _look_around(out: Checked, parts: tuple[str, ...] | None, locks: str) -> Non
 
     def is_locked(path: str) -> bool:
         found = os.stat(path)
-        return (found.st_dev, found.st_ino) in held
+        if (found.st_dev, found.st_ino) in held:
+            return True
+        return os.major(found.st_dev) == 0 and (_listed_device(folder), found.st_ino) in held
 
     with contextlib.suppress(OSError):
         out.device, out.free = os.stat(folder).st_dev, free(folder) or 0

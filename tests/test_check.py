@@ -5,9 +5,12 @@ import contextlib
 import datetime
 import fcntl
 import os
+import subprocess
 
 import chains
 import pytest
+from devices import mounted
+from launched import needs
 
 from blockdiff import check, verify
 from blockdiff.sets import verified
@@ -148,3 +151,21 @@ def test_what_a_dead_first_backup_left_is_told(tmp_path):
     open(tmp_path / f"none.1.gz.{RUN}.part", "x").close()
     (found,) = checked(tmp_path / "none")
     assert [finding.state for finding in found.findings] == [State.CRITICAL, State.WARNING]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_backup_that_runs_is_told_on_btrfs(tmp_path):
+    """Whose files have another device's number than the kernel's list of locks has."""
+    needs("mkfs.btrfs")
+    image = tmp_path / "image"
+    with open(image, "wb") as file:
+        file.truncate(200 << 20)
+    subprocess.run(["mkfs.btrfs", "-q", image], check=True, stdout=subprocess.DEVNULL)
+    with mounted("btrfs", tmp_path / "mount", "-o", "loop", source=str(image)) as folder:
+        backup_set = a_set(folder)
+        open(f"{backup_set.path(3, '.gz')}.{RUN}.part", "x").close()
+        (found,) = checked(backup_set.name)
+        assert not found.running and found.state is State.WARNING
+        with BackupSet(backup_set.name).locked():
+            (found,) = checked(backup_set.name)
+            assert found.running and found.state is State.OK

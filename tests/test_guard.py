@@ -31,9 +31,9 @@ LAYERS = (
     "wire codecs transport target childprocess jobtext",  # devices, disks, networks
     "sets locking mysql",
     "source blocks drilling",
-    "ingest export page",
+    "ingest export guest page",
     "rewriting",
-    "backup check consolidate cronlog drill dryrun dump dumpcommand mysqllock nbd patch prune report restore run scrub verify",  # verbs: none imports another
+    "backup check consolidate cronlog drill dryrun dump dumpcommand look mysqllock nbd patch prune report restore run scrub verify",  # verbs: none imports another
     "commands",  # people
 )
 PURE = (  # they decide, others act

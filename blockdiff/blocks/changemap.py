@@ -75,7 +75,7 @@ def _compared(opened: Sequence[tuple[int, Digests]]) -> tuple[list[Row], int]:
     rows = []
     for (number, digests), changed in list(zip(opened, found, strict=True))[1:]:
         sizes = [min(end, digests.count) - start for start, end in itertools.pairwise(edges)]
-        parts = (share / size if size > 0 else None for share, size in zip(changed, sizes, strict=True))
+        parts = [share / size if size > 0 else None for share, size in zip(changed, sizes, strict=True)]
         rows.append(Row(number, sum(changed), digests.count, tuple(parts)))
     return rows, count
 

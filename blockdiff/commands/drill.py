@@ -12,6 +12,7 @@ import click
 
 from blockdiff.commands import amounts, completing, exits, options_export, outfile, text
 from blockdiff.sets import drills
+from blockdiff.sets.partfile import write_failed
 
 _FORMAT = 1  # of a line of NAME.drills
 _MOST = 1000  # characters of a step's text that are kept
@@ -115,7 +116,10 @@ def command(
     except OSError as error:
         warnings.append(f"{text.name(drills.path_of(name))}: {error.strerror}: the result is not kept")
     if metrics is not None:
-        outfile.replace(metrics, _metrics(done))
+        try:
+            outfile.replace(metrics, _metrics(done))
+        except OSError as error:
+            raise write_failed(error, text.name(metrics)) from None
     if as_json:
         text.put_json({**_kept(done), "warnings": warnings})
     elif done.failure is None and not quiet:
@@ -156,7 +160,7 @@ def _kept(done: Any) -> dict[str, Any]:
         "version": done.version,
         "md5_sha256": done.md5_sha256,
         "taken": done.taken or None,
-        "begun": text.iso(done.begun),
+        "begun": text.utc(done.begun),
         "seconds": round(done.seconds, 3),
         "read": done.read,
         "outcome": "passed" if done.failure is None else "failed",

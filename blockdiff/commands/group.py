@@ -17,6 +17,7 @@ _COMMANDS = {
     "drill": "drill",
     "prune": "prune",
     "list": "list",
+    "look": "look",
     "report": "report",
     "run": "run",
     "mysqllock": "mysqllock",

@@ -27,6 +27,7 @@ PROGRAMS = {
     "blockdiff-drill": "drill",
     "blockdiff-prune": "prune",
     "blockdiff-list": "list",
+    "blockdiff-look": "look",
     "blockdiff-report": "report",
     "blockdiff-run": "run",
     "mysqllock": "mysqllock",

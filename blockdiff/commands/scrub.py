@@ -147,7 +147,7 @@ class _Ends:
             "read": self._read,
             "stored": self._stored,
             "seconds": round(self._seconds, 3),
-            "oldest_proof": text.iso(self._oldest),
+            "oldest_proof": text.utc(self._oldest),
             "never_proved": self._never,
             "all_within_seconds": None if self._all_s is None else round(self._all_s),
         }

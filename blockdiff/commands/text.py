@@ -27,12 +27,11 @@ def when(time: str) -> str:
         return name(time)
 
 
-def iso(seconds: float | None) -> str | None:
-    """Return a time in seconds since 1970 as the JSON of all commands has it: UTC, ISO 8601."""
+def utc(seconds: float | None) -> str | None:
+    """Return seconds since 1970 as ISO 8601 in UTC, for JSON; None stays None."""
     if seconds is None:
         return None
-    found = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return found.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).isoformat().replace("+00:00", "Z")
 
 
 def label(path: str) -> str:

@@ -18,7 +18,7 @@ from blockdiff.errors import DrillFailed, NotAllowedHere, ProgramUnfit
 
 _PACKAGES = {"setpriv": "util-linux", "unshare": "util-linux", "mount": "mount", "fuse2fs": "fuse2fs"}
 _BASES = ("/mnt", "/media", "/srv", "/opt")  # one is covered by a tmpfs, inside only
-_INSIDE = "import sys; sys.path[0] = sys.argv[1]; from blockdiff.drilling import inside; inside.main()"
+_INSIDE = "import sys; sys.path[:] = sys.argv[1:]; from blockdiff.drilling import inside; inside.main()"
 _MOST = 1 << 20  # bytes of an event
 _FORBIDDEN = "sysctl user.max_user_namespaces and kernel.unprivileged_userns_clone allow name spaces"
 
@@ -54,13 +54,14 @@ def run(request: Mapping[str, Any], uid: int, gid: int, limit_s: float) -> Itera
     Raises DrillFailed if they take longer than `limit_s`, or end without a word.
     """
     root = os.path.dirname(os.path.dirname(os.path.abspath(blockdiff.__file__)))
-    taken = (os.path.realpath(request["image"]), root, os.path.realpath(sys.executable), os.path.realpath(sys.prefix))
+    python = os.readlink("/proc/self/exe")  # the links to it may be readable for us, but not inside
+    taken = (os.path.realpath(request["image"]), root, python, os.path.realpath(sys.prefix))
     base = next((each for each in _BASES if os.path.isdir(each) and not _covers(each, taken)), None)
     if base is None:
         raise NotAllowedHere(f"a tmpfs over one of {', '.join(_BASES)}", "the clone or this program is below it")
     deadline = time.monotonic() + limit_s
     process = subprocess.Popen(
-        [*_words(uid, gid), sys.executable, "-B", "-c", _INSIDE, root],
+        [*_words(uid, gid), python, "-B", "-c", _INSIDE, root, *sys.path[1:]],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
     )  # fmt: skip
     try:

@@ -154,6 +154,8 @@ def changes(found: ChangeMap) -> Chart:
 
 
 def _level(part: float | None) -> int:
+    if part == 0:  # as nearly always
+        return 0
     return _OUTSIDE if part is None else bisect.bisect_left(_LEVELS, part)
 
 

@@ -23,8 +23,8 @@ def encode(rows: Sequence[Sequence[int]], palette: Sequence[Colour]) -> bytes:
 
 
 def _packed(row: Sequence[int]) -> bytes:
-    even = [*row, 0] if len(row) % 2 else row
-    return bytes(high << 4 | low for high, low in zip(even[::2], even[1::2], strict=True))
+    digits = "".join(map("0123456789abcdef".__getitem__, row))  # a pixel has four bits
+    return bytes.fromhex(digits + "0" * (len(row) % 2))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -80,7 +80,7 @@ def facts(checked: Checked, zone: tzinfo | None) -> list[tuple[str, str]]:
 def fleet(checked: Checked, number: int, now: datetime) -> dict[str, Any]:
     """Return the row of a set in the table of all."""
     oldest = "" if checked.oldest_proof is None else f"within {ago(now.timestamp() - checked.oldest_proof)}"
-    never = "never in whole" if checked.proved else "never"
+    never = f"{checked.versions - checked.proved} not proved" if checked.proved else "never"
     return {
         "number": number,
         "state": checked.state.name.lower(),

@@ -38,6 +38,7 @@ class BackupSet:
         self._run = names.run_name(os.urandom(8))
         folder, self.base = os.path.split(name)
         self.folder = folder or "."
+        self._before = os.path.join(self.folder, "")  # a listing asks for some ten paths of each version
         if self.base in ("", ".", ".."):
             raise NoSuchSet(name, hint="NAME is a folder and the beginning of a file name")
         if not os.path.isdir(self.folder):
@@ -45,7 +46,7 @@ class BackupSet:
 
     def path(self, number: int, suffix: str) -> str:
         """Return the path of a version's file."""
-        return os.path.join(self.folder, names.member_name(self.base, number, suffix))
+        return self._before + names.member_name(self.base, number, suffix)
 
     def listing(self, files: Sequence[str] | None = None) -> names.Listing:
         """Return which files the set has now, and what NAME.ver names.  Raises StoreUnreadable.

@@ -11,7 +11,7 @@ from typing import Any
 
 from blockdiff.errors import BlockdiffError, ProtocolBroken
 from blockdiff.formats import BYTES_OF_DIGEST, Buffer, FormatError
-from blockdiff.printable import printable
+from blockdiff.printable import printable, quoted
 from blockdiff.sets.version import spelt
 from blockdiff.source.session import Session
 from blockdiff.target.state import DEVICE, FILE, NEW, TargetState
@@ -20,7 +20,7 @@ from blockdiff.wire.placing import Place
 from blockdiff.wire.request import Request
 
 _WRITE, _PROVE = "while it wrote the target", "while it proved the target"
-_LONGEST = 500  # characters of a text about the target
+_MOST_USERS = 25  # of a target
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,13 @@ class TargetSession(Session):
         if name in ("TargetRefused", "TargetFailed", "NoSuchVolume", "NoPermission", "ReadFailed") and args:
             args = [spelt(self.host, str(args[0])), *args[1:]]
         return super()._reported(name, args)
+
+    def _send(self, kind: int, payload: bytes) -> None:
+        assert self._link is not None
+        try:
+            self._link.send(kind, payload)
+        except link.LinkClosed:
+            self._unexpected()  # it may have said why
 
     def _wrong(self, why: object) -> BlockdiffError:
         return ProtocolBroken(self.host, why)
@@ -158,8 +165,8 @@ def _decode_target(path: str, payload: Buffer) -> tuple[TargetState, int | None]
         raise FormatError(f"a target of {found['size']} bytes and kind {printable(found['kind'], 40)}")
     if found["room"] is not None and found["room"] < 0:
         raise FormatError(f"room of {found['room']} bytes")
-    used = tuple(printable(user, _LONGEST) for user in found["used"])
-    content = printable(found["content"], _LONGEST)
+    used = tuple(quoted(user) for user in found["used"][:_MOST_USERS])
+    content = quoted(found["content"])
     return TargetState(path, found["kind"], found["size"], content, used), found["room"]
 
 

@@ -139,6 +139,12 @@ def test_a_result_that_cannot_be_kept_is_a_warning(name, run_verb):
     assert done.returncode == 3 and "the result is not kept" in done.err
 
 
+def test_metrics_that_cannot_be_written(name, run_verb):
+    done = run_verb("drill", "-q", "--to", 1, "--fsck", "--metrics", "/nonexistent/x.prom", name)
+    assert done.returncode in (15, 36) and "/nonexistent/x.prom" in done.err
+    assert json.loads((name.parent / "db.drills").read_text())["outcome"] == "passed"
+
+
 def test_as_a_user_that_is_not_root(backed):
     user = otheruser.account("backup")
     if os.stat("/dev/fuse").st_mode & 0o666 != 0o666:
@@ -146,6 +152,7 @@ def test_as_a_user_that_is_not_root(backed):
     with tempfile.TemporaryDirectory(prefix="blockdiff-test-") as folder:
         for path in backed.glob("db.*"):
             shutil.copy(path, folder)
+        otheruser.packages(folder)
         own = pathlib.Path(folder, "own")
         own.mkdir()
         for path in (folder, *pathlib.Path(folder).iterdir()):
@@ -156,7 +163,7 @@ def test_as_a_user_that_is_not_root(backed):
 
         before = files()
         done = otheruser.run_as("backup", "blockdiff-drill", own, "-q", "--to", 1, "--mariadb", "mysql", *QUERY, f"{folder}/db")
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
         os.unlink(f"{folder}/db.drills")
         assert files() == before
         assert os.listdir(own) == []

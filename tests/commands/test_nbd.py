@@ -155,6 +155,7 @@ def shared():
             chains.write_version(backup_set, backup_set.volume[:-number or None], BLOCK)
         for name in os.listdir(folder):
             os.chmod(os.path.join(folder, name), 0o644)
+        otheruser.packages(folder)
         own = pathlib.Path(folder, "own")
         own.mkdir()
         os.chown(own, user.pw_uid, user.pw_gid)

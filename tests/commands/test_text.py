@@ -53,3 +53,13 @@ def test_times_are_local_and_name_their_zone(monkeypatch, zone, shown):
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_times_for_scripts_are_utc(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert (text.utc(1767488400.9), text.utc(None)) == ("2026-01-04T01:00:00Z", None)
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -1,5 +1,6 @@
 """Drills of real MariaDB and PostgreSQL data, crash-consistent; each fails when it should, and reaches nobody."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 
 import databases
 import places
@@ -190,39 +192,40 @@ def test_a_command_runs_in_the_file_system(clone):
     assert drill(clone("postgres"), run="echo no; exit 3")["run"] == "FAILED: exit code 3: no"
 
 
-def processes():
-    return {int(path.parent.name) for path in pathlib.Path("/proc").glob("[0-9]*/stat")}
+@pytest.fixture
+def left(monkeypatch):
+    """Return a function for the names of processes that this test began and that are left after ten seconds."""
+    mark = f"BLOCKDIFF_TEST={uuid.uuid4()}"
+    monkeypatch.setenv(*mark.split("="))
 
-
-def left(before):
-    """Processes that were not there before, after ten seconds at most; those of Python's are not ours to count."""
     def names():
         found = []
-        for number in processes() - before:
-            try:
-                found.append(pathlib.Path(f"/proc/{number}/comm").read_text().strip())
-            except OSError:
-                continue
-        return [name for name in found if name in ("mariadbd", "postgres", "fuse2fs", "unshare", "sleep")]
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark.encode() in (folder / "environ").read_bytes():
+                    found.append((folder / "comm").read_text().strip())
+        return found
 
-    deadline = time.monotonic() + 10
-    while names() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return names()
+    def left():
+        deadline = time.monotonic() + 10
+        while names() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return names()
+
+    left.now = names
+    return left
 
 
-def test_what_hangs_fails_at_the_limit_and_nothing_is_left(clone):
-    before = processes()
+def test_what_hangs_fails_at_the_limit_and_nothing_is_left(clone, left):
     with pytest.raises(DrillFailed, match="after mount: the limit of 2 s was reached"):
         drill(clone("postgres"), run="sleep 987", limit_s=2)
     with pytest.raises(DrillFailed, match="after start: the limit of"):
         drill(clone("mariadb"), "mariadb", "mysql", queries=["SELECT SLEEP(987)"], limit_s=4)
-    assert left(before) == []
+    assert left() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_is_left_of_a_drill_that_is_killed(number, clone, tmp_path):
-    before = processes()
+def test_nothing_is_left_of_a_drill_that_is_killed(number, clone, tmp_path, left):
     mounts = pathlib.Path("/proc/self/mounts").read_text()
     code = (
         f"import sys; sys.path.insert(0, {str(places.ROOT)!r})\n"
@@ -235,8 +238,9 @@ def test_nothing_is_left_of_a_drill_that_is_killed(number, clone, tmp_path):
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert [process.stdout.readline().strip() for _ in range(2)] == ["mount", "start"]
+        assert {"mariadbd", "fuse2fs"} <= set(left.now())
         process.send_signal(number)
         process.stdout.read()
-    assert left(before) == []
+    assert left() == []
     assert pathlib.Path("/proc/self/mounts").read_text() == mounts
     assert os.listdir(tmp_path) == ["clone"]

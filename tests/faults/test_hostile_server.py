@@ -90,7 +90,7 @@ def agent():
 
 def request(path, **changes):
     value = {
-        "ended": None, "look": False, "known": None, "users": False, "snapshot": None, "path": str(path), "block_size": BLOCK, "digest": "md5", "others": False,
+        "ended": None, "look": False, "known": None, "users": False, "snapshot": None, "restore": None, "path": str(path), "block_size": BLOCK, "digest": "md5", "others": False,
         "old": None, "compress": True, "jobs": 0, "bwlimit": 0, "shared": None, "timeout_s": 20,
     }  # fmt: skip
     return messages.REQUEST, json.dumps({**value, **changes}).encode()
@@ -119,7 +119,7 @@ REQUESTS = {
     "not a request": [(messages.DIGESTS, bytes(16))],
     **{
         f"no {name}": [(messages.REQUEST, json.dumps({k: v for k, v in json.loads(request("{vol}")[1]).items() if k != name}).encode())]
-        for name in ("ended", "look", "known", "users", "snapshot", "path", "old", "jobs", "shared", "timeout_s")
+        for name in ("ended", "look", "known", "users", "snapshot", "restore", "path", "old", "jobs", "shared", "timeout_s")
     },
     "noise": [b"\xff" * 1000],
     "4 GiB announced": [raw(2, b"x", 0xFFFFFFFF)],
@@ -201,7 +201,7 @@ SERVER_SAYS = st.one_of(
 
 @given(
     changes=st.dictionaries(
-        st.sampled_from(["block_size", "digest", "others", "old", "compress", "jobs", "timeout_s", "snapshot", "ended", "look", "known", "users"]),
+        st.sampled_from(["block_size", "digest", "others", "old", "compress", "jobs", "timeout_s", "snapshot", "restore", "ended", "look", "known", "users"]),
         ODD,
         max_size=2,
     ),

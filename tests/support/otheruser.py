@@ -7,12 +7,10 @@ import pwd
 import shutil
 import subprocess
 import sys
-import tempfile
 
 from launched import lacking
 from places import ROOT
 
-_NEEDED = ("click", "deflate", "isal", "tqdm", "zstandard")
 _LAUNCH = "import sys; from blockdiff.commands import programs; sys.argv[0] = '{}'; programs.main()"
 
 
@@ -29,28 +27,28 @@ def account(user):
 def python_for(user):
     """A Python like ours that this user can run, and how."""
     for path in (sys.executable, "/usr/bin/python3"):
-        # once more: setpriv itself may start what this user may not
-        test = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import sys; print(sys.version_info[:2])'])"
-        words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", path, "-c", test]
+        test = "import sys; print(sys.version_info[:2])"
+        # env: where the first program of a user keeps root's rights until it has begun, it could run what others cannot
+        words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "env", path, "-c", test]
         done = subprocess.run(words, capture_output=True, text=True)
         if done.stdout.strip() == str(sys.version_info[:2]):
-            return words[:4] + [path]
+            return words[:6]
     return lacking(f"the user {user} can run no python {sys.version_info[:2]}")
 
 
+def packages(folder):
+    """Copy what our programs import into a folder: this checkout may be where nobody else can read."""
+    into = pathlib.Path(folder, "site-packages")
+    for name in ("blockdiff", "click", "deflate", "isal", "pymysql", "zstandard"):
+        found = ROOT / name if name == "blockdiff" else pathlib.Path(importlib.util.find_spec(name).origin).parent
+        shutil.copytree(found, into / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
 def run_as(user, program, own, *words, before=()):
-    """Run a program of ours as this user, whose folder `own` is; returns how it ended."""
-    with tempfile.TemporaryDirectory(prefix="blockdiff-test-") as folder:
-        os.chmod(folder, 0o755)
-        packages = _copied(pathlib.Path(folder, "site-packages"))
-        environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(own), "TMPDIR": str(own), "PYTHONPATH": packages}
-        words = [*before, *python_for(user), "-c", _LAUNCH.format(program), *map(str, words)]
-        return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60, cwd="/")
-
-
-def _copied(packages):
-    """Copy our package and those that it needs, for the checkout may be where nobody else can read."""
-    folders = [ROOT / "blockdiff", *(pathlib.Path(importlib.util.find_spec(name).origin).parent for name in _NEEDED)]
-    for folder in folders:
-        shutil.copytree(folder, packages / folder.name, ignore=shutil.ignore_patterns("__pycache__"))
-    return str(packages)
+    """Run a program of ours as this user, whose folder `own` is beside what `packages` made; returns how it ended."""
+    environ = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(own), "TMPDIR": str(own),
+        "PYTHONPATH": str(pathlib.Path(own).parent / "site-packages"),
+    }  # fmt: skip
+    words = [*before, *python_for(user), "-c", _LAUNCH.format(program), *map(str, words)]
+    return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60, cwd="/")
