@@ -63,7 +63,8 @@ NEVER = {
     "blockdiff-nbd": dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
     "blockdiff-look": dict.fromkeys(("SetLocked", "StoreFailed"), "it writes nothing to the set"),
     "blockdiff-drill": {
-        **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing to the set"),
+        "SetLocked": "it writes nothing to the set",
+        "TargetFailed": "its clone is not kept",
         "LockUnreachable": "the drill failed then",
         "TargetFailed": "its clone is not kept",
         "RunTooLong": "it has no such option",
