@@ -7,6 +7,8 @@ import click
 
 from blockdiff.commands import completing, joblist, state, text
 
+_SECTOR = 512  # bytes; lvcreate takes whole ones only
+
 
 @click.command()
 @click.argument("operands", metavar="[NAME|FOLDER]...", nargs=-1, shell_complete=completing.sets)
@@ -68,9 +70,23 @@ def _report(listed: Any) -> str:
             )
         )
     lines = [title, text.table(rows, frozenset((0, 3, 4, 5)))]
+    lines += _sizes(listed.versions)
     if listed.dropping:
         lines.append(f"{_numbers(listed.dropping)} being removed, the next backup or prune ends it")
     return "\n".join(lines)
+
+
+def _sizes(entries: Any) -> list[str]:
+    """Return what each version takes at least when it is restored, exactly, and as lvcreate takes it."""
+    found: dict[tuple[str, int], list[int]] = {}
+    for entry in entries:
+        if entry.kind:
+            size = entry.blocks * entry.block_size if entry.size is None else entry.size
+            found.setdefault(("at most " if entry.size is None else "", size), []).append(entry.number)
+    return [
+        f"to restore {text.numbers(numbers)}: {most}{size} bytes, lvcreate -L {-(-size // _SECTOR) * _SECTOR}b"
+        for (most, size), numbers in found.items()
+    ]
 
 
 def _kind(entry: Any) -> str:

@@ -14,7 +14,8 @@ def test_list_of_a_set_and_of_a_folder(run_verb, plain_set, tmp_path):
 
     assert (one.returncode, one.err, both.returncode, both.err) == (0, "", 0, "")
     lines = one.out.splitlines()
-    assert lines[0].startswith(f"{plain_set.name}: 3 versions") and len(lines) == 5
+    assert lines[0].startswith(f"{plain_set.name}: 3 versions") and len(lines) == 6
+    assert lines[5] == f"to restore 1-3: {30 * BLOCK} bytes, lvcreate -L {30 * BLOCK}b"
     source = plain_set.read_manifest(3).value["source"]
     assert lines[0].endswith(f", of {source['path']}"), source
     assert lines[1].split() == ["version", "kind", "time", "size", "changed", "stored", "consistency", "restores"]
@@ -35,7 +36,7 @@ def test_list_tells_what_does_not_restore(run_verb, plain_set):
     os.unlink(plain_set.path(2, ""))
     done = run_verb("list", plain_set.name)
     assert done.returncode == 0
-    assert [line.split("NO: ")[-1][:9] for line in done.out.splitlines()[3:]] == [f"{plain_set.name}"[:9], "version 2"]
+    assert [line.split("NO: ")[-1][:9] for line in done.out.splitlines()[3:5]] == [f"{plain_set.name}"[:9], "version 2"]
 
 
 def test_list_exit_codes(run_verb, plain_set, tmp_path):
@@ -44,6 +45,20 @@ def test_list_exit_codes(run_verb, plain_set, tmp_path):
     assert run_verb("list", tmp_path / "empty").out == "no sets\n"
     os.unlink(plain_set.name + ".ver")
     assert run_verb("list", plain_set.name).returncode == 14
+
+
+def test_sizes_for_a_restore_are_exact(run_verb, tmp_path):
+    """Of each version; lvcreate takes whole sectors only, and an original's last block may be short."""
+    backup_set = chains.new_set(tmp_path)
+    for size in (2000, 2000, 1024, 2000):
+        chains.write_version(backup_set, bytes(size), 1000)
+    for number in (1, 2):
+        os.unlink(backup_set.path(number, ".json"))
+    assert run_verb("list", backup_set.name).out.splitlines()[-3:] == [
+        "to restore 1-2: at most 2000 bytes, lvcreate -L 2048b",
+        "to restore 3: 1024 bytes, lvcreate -L 1024b",
+        "to restore 4: 2000 bytes, lvcreate -L 2048b",
+    ]
 
 
 def test_times_are_those_of_the_log_and_json_is_in_utc(run_verb, plain_set):
