@@ -4,18 +4,23 @@ import contextlib
 import hashlib
 import io
 import os
+import pathlib
+import signal
 import stat
 import subprocess
 import tarfile
+import threading
 
 import disks
 import pytest
+from programs import until
 
 from blockdiff import look
 from blockdiff.errors import CommandFailed, HostSilent, NothingThere, ProgramUnfit, TargetRefused
 from blockdiff.guest import machine
 from blockdiff.guest.archive import Archive
 from blockdiff.guest.folder import Folder
+from blockdiff.guest.machine import Guest
 from blockdiff.look import Wanted
 
 COUNT = 60  # synced files in each file system
@@ -229,3 +234,14 @@ def test_a_guest_that_dies_is_no_end(hostile, tmp_path, monkeypatch):
         at(hostile, tmp_path)
     with contextlib.suppress(FileNotFoundError):
         assert not [name for name in os.listdir("/dev/shm") if name.startswith("core")]
+
+
+def test_a_guest_that_is_killed_is_no_end(hostile, tmp_path):
+    with open(hostile) as file:
+        guest = Guest(file.fileno(), {"mode": "map", "as_is": False}, os.environ, str(tmp_path))
+        with contextlib.closing(guest):
+            children = pathlib.Path(f"/proc/self/task/{threading.get_native_id()}/children")
+            process = next(pid for pid in children.read_text().split() if os.readlink(f"/proc/{pid}/exe").endswith("linux.uml"))
+            until(lambda: len(pathlib.Path(f"/proc/{process}/task/{process}/children").read_text().split()) > 1)
+            os.kill(int(process), signal.SIGKILL)  # only the first of its processes
+            assert list(guest.receive(20)) == []
