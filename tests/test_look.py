@@ -150,6 +150,13 @@ def test_as_is_a_clean_file_system_is_no_matter(hostile, tmp_path):
     assert (found.clean, found.warnings) == (True, [])
 
 
+def test_a_file_system_of_firmware_is_read(tmp_path):
+    image = tmp_path / "disk"
+    subprocess.run([disks.found("mkfs.vfat"), "-C", "-n", "EFI", image, "8192"], check=True, capture_output=True)
+    found = at(image, tmp_path, Names(), paths=("/",), listing=True)
+    assert (found.type, found.clean, found.warnings) == ("vfat", True, [])
+
+
 def test_links_of_the_image_lead_to_the_image(hostile, tmp_path):
     names = Names()
     absent = "there is no /up/hostname, /etc/etc/hostname in the whole volume in version 3"

@@ -106,7 +106,7 @@ class Disk:
         os.makedirs(place)
         clean = is_clean(volume)
         flags = _READ_ONLY | _NO_SETUID | _NO_DEVICES | _NO_PROGRAMS
-        self._load(*{"iso9660": ["isofs"], "vfat": ["vfat", "nls_cp437", "nls_ascii", "nls_utf8"],
+        self._load(*{"iso9660": ["isofs"], "vfat": ["vfat", "nls_cp437", "nls_iso8859-1", "nls_utf8"],
                      "ext2": ["ext4"], "ext3": ["ext4"]}.get(volume.type, [volume.type]))  # fmt: skip
         kind = "ext4" if volume.type.startswith("ext") else volume.type
         options = MOUNTED[volume.type] if self._as_is else ""

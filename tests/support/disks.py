@@ -12,7 +12,7 @@ import pytest
 
 from blockdiff.childprocess import end_with_us
 
-PROGRAMS = ("linux.uml", "lvm", "dmsetup", "modprobe", "sfdisk", "debugfs", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs")
+PROGRAMS = ("linux.uml", "lvm", "dmsetup", "modprobe", "sfdisk", "debugfs", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "mkfs.vfat")
 
 # Each file is synced before the next one is begun; its content tells whether it is whole.
 _WRITER = """
