@@ -43,6 +43,8 @@ class _Regex(click.ParamType[str]):
 @click.option("--check", is_flag=True, help="Check all tables.")
 @click.option("--database", default="", metavar="NAME", help="The database of the queries.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the server.")
+@click.option("--part", type=click.IntRange(min=1), metavar="N", help="The file system is in this partition.")
+@click.option("--lv", metavar="VG/LV", help="The file system is in this logical volume.")
 @click.option("--limit", type=amounts.Seconds(30 * 86400), default="15m", show_default=True, metavar="TIME",
               help="The drill fails if it takes longer.")  # fmt: skip
 @click.option("--keep", type=click.IntRange(1, 100_000), default=400, show_default=True, metavar="N",
@@ -67,6 +69,8 @@ def command(
     check: bool,
     database: str,
     settings: tuple[str, ...],
+    part: int | None,
+    lv: str | None,
     limit: float,
     keep: int,
     metrics: str | None,
@@ -90,11 +94,16 @@ def command(
         raise click.UsageError("nothing to do: give --mariadb, --postgres, --run or --fsck")
     if not server and (queries or settings or database or check):
         raise click.UsageError("--query, --check, --database and --set are for --mariadb or --postgres")
+    if part is not None and lv is not None:
+        raise click.UsageError("--part and --lv exclude each other")
+    if lv is not None and not re.fullmatch(r"[^/]+/[^/]+", lv):
+        raise click.UsageError("--lv takes VG/LV")
     if expect is not None and not queries:
         raise click.UsageError("--expect is for --query")
+    folder = scratch or tempfile.gettempdir()
     wanted = drill.Wanted(
         server=server, path=mariadb or postgres or "", settings=settings, database=database, queries=queries,
-        expect=expect, check=check, run=command_, limit_s=limit,
+        expect=expect, check=check, run=command_, part=part, lv=lv, scratch=folder, limit_s=limit,
     )  # fmt: skip
     backup_set = BackupSet(name)
     loud = not quiet and not as_json
@@ -108,8 +117,8 @@ def command(
             when = f" ({text.when(taken)})" if taken else ""
             click.echo(f"drill of version {version} of {text.name(name)}{when}")
 
-    clone = _cloning(name, cache, scratch or tempfile.gettempdir())
-    done = drill.drill(backup_set, number, wanted, clone, begin, show)
+    clone = _cloning(name, cache, folder)
+    done = drill.drill(backup_set, number, wanted, clone, os.environ, begin, show)
     warnings = []
     try:
         drills.add(name, _kept(done), keep)
@@ -137,11 +146,10 @@ def _cloning(name: str, cache: int, scratch: str) -> Any:
 
     @contextlib.contextmanager
     def clone(version: int) -> Iterator[Any]:
-        with tempfile.TemporaryDirectory(prefix="blockdiff.", dir=options_export.runtime()) as folder:
-            wanted = nbd.Wanted(number=version, cache=cache, writable=True, scratch=scratch, file=folder)
-            with nbd.exporting(name, wanted, os.environ, options_export.runtime(), sys.stderr.fileno()) as export:
-                assert export.file is not None
-                yield drill.Clone(export.file, lambda: export.served.read)
+        wanted = nbd.Wanted(number=version, cache=cache, writable=True, scratch=scratch, file="")
+        with nbd.exporting(name, wanted, os.environ, options_export.runtime(), sys.stderr.fileno()) as export:
+            assert export.file is not None
+            yield drill.Clone(export.file, lambda: export.served.read)
 
     return clone
 
