@@ -27,7 +27,7 @@ class Wanted:
     writable: bool = False  # what is written is discarded at the end
     clone: str | None = None  # a qcow2 file, in which what is written is kept
     once: bool = False  # until the last client has left
-    file: str | None = None  # folder in which it is mounted as a file
+    file: str | None = None  # folder in which it is mounted as a file; "": one of ours
     scratch: str = "/var/tmp"  # folder for what is written
 
 
@@ -102,7 +102,8 @@ def exporting(
             export.children.append(stack.enter_context(clone))
         if wanted.file is not None:
             pidfile, writable = os.path.join(private, "mounted"), wanted.writable or wanted.clone is not None
-            mount = mounted(uri, wanted.file, pidfile, writable=writable, environ=environ)
+            place = wanted.file or os.path.join(private, "file")
+            mount = mounted(uri, place, pidfile, writable=writable, environ=environ)
             process, export.file = stack.enter_context(mount)
             export.children.append(process)
         yield export

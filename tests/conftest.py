@@ -11,13 +11,14 @@ import tempfile
 
 import places
 import pytest
+from disks import guests
 from exports import fuse, nbdkit
 from lab.conftest import missing
 from lab.namespace import PREFIX
 from programs import Program
 from verbs import plain_set, run_verb
 
-__all__ = ["fuse", "nbdkit", "plain_set", "run_verb"]
+__all__ = ["fuse", "guests", "nbdkit", "plain_set", "run_verb"]
 
 ROOT = places.ROOT
 LAB = ROOT / "tests" / "lab"

@@ -22,11 +22,11 @@ COUNT = 60  # synced files in each file system
 ABOUT = (3, "vm7")
 PLACES = [{"part": 1}, {"part": 2}, {"part": 3}, {"lv": "vg-m/root"}, {"lv": "vg-m/data"}]
 
-pytestmark = pytest.mark.skipif(bool(disks.missing()) and not disks.REQUIRED, reason=f"missing: {disks.missing()}")
+pytestmark = pytest.mark.usefixtures("guests")
 
 
 @pytest.fixture(scope="module")
-def crashed(tmp_path_factory):
+def crashed(guests, tmp_path_factory):
     """A disk of all kinds that lost its power while files were written."""
     folder = tmp_path_factory.mktemp("crashed")
     image = folder / "disk"
@@ -49,7 +49,7 @@ def crashed(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory):
+def hostile(guests, tmp_path_factory):
     """A volume with a file system that was unmounted, and whose names and files mean harm."""
     folder = tmp_path_factory.mktemp("hostile")
     tree = folder / "tree"

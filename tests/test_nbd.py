@@ -116,6 +116,16 @@ def test_what_is_damaged_is_an_error_and_nothing_else(export, tmp_path, capfd):
     assert "Traceback" not in told
 
 
+@pytest.mark.parametrize("volume", [b"", b"z"], ids=["empty", "one byte"])
+def test_the_smallest_volumes(volume, export, tmp_path):
+    backup_set = chains.new_set(tmp_path)
+    chains.write_version(backup_set, os.urandom(9000), BLOCK, codecs.ZSTD)
+    chains.write_version(backup_set, volume, BLOCK, codecs.ZSTD)
+    with export(backup_set) as found:
+        assert found.served.size == len(volume)
+        assert copied(found.uri, tmp_path / "copy") == volume
+
+
 def qemu_io(uri, *commands):
     words = ["qemu-io", "-f", "raw", *(word for command in commands for word in ("-c", command)), uri]
     return subprocess.run(words, capture_output=True, text=True)

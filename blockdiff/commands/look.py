@@ -2,7 +2,6 @@
 
 import os
 import posixpath
-import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, text
+from blockdiff.commands import amounts, completing, options_export, text
 from blockdiff.guest.answers import Data, Entry, Volume
 
 _LETTERS = {"file": "-", "dir": "d", "symlink": "l", "char": "c", "block": "b", "fifo": "p", "socket": "s"}
@@ -62,8 +61,8 @@ class _Listing:
               help="Write each PATH, with all that is in it, into FOLDER.")  # fmt: skip
 @click.option("--tar", "as_tar", is_flag=True, help="Write a tar archive to standard output.")
 @click.option("--as-is", is_flag=True, help="Do not replay a journal; what is only there is missing.")
-@click.option("--scratch", metavar="FOLDER", shell_complete=completing.files,
-              help="Where unnamed files with what a replay writes are.  [default: TMPDIR]")  # fmt: skip
+@options_export.cache_option
+@options_export.scratch_option
 @click.option("--timeout", type=amounts.Seconds(86400), default="5m", show_default=True, metavar="TIME",
               help="Give up if the guest sends nothing for so long.")  # fmt: skip
 @text.json_option
@@ -78,6 +77,7 @@ def command(
     dest: str | None,
     as_tar: bool,
     as_is: bool,
+    cache: int,
     scratch: str | None,
     timeout: float,
     as_json: bool,
@@ -108,7 +108,8 @@ def command(
     wanted = look.Wanted(
         part=part, lv=lv, paths=given, listing=listing, parents=dest is None, as_is=as_is, timeout_s=timeout
     )
-    with _exported(name, number, scratch or tempfile.gettempdir()) as (version, image, folder):
+    folder = scratch or tempfile.gettempdir()
+    with _exported(name, number, cache, folder) as (version, image):
         listed = _Listing(as_json)
         with _sink(listed, dest, as_tar, os.path.getsize(image)) as sink:
             found = look.look(image, (version, text.name(name)), wanted, sink, os.environ, folder)
@@ -126,17 +127,16 @@ def command(
 
 
 @contextmanager
-def _exported(name: str, number: int | None, scratch: str) -> Iterator[tuple[int, str, str]]:
-    """Give the version, a file that has its bytes, and the folder for unnamed files."""
+def _exported(name: str, number: int | None, cache: int, scratch: str) -> Iterator[tuple[int, str]]:
+    """Give the version, and a file that has its bytes."""
     from blockdiff import nbd
 
-    mount = os.path.join(scratch, f"blockdiff-look.{secrets.token_hex(4)}")
-    wanted = nbd.Wanted(number=number, file=mount, scratch=scratch)
-    with nbd.exporting(name, wanted, os.environ, scratch, sys.stderr.fileno()) as export:
+    wanted = nbd.Wanted(number=number, cache=cache, file="", scratch=scratch)
+    with nbd.exporting(name, wanted, os.environ, options_export.runtime(), sys.stderr.fileno()) as export:
         assert export.file is not None
         for line in export.served.warnings:
             text.warn(line)
-        yield export.served.version, export.file, scratch
+        yield export.served.version, export.file
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from blockdiff.childprocess import end_with_us
 from blockdiff.errors import ProgramUnfit
 
 _PATIENCE_S = 10.0  # for a process that was asked to end
-_MOST_TEXT = 1000  # bytes of its messages that are read
+_MOST_TEXT, _LINES = 1000, 3  # bytes of its messages that are read, and lines that are kept
 _SYSTEM = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -50,12 +50,12 @@ class Child:
             self._said = os.dup(said.fileno())
 
     def text(self) -> str:
-        """Return the last line of its messages, and with which exit code it ended."""
+        """Return the last lines of its messages, else with which exit code it ended."""
         self.process.wait()
         size = os.fstat(self._said).st_size
         text = os.pread(self._said, _MOST_TEXT, max(0, size - _MOST_TEXT)).decode("utf-8", "replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return lines[-1] if lines else f"it ended with exit code {self.process.returncode}"
+        return "; ".join(lines[-_LINES:]) if lines else f"it ended with exit code {self.process.returncode}"
 
     def ended(self, within_s: float = 0) -> bool:
         """Return whether it has ended, or does within that time."""

@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 import traceback
 from typing import Any
 
@@ -23,6 +24,7 @@ from blockdiff.sets.backupset import BackupSet
 
 API_VERSION = 2
 _MOST_EXTENTS = 4096  # in one answer; nbdkit's client asks again for the rest
+_PATIENCE_S = 5.0  # for a mount that ends when we do
 _BLOCK_SIZES = (1, 4096, 32 * 1024 * 1024)  # bytes: least, preferred, most
 
 
@@ -160,7 +162,12 @@ def _remove() -> None:
     for path in _State.request["sockets"]:
         with contextlib.suppress(OSError):
             os.unlink(path)
-    shutil.rmtree(_State.request["folder"], ignore_errors=True)
+    folder = _State.request["folder"]
+    limit = time.monotonic() + _PATIENCE_S
+    while os.path.exists(folder) and time.monotonic() < limit:  # a mount in it may still be ending
+        shutil.rmtree(folder, ignore_errors=True)
+        if os.path.exists(folder):
+            time.sleep(0.05)
 
 
 @contextlib.contextmanager

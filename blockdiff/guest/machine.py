@@ -84,7 +84,7 @@ class Guest:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", _AROUND, "sh", *words], stdin=life, stdout=console, stderr=console, cwd="/",
                 start_new_session=True, pass_fds=(image, writes, command, theirs.fileno()),
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/", "TMPDIR": _memory_folder(scratch)},
+                env={**environ, "TMPDIR": _memory_folder(scratch)},
             )  # fmt: skip
 
     def close(self) -> None:

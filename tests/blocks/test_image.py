@@ -284,6 +284,17 @@ def test_reads_go_on_while_the_files_are_removed(tmp_path):
         check(found, volumes[newest], rng)
 
 
+def test_reads_go_on_while_versions_are_rewritten_and_removed(tmp_path):
+    backup_set, volume = small_chain(tmp_path, codecs.GZIP)
+    with image.opened(backup_set, 3, 0) as found:
+        rewrite(backup_set, 3, None)
+        chains.drop(backup_set, 2)
+        chains.drop(backup_set, 1)
+        check(found, volume, random.Random(1))
+    with image.opened(BackupSet(backup_set.name), 3) as found:
+        check(found, volume, random.Random(1))
+
+
 def test_many_threads_read_the_same_image(tmp_path):
     rng = random.Random(3)
     backup_set, volumes = history(rng, tmp_path, ".gz", 64)

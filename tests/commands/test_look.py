@@ -4,20 +4,17 @@ import io
 import json
 import os
 import pathlib
-import pwd
-import stat
 import subprocess
-import sys
 import tarfile
 import tempfile
 
 import chains
 import disks
+import otheruser
 import pytest
-from launched import Launched, lacking
+from launched import Launched
 from mdoc import Page
 from nights import state
-from places import ROOT
 from programs import until
 
 pytestmark = pytest.mark.usefixtures("fuse", "guests")
@@ -25,7 +22,7 @@ BLOCK = 65536
 
 
 @pytest.fixture(scope="module")
-def content(tmp_path_factory):
+def content(guests, tmp_path_factory):
     """A small ext4 file system that was unmounted."""
     folder = tmp_path_factory.mktemp("content")
     (folder / "tree" / "etc").mkdir(parents=True)
@@ -39,8 +36,11 @@ def content(tmp_path_factory):
 
 
 @pytest.fixture
-def stored(content):
-    """A set of two versions in a folder that all may read, the first one zeros; and a folder of the user backup."""
+def stored(content, disk):
+    """A set of two versions in a folder that all may read, the first one zeros; and another folder.
+
+    That one is not below /dev, which is another one in a guest.
+    """
     with tempfile.TemporaryDirectory(prefix="blockdiff-test-") as folder:
         os.chmod(folder, 0o755)
         backup_set = chains.new_set(folder)
@@ -48,10 +48,9 @@ def stored(content):
         chains.write_version(backup_set, content, BLOCK)
         for name in os.listdir(folder):
             os.chmod(os.path.join(folder, name), 0o644)
-        own = pathlib.Path(folder, "own")
-        own.mkdir()
         before = state(pathlib.Path(folder))
-        yield backup_set, own
+        disk.chmod(0o755)
+        yield backup_set, disk
         assert state(pathlib.Path(folder)) == before
 
 
@@ -61,7 +60,8 @@ def look(run_verb, stored, tmp_path):
     (tmp_path / "scratch").mkdir()
 
     def look(*words):
-        return run_verb("look", "--scratch", tmp_path / "scratch", *words)
+        folder = tmp_path / "scratch"
+        return run_verb("look", "--scratch", folder, *words, env={"XDG_RUNTIME_DIR": str(folder)})
 
     yield look
     assert os.listdir(tmp_path / "scratch") == []
@@ -115,32 +115,32 @@ def test_exit_codes(look, stored, tmp_path):
 
 def test_an_ordinary_user_can_use_it(stored, tmp_path):
     backup_set, own = stored
-    user = pwd.getpwnam("backup")
-    os.chown(own, user.pw_uid, user.pw_gid)
-    node = tmp_path / "fuse"  # as udev makes it
-    os.mknod(node, stat.S_IFCHR | 0o666, os.stat("/dev/fuse").st_rdev)
-    node.chmod(0o666)
-    with checkout() as package:
-        words = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", python(), "-c",
-                 "import sys; from blockdiff.commands import programs; sys.argv[0] = 'blockdiff-look'; programs.main()",
-                 "--tar", backup_set.name, "/etc"]  # fmt: skip
-        script = f'mount --bind {node} /dev/fuse; exec "$@"'
-        environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(own), "TMPDIR": str(own), "PYTHONPATH": package}
-        done = subprocess.run(
-            ["unshare", "--mount", "sh", "-ec", script, "sh", *words], env=environ, capture_output=True, timeout=60, cwd="/"
-        )
-    assert (done.returncode, done.stderr) == (0, b"")
+    user = otheruser.account("backup")
+    otheruser.packages(own)
+    (own / "home").mkdir()
+    os.chown(own / "home", user.pw_uid, user.pw_gid)
+    before = otheruser.with_fuse(tmp_path)
+    words = ["--get", own / "home" / "got", backup_set.name, "/etc"]
+    done = otheruser.run_as("backup", "blockdiff-look", own / "home", *words, before=before)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (own / "home" / "got" / "etc" / "hostname").read_text() == "web\n"
+    assert os.stat(own / "home" / "got" / "etc" / "hostname").st_uid == user.pw_uid
+    assert os.listdir(own / "home") == ["got"]
+
+
+def test_an_archive_goes_to_standard_output(look, stored):
+    done = look("--tar", stored[0].name, "/etc")
+    assert (done.returncode, done.err) == (0, "")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         assert archive.getnames() == ["etc", "etc/fstab", "etc/hostname"]
         assert archive.extractfile("etc/hostname").read() == b"web\n"
-    assert os.listdir(own) == []
-    os.chown(own, 0, 0)
 
 
 @pytest.mark.parametrize("step", ["nbdkit", "nbdfuse", "linux.uml"])
 def test_killed_it_leaves_nothing(step, stored, tmp_path):
     (tmp_path / "scratch").mkdir()
-    with Launched("blockdiff-look", "--scratch", tmp_path / "scratch", stored[0].name, "/etc") as program:
+    env = {"XDG_RUNTIME_DIR": str(tmp_path / "scratch"), "TMPDIR": str(tmp_path / "scratch")}
+    with Launched("blockdiff-look", stored[0].name, "/etc", env=env) as program:
         until(lambda: program.has(step))
         program.kill()
         program.wait()

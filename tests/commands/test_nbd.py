@@ -4,7 +4,6 @@ import os
 import pathlib
 import re
 import signal
-import stat
 import subprocess
 import tempfile
 
@@ -187,10 +186,7 @@ def test_an_ordinary_user_can_use_it(shared):
 
 def test_an_ordinary_user_can_mount_it(shared, tmp_path, fuse):
     backup_set, own = shared
-    node = tmp_path / "fuse"  # as udev makes it
-    os.mknod(node, stat.S_IFCHR | 0o666, os.stat("/dev/fuse").st_rdev)
-    node.chmod(0o666)
-    before = ["unshare", "--mount", "sh", "-ec", f'mount --bind {node} /dev/fuse; exec "$@"', "sh"]
+    before = otheruser.with_fuse(tmp_path)
     script = 'cmp "$BLOCKDIFF_FILE" "$HOME/copy"'
     (own / "copy").write_bytes(backup_set.volume)
     done = as_backup(own, "--to", 1, "--file", own / "m", backup_set.name, "--", "sh", "-c", script, before=before)

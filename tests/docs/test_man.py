@@ -63,9 +63,9 @@ NEVER = {
     "blockdiff-nbd": dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
     "blockdiff-look": dict.fromkeys(("SetLocked", "StoreFailed"), "it writes nothing to the set"),
     "blockdiff-drill": {
-        **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing to the set"),
-        "LockUnreachable": "the drill failed then",
+        "SetLocked": "it writes nothing to the set",
         "TargetFailed": "its clone is not kept",
+        "LockUnreachable": "the drill failed then",
         "RunTooLong": "it has no such option",
     },
     "blockdiff-report": dict.fromkeys(

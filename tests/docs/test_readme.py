@@ -187,7 +187,8 @@ def test_restoring_as_it_is_told(machine):
 def test_using_a_version_as_it_is_told(machine, fuse):
     root, run = machine
     lines = re.findall(r"^    (.*)$", README.partition("## Using a version")[2].partition("\n## ")[0], re.M)
-    compare, dump, check = lines
+    compare, dump, check, drill = lines
+    assert " blockdiff-drill " in drill  # commands/test_drill.py runs it
     (root / "tree/opt/app").mkdir(parents=True)
     for number in (1, 2, 3):
         (root / "tree/opt/app/settings").write_text(f"{number}\n")

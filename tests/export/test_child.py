@@ -22,7 +22,7 @@ def test_a_program_that_is_missing_is_named_with_its_package():
 def test_its_end_is_seen_and_its_last_words_are_kept():
     work = Child(["/bin/sh", "-c", "echo one >&2; echo two >&2; exit 3"], os.environ)
     assert child.wait([work], 30) is work
-    assert work.text() == "two"
+    assert work.text() == "one; two"
     work.close()
     silent = Child(["/bin/sh", "-c", "exit 3"], os.environ)
     assert silent.text() == "it ended with exit code 3"

@@ -25,7 +25,7 @@ def mariadb(image):
     server = MariaDB("--innodb-log-file-size=8M")
     try:
         server.do("CREATE DATABASE shop")
-        server.do("CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, x VARCHAR(2000)) ENGINE=InnoDB")
+        server.do("CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, x VARCHAR(2000), t DATETIME DEFAULT NOW()) ENGINE=InnoDB")
         server.do(EVENT)
         row = "INSERT INTO shop.orders (x) VALUES (REPEAT('x', 1500))"
         for _ in range(ROWS - 20):

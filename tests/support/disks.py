@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 PROGRAMS = ("linux.uml", "lvm", "dmsetup", "modprobe", "sfdisk", "debugfs", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs")
-REQUIRED = os.environ.get("BLOCKDIFF_REQUIRE_LAB") == "1"  # then nothing may be missing
 
 # Each file is synced before the next one is begun; its content tells whether it is whole.
 _WRITER = """
@@ -40,9 +41,14 @@ def found(program):
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin")
 
 
-def missing():
-    """Return which programs are not here."""
-    return [program for program in PROGRAMS if found(program) is None]
+@pytest.fixture(scope="session")
+def guests():
+    """Skip where there is no kernel in user mode, or a program that makes disks is missing."""
+    from launched import lacking
+
+    missing = [program for program in PROGRAMS if found(program) is None]
+    if missing:
+        lacking(f"missing: {' '.join(missing)}")
 
 
 def synced(folder, count):

@@ -5,6 +5,7 @@ import os
 import pathlib
 import pwd
 import shutil
+import stat
 import subprocess
 import sys
 
@@ -42,6 +43,14 @@ def packages(folder):
     for name in ("blockdiff", "click", "deflate", "isal", "pymysql", "zstandard"):
         found = ROOT / name if name == "blockdiff" else pathlib.Path(importlib.util.find_spec(name).origin).parent
         shutil.copytree(found, into / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def with_fuse(folder):
+    """Words before a command that let any user open its /dev/fuse, as udev does; the device is made in `folder`."""
+    node = pathlib.Path(folder, "fuse")
+    os.mknod(node, stat.S_IFCHR | 0o666, os.stat("/dev/fuse").st_rdev)
+    node.chmod(0o666)
+    return ["unshare", "--mount", "sh", "-ec", f'mount --bind {node} /dev/fuse; exec "$@"', "sh"]
 
 
 def run_as(user, program, own, *words, before=()):
