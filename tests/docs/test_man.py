@@ -66,7 +66,6 @@ NEVER = {
         "SetLocked": "it writes nothing to the set",
         "TargetFailed": "its clone is not kept",
         "LockUnreachable": "the drill failed then",
-        "TargetFailed": "its clone is not kept",
         "RunTooLong": "it has no such option",
     },
     "blockdiff-report": dict.fromkeys(
