@@ -18,6 +18,8 @@ from blockdiff.printable import printable, quoted
 
 MOST_TIMES = 16  # so many times the size of the volume is the most that its files can have
 _LEAST = 1 << 30  # bytes that they can always have
+_LEAST_NAMES = 1_000_000  # that there can always be
+_INODE = 128  # bytes that a file takes at least
 _MOST_LINES = 20  # of names that cannot be read
 _UNCLEAN = "its file system was in use, and its journal was not replayed: newer files may be missing or wrong"
 
@@ -85,7 +87,8 @@ def look(
     """Look into an image, and give what is asked for to `sink`.
 
     `about`: the version and the set, for messages.  `scratch`: folder for unnamed files, those of a replay.
-    Raises NothingThere, ProgramUnfit, CommandFailed, HostSilent, ProtocolBroken, or what `sink` raises.
+    Raises NothingThere, ProgramUnfit, CommandFailed, HostSilent, ProtocolBroken or TargetRefused, and what `sink`
+    raises.
     """
     try:
         fd = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
@@ -123,6 +126,8 @@ class _Work:
         self._wanted = wanted
         self._sink = sink
         self._budget = most(size)
+        self._names = max(_LEAST_NAMES, size // _INODE)
+        self._next = 0  # of the paths
         self._looked = Looked()
         self._got: Got | None = None
         self._file = False  # data are those of a file that the sink takes
@@ -166,8 +171,9 @@ class _Work:
         self._absent.append(self._operand(answer.index))
 
     def _operand(self, index: int) -> str:
-        if index >= len(self._wanted.paths):
+        if index != self._next or index >= len(self._wanted.paths):
             raise answers.broken("a path that was not asked for")
+        self._next += 1
         return self._wanted.paths[index]
 
     def _entry(self, entry: Entry) -> None:
@@ -176,6 +182,9 @@ class _Work:
         wanted = self._got.path.strip("/")
         if wanted and entry.name != wanted and not entry.name.startswith(wanted + "/"):
             raise answers.broken("a name of another path")
+        self._names -= 1
+        if self._names < 0:
+            raise TargetRefused("files", "there are more than the volume can have")
         above = len(posixpath.dirname(wanted))
         name = entry.name if self._wanted.parents else entry.name[above:].lstrip("/")
         why = self._sink.put(entry, name)

@@ -98,24 +98,7 @@ class Disk:
 
     def choose(self, part: int | None, lv: str | None) -> Volume:
         """Return the volume that is meant; raises Failed if there is none, or more than one could be."""
-        if lv is not None:
-            found = [each for volume in self._volumes for each in volume.holds if each.place == lv]
-            what = f"logical volume {lv}"
-        elif part is not None:
-            found = [volume for volume in self._volumes if volume.part == part]
-            what = f"partition {part}"
-        else:
-            every = [each for volume in self._volumes for each in (volume, *volume.holds)]
-            found = [volume for volume in every if volume.type in MOUNTED]
-            if len(found) > 1:
-                raise Failed("several", ", ".join(volume.place for volume in found))
-            what = "file system"
-        if not found:
-            raise Failed("nothing", what)
-        if found[0].type not in MOUNTED:
-            holds = found[0].type or "nothing that is known"
-            raise Failed("nothing", f"file system that can be read in {found[0].place}, which holds {holds},")
-        return found[0]
+        return chosen(self._volumes, part, lv)
 
     def mount(self, volume: Volume, room: str, *, writable: bool = False) -> bool | None:
         """Mount a volume at `room`/root; return whether its file system had been unmounted (None: not known).
@@ -213,6 +196,28 @@ class Disk:
         text = self._run("lvm", f"{kind}s", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns)
         rows: list[dict[str, str]] = json.loads(text)["report"][0][kind]
         return rows
+
+
+def chosen(volumes: list[Volume], part: int | None, lv: str | None) -> Volume:
+    """Return the one with a file system that is meant; raises Failed if there is none, or more than one could be."""
+    if lv is not None:
+        found = [each for volume in volumes for each in volume.holds if each.place == lv]
+        what = f"logical volume {lv}"
+    elif part is not None:
+        found = [volume for volume in volumes if volume.part == part]
+        what = f"partition {part}"
+    else:
+        every = [each for volume in volumes for each in (volume, *volume.holds)]
+        found = [volume for volume in every if volume.type in MOUNTED]
+        what = "file system"
+    if not found:
+        raise Failed("nothing", what)
+    if len(found) > 1:
+        raise Failed("several", ", ".join(volume.place for volume in found))
+    if found[0].type not in MOUNTED:
+        holds = found[0].type or "nothing that is known"
+        raise Failed("nothing", f"file system that can be read in {found[0].place}, which holds {holds},")
+    return found[0]
 
 
 def is_clean(volume: Volume) -> bool | None:

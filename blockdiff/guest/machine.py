@@ -2,13 +2,14 @@
 
 It has no network, and the machine's own / as its root, read-only.  Its disks are descriptors: the image,
 read-only; an unnamed file that takes what a replay writes; and one with the command of its first process.
-What it sends comes over a socket.  A shell around it ends all of its processes when we end, however that is.
+What it sends comes over a socket.  A shell beside it ends all of its processes when we end, however that is.
 """
 
 import contextlib
 import json
 import math
 import os
+import resource
 import selectors
 import shlex
 import shutil
@@ -22,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import blockdiff
+from blockdiff.childprocess import end_with_us
 from blockdiff.errors import CommandFailed, HostSilent, ProgramUnfit, ProtocolBroken
 from blockdiff.guest import messages
 from blockdiff.printable import quoted
@@ -36,8 +38,8 @@ _NAME = "the guest"
 _SECTOR = 4096
 _TEXT = 4000  # bytes of the kernel's own messages that are kept
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from {} import main; main(sys.argv[2])"
-# Its standard input is at its end when we are gone.  The kernel has helpers, all of them in this process group.
-_AROUND = 'ulimit -c 0; ("$@" </dev/null; kill -s KILL 0) & read -r _; kill -s KILL 0'
+# Its standard input is at its end when we are gone.  The kernel has helpers, all of them in its process group.
+_WATCH = 'read -r _; kill -s KILL -- "-$1"'
 
 
 def programs(environ: Mapping[str, str]) -> dict[str, str]:
@@ -92,17 +94,27 @@ class Guest:
                 "init=/bin/sh", "--", "/dev/ubdd",
             ]  # fmt: skip
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _AROUND, "sh", *words], stdin=life, stdout=console, stderr=console, cwd="/",
-                start_new_session=True, pass_fds=(image, writes, command, theirs.fileno()),
+                words, stdin=subprocess.DEVNULL, stdout=console, stderr=console, cwd="/", start_new_session=True,
+                pass_fds=(image, writes, command, theirs.fileno()), preexec_fn=end_with_us(signal.SIGKILL),
                 env={**environ, "TMPDIR": _memory_folder(scratch, memory)},
             )  # fmt: skip
+            with contextlib.suppress(ProcessLookupError):
+                resource.prlimit(self._process.pid, resource.RLIMIT_CORE, (0, 0))  # it aborts in a panic
+            self._watcher = subprocess.Popen(
+                ["/bin/sh", "-c", _WATCH, "sh", str(self._process.pid)], stdin=life, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+            self._ended = os.pidfd_open(self._process.pid)
 
     def close(self) -> None:
         """End it."""
+        self._watcher.kill()
+        self._watcher.wait()
         os.close(self._life)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        os.close(self._ended)
         self._wire.close()
         os.close(self._console)
 
@@ -114,6 +126,7 @@ class Guest:
         with selectors.DefaultSelector() as selector:
             selector.register(self._wire, selectors.EVENT_READ, self._read)
             selector.register(self._console, selectors.EVENT_READ, self._read_console)
+            selector.register(self._ended, selectors.EVENT_READ, self._end)
             limit = min(time.monotonic() + timeout_s, until)
             while True:
                 ready = selector.select(max(0, limit - time.monotonic()))
@@ -135,6 +148,12 @@ class Guest:
         lines = [line for line in self._text.decode("utf-8", "replace").splitlines() if line.strip()]
         lines = [line for line in lines if "Kernel panic" in line] or lines
         return CommandFailed("linux.uml", quoted(lines[-1]) if lines else "it ended before it had sent all")
+
+    def _end(self) -> bool:
+        """End its helpers, too, which keep the ends of what we read from open."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        return False
 
     def _read(self) -> bool:
         data = b""

@@ -184,10 +184,10 @@ def test_restoring_as_it_is_told(machine):
     assert (root / "srv/by-hand.img").read_bytes() == images[2]
 
 
-def test_using_a_version_as_it_is_told(machine, fuse):
+def test_using_a_version_as_it_is_told(machine, fuse, guests):
     root, run = machine
     lines = re.findall(r"^    (.*)$", README.partition("## Using a version")[2].partition("\n## ")[0], re.M)
-    compare, dump, check, drill = lines
+    compare, dump, check, show, get, drill = lines
     assert " blockdiff-drill " in drill  # commands/test_drill.py runs it
     (root / "tree/opt/app").mkdir(parents=True)
     for number in (1, 2, 3):
@@ -202,7 +202,11 @@ def test_using_a_version_as_it_is_told(machine, fuse):
         assert (done := run(f"PATH=$PATH:/sbin:/usr/sbin; {line}")).returncode == 0, done.stderr
     assert (root / "srv/settings").read_text() == "2\n"
     assert "Pass 5" in done.stdout
-    assert sorted(path.name for path in (root / "srv").iterdir()) == ["disk.img", "settings"]
+    assert (done := run(show)).returncode == 0, done.stderr
+    assert done.stdout == "part  type  size     holds\n-     ext4  8.0 MiB\n"
+    assert (done := run(get)).returncode == 0, done.stderr
+    assert (root / "srv/old/settings").read_text() == "2\n"
+    assert sorted(path.name for path in (root / "srv").iterdir()) == ["disk.img", "old", "settings"]
     assert state(root / "var/backup") == before
 
 

@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from blockdiff.childprocess import end_with_us
+
 PROGRAMS = ("linux.uml", "lvm", "dmsetup", "modprobe", "sfdisk", "debugfs", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs")
 
 # Each file is synced before the next one is begun; its content tells whether it is whole.
@@ -67,7 +69,7 @@ def work(image, script, folder, *, cut):
             ["linux.uml", "mem=256M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "init=/bin/sh",
              f"ubdb={image}", f"ubdcr={path}", "con=null", "con0=null,fd:1", "uml_dir=/dev/null/", "quiet",
              "--", "/dev/ubdc"],
-            stdin=subprocess.DEVNULL, stdout=ours, stderr=ours, cwd="/", start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=ours, stderr=ours, cwd="/", start_new_session=True, preexec_fn=end_with_us(signal.SIGKILL),
             env={**os.environ, "TMPDIR": str(folder)},
         )  # fmt: skip
         os.close(ours)
