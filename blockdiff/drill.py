@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from blockdiff.drilling import booted, filesystem, mariadb, postgres, sandbox
+from blockdiff.drilling import boot, booted, filesystem, mariadb, postgres, sandbox
 from blockdiff.errors import BlockdiffError, DrillFailed, ProgramUnfit
 from blockdiff.sets import versions
 from blockdiff.sets.backupset import BackupSet
@@ -34,9 +34,11 @@ class Wanted:
     expect: str | None = None  # a regular expression that each answer has a match of
     check: bool = False  # all tables
     run: str | None = None  # a shell command, in the mounted file system
+    boot: str | None = None  # a regular expression for the serial console of a machine that boots from it
+    memory: int = 1024  # MiB of that machine
     part: int | None = None  # where the file system is; None, and no `lv`: on the volume itself, or the only one
     lv: str | None = None  # VG/LV
-    scratch: str = "/var/tmp"  # folder for what is written, of a guest
+    scratch: str = "/var/tmp"  # folder for what a guest or a machine writes
     limit_s: float = 900.0
 
 
@@ -72,9 +74,10 @@ class Drilled:
 
 @dataclass(frozen=True)
 class Clone:
-    """A version as a file that can be written; what is written is discarded."""
+    """A version as a disk that can be written; what is written is discarded."""
 
-    path: str
+    uri: str
+    path: str | None  # None: only over NBD
     read: Callable[[], int | None]  # bytes of the version that were read; known when the clone is gone
 
 
@@ -144,6 +147,12 @@ class _Work:
         """Do all steps.  Raises DrillFailed at the first that fails."""
         wanted, path = self._wanted, made.path
         self._note("open", self.seconds(), "a clone, of which nothing was copied")
+        if wanted.boot is not None:
+            began = self.seconds()
+            line = boot.boot(made.uri, wanted.boot, self._left(), self._environ, wanted.scratch, wanted.memory)
+            self._note("boot", self.seconds() - began, line)
+            return
+        assert path is not None
         whole = wanted.part is None and wanted.lv is None and filesystem.is_ext(path)
         for event in self._in_name_spaces(path) if whole else self._in_guest(path):
             if event["failed"]:

@@ -38,6 +38,9 @@ class _Regex(click.ParamType[str]):
 @click.option("--postgres", metavar="PATH", help="Start PostgreSQL with the data in this folder of the volume.")
 @click.option("--fsck", is_flag=True, help="Check the file system; every drill does this first.")
 @click.option("--run", "command_", metavar="COMMAND", help="Run a shell command in the mounted file system.")
+@click.option("--boot", type=_Regex(), metavar="REGEX", help="Boot a machine until its serial console has a match.")
+@click.option("--memory", type=amounts.Bytes(16 << 20, 1 << 40), default="1G", show_default=True, metavar="SIZE",
+              help="Memory of the machine of --boot.")  # fmt: skip
 @click.option("--query", "queries", multiple=True, metavar="SQL", help="Ask the server; may be given several times.")
 @click.option("--expect", type=_Regex(), metavar="REGEX", help="Each answer must have a match of it.")
 @click.option("--check", is_flag=True, help="Check all tables.")
@@ -64,6 +67,8 @@ def command(
     postgres: str | None,
     fsck: bool,
     command_: str | None,
+    boot: str | None,
+    memory: int,
     queries: tuple[str, ...],
     expect: str | None,
     check: bool,
@@ -90,8 +95,10 @@ def command(
     server = "mariadb" if mariadb is not None else "postgres" if postgres is not None else ""
     if mariadb is not None and postgres is not None:
         raise click.UsageError("--mariadb and --postgres cannot be used together")
-    if not server and not fsck and command_ is None:
-        raise click.UsageError("nothing to do: give --mariadb, --postgres, --run or --fsck")
+    if not server and not fsck and command_ is None and boot is None:
+        raise click.UsageError("nothing to do: give --mariadb, --postgres, --run, --boot or --fsck")
+    if boot is not None and (server or fsck or command_ is not None or part is not None or lv is not None):
+        raise click.UsageError("--boot uses the whole volume and cannot be used with the others")
     if not server and (queries or settings or database or check):
         raise click.UsageError("--query, --check, --database and --set are for --mariadb or --postgres")
     if part is not None and lv is not None:
@@ -103,7 +110,8 @@ def command(
     folder = scratch or tempfile.gettempdir()
     wanted = drill.Wanted(
         server=server, path=mariadb or postgres or "", settings=settings, database=database, queries=queries,
-        expect=expect, check=check, run=command_, part=part, lv=lv, scratch=folder, limit_s=limit,
+        expect=expect, check=check, run=command_,
+        boot=boot, memory=memory >> 20, part=part, lv=lv, scratch=folder, limit_s=limit,
     )  # fmt: skip
     backup_set = BackupSet(name)
     loud = not quiet and not as_json
@@ -117,7 +125,7 @@ def command(
             when = f" ({text.when(taken)})" if taken else ""
             click.echo(f"drill of version {version} of {text.name(name)}{when}")
 
-    clone = _cloning(name, cache, folder)
+    clone = _cloning(name, cache, folder, None if boot is not None else "")
     done = drill.drill(backup_set, number, wanted, clone, os.environ, begin, show)
     warnings = []
     try:
@@ -140,16 +148,15 @@ def command(
     context.exit(3 if warnings else 0)
 
 
-def _cloning(name: str, cache: int, scratch: str) -> Any:
-    """Return what makes a clone of a version: an export of it that can be written, as a file."""
+def _cloning(name: str, cache: int, scratch: str, file: str | None) -> Any:
+    """Return what makes a clone of a version: an export of it that can be written; `file`: see nbd.Wanted."""
     from blockdiff import drill, nbd
 
     @contextlib.contextmanager
     def clone(version: int) -> Iterator[Any]:
-        wanted = nbd.Wanted(number=version, cache=cache, writable=True, scratch=scratch, file="")
+        wanted = nbd.Wanted(number=version, cache=cache, writable=True, scratch=scratch, file=file)
         with nbd.exporting(name, wanted, os.environ, options_export.runtime(), sys.stderr.fileno()) as export:
-            assert export.file is not None
-            yield drill.Clone(export.file, lambda: export.served.read)
+            yield drill.Clone(export.uri, export.file, lambda: export.served.read)
 
     return clone
 
