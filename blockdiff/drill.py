@@ -5,11 +5,12 @@ server started, asked and stopped; the server reaches nobody, and what it writes
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
-from blockdiff.drilling import filesystem, mariadb, postgres, sandbox
+from blockdiff.drilling import boot, booted, filesystem, mariadb, postgres, sandbox
 from blockdiff.errors import BlockdiffError, DrillFailed, ProgramUnfit
 from blockdiff.sets import versions
 from blockdiff.sets.backupset import BackupSet
@@ -33,6 +34,11 @@ class Wanted:
     expect: str | None = None  # a regular expression that each answer has a match of
     check: bool = False  # all tables
     run: str | None = None  # a shell command, in the mounted file system
+    boot: str | None = None  # a regular expression for the serial console of a machine that boots from it
+    memory: int = 1024  # MiB of that machine
+    part: int | None = None  # where the file system is; None, and no `lv`: on the volume itself, or the only one
+    lv: str | None = None  # VG/LV
+    scratch: str = "/var/tmp"  # folder for what a guest or a machine writes
     limit_s: float = 900.0
 
 
@@ -68,12 +74,14 @@ class Drilled:
 
 @dataclass(frozen=True)
 class Clone:
-    """A version as a file that can be written; what is written is discarded."""
+    """A version as a disk that can be written; what is written is discarded."""
 
-    path: str
+    uri: str
+    path: str | None  # None: only over NBD
     read: Callable[[], int | None]  # bytes of the version that were read; known when the clone is gone
 
 
+Event = dict[str, Any]  # see drilling/steps.py
 # makes a clone of a version
 Cloning = Callable[[int], AbstractContextManager[Clone]]
 
@@ -83,6 +91,7 @@ def drill(
     number: int | None,
     wanted: Wanted,
     clone: Cloning,
+    environ: Mapping[str, str],
     begin: Callable[[int, str], object] = lambda version, taken: None,
     step: Callable[[Step], object] = lambda step: None,
 ) -> Drilled:
@@ -95,7 +104,6 @@ def drill(
         installed, program, package = _INSTALLED[wanted.server]
         if not installed():
             raise ProgramUnfit(program, "it is not installed", hint=f"apt install {package}")
-    sandbox.require()
     listing = backup_set.settled_listing()
     chosen, _ = versions.choose(backup_set, number, listing, False)
     version = versions.version(backup_set, chosen, listing)
@@ -104,7 +112,7 @@ def drill(
     taken = str(value.get("begun") or "")
     out = Drilled(backup_set.name, chosen, taken, digests, version.size, int(now().timestamp()))
     begin(chosen, taken)
-    work = _Work(out, wanted, step)
+    work = _Work(out, wanted, environ, step)
     try:
         with clone(chosen) as made:
             work.run(made)
@@ -118,8 +126,10 @@ def drill(
 class _Work:
     """The steps of one drill."""
 
-    def __init__(self, out: Drilled, wanted: Wanted, step: Callable[[Step], object]) -> None:
-        self._out, self._wanted, self._step = out, wanted, step
+    def __init__(
+        self, out: Drilled, wanted: Wanted, environ: Mapping[str, str], step: Callable[[Step], object]
+    ) -> None:
+        self._out, self._wanted, self._environ, self._step = out, wanted, environ, step
         self._began = time.monotonic()
 
     def seconds(self) -> float:
@@ -137,19 +147,37 @@ class _Work:
         """Do all steps.  Raises DrillFailed at the first that fails."""
         wanted, path = self._wanted, made.path
         self._note("open", self.seconds(), "a clone, of which nothing was copied")
-        filesystem.require(path, self._out.version, self._out.name)
-        began = self.seconds()
-        text = filesystem.check(path, self._left())
-        self._note("fsck", self.seconds() - began, text)
-        if not wanted.server and wanted.run is None:
+        if wanted.boot is not None:
+            began = self.seconds()
+            line = boot.boot(made.uri, wanted.boot, self._left(), self._environ, wanted.scratch, wanted.memory)
+            self._note("boot", self.seconds() - began, line)
             return
-        uid, gid = filesystem.owner(path, wanted.path)
-        request = {
-            "image": path, "server": wanted.server, "path": wanted.path, "settings": wanted.settings,
-            "database": wanted.database, "queries": wanted.queries, "expect": wanted.expect, "check": wanted.check,
-            "run": wanted.run,
-        }  # fmt: skip
-        for event in sandbox.run(request, uid, gid, self._left()):
+        assert path is not None
+        whole = wanted.part is None and wanted.lv is None and filesystem.is_ext(path)
+        for event in self._in_name_spaces(path) if whole else self._in_guest(path):
             if event["failed"]:
                 raise DrillFailed(event["step"], event["text"])
             self._note(event["step"], event["seconds"], event["text"])
+
+    def _in_name_spaces(self, path: str) -> Iterator[Event]:
+        """Check the file system on the volume itself, and use it."""
+        sandbox.require()
+        began = self.seconds()
+        text = filesystem.check(path, self._left())
+        self._note("fsck", self.seconds() - began, text)
+        if self._wanted.server or self._wanted.run is not None:
+            owner = filesystem.owner(path, self._wanted.path)
+            yield from sandbox.run(self._request(path), *owner, self._left())
+
+    def _in_guest(self, path: str) -> Iterator[Event]:
+        """Mount a file system with a kernel in user mode, and use it."""
+        version = (self._out.version, self._out.name)
+        return booted.run(self._request(path), version, self._environ, self._wanted.scratch, self._left())
+
+    def _request(self, path: str) -> dict[str, Any]:
+        wanted = self._wanted
+        return {
+            "image": path, "server": wanted.server, "path": wanted.path, "settings": wanted.settings,
+            "database": wanted.database, "queries": wanted.queries, "expect": wanted.expect, "check": wanted.check,
+            "run": wanted.run, "part": wanted.part, "lv": wanted.lv,
+        }  # fmt: skip

@@ -38,11 +38,16 @@ class _Regex(click.ParamType[str]):
 @click.option("--postgres", metavar="PATH", help="Start PostgreSQL with the data in this folder of the volume.")
 @click.option("--fsck", is_flag=True, help="Check the file system; every drill does this first.")
 @click.option("--run", "command_", metavar="COMMAND", help="Run a shell command in the mounted file system.")
+@click.option("--boot", type=_Regex(), metavar="REGEX", help="Boot a machine until its serial console has a match.")
+@click.option("--memory", type=amounts.Bytes(16 << 20, 1 << 40), default="1G", show_default=True, metavar="SIZE",
+              help="Memory of the machine of --boot.")  # fmt: skip
 @click.option("--query", "queries", multiple=True, metavar="SQL", help="Ask the server; may be given several times.")
 @click.option("--expect", type=_Regex(), metavar="REGEX", help="Each answer must have a match of it.")
 @click.option("--check", is_flag=True, help="Check all tables.")
 @click.option("--database", default="", metavar="NAME", help="The database of the queries.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the server.")
+@click.option("--part", type=click.IntRange(min=1), metavar="N", help="The file system is in this partition.")
+@click.option("--lv", metavar="VG/LV", help="The file system is in this logical volume.")
 @click.option("--limit", type=amounts.Seconds(30 * 86400), default="15m", show_default=True, metavar="TIME",
               help="The drill fails if it takes longer.")  # fmt: skip
 @click.option("--keep", type=click.IntRange(1, 100_000), default=400, show_default=True, metavar="N",
@@ -62,11 +67,15 @@ def command(
     postgres: str | None,
     fsck: bool,
     command_: str | None,
+    boot: str | None,
+    memory: int,
     queries: tuple[str, ...],
     expect: str | None,
     check: bool,
     database: str,
     settings: tuple[str, ...],
+    part: int | None,
+    lv: str | None,
     limit: float,
     keep: int,
     metrics: str | None,
@@ -86,15 +95,23 @@ def command(
     server = "mariadb" if mariadb is not None else "postgres" if postgres is not None else ""
     if mariadb is not None and postgres is not None:
         raise click.UsageError("--mariadb and --postgres cannot be used together")
-    if not server and not fsck and command_ is None:
-        raise click.UsageError("nothing to do: give --mariadb, --postgres, --run or --fsck")
+    if not server and not fsck and command_ is None and boot is None:
+        raise click.UsageError("nothing to do: give --mariadb, --postgres, --run, --boot or --fsck")
+    if boot is not None and (server or fsck or command_ is not None or part is not None or lv is not None):
+        raise click.UsageError("--boot uses the whole volume and cannot be used with the others")
     if not server and (queries or settings or database or check):
         raise click.UsageError("--query, --check, --database and --set are for --mariadb or --postgres")
+    if part is not None and lv is not None:
+        raise click.UsageError("--part and --lv exclude each other")
+    if lv is not None and not re.fullmatch(r"[^/]+/[^/]+", lv):
+        raise click.UsageError("--lv takes VG/LV")
     if expect is not None and not queries:
         raise click.UsageError("--expect is for --query")
+    folder = scratch or tempfile.gettempdir()
     wanted = drill.Wanted(
         server=server, path=mariadb or postgres or "", settings=settings, database=database, queries=queries,
-        expect=expect, check=check, run=command_, limit_s=limit,
+        expect=expect, check=check, run=command_,
+        boot=boot, memory=memory >> 20, part=part, lv=lv, scratch=folder, limit_s=limit,
     )  # fmt: skip
     backup_set = BackupSet(name)
     loud = not quiet and not as_json
@@ -108,8 +125,8 @@ def command(
             when = f" ({text.when(taken)})" if taken else ""
             click.echo(f"drill of version {version} of {text.name(name)}{when}")
 
-    clone = _cloning(name, cache, scratch or tempfile.gettempdir())
-    done = drill.drill(backup_set, number, wanted, clone, begin, show)
+    clone = _cloning(name, cache, folder, None if boot is not None else "")
+    done = drill.drill(backup_set, number, wanted, clone, os.environ, begin, show)
     warnings = []
     try:
         drills.add(name, _kept(done), keep)
@@ -131,17 +148,15 @@ def command(
     context.exit(3 if warnings else 0)
 
 
-def _cloning(name: str, cache: int, scratch: str) -> Any:
-    """Return what makes a clone of a version: an export of it that can be written, as a file."""
+def _cloning(name: str, cache: int, scratch: str, file: str | None) -> Any:
+    """Return what makes a clone of a version: an export of it that can be written; `file`: see nbd.Wanted."""
     from blockdiff import drill, nbd
 
     @contextlib.contextmanager
     def clone(version: int) -> Iterator[Any]:
-        with tempfile.TemporaryDirectory(prefix="blockdiff.", dir=options_export.runtime()) as folder:
-            wanted = nbd.Wanted(number=version, cache=cache, writable=True, scratch=scratch, file=folder)
-            with nbd.exporting(name, wanted, os.environ, options_export.runtime(), sys.stderr.fileno()) as export:
-                assert export.file is not None
-                yield drill.Clone(export.file, lambda: export.served.read)
+        wanted = nbd.Wanted(number=version, cache=cache, writable=True, scratch=scratch, file=file)
+        with nbd.exporting(name, wanted, os.environ, options_export.runtime(), sys.stderr.fileno()) as export:
+            yield drill.Clone(export.uri, export.file, lambda: export.served.read)
 
     return clone
 

@@ -5,10 +5,9 @@ import re
 import shutil
 import subprocess
 
-from blockdiff.errors import DrillFailed, NothingThere, ProgramUnfit
+from blockdiff.errors import DrillFailed, ProgramUnfit
 
 _MAGIC_AT, _MAGIC = 1024 + 56, b"\x53\xef"
-_PROGRAMS = ("e2fsck", "debugfs")
 _PATH = "/usr/sbin:/sbin"  # not every user has them
 
 
@@ -19,15 +18,10 @@ def _program(name: str) -> str:
     return path
 
 
-def require(image: str, version: int, name: str) -> None:
-    """Raise NothingThere unless there is an ext2, ext3 or ext4 file system on the volume itself."""
+def is_ext(image: str) -> bool:
+    """Return whether there is an ext2, ext3 or ext4 file system on the volume itself."""
     with open(image, "rb") as file:
-        found = os.pread(file.fileno(), len(_MAGIC), _MAGIC_AT)
-    if found != _MAGIC:
-        hint = "other file systems, partitions and LVM in a volume: blockdiff-nbd --writable NAME -- COMMAND"
-        raise NothingThere("ext2, ext3 or ext4 file system on the volume itself", version, name, hint=hint)
-    for program in _PROGRAMS:
-        _program(program)
+        return os.pread(file.fileno(), len(_MAGIC), _MAGIC_AT) == _MAGIC
 
 
 def check(image: str, limit_s: float) -> str:

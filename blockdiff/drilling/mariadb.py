@@ -23,8 +23,16 @@ _PREPARED = "prepared transactions"
 class MariaDB(Server):
     """What is started is the server of this machine, with the data of the clone."""
 
-    def __init__(self, folder: str, run: str, scratch: str, settings: Sequence[str] = (), database: str = "") -> None:
-        super().__init__(folder, run, scratch, settings, database)
+    def __init__(
+        self,
+        folder: str,
+        run: str,
+        scratch: str,
+        settings: Sequence[str] = (),
+        database: str = "",
+        owner: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(folder, run, scratch, settings, database, owner)
         self._socket = os.path.join(self.run, "socket")
         self._connection: Connection | None = None
         self._rolled_back = False
@@ -36,11 +44,12 @@ class MariaDB(Server):
         program = _program()
         self._check_release(program)
         log = _binary_log(self.folder)
+        user = os.geteuid() if self.owner is None else self.owner[0]
         return [
             program, "--no-defaults", f"--datadir={self.folder}", f"--socket={self._socket}",
             f"--pid-file={os.path.join(self.run, 'pid')}", f"--tmpdir={self.scratch}", "--skip-networking",
             "--skip-grant-tables", "--skip-slave-start", "--event-scheduler=OFF", "--innodb-buffer-pool-size=64M",
-            "--performance-schema=OFF", *(["--user=root"] if os.geteuid() == 0 else []),
+            "--performance-schema=OFF", *(["--user=root"] if user == 0 else []),
             *([f"--log-bin={log}"] if log else []), *(f"--{setting}" for setting in self.settings),
         ]  # fmt: skip
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from typing import Any
 
 STOP_S = 120.0
 _POLL_S = 0.05
@@ -22,11 +23,20 @@ class Server:
 
     stop_signal = signal.SIGTERM
 
-    def __init__(self, folder: str, run: str, scratch: str, settings: Sequence[str] = (), database: str = "") -> None:
+    def __init__(
+        self,
+        folder: str,
+        run: str,
+        scratch: str,
+        settings: Sequence[str] = (),
+        database: str = "",
+        owner: tuple[int, int] | None = None,
+    ) -> None:
         """`folder`: its data; `run`: for socket and log, in memory; `scratch`: for what is larger, on the clone.
 
-        `settings`: NAME=VALUE, over ours; `database`: of the statements.
+        `settings`: NAME=VALUE, over ours; `database`: of the statements; `owner`: whom it runs as, None: as we do.
         """
+        self.owner = owner
         self.folder, self.run, self.scratch, self.settings, self.database = folder, run, scratch, settings, database
         self.log = os.path.join(run, "log")
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,13 +65,17 @@ class Server:
         """Start it and wait until it answers, as long as that takes.  Raises Problem."""
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [*self.words(), *more], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.run
-            )
+                [*self.words(), *more], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.run,
+                **self._as_owner(),
+            )  # fmt: skip
         while self._process.poll() is None:
             if self.ready():
                 return
             time.sleep(_POLL_S)
         raise Problem(f"it ended with exit code {self._process.returncode}: {self.last_lines()}")
+
+    def _as_owner(self) -> dict[str, Any]:
+        return {} if self.owner is None else {"user": self.owner[0], "group": self.owner[1], "extra_groups": ()}
 
     def stop(self) -> str:
         """Stop it as for a shutdown; returns how it ended.  Raises Problem if it did not end well."""

@@ -100,12 +100,15 @@ class Disk:
         """Return the volume that is meant; raises Failed if there is none, or more than one could be."""
         return chosen(self._volumes, part, lv)
 
-    def mount(self, volume: Volume, room: str) -> bool | None:
-        """Mount a volume at `room`/root; return whether its file system had been unmounted (None: not known)."""
+    def mount(self, volume: Volume, room: str, *, writable: bool = False) -> bool | None:
+        """Mount a volume at `room`/root; return whether its file system had been unmounted (None: not known).
+
+        What is written to it is discarded.
+        """
         place = os.path.join(room, "root")
         os.makedirs(place)
         clean = is_clean(volume)
-        flags = _READ_ONLY | _NO_SETUID | _NO_DEVICES | _NO_PROGRAMS
+        flags = _NO_SETUID | _NO_DEVICES | _NO_PROGRAMS | (0 if writable else _READ_ONLY)
         self._load(*{"iso9660": ["isofs"], "vfat": ["vfat", "nls_cp437", "nls_iso8859-1", "nls_utf8"],
                      "ext2": ["ext4"], "ext3": ["ext4"]}.get(volume.type, [volume.type]))  # fmt: skip
         kind = "ext4" if volume.type.startswith("ext") else volume.type

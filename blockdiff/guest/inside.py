@@ -10,6 +10,7 @@ import os
 import termios
 import traceback
 import tty
+from collections.abc import Callable
 from typing import Any
 
 from blockdiff.guest import messages
@@ -45,13 +46,18 @@ class Wire:
 
 def main(request: str) -> None:
     """Do what is asked for, then switch the guest off; `request`: JSON of machine.py."""
+    run(request, _work)
+
+
+def run(request: str, work: Callable[[dict[str, Any], Wire], object]) -> None:
+    """Do some work, then switch the guest off; `request`: JSON of machine.py."""
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         mount("proc", "/proc", "proc")
         mount("sys", "/sys", "sysfs")
         wire = Wire(WIRE)
         try:
-            _work(json.loads(request), wire)
+            work(json.loads(request), wire)
         except Failed as error:
             wire.tell(kind="failed", why=error.why, text=error.text)
         except BaseException:

@@ -7,6 +7,7 @@ What it sends comes over a socket.  A shell beside it ends all of its processes 
 
 import contextlib
 import json
+import math
 import os
 import resource
 import selectors
@@ -36,7 +37,7 @@ _SYSTEM = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin"
 _NAME = "the guest"
 _SECTOR = 4096
 _TEXT = 4000  # bytes of the kernel's own messages that are kept
-_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from blockdiff.guest.inside import main; main(sys.argv[2])"
+_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from {} import main; main(sys.argv[2])"
 # Its standard input is at its end when we are gone.  The kernel has helpers, all of them in its process group.
 _WATCH = 'read -r _; kill -s KILL -- "-$1"'
 
@@ -57,18 +58,27 @@ def programs(environ: Mapping[str, str]) -> dict[str, str]:
 class Guest:
     """A running guest."""
 
-    def __init__(self, image: int, request: dict[str, Any], environ: Mapping[str, str], scratch: str) -> None:
+    def __init__(
+        self,
+        image: int,
+        request: dict[str, Any],
+        environ: Mapping[str, str],
+        scratch: str,
+        program: str = "blockdiff.guest.inside",
+        memory: int = MEMORY,
+    ) -> None:
         """Boot it.
 
-        `image`: descriptor of the disk, which is only read.  `scratch`: folder for its memory and for what a
-        replay writes, both in unnamed files.  Raises ProgramUnfit.
+        `program`: module whose `main` is its first process; `memory`: MiB.  `image`: descriptor of the disk, which
+        is only read.  `scratch`: folder for its memory and for what is written, both in unnamed files.
+        Raises ProgramUnfit.
         """
         found = programs(environ)
         request = {**request, "programs": found}
         self._text = b""
         self._received = bytearray()
         with contextlib.ExitStack() as ours:
-            command = _file(ours, scratch, _command(request))
+            command = _file(ours, scratch, _command(request, program))
             writes = _file(ours, scratch, b"", SCRATCH)
             self._wire, theirs = socket.socketpair()
             ours.callback(theirs.close)
@@ -78,7 +88,7 @@ class Guest:
             ours.callback(os.close, life)
             disks = {"ubdbrc": image, "ubdcc": writes, "ubddrc": command}
             words = [
-                found["linux.uml"], f"mem={MEMORY}M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro",
+                found["linux.uml"], f"mem={memory}M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro",
                 *(f"{name}=/proc/self/fd/{fd}" for name, fd in disks.items()), f"ssl0=fd:{theirs.fileno()}",
                 "con=null", "con0=null,fd:1", "uml_dir=/dev/null/", "quiet", "oops=panic",
                 "init=/bin/sh", "--", "/dev/ubdd",
@@ -86,7 +96,7 @@ class Guest:
             self._process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=console, stderr=console, cwd="/", start_new_session=True,
                 pass_fds=(image, writes, command, theirs.fileno()), preexec_fn=end_with_us(signal.SIGKILL),
-                env={**environ, "TMPDIR": _memory_folder(scratch)},
+                env={**environ, "TMPDIR": _memory_folder(scratch, memory)},
             )  # fmt: skip
             with contextlib.suppress(ProcessLookupError):
                 resource.prlimit(self._process.pid, resource.RLIMIT_CORE, (0, 0))  # it aborts in a panic
@@ -108,8 +118,8 @@ class Guest:
         self._wire.close()
         os.close(self._console)
 
-    def receive(self, timeout_s: float) -> Iterator[tuple[bytes, bytes]]:
-        """Yield its messages, kind and content, until it ends; each may take that long.
+    def receive(self, timeout_s: float, until: float = math.inf) -> Iterator[tuple[bytes, bytes]]:
+        """Yield its messages, kind and content, until it ends; each may take that long, all until that time.
 
         Raises HostSilent, ProtocolBroken, or CommandFailed if it ended in the middle of one.
         """
@@ -117,7 +127,7 @@ class Guest:
             selector.register(self._wire, selectors.EVENT_READ, self._read)
             selector.register(self._console, selectors.EVENT_READ, self._read_console)
             selector.register(self._ended, selectors.EVENT_READ, self._end)
-            limit = time.monotonic() + timeout_s
+            limit = min(time.monotonic() + timeout_s, until)
             while True:
                 ready = selector.select(max(0, limit - time.monotonic()))
                 if not ready and time.monotonic() >= limit:
@@ -127,7 +137,7 @@ class Guest:
                         selector.unregister(key.fileobj)
                 for message in self._complete():
                     yield message
-                    limit = time.monotonic() + timeout_s
+                    limit = min(time.monotonic() + timeout_s, until)
                 if self._wire not in selector.get_map():
                     break
         if self._received:
@@ -185,17 +195,17 @@ def _file(ours: contextlib.ExitStack, folder: str, content: bytes, size: int = 0
     return file.fileno()
 
 
-def _command(request: dict[str, Any]) -> bytes:
+def _command(request: dict[str, Any], program: str) -> bytes:
     """Return the shell script that the guest begins with."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(blockdiff.__file__)))
-    words = [sys.executable, "-I", "-S", "-B", "-c", _CODE, root, json.dumps(request)]
+    words = [sys.executable, "-I", "-S", "-B", "-c", _CODE.format(program), root, json.dumps(request)]
     return os.fsencode("exec " + shlex.join(words) + "\n")
 
 
-def _memory_folder(scratch: str) -> str:
+def _memory_folder(scratch: str, memory: int) -> str:
     """Return where its memory is: files of /dev/shm never get to a disk, but it may be small."""
     with contextlib.suppress(OSError):
         room = os.statvfs("/dev/shm")
-        if room.f_bavail * room.f_frsize > 2 * MEMORY << 20 and not room.f_flag & os.ST_NOEXEC:
+        if room.f_bavail * room.f_frsize > 2 * memory << 20 and not room.f_flag & os.ST_NOEXEC:
             return "/dev/shm"
     return scratch

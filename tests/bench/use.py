@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 
-from . import volume
+from . import host, volume
 from .tools import Ours
 
 _TURNS = 3
@@ -76,4 +76,5 @@ def run(folder: pathlib.Path, size: int) -> dict[str, dict]:
         print(f"{way:24}{found[way]['wall'] * 1000:8.2f} ms{found[way]['wall'] / inflated:6.2f}x")
     shutil.rmtree(tool.folder)
     os.unlink(path)
+    found.update(host.run(folder, size))
     return found

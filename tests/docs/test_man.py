@@ -65,7 +65,7 @@ NEVER = {
     "blockdiff-drill": {
         "SetLocked": "it writes nothing to the set",
         "TargetFailed": "its clone is not kept",
-        "LockUnreachable": "the drill failed then",
+        **dict.fromkeys(("LockUnreachable", "HostSilent"), "the drill failed then"),
         "RunTooLong": "it has no such option",
     },
     "blockdiff-report": dict.fromkeys(

@@ -40,8 +40,8 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    databases.mariadb(folder / "mariadb")
-    databases.postgresql(folder / "postgres")
+    databases.mariadb(databases.image(folder / "mariadb"))
+    databases.postgresql(databases.image(folder / "postgres"))
     return folder
 
 

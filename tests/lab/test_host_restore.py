@@ -1,8 +1,13 @@
 """A version put back onto a logical volume of the host, over a real sshd: refused while it is used, then equal."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 
 import pytest
+from readme import README
 
 from . import runs
 from .agents import eventually, md5
@@ -111,3 +116,30 @@ def test_the_size_that_a_list_shows_is_taken_by_lvcreate(guest, begun):
     assert int(guest.run("blockdev --getsize64 /dev/vg0/again")) == 32 * MIB
     run(guest, "blockdiff-merge", "--force", name, "root@db00:/dev/vg0/again")
     assert md5(guest, "/dev/vg0/again") == whole
+
+
+def test_the_lines_of_the_readme_put_a_volume_back(guest, tmp_path):
+    """To the letter, with folders of the test's own; and what is shown is what is printed."""
+    section = README.partition("## Put the volume back\n")[2].partition("\n## ")[0]
+    lines = [line[4:] for line in section.splitlines() if line.startswith("    ") and "root@db00" in line]
+    (shown,) = re.findall(r"^```\n(.*?)^```$", section, re.M | re.S)
+    (tmp_path / "var/backup").mkdir(parents=True)
+    path = volume(guest, "mysql", size="32M")
+    guest.run(f"mkfs.ext4 -q -L mysql {path} && mount {path} /mnt && head -c 3M /dev/urandom > /mnt/file && umount /mnt")
+    run(guest, "blockdiff-backup", "--no-snapshot", tmp_path / "var/backup/db00", f"root@db00:{path}")
+    whole = md5(guest, path)
+    guest.run(f"mount {path} /mnt && head -c 3M /dev/urandom > /mnt/other && dd if=/mnt/other of=/mnt/file conv=notrunc status=none && sync")
+    environment = {
+        "PATH": os.pathsep.join((str(runs.BIN), os.path.dirname(sys.executable), os.environ["PATH"])),
+        "HOME": os.environ.get("HOME", "/root"),
+    }
+    said = []
+    for line in lines:
+        words = [*guest.netns, "sh", "-ec", 'mount --bind "$0/var" /var; exec /bin/sh -c "$1"', tmp_path, line]
+        done = subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        said.append(done.stdout)
+        if "blockdiff-merge --force /var" in line:
+            assert md5(guest, path) == whole
+    assert len(said) == 4 and "write version 1" in said[1]
+    assert re.sub(r"[\d.]+ (?=of|MiB|s,)", "", said[2]) == re.sub(r"[\d.]+ (?=of|MiB|s,)", "", shown), said[2]

@@ -1,14 +1,18 @@
 """A version pushed to a target by an agent: exactly the version, only what differs, nothing before GO."""
 
+import json
 import os
 import random
 import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
 import bundles
 import chains
 import interpreters
+import memory
+import places
 import pytest
 from devices import loop_device
 from engine import back_up, restored
@@ -254,3 +258,26 @@ def test_damage_in_the_set(name, tmp_path):
     assert done.failure is None and (tmp_path / "target/out").read_bytes() == SECOND
     assert done.differed <= differing(b"", SECOND)
     assert restored(name, 2, tmp_path / "again") == SECOND
+
+
+DRIVER = """
+import json, sys
+sys.path[:0] = json.loads(sys.argv[1])
+from pushing import pushed
+done, _ = pushed(sys.argv[2], None, sys.argv[3], force=True)
+assert done.failure is None
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("size", [1 << 30, 120 << 30, 200 << 30])
+def test_memory_is_bounded_on_both_sides(size, disk):
+    """Also where digests are kept, 30 MiB of them, and where they are too many."""
+    with open(disk / "volume", "wb") as file:
+        for _ in range(64):
+            file.write(os.urandom(1 << 20))
+        file.truncate(size)
+    back_up(disk / "set", disk / "volume")
+    paths = json.dumps([str(places.ROOT), str(places.ROOT / "tests/support")])
+    server, agent = memory.measured(sys.executable, "-c", DRIVER, paths, disk / "set", disk / "out")
+    assert agent < 100 * memory.MIB and server < 128 * memory.MIB

@@ -15,13 +15,22 @@ EVENT = "CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.o
 POSTGRES = next(iter(sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 
 
-def file_system(folder, image, size="256M"):
-    """Make an ext4 image of a folder and what is in it."""
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-b", str(BLOCK), "-d", folder, image, size], check=True, capture_output=True)
+def image(path, size="256M"):
+    """Return what makes an ext4 image of a folder and what is in it."""
+    return lambda folder: _image(folder, path, size)
 
 
-def mariadb(image):
-    """Make a file system with a folder /mysql; returns nothing."""
+def _image(folder, path, size):
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-b", str(BLOCK), "-d", folder, path, size], check=True, capture_output=True)
+
+
+def copy(path):
+    """Return what copies a folder, with the owners of all in it."""
+    return lambda folder: subprocess.run(["cp", "-a", folder, path], check=True)
+
+
+def mariadb(keep):
+    """Call `keep` with a folder that has data in the folder mysql."""
     server = MariaDB("--innodb-log-file-size=8M")
     try:
         server.do("CREATE DATABASE shop")
@@ -40,7 +49,7 @@ def mariadb(image):
         _owned_alone(server.datadir)
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run(["cp", "-a", server.datadir, f"{folder}/mysql"], check=True)
-            file_system(folder, image)
+            keep(folder)
     finally:
         server.stop()
 
@@ -51,8 +60,8 @@ def _owned_alone(folder):
         shutil.chown(folder, group=os.stat(f"{folder}/ibdata1").st_gid)
 
 
-def postgresql(image):
-    """Make a file system with a folder /data; a transaction is prepared in it."""
+def postgresql(keep):
+    """Call `keep` with a folder that has data in the folder data; a transaction is prepared in them."""
     root = os.geteuid() == 0
     # its own IPC name space: a server that is killed leaves a segment of shared memory
     alone = ["unshare", "--ipc", "setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if root else []
@@ -82,7 +91,7 @@ def postgresql(image):
         os.kill(first, signal.SIGKILL)
         while os.path.exists(f"/proc/{first}"):
             pass
-        file_system(inside, image)
+        keep(inside)
 
 
 def edit(image, *requests):
