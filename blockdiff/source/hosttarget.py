@@ -20,8 +20,6 @@ from blockdiff.wire import messages
 from blockdiff.wire.placing import Place
 from blockdiff.wire.request import Request, RestoreRequest
 
-_TOGETHER = 1024 * 1024  # bytes of blocks in one place, unless one block is larger
-
 
 class HostTarget:
     """A target on a host, from the look at it to the proof; use it as a context manager."""
@@ -114,7 +112,7 @@ class HostTarget:
     def write(self, offset: int, parts: Sequence[Buffer]) -> None:
         """Have whole blocks written, one after the other, at offset (bytes)."""
         first = offset // self._version.block_size
-        most = max(1, min(_TOGETHER // self._version.block_size, messages.MAX_LISTED))
+        most = max(1, min(messages.MAX_DATA // self._version.block_size, messages.MAX_LISTED))
         for start in range(0, len(parts), most):
             self._place(first + start, parts[start : start + most])
 

@@ -6,21 +6,25 @@ import random
 import subprocess
 import sys
 import threading
+from collections import Counter
 from types import SimpleNamespace
 
 import bundles
 import chains
 import interpreters
+import limits
 import memory
 import places
 import pytest
 from devices import loop_device
 from engine import back_up, restored
 from pushing import agent, pushed
+from rewrites import changed
 
 from blockdiff import codecs
 from blockdiff.errors import NoRoom, TargetRefused
 from blockdiff.source import push, targetsession
+from blockdiff.wire import messages
 
 BLOCK = 4096
 RNG = random.Random(5)
@@ -258,6 +262,40 @@ def test_damage_in_the_set(name, tmp_path):
     assert done.failure is None and (tmp_path / "target/out").read_bytes() == SECOND
     assert done.differed <= differing(b"", SECOND)
     assert restored(name, 2, tmp_path / "again") == SECOND
+
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("block_size", [7, 16, 100])
+def test_histories_with_tiny_limits(block_size, kept, tmp_path, monkeypatch):
+    """Any version over any other, in any order: exactly the version, and exactly what differs is sent."""
+    rng = random.Random(f"{block_size} {kept}")
+    backup_set, volumes = chains.new_set(tmp_path), {}
+    volume = rng.randbytes(20 * block_size) + bytes(40 * block_size) + rng.randbytes(15 * block_size + block_size // 2)
+    for number in range(1, 9):
+        chains.write_version(backup_set, volume, block_size, rng.choice([codecs.GZIP, codecs.PLAIN]), member=150)
+        volumes[number] = volume
+        volume = changed(volume, rng, block_size, list(volumes.values()))
+    path, frames, before = tmp_path / "target", Counter(), b""
+    with limits.small(monkeypatch):
+        inner = targetsession.TargetSession._send_metered
+        monkeypatch.setattr(
+            targetsession.TargetSession, "_send_metered",
+            lambda session, kind, parts: (frames.update([kind]), inner(session, kind, parts))[1],
+        )  # fmt: skip
+        text = push.source("agent/target/restore.py")
+        with bundles.replaced("agent/target/restore.py", text if kept else text.replace(b"_KEPT = 32", b"_KEPT = 0 * 32")):
+            for number in rng.sample(sorted(volumes), 6):
+                done, target = pushed(backup_set.name, number, path, force=True)
+                after = volumes[number]
+                assert done.failure is None and path.read_bytes() == after
+                pairs = zip(
+                    chains.blocks_of(before.ljust(len(after), b"\0")[: len(after)], block_size),
+                    chains.blocks_of(after, block_size), strict=True,
+                )  # fmt: skip
+                assert done.differed == target.proof.blocks == sum(one != two for one, two in pairs)
+                before = after
+    assert frames[messages.PLACE] > 10 and frames[messages.DATA] > 10
 
 
 DRIVER = """

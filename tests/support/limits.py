@@ -46,6 +46,7 @@ AGENT = {
     "agent/extents.py": {"EXTENT_SIZE": EXTENT, "READ_AHEAD": 200, "_MOST_AHEAD": 2},
     "agent/scan.py": {"IN_FLIGHT": 2500},
     "agent/sender.py": {"_LOOK": 2000, "_SWALLOWED": 100},
+    "agent/target/restore.py": {"_DIGESTS_SIZE": 30, "_SYNC_SIZE": 300},
     "blockdiff/wire/messages.py": MESSAGES,
     "blockdiff/wire/link.py": SERVER[link],
 }
