@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import json
 import os
 import pathlib
 import signal
@@ -13,7 +14,6 @@ import threading
 
 import disks
 import pytest
-from programs import until
 
 from blockdiff import look
 from blockdiff.errors import CommandFailed, HostSilent, NothingThere, ProgramUnfit, TargetRefused
@@ -245,10 +245,13 @@ def test_a_guest_that_dies_is_no_end(hostile, tmp_path, monkeypatch):
 
 def test_a_guest_that_is_killed_is_no_end(hostile, tmp_path):
     with open(hostile) as file:
-        guest = Guest(file.fileno(), {"mode": "map", "as_is": False}, os.environ, str(tmp_path))
+        request = {"server": "", "run": "sleep 100", "path": "/", "part": None, "lv": None, "paths": []}
+        guest = Guest(file.fileno(), request, os.environ, str(tmp_path), "blockdiff.drilling.inguest")
         with contextlib.closing(guest):
             children = pathlib.Path(f"/proc/self/task/{threading.get_native_id()}/children")
             process = next(pid for pid in children.read_text().split() if os.readlink(f"/proc/{pid}/exe").endswith("linux.uml"))
-            until(lambda: len(pathlib.Path(f"/proc/{process}/task/{process}/children").read_text().split()) > 1)
+            told = guest.receive(20)
+            assert json.loads(next(told)[1])["step"] == "mount"
+            assert len(pathlib.Path(f"/proc/{process}/task/{process}/children").read_text().split()) > 1
             os.kill(int(process), signal.SIGKILL)  # only the first of its processes
-            assert list(guest.receive(20)) == []
+            assert list(told) == []
