@@ -49,7 +49,7 @@ def cron(guest, tmp_path):
 
 def test_the_lines_for_a_database_log_what_is_shown(guest, cron, tmp_path):
     Database(guest).start(size="128M")
-    cron(cron_line("blockdiff-backup /var/backup/db00"))
+    cron(cron_line("root@db00:/dev/vg0/mysql"))
     log = timeless((tmp_path / "var/log/db00.log").read_text())
     assert log == timeless(shown_log("/dev/vg0/mysql"))
     first = json.loads((tmp_path / "var/backup/db00.1.json").read_text())
