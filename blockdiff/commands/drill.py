@@ -14,8 +14,8 @@ from blockdiff.commands import amounts, completing, exits, options_export, outfi
 from blockdiff.sets import drills
 from blockdiff.sets.partfile import write_failed
 
-_FORMAT = 1  # of a line of NAME.drills
 _MOST = 1000  # characters of a step's text that are kept
+_STEPS = 100  # that are kept
 
 
 class _Regex(click.ParamType[str]):
@@ -170,7 +170,7 @@ def _last(done: Any) -> str:
 def _kept(done: Any) -> dict[str, Any]:
     """Return a line of NAME.drills."""
     return {
-        "format": _FORMAT,
+        "format": drills.FORMAT,
         "set": done.name,
         "version": done.version,
         "md5_sha256": done.md5_sha256,
@@ -180,7 +180,10 @@ def _kept(done: Any) -> dict[str, Any]:
         "read": done.read,
         "outcome": "passed" if done.failure is None else "failed",
         "why": done.why[:_MOST],
-        "steps": [{"step": s.name, "seconds": round(s.seconds, 3), "text": s.text[:_MOST]} for s in done.steps],
+        "steps": [
+            {"step": step.name, "seconds": round(step.seconds, 3), "text": step.text[:_MOST]}
+            for step in done.steps[:_STEPS]
+        ],
     }
 
 

@@ -35,7 +35,7 @@ def run(
         raise NoSuchSet(operands[0])
     every = scrub.units(listed, lambda name: state.notes(name).proofs)
     due = [unit for unit in every if every_s is None or unit.at is None or began - unit.at >= every_s]
-    work = _Work({each.name: [entry.number for entry in each.versions] for each in listed}, quiet)
+    work = _Work(quiet)
     problems = [problem for each in listed for problem in each.problems]
     for problem in problems:
         work.codes.append(exits.report(problem))
@@ -62,8 +62,8 @@ def run(
 class _Work:
     """What was found so far; noted at once, for the run may be killed."""
 
-    def __init__(self, existing: dict[str, list[int]], quiet: bool) -> None:
-        self._existing, self._quiet = existing, quiet
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
         self.proved: list[Any] = []
         self.unsaved: dict[str, None] = {}
         self.codes: list[int] = []
@@ -78,7 +78,7 @@ class _Work:
         name, found = proved.unit.name, proved.found
         self.proved.append(proved)
         try:
-            state.note_checked(name, [found], self._existing[name])
+            state.note_checked(name, [found])
         except OSError:
             self.unsaved[name] = None
         where = f"{text.name(name)}: version {found.number}: "
@@ -116,9 +116,9 @@ class _Ends:
     """How far the proofs of all versions reach at the end of a run."""
 
     def __init__(self, every: Sequence[Any], proved: Sequence[Any], began: float, seconds: float) -> None:
-        new = {(each.unit.name, each.unit.number): each.found.proof for each in proved if each.found.restores}
         times = {(unit.name, unit.number): unit.at for unit in every}
-        times |= {key: int(began + seconds) for key in new}
+        for each in proved:
+            times[each.unit.name, each.unit.number] = int(began + seconds) if each.found.earned else None
         known = [at for at in times.values() if at is not None]
         self._oldest = min(known, default=None)
         self._never = len(times) - len(known)

@@ -80,7 +80,7 @@ def _verify(
     show = functools.partial(progress, label="verify", enabled=not quiet)
     result = verify.verify(backup_set, number, known=known, threads=threads, progress=show)
     try:
-        existing = [version.number for version in result.versions] if number is None else None
+        existing = backup_set.listing().versions if number is None else None
         state.note_checked(name, result.versions, existing)
     except OSError as error:
         if new:

@@ -76,15 +76,17 @@ class MariaDB(Server):
             self._rolled_back = True
             with contextlib.suppress(Problem):  # it decides and ends
                 super().start("--tc-heuristic-recover=ROLLBACK", *more)
+            self._connection = None
             super().start(*more)
+        if self.database:
+            self._rows(f"USE {_quoted(self.database)}")
 
     def ready(self) -> bool:
         """Return whether it answers."""
         if not os.path.exists(self._socket):
             return False
         with contextlib.suppress(LockUnreachable):
-            account = Account("root", socket=self._socket, database=self.database or None)
-            self._connection = Connection(account, answer_s=_ANSWER_S)
+            self._connection = Connection(Account("root", socket=self._socket), answer_s=_ANSWER_S)
         return self._connection is not None
 
     def started(self) -> str:
@@ -119,7 +121,7 @@ class MariaDB(Server):
             f" WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ({_INTERNAL}) ORDER BY 1, 2"
         )
         for table in tables:
-            name = ".".join(f"`{(table[key] or '').replace('`', '``')}`" for key in ("s", "t"))
+            name = ".".join(_quoted(table[key] or "") for key in ("s", "t"))
             for row in self._rows(f"CHECK TABLE {name}"):
                 kind, what = (row.get("msg_type") or "").lower(), row.get("msg_text") or ""
                 if kind == "error" or (kind == "status" and what not in ("OK", "Table is already up to date")):
@@ -131,6 +133,10 @@ class MariaDB(Server):
         if self._connection is not None:
             self._connection.close()
         return super().stop()
+
+
+def _quoted(name: str) -> str:
+    return "`{}`".format(name.replace("`", "``"))
 
 
 def _program() -> str:

@@ -29,9 +29,12 @@ def release(folder: str) -> str:
     """Return which release the data is of, such as 15.  Raises Problem."""
     try:
         with open(os.path.join(folder, "PG_VERSION"), encoding="ascii", errors="replace") as file:
-            return file.read(100).strip()
+            found = file.read(100).strip()
     except OSError as error:
         raise Problem(f"this is no folder of PostgreSQL: PG_VERSION: {error.strerror}") from None
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", found):  # it becomes a part of a program's path
+        raise Problem(f"this is no folder of PostgreSQL: PG_VERSION is {found!r}")
+    return found
 
 
 def program(name: str, version: str) -> str | None:

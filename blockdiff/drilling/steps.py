@@ -58,6 +58,8 @@ class Steps:
         with self.step("start") as said:
             if not os.path.isdir(data):
                 raise Problem(f"there is no folder {request['path']}")
+            if not f"{os.path.realpath(data)}/".startswith(f"{os.path.realpath(folder)}/"):
+                raise Problem(f"{request['path']} is a link that leads out of the file system")
             scratch = os.path.join(data, ".blockdiff-drill")  # on the clone, whose owner may only write here
             os.mkdir(scratch)
             for path in (scratch, run) if owner is not None else ():

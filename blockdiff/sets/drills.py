@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+FORMAT = 1  # of a line
 SUFFIX = ".drills"
 _MOST = 1 << 20  # bytes of the file's end that are read
 
@@ -32,10 +33,12 @@ def path_of(name: str) -> str:
 
 
 def add(name: str, value: dict[str, Any], keep: int) -> None:
-    """Add a drill, and keep only the newest ones.  Raises OSError."""
+    """Add a drill, and keep only the newest ones, so many and so many bytes as are read.  Raises OSError."""
     with _open(path_of(name), os.O_RDWR | os.O_CREAT | os.O_APPEND) as fd:
         fcntl.flock(fd, fcntl.LOCK_EX)
         lines = [*_lines(fd), json.dumps(value, sort_keys=True, separators=(",", ":")).encode()][-keep:]
+        while len(lines) > 1 and sum(len(line) + 1 for line in lines) > _MOST:
+            del lines[0]
         # in place: a second drill has it open; lines are short, and one that is cut is left out when it is read
         data = b"".join(line + b"\n" for line in lines)
         os.ftruncate(fd, 0)
@@ -75,7 +78,7 @@ def _lines(fd: int) -> list[bytes]:
 def _drill(line: bytes) -> Drill | None:
     try:
         value = json.loads(line)
-        if value["format"] != 1:
+        if value["format"] != FORMAT:
             return None
         begun = int(datetime.fromisoformat(value["begun"]).timestamp())
         return Drill(int(value["version"]), begun, value["outcome"] == "passed", str(value["why"]))

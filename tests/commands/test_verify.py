@@ -8,6 +8,9 @@ import chains
 import places
 from verbs import BLOCK, damage
 
+from blockdiff import verify
+from blockdiff.commands import state
+
 GOLDEN = places.GOLDEN
 
 
@@ -125,6 +128,25 @@ def test_a_scrub_proves_the_oldest_proofs_within_its_budget(run_verb, tmp_path):
     assert done.out.splitlines()[:2] == [f"{tmp_path}/a: versions 1-3 are whole", f"{tmp_path}/b: versions 1-3 are whole"]
     assert run_verb("verify", "-q", "--oldest-first", tmp_path).out == ""
     assert run_verb("check", "--age", "9000d", "--proved", "1d", "--still", "9000d", tmp_path).returncode == 0
+
+
+def test_what_a_scrub_did_not_prove_without_fault_counts_as_never_proved(run_verb, plain_set):
+    assert json.loads(run_verb("verify", "--json", "--oldest-first", plain_set.name).out)["never_proved"] == 0
+    os.unlink(plain_set.path(2, ".xxh128"))
+    done = run_verb("verify", "--json", "--oldest-first", plain_set.name)
+    assert (done.returncode, json.loads(done.out)["never_proved"]) == (3, 1)
+
+
+def test_notes_of_versions_that_a_verify_did_not_see_stay(run_verb, plain_set, monkeypatch, tmp_path):
+    """Of one that was published and proved by another program meanwhile."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    proofs = verify.verify(plain_set).proofs
+    state.add_proofs(plain_set.name, {3: proofs[3]})
+    found = verify.verify(plain_set, 2).versions
+    state.note_checked(plain_set.name, found)
+    assert set(state.notes(plain_set.name).proofs) == {1, 2, 3}
+    state.note_checked(plain_set.name, found, [1, 2])
+    assert set(state.notes(plain_set.name).proofs) == {1, 2}
 
 
 def test_a_scrub_goes_on_over_what_is_damaged_or_cannot_be_read(run_verb, tmp_path):

@@ -186,6 +186,34 @@ def test_it_reaches_nobody(clone):
     assert found["query"] == "0"
 
 
+def test_links_of_the_clone_lead_to_nothing_that_can_be_written(clone, tmp_path):
+    """A folder that is a link out of the clone is refused; and nothing but the clone can be written."""
+    image = clone("postgres")
+    databases.edit(image, "symlink /out /etc")
+    assert drill(image, "postgres", "out")["start"] == "FAILED: out is a link that leads out of the file system"
+    places = f"/tmp /var/tmp /dev/shm {tmp_path} $PWD"
+    script = f"for f in {places}; do (: >$f/written) 2>/dev/null && echo $f; done | wc -l; test -e written && echo 1 of them"
+    shown = drill(clone("postgres"), run=f"set -- $({script}); echo $*")["run"]
+    assert shown == "1 1 of them"
+    assert not [place for place in ("/tmp", "/var/tmp", "/dev/shm", tmp_path) if os.path.exists(f"{place}/written")]
+
+
+def test_a_release_that_is_a_path_is_none(clone, tmp_path):
+    """It becomes a part of the path of a program that is run."""
+    image = clone("postgres")
+    (tmp_path / "new").write_text("../../../clone/evil\n")
+    databases.edit(image, "rm /data/PG_VERSION", f"write {tmp_path}/new /data/PG_VERSION")
+    found = drill(image, "postgres", "data")
+    assert found["start"] == "FAILED: this is no folder of PostgreSQL: PG_VERSION is '../../../clone/evil'"
+
+
+def test_a_database_that_is_not_there_fails_at_once(clone):
+    found = drill(clone("mariadb"), "mariadb", "mysql", database="no`such", queries=["SELECT 1"])
+    assert list(found)[-1] == "start" and "Unknown database 'no`such'" in found["start"]
+    found = drill(clone("postgres"), "postgres", "data", database="nosuch", queries=["SELECT 1"])
+    assert list(found)[-1] == "start" and 'database "nosuch" does not exist' in found["start"]
+
+
 def test_a_command_runs_in_the_file_system(clone):
     found = drill(clone("postgres"), run="cat data/PG_VERSION; touch here && ls here")
     assert found["run"] == "here"

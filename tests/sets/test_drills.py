@@ -53,6 +53,16 @@ def test_of_a_large_file_the_end_is_read(tmp_path, monkeypatch):
     assert found == list(range(30 - len(found), 30)) and 1 < len(found) < 5
 
 
+def test_no_more_is_written_than_is_read(tmp_path, monkeypatch):
+    name = str(tmp_path / "vol")
+    monkeypatch.setattr(drills, "_MOST", 300)
+    for version in range(1, 30):
+        drills.add(name, line(version), 99)
+        assert os.path.getsize(drills.path_of(name)) <= 300
+        assert drills.newest(name).version == version
+    assert len(drills.load(name)) > 1
+
+
 def test_neither_a_link_nor_a_pipe_is_followed(tmp_path):
     name = str(tmp_path / "vol")
     os.symlink("elsewhere", drills.path_of(name))
