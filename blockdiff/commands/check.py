@@ -243,11 +243,8 @@ def _metrics(sets: list[Any], now: datetime.datetime) -> str:
     """Return the gauges of all sets; times, never ages: an age that is not written again would stay young."""
     lines = []
     for name, what, value in _GAUGES:
-        lines += [f"# HELP blockdiff_{name} {what}", f"# TYPE blockdiff_{name} gauge"]
-        for each in sorted(sets, key=lambda each: str(each.name)):
-            found = value(each)
-            if found is not None:
-                lines.append(f'blockdiff_{name}{{set="{text.label(each.name)}"}} {found:.0f}')
+        found = [(each.name, value(each)) for each in sorted(sets, key=lambda each: str(each.name))]
+        lines += text.gauge(name, what, ((each, f"{number:.0f}") for each, number in found if number is not None))
     name = "blockdiff_check_timestamp_seconds"
     lines += [f"# HELP {name} when this was written", f"# TYPE {name} gauge", f"{name} {now.timestamp():.0f}"]
     return "\n".join(lines) + "\n"

@@ -196,6 +196,5 @@ def _metrics(done: Any) -> str:
     )
     lines = []
     for name, what, value in gauges:
-        lines += [f"# HELP blockdiff_drill_{name} {what}", f"# TYPE blockdiff_drill_{name} gauge"]
-        lines.append(f'blockdiff_drill_{name}{{set="{text.label(done.name)}"}} {value}')
+        lines += text.gauge(f"drill_{name}", what, [(done.name, str(value))])
     return "\n".join(lines) + "\n"

@@ -50,10 +50,8 @@ def _report(listed: Any) -> str:
     doubtful = notes.doubtful(listed.parents)
     for entry in listed.versions:
         restores, why = "yes" if entry.restores else "NO", entry.why
-        if entry.number in notes.damage:
-            restores, why = "NO", f"a verify found {notes.damage[entry.number].what}"
-        elif entry.restores and entry.number in doubtful:
-            restores, why = "?", f"version {doubtful[entry.number]}, which it needs, is damaged"
+        if entry.restores and (noted := notes.why(entry.number, doubtful)):
+            restores, why = "NO" if entry.number in notes.damage else "?", noted
         most = entry.blocks * entry.block_size
         size = text.size(entry.size) if entry.size is not None else (f"<= {text.size(most)}" if entry.kind else "?")
         changed = "?" if entry.changed is None else text.size(min(entry.changed * entry.block_size, most))

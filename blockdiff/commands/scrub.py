@@ -157,10 +157,17 @@ def _json(proved: Any) -> dict[str, Any]:
     found = proved.found
     return {
         "set": proved.unit.name,
+        "read": proved.read,
+        **of_version(found),
+    }
+
+
+def of_version(found: Any) -> dict[str, Any]:
+    """Return what was found of a version as the JSON of each verify has it."""
+    return {
         "version": found.number,
         "restores": found.restores,
         "unknown": found.unknown,
-        "read": proved.read,
         "lost": {"bytes": found.lost_bytes, "ranges": found.lost, "complete": not found.lost_more},
         "faults": [exits.brief(fault) for fault in found.faults],
         "warnings": found.warnings,

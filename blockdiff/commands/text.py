@@ -34,10 +34,16 @@ def utc(seconds: float | None) -> str | None:
     return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).isoformat().replace("+00:00", "Z")
 
 
-def label(path: str) -> str:
+def _label(path: str) -> str:
     """Return a file name as the value of a label of Prometheus."""
     shown = os.fsencode(path).decode("utf-8", "backslashreplace")
     return shown.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def gauge(metric: str, what: str, values: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the lines of a gauge for Prometheus, with a value for each of these sets."""
+    lines = [f"# HELP blockdiff_{metric} {what}", f"# TYPE blockdiff_{metric} gauge"]
+    return lines + [f'blockdiff_{metric}{{set="{_label(set_name)}"}} {value}' for set_name, value in values]
 
 
 def numbers(some: Iterable[int]) -> str:

@@ -141,16 +141,10 @@ def _json(result: Any) -> dict[str, Any]:
         "warnings": result.warnings,
         "versions": [
             {
-                "version": v.number,
+                **scrub.of_version(v),
                 "kind": {True: "full", False: "incremental", None: None}[v.full],
                 "size": v.size,
-                "restores": v.restores,
-                "unknown": v.unknown,
                 "proved_before": v.before,
-                "lost": {"bytes": v.lost_bytes, "ranges": v.lost, "complete": not v.lost_more},
-                "faults": [exits.brief(fault) for fault in v.faults],
-                "warnings": v.warnings,
-                "notes": v.notes,
             }
             for v in result.versions
         ],

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
 
 from blockdiff.drilling.server import Problem, Server
 from blockdiff.errors import LockUnreachable
@@ -23,19 +22,12 @@ _PREPARED = "prepared transactions"
 class MariaDB(Server):
     """What is started is the server of this machine, with the data of the clone."""
 
-    def __init__(
-        self,
-        folder: str,
-        run: str,
-        scratch: str,
-        settings: Sequence[str] = (),
-        database: str = "",
-        owner: tuple[int, int] | None = None,
-    ) -> None:
-        super().__init__(folder, run, scratch, settings, database, owner)
-        self._socket = os.path.join(self.run, "socket")
-        self._connection: Connection | None = None
-        self._rolled_back = False
+    _connection: Connection | None = None
+    _rolled_back = False
+
+    @property
+    def _socket(self) -> str:
+        return os.path.join(self.run, "socket")
 
     def words(self) -> list[str]:
         """Return the command that starts it; without the options of this machine's own server."""

@@ -1,5 +1,6 @@
 """A database server that a drill starts on a clone; all of this runs inside the drill's name spaces."""
 
+import abc
 import contextlib
 import os
 import signal
@@ -18,7 +19,7 @@ class Problem(Exception):
     """Why a step failed."""
 
 
-class Server:
+class Server(abc.ABC):
     """One server process; its kinds say how it is started, asked and stopped."""
 
     stop_signal = signal.SIGTERM
@@ -36,30 +37,30 @@ class Server:
 
         `settings`: NAME=VALUE, over ours; `database`: of the statements; `owner`: whom it runs as, None: as we do.
         """
-        self.owner = owner
-        self.folder, self.run, self.scratch, self.settings, self.database = folder, run, scratch, settings, database
+        self.folder, self.run, self.scratch = folder, run, scratch
+        self.settings, self.database, self.owner = settings, database, owner
         self.log = os.path.join(run, "log")
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abc.abstractmethod
     def words(self) -> list[str]:
         """Return the command that starts it.  Raises Problem if it cannot work with this data."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def ready(self) -> bool:
         """Return whether it answers."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def started(self) -> str:
         """Return what it is and what it had to recover, for people."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def query(self, sql: str) -> str:
         """Return the rows of a statement, columns separated by tabs.  Raises Problem."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def check(self) -> str:
         """Check all tables; return how many.  Raises Problem if one is damaged."""
-        raise NotImplementedError
 
     def start(self, *more: str) -> None:
         """Start it and wait until it answers, as long as that takes.  Raises Problem."""

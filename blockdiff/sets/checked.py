@@ -48,11 +48,8 @@ def marked(listed: Listed, notes: Notes) -> Listed:
     doubtful = notes.doubtful(listed.parents)
 
     def mark(entry: Entry) -> Entry:
-        if entry.number in notes.damage:
-            return replace(entry, restores=False, why=f"a verify found {notes.damage[entry.number].what}")
-        if entry.number in doubtful:
-            return replace(entry, restores=False, why=f"version {doubtful[entry.number]}, which it needs, is damaged")
-        return entry
+        why = notes.why(entry.number, doubtful)
+        return replace(entry, restores=False, why=why) if why else entry
 
     return replace(listed, versions=[mark(entry) for entry in listed.versions]) if notes.damage else listed
 

@@ -70,6 +70,12 @@ class Notes:
                 out[number] = at
         return out
 
+    def why(self, number: int, doubtful: Mapping[int, int]) -> str:
+        """Return why a version does not restore, or perhaps not, as these notes have it; "" if there is no reason."""
+        if number in self.damage:
+            return f"a verify found {self.damage[number].what}"
+        return f"version {doubtful[number]}, which it needs, is damaged" if number in doubtful else ""
+
 
 def of(backup_set: BackupSet, version: Version, at: int) -> Proof:
     """Return the proof that a version with the files that it has now would get.  Raises OSError."""

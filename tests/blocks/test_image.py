@@ -45,16 +45,6 @@ def crossed(monkeypatch):
     found = collections.Counter(dict.fromkeys(BORDERS, 0))
     windows, kept = set(), set()
 
-    def watch(owner, name, look):
-        inner = getattr(owner, name)
-
-        def outer(*arguments, **options):
-            result = inner(*arguments, **options)
-            look(result, *arguments)
-            return result
-
-        patch.setattr(owner, name, outer)
-
     def window(result, work, first):
         found["a window that was forgotten"] += (id(work), first) in windows
         windows.add((id(work), first))
@@ -81,11 +71,11 @@ def crossed(monkeypatch):
             for name, value in values.items():
                 assert hasattr(module, name)
                 patch.setattr(module, name, value)
-        watch(owners.Owners, "_window", window)
-        watch(storedblocks.StoredBlocks, "_decompress", loaded)
-        watch(storedblocks.StoredBlocks, "_gather", lambda *_: found.update(["a part of a large member"]))
-        watch(directory.Listed, "frames", lambda *_: found.update(["frames that are listed"]))
-        watch(directory.Plain, "find", found_one)
+        limits.watch(patch, owners.Owners, "_window", window)
+        limits.watch(patch, storedblocks.StoredBlocks, "_decompress", loaded)
+        limits.watch(patch, storedblocks.StoredBlocks, "_gather", lambda *_: found.update(["a part of a large member"]))
+        limits.watch(patch, directory.Listed, "frames", lambda *_: found.update(["frames that are listed"]))
+        limits.watch(patch, directory.Plain, "find", found_one)
         patch.setattr(membercache.MemberCache, "get", get)
         patch.setattr(base, "MAX_MEMBER", 10_000)  # until all is written
         patch.setattr(base, "MAX_STORED", 20_000)

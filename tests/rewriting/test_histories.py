@@ -38,16 +38,6 @@ def crossed(monkeypatch):
     found = collections.Counter(dict.fromkeys(BORDERS, 0))
     levels = []
 
-    def watch(owner, name, look):
-        inner = getattr(owner, name)
-
-        def outer(*arguments, **options):
-            result = inner(*arguments, **options)
-            look(result, *arguments)
-            return result
-
-        monkeypatch.setattr(owner, name, outer)
-
     def folds(result, *_):
         found["a chain that is folded"] += 1
 
@@ -74,14 +64,14 @@ def crossed(monkeypatch):
             for name, value in values.items():
                 assert hasattr(module, name)
                 monkeypatch.setattr(module, name, value)
-        watch(folding, "_fold", folds)
-        watch(folding, "folded", folded)
-        watch(source.Room, "has_more", more)
-        watch(packer.Packer, "copy", lambda *_: found.update(["a member that is copied"]))
-        watch(members.ZeroMembers, "of", lambda *_: found.update(["a member of zeros"]))
-        watch(packer.Packer, "_put", lambda _, work, *__: found.update(["a member that is full"] * (work._held == work._most)))
-        watch(packer.Packer, "_queue", flushed)
-        watch(merge, "_newest", newest)
+        limits.watch(monkeypatch, folding, "_fold", folds)
+        limits.watch(monkeypatch, folding, "folded", folded)
+        limits.watch(monkeypatch, source.Room, "has_more", more)
+        limits.watch(monkeypatch, packer.Packer, "copy", lambda *_: found.update(["a member that is copied"]))
+        limits.watch(monkeypatch, members.ZeroMembers, "of", lambda *_: found.update(["a member of zeros"]))
+        limits.watch(monkeypatch, packer.Packer, "_put", lambda _, work, *__: found.update(["a member that is full"] * (work._held == work._most)))
+        limits.watch(monkeypatch, packer.Packer, "_queue", flushed)
+        limits.watch(monkeypatch, merge, "_newest", newest)
         yield found
 
 

@@ -88,20 +88,22 @@ def pushed(source):
     return small
 
 
+def watch(patch, owner, name, look):
+    """Call `look` with each result of a function, and what it was called with."""
+    inner = getattr(owner, name)
+
+    def outer(*arguments, **options):
+        result = inner(*arguments, **options)
+        look(result, *arguments)
+        return result
+
+    patch.setattr(owner, name, outer)
+
+
 @contextlib.contextmanager
 def small(monkeypatch):
     """Make all limits small; gives how often each border was crossed, by name."""
     crossed = collections.Counter(dict.fromkeys(BORDERS, 0))
-
-    def watch(owner, name, look):
-        inner = getattr(owner, name)
-
-        def outer(*arguments, **options):
-            result = inner(*arguments, **options)
-            look(result, *arguments)
-            return result
-
-        patch.setattr(owner, name, outer)
 
     def heard(result, session, *_):
         kind, payload = result
@@ -156,17 +158,17 @@ def small(monkeypatch):
             for name, value in limits.items():
                 assert hasattr(module, name)
                 patch.setattr(module, name, value)
-        watch(session.Session, "receive", heard)
-        watch(receiver.BatchWorker, "work", worked)
-        watch(members.ZeroMembers, "run", made)
-        watch(members.ZeroMembers, "packed", made)
-        watch(link.Link, "send", sent)
-        watch(link.Link, "send_metered", fed)
-        watch(writer.Target, "write", written)
-        watch(index, "_exactly", read)
-        watch(digests.Digests, "take", proved)
-        watch(diffreader.DiffFile, "payload", unpacked)
-        watch(checker.BlockChecker, "_check_some", checked)
+        watch(patch, session.Session, "receive", heard)
+        watch(patch, receiver.BatchWorker, "work", worked)
+        watch(patch, members.ZeroMembers, "run", made)
+        watch(patch, members.ZeroMembers, "packed", made)
+        watch(patch, link.Link, "send", sent)
+        watch(patch, link.Link, "send_metered", fed)
+        watch(patch, writer.Target, "write", written)
+        watch(patch, index, "_exactly", read)
+        watch(patch, digests.Digests, "take", proved)
+        watch(patch, diffreader.DiffFile, "payload", unpacked)
+        watch(patch, checker.BlockChecker, "_check_some", checked)
         patch.setattr(push, "source", pushed(push.source))
         push.bundle.cache_clear()
         gzip._Zeros.of.cache_clear()
