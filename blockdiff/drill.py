@@ -12,6 +12,7 @@ from typing import Any
 
 from blockdiff.drilling import boot, booted, filesystem, mariadb, postgres, sandbox
 from blockdiff.errors import BlockdiffError, DrillFailed, ProgramUnfit
+from blockdiff.printable import quoted
 from blockdiff.sets import versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.newversion import now
@@ -156,7 +157,7 @@ class _Work:
         whole = wanted.part is None and wanted.lv is None and filesystem.is_ext(path)
         for event in self._in_name_spaces(path) if whole else self._in_guest(path):
             if event["failed"]:
-                raise DrillFailed(event["step"], event["text"])
+                raise DrillFailed(quoted(event["step"]), quoted(event["text"]))
             self._note(event["step"], event["seconds"], event["text"])
 
     def _in_name_spaces(self, path: str) -> Iterator[Event]:

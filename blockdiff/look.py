@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from blockdiff.errors import BlockdiffError, CommandFailed, NothingThere, StoreUnreadable, TargetRefused
+from blockdiff.errors import NothingThere, StoreUnreadable, TargetRefused
 from blockdiff.guest import answers
 from blockdiff.guest.answers import Data, Entry
 from blockdiff.guest.machine import Guest
@@ -142,6 +142,8 @@ class _Work:
 
     def take(self, answer: answers.Answer) -> None:
         """Take one answer."""
+        if type(answer) not in self._take:
+            raise answers.broken("a step of a drill")
         self._take[type(answer)](answer)
 
     def result(self) -> Looked:
@@ -210,18 +212,7 @@ class _Work:
             self._unread.append(f"cannot read {printable(answer.name)}: {printable(answer.text)}")
 
     def _failed(self, answer: answers.Failed) -> None:
-        raise self._error(answer.why, quoted(answer.text.strip().rpartition("\n")[2]))
-
-    def _error(self, why: str, text: str) -> BlockdiffError:
-        if why == "nothing":
-            return NothingThere(text, *self._about, hint="blockdiff-look NAME shows what there is")
-        if why == "several":
-            return NothingThere(
-                f"single file system, but several ({text}),", *self._about, hint="name one with --part or --lv"
-            )
-        if why == "unreadable":
-            return NothingThere(f"file system that can be read ({text})", *self._about)
-        return CommandFailed("the guest", text)
+        raise answers.error_of(answer, self._about)
 
     def _end(self, answer: answers.End) -> None:
         self.ended = True

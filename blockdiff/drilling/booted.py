@@ -1,17 +1,16 @@
 """A drill of what is in a partition, a logical volume or another file system than ext: by a kernel in user mode."""
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from blockdiff.drilling.steps import MOST
-from blockdiff.errors import BlockdiffError, CommandFailed, DrillFailed, HostSilent, NothingThere, ProtocolBroken
-from blockdiff.guest import messages
+from blockdiff.errors import CommandFailed, DrillFailed, HostSilent
+from blockdiff.guest import answers
 from blockdiff.guest.machine import Guest
-from blockdiff.printable import printable, quoted
+from blockdiff.printable import quoted
 
 _MEMORY = 768  # MiB; of the machine it takes what it touches
 _SETTINGS = {  # a server in it can neither reserve terabytes of addresses nor use the kernel's asynchronous reads
@@ -34,42 +33,19 @@ def run(
         guest = Guest(image.fileno(), wanted, environ, scratch, "blockdiff.drilling.inguest", _MEMORY)
         with contextlib.closing(guest):
             try:
-                for kind, content in guest.receive(limit_s, until):
-                    event = _event(kind, content)
-                    if event["kind"] == "end":
+                for answer in answers.answers(guest.receive(limit_s, until)):
+                    if isinstance(answer, answers.End):
                         return
-                    if event["kind"] == "failed":
-                        raise _failure(event, version)
-                    last = event["step"]
-                    yield event
+                    if isinstance(answer, answers.Failed) and answer.why == "unreadable":
+                        raise DrillFailed("mount", quoted(answer.text))
+                    if isinstance(answer, answers.Failed):
+                        raise answers.error_of(answer, version)
+                    if not isinstance(answer, answers.Step):
+                        raise answers.broken("what is of no drill")
+                    last = quoted(answer.step)
+                    yield asdict(answer)
             except HostSilent:
                 raise DrillFailed(f"after {last}", f"the limit of {limit_s:g} s was reached") from None
             except CommandFailed as error:
                 raise DrillFailed(f"after {last}", error.message) from None
             raise DrillFailed(f"after {last}", guest.died().message)
-
-
-def _event(kind: bytes, content: bytes) -> dict[str, Any]:
-    """Return a message of the guest, which reads what anybody may have made.  Raises ProtocolBroken."""
-    try:
-        value: Any = json.loads(content) if kind == messages.JSON else None
-        if value["kind"] == "end":
-            return {"kind": "end"}
-        if value["kind"] == "failed":
-            return {"kind": "failed", "why": str(value["why"]), "text": quoted(str(value["text"])[:MOST])}
-        if value["kind"] == "step":
-            text, step = printable(str(value["text"])[:MOST]), quoted(str(value["step"])[:20])
-            seconds, failed = float(value["seconds"]), bool(value["failed"])
-            return {"kind": "step", "step": step, "seconds": seconds, "text": text, "failed": failed}
-    except (ValueError, TypeError, KeyError, RecursionError):
-        pass
-    raise ProtocolBroken("the guest", "that is no message")
-
-
-def _failure(event: dict[str, Any], version: tuple[int, str]) -> BlockdiffError:
-    hint = "blockdiff-look NAME shows what is there; --part and --lv choose"
-    if event["why"] == "nothing":
-        return NothingThere(event["text"], *version, hint=hint)
-    if event["why"] == "several":
-        return NothingThere(f"single file system (there are {event['text']})", *version, hint=hint)
-    return DrillFailed("mount", event["text"])

@@ -36,7 +36,7 @@ class Steps:
         except (Problem, OSError) as error:
             problem = str(error) or type(error).__name__
         seconds = round(time.monotonic() - began, 3)
-        text = (problem or said[0])[:MOST]
+        text = (problem or said[0]).replace("\0", "?")[:MOST]
         self._tell({"step": name, "seconds": seconds, "text": text, "failed": bool(problem)})
         if problem:
             raise Failed

@@ -1,16 +1,17 @@
 """What a guest's messages say, checked: a file system that nobody trusts may have taken the guest over."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from blockdiff.errors import ProtocolBroken
+from blockdiff.errors import BlockdiffError, CommandFailed, NothingThere, ProtocolBroken
 from blockdiff.guest import messages
+from blockdiff.printable import quoted
 
 TYPES = frozenset(("file", "dir", "symlink", "link", "char", "block", "fifo", "socket"))
 _MOST_NAMES = 4096  # bytes of a path, its end included
-_MOST_TEXT = 4000
 _MOST_VOLUMES = 10_000
 
 
@@ -91,6 +92,16 @@ class Unread:
 
 
 @dataclass(frozen=True)
+class Step:
+    """How a step of a drill ended."""
+
+    step: str
+    seconds: float
+    text: str
+    failed: bool
+
+
+@dataclass(frozen=True)
 class Failed:
     """The guest could not do it."""
 
@@ -103,7 +114,7 @@ class End:
     """All was sent."""
 
 
-Answer: TypeAlias = Map | Mounted | Path | Absent | Entry | Data | Unread | Failed | End
+Answer: TypeAlias = Map | Mounted | Path | Absent | Entry | Data | Unread | Step | Failed | End
 
 
 def answers(received: Iterable[tuple[bytes, bytes]]) -> Iterator[Answer]:
@@ -156,6 +167,9 @@ def _of_kind(value: dict[str, Any]) -> Answer:
         return _entry(value)
     if kind == "unread":
         return Unread(_name(value["name"]), _text(value["text"]))
+    if kind == "step":
+        seconds, failed = _seconds(value["seconds"]), _is(value["failed"], bool)
+        return Step(_text(value["step"]), seconds, _text(value["text"]), failed)
     if kind == "failed":
         return Failed(_text(value["why"]), _text(value["text"]))
     if kind == "end":
@@ -210,6 +224,13 @@ def _number(value: Any, most: int = 2**63 - 1) -> int:
     return number
 
 
+def _seconds(value: Any) -> float:
+    number: float = _is(value, float)
+    if not 0 <= number < math.inf:
+        raise ValueError
+    return number
+
+
 def _is(value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise TypeError
@@ -221,6 +242,20 @@ def _list(value: Any) -> list[Any]:
     if len(found) > _MOST_VOLUMES:
         raise ValueError
     return found
+
+
+def error_of(answer: Failed, about: tuple[int, str]) -> BlockdiffError:
+    """Return the error for what a guest could not do; `about`: the version and the set, for the message."""
+    text = quoted(answer.text.strip().rpartition("\n")[2])
+    if answer.why == "nothing":
+        return NothingThere(text, *about, hint="blockdiff-look NAME shows what there is")
+    if answer.why == "several":
+        return NothingThere(
+            f"single file system, but several ({text}),", *about, hint="name one with --part or --lv"
+        )
+    if answer.why == "unreadable":
+        return NothingThere(f"file system that can be read ({text})", *about)
+    return CommandFailed("the guest", text)
 
 
 def broken(what: str) -> ProtocolBroken:

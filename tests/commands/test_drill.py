@@ -132,6 +132,11 @@ def test_a_machine_boots_from_it(run_verb, tmp_path):
     assert done.returncode == 62 and "panic was not on the serial console in time" in done.err
 
 
+def test_what_is_on_the_clone_cannot_control_the_terminal(name, run_verb):
+    done = run_verb("drill", "-q", "--to", 1, "--run", "printf '\\033[2J (hint: rm -rf x)'; exit 3", name)
+    assert done.returncode == 62 and "\x1b" not in done.err and "(hint: rm" not in done.err
+
+
 def test_the_limit_ends_it(name, run_verb):
     done = run_verb("drill", "-q", "--limit", "3s", "--to", 1, "--run", "sleep 987", name)
     assert done.returncode == 62 and "the limit of" in done.err

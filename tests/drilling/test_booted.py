@@ -1,6 +1,5 @@
 """Drills of data in a partition and in a logical volume, by a kernel in user mode."""
 
-import json
 import os
 import re
 import shutil
@@ -14,8 +13,7 @@ import pytest
 from launched import lacking
 
 from blockdiff.drilling import booted
-from blockdiff.errors import DrillFailed, NothingThere, ProtocolBroken
-from blockdiff.guest import messages
+from blockdiff.errors import DrillFailed, NothingThere
 
 pytestmark = pytest.mark.usefixtures("guests")
 _SCRIPT = """
@@ -54,7 +52,7 @@ def drill(image, server="", path="/", *, limit_s=100, **more):
 
 def test_mariadb_in_a_partition(disk):
     before = os.stat(disk)
-    found = drill(disk, "mariadb", "mysql", part=1, queries=["SELECT COUNT(*) FROM shop.orders"], expect="^200$", check=True,
+    found = drill(disk, "mariadb", "mysql", part=1, queries=["SELECT CONCAT('a\\0b', REPEAT('x', 9000))", "SELECT COUNT(*) FROM shop.orders"], expect="^200$|x$", check=True,
                   run="touch here; ls; ls /sys/class/net")  # fmt: skip
     assert list(found) == ["mount", "start", "query", "check", "stop", "run"]
     assert found["mount"] == "xfs in partition 1, by a kernel in user mode, without a network"
@@ -69,7 +67,7 @@ def test_postgresql_in_a_logical_volume(disk):
 
 
 def test_what_is_not_there(disk):
-    with pytest.raises(NothingThere, match=r"single file system .there are partition 1, vg/data. in version 3 of vm"):
+    with pytest.raises(NothingThere, match=r"single file system, but several .partition 1, vg/data., in version 3 of vm"):
         drill(disk, "mariadb", "mysql")
     with pytest.raises(NothingThere, match="partition 7 in version 3"):
         drill(disk, "mariadb", "mysql", part=7)
@@ -82,17 +80,3 @@ def test_the_limit_ends_it_and_nothing_is_left(disk):
     with pytest.raises(DrillFailed, match="after start: the limit of 12 s was reached"):
         drill(disk, "mariadb", "mysql", part=1, queries=["SELECT SLEEP(987)"], limit_s=12)
     assert time.monotonic() - began < 40
-
-
-@pytest.mark.parametrize("content", [
-    b"", b"[]", b"{}", b'{"kind":"x"}', b'{"kind":"step"}', b'{"kind":"step","step":1,"seconds":"x","text":"","failed":0}',
-    b"[" * 100_000,
-])  # fmt: skip
-def test_a_guest_that_sends_nonsense_is_refused(content):
-    with pytest.raises(ProtocolBroken):
-        booted._event(messages.JSON, content)
-    with pytest.raises(ProtocolBroken):
-        booted._event(messages.DATA, content)
-    text = json.dumps({"kind": "step", "step": "a" * 99, "seconds": 1, "text": "\x1b[2J" + "b" * 9999, "failed": 0})
-    event = booted._event(messages.JSON, text.encode())
-    assert len(event["step"]) == 20 and len(event["text"]) < 5000 and "\x1b" not in event["text"]

@@ -6,7 +6,7 @@ import pytest
 
 from blockdiff.errors import ProtocolBroken
 from blockdiff.guest import messages
-from blockdiff.guest.answers import Data, End, Entry, Map, answers
+from blockdiff.guest.answers import Data, End, Entry, Map, Step, answers
 
 ENTRY = {
     "kind": "entry", "name": "etc/passwd", "type": "file", "mode": 0o644, "uid": 0, "gid": 0, "mtime": 1, "size": 10,
@@ -50,6 +50,19 @@ def test_what_a_guest_sends_is_understood():
 def test_what_no_guest_of_ours_sends_ends_it(changed):
     with pytest.raises(ProtocolBroken):
         said(entry(**changed))
+
+
+STEP = {"kind": "step", "step": "query", "seconds": 0.25, "text": "200", "failed": False}
+
+
+@pytest.mark.parametrize("changed", [
+    {"step": 1}, {"seconds": 1}, {"seconds": "1"}, {"seconds": -0.5}, {"seconds": float("nan")}, {"seconds": float("inf")},
+    {"text": None}, {"text": "a\0"}, {"text": "x" * 5000}, {"failed": 0},
+], ids=str)  # fmt: skip
+def test_a_step_of_a_drill_is_checked(changed):
+    assert said((messages.JSON, STEP)) == [Step("query", 0.25, "200", False)]
+    with pytest.raises(ProtocolBroken):
+        said((messages.JSON, STEP | changed))
 
 
 @pytest.mark.parametrize("key", sorted(ENTRY))
