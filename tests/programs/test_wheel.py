@@ -15,6 +15,7 @@ import places
 import pytest
 from lab.conftest import unavailable
 from options import ORIGINAL
+from ownmachine import covered
 from readme import INDENTED
 
 from blockdiff.blocks import md5many
@@ -212,15 +213,7 @@ def test_man_finds_the_pages_by_path(installed):
 # What is written to these folders goes to a file system in memory and away with the last process; the machine's
 # own crontabs, logs and mail are not touched.  Then cron is started twice, each time shortly before its jobs.
 # Usage: sh -c CRON sh FOLDER PYTHON
-CRON = r"""
-set -eu
-over=$1/over
-mkdir "$over"
-mount -t tmpfs none "$over"
-for folder in /etc /opt /run /srv /usr /var; do
-    mkdir "$over$folder" "$over$folder.work"
-    mount -t overlay -o "lowerdir=$folder,upperdir=$over$folder,workdir=$over$folder.work" none "$folder"
-done
+CRON = "set -eu\n" + covered("/etc", "/opt", "/run", "/srv", "/usr", "/var") + r"""
 mount -t tmpfs none /dev/shm # libfaketime's
 rm -rf /etc/crontab /etc/cron.d/* /var/spool/cron/crontabs/*
 install -m 755 "$1/sendmail" /usr/sbin/sendmail

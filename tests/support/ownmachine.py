@@ -17,15 +17,23 @@ def call(*words, code=0, **options):
     return done.stdout
 
 
-SETUP = r"""
-set -eu
+def covered(*folders):
+    """Shell lines after which what is written to these folders is in memory, and gone with the last process.
+
+    $1 is a folder of the test's own.
+    """
+    return f"""
 over=$1/over
 mkdir "$over"
 mount -t tmpfs none "$over"
-for folder in /etc /opt /root /run /srv /var; do
+for folder in {" ".join(folders)}; do
     mkdir "$over$folder" "$over$folder.work"
     mount -t overlay -o "lowerdir=$folder,upperdir=$over$folder,workdir=$over$folder.work" none "$folder"
 done
+"""
+
+
+SETUP = "set -eu\n" + covered("/etc", "/opt", "/root", "/run", "/srv", "/var") + r"""
 ip link set lo up
 mkdir -p /opt/blockdiff /var/lib/prometheus/node-exporter /root/.local/state
 rm -rf /opt/blockdiff/bin
