@@ -10,7 +10,6 @@ import signal
 import stat
 import subprocess
 import tarfile
-import threading
 
 import disks
 import pytest
@@ -248,10 +247,9 @@ def test_a_guest_that_is_killed_is_no_end(hostile, tmp_path):
         request = {"server": "", "run": "sleep 100", "path": "/", "part": None, "lv": None, "paths": []}
         guest = Guest(file.fileno(), request, os.environ, str(tmp_path), "blockdiff.drilling.inguest")
         with contextlib.closing(guest):
-            children = pathlib.Path(f"/proc/self/task/{threading.get_native_id()}/children")
-            process = next(pid for pid in children.read_text().split() if os.readlink(f"/proc/{pid}/exe").endswith("linux.uml"))
+            process = guest._process.pid  # other tests have guests, too
             told = guest.receive(20)
             assert json.loads(next(told)[1])["step"] == "mount"
             assert len(pathlib.Path(f"/proc/{process}/task/{process}/children").read_text().split()) > 1
-            os.kill(int(process), signal.SIGKILL)  # only the first of its processes
+            os.kill(process, signal.SIGKILL)  # only the first of its processes
             assert list(told) == []

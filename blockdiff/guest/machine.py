@@ -36,7 +36,6 @@ PACKAGES = {
 _SYSTEM = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _NAME = "the guest"
 _SECTOR = 4096
-_AGAIN_S = 0.2
 _TEXT = 4000  # bytes of the kernel's own messages that are kept
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from {} import main; main(sys.argv[2])"
 # Its standard input is at its end when we are gone.  The kernel has helpers, all of them in its process group.
@@ -106,7 +105,6 @@ class Guest:
                 stderr=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
             self._ended = os.pidfd_open(self._process.pid)
-            self._next = math.inf  # when its helpers are ended once more, after its own end
 
     def close(self) -> None:
         """End it."""
@@ -131,12 +129,8 @@ class Guest:
             selector.register(self._ended, selectors.EVENT_READ, self._end)
             limit = min(time.monotonic() + timeout_s, until)
             while True:
-                ready = selector.select(max(0, min(limit, self._next) - time.monotonic()))
-                if not ready and self._next < math.inf:
-                    if time.monotonic() >= limit:
-                        break
-                    self._end()  # one that was being made meanwhile
-                elif not ready and time.monotonic() >= limit:
+                ready = selector.select(max(0, limit - time.monotonic()))
+                if not ready and time.monotonic() >= limit:
                     raise HostSilent(_NAME, f"{timeout_s:g}", hint="--timeout sets how long to wait")
                 for key, _ in ready:
                     if not key.data():
@@ -159,7 +153,6 @@ class Guest:
         """End its helpers, too, which keep the ends of what we read from open."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._next = time.monotonic() + _AGAIN_S
         return False
 
     def _read(self) -> bool:
