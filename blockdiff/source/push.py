@@ -46,6 +46,8 @@ SNAPSHOTS = (  # and these, where a snapshot may be wanted
     ("agent.snapshots.supervisor", "agent/snapshots/supervisor.py"),
     ("agent.snapshots.client", "agent/snapshots/client.py"),
     ("agent.snapshots.consistency", "agent/snapshots/consistency.py"),
+    ("agent.snapshots.thindelta", "agent/snapshots/thindelta.py"),
+    ("agent.snapshots.selection", "agent/snapshots/selection.py"),
     ("agent.snapshots.volume", "agent/snapshots/volume.py"),
     ("agent.snapshots.prepare", "agent/snapshots/prepare.py"),
 )
