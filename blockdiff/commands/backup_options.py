@@ -25,6 +25,7 @@ class Options:
     lock: str | None
     others: tuple[tuple[str, str], ...]  # NAME and SOURCE of each --with
     rescan: bool
+    hints: bool
     new_source: bool
     dry_run: bool
     as_json: bool
