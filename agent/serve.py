@@ -123,8 +123,8 @@ def _published(link):
     kind, payload = link.receive()
     if kind != messages.KEEP:
         raise FormatError("expected the version of a base, got frame %d" % kind)
-    version = messages.decode_talk(payload, version=int, md5=str)
-    return version["version"], version["md5"]
+    version = messages.decode_talk(payload, version=int, sha256=str)
+    return version["version"], version["sha256"]
 
 
 def _send_blocks(link, asked, snapshot):

@@ -61,7 +61,7 @@ def useless(row, rows, of_set, wanted, now=None):
     if base.set == of_set:
         if wanted is None:
             return "hints are not asked for"
-        if (base.version, base.md5) != (str(wanted.base), wanted.md5):
+        if (base.version, base.md5) != (str(wanted.base), wanted.sha256):
             return "it is of version %s, which is not continued" % base.version
     if not -_CLOCK_S <= now - int(base.kept) <= _OLD_S:
         return "it is older than %d days" % (_OLD_S / 86400)
@@ -88,7 +88,7 @@ def usable(rows, volume, wanted):
     """Return the row of the base to compare with; or, as text, why there is none."""
     for row in rows:
         base = parse(snapshot.row_tags(row))
-        if base is None or (base.version, base.md5) != (str(wanted.base), wanted.md5):
+        if base is None or (base.version, base.md5) != (str(wanted.base), wanted.sha256):
             continue
         if base.of != volume.uuid or row["origin"].strip("[]") != volume.lv or row["vg_name"] != volume.vg:
             return "the base of version %d is not of this volume" % wanted.base

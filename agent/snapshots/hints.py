@@ -4,6 +4,7 @@ All must be as expected, or nothing of it is used: then the whole volume is read
 says why.  Format: blockdiff-protocol(5), "Hints".
 """
 
+import shutil
 import time
 import typing
 
@@ -11,7 +12,7 @@ from blockdiff.formats import digestfile
 
 from ..errors import AgentError
 from . import bases, lvm, pool, selection, snapshot, thindelta
-from .runner import ProgramFailed
+from .runner import ProgramFailed, environment
 from .thindelta import Doubt
 
 DELTA, MAPPINGS = "thin_delta", "mappings"  # what changed since the parent; what the volume has
@@ -61,7 +62,8 @@ class Hints:
             raise Doubt("it is no thin volume")
         self._pool, self._device = pool.find(self._made.device, self._run)
         pool.check(self._pool, self._run)
-        self._run("thin_delta", "--version")
+        if shutil.which("thin_delta", path=environment()["PATH"]) is None:
+            raise Doubt("thin_delta is not installed")
         self.keeps = True
         if self._wanted.whole:
             return None

@@ -149,7 +149,7 @@ class Receiver:
             shared = codec == messages.SHARED
             self._batch.frames.append(self._shared(length, body) if shared else Data(codec, length, body))
             return
-        if kind == messages.AGAIN and self._hints and self._wrong is None:
+        if kind == messages.AGAIN and self._hints and self._wrong is None and self._owed == 0:
             offset = messages.decode_talk(payload, offset=int)["offset"]
             expect(0 <= offset < self._size, f"a hint wrong at byte {offset} of {self._size}")
             self._progress(-min(self._next * self._block_size, self._size))

@@ -251,7 +251,7 @@ class Session:
         self._phase = _END
         try:
             if keep is not None:
-                self._send(messages.KEEP, messages.encode_talk({"version": keep[0], "md5": keep[1]}))
+                self._send(messages.KEEP, messages.encode_talk({"version": keep[0], "sha256": keep[1]}))
             kind, payload = self.receive()
             if kind != messages.LEFT:
                 return [f"the agent on {self.host} sent something after its end (frame {kind})"]

@@ -29,7 +29,7 @@ class HintRequest(NamedTuple):
 
     version: int  # number of the version that is made
     base: Optional[int]  # number of its parent; None: it is a full
-    md5: Optional[str]  # SHA-256 in hex of the parent's digest file
+    sha256: Optional[str]  # of the parent's digest file, in hex
     whole: bool  # read all of it, and only keep a base
 
 

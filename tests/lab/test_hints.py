@@ -1,37 +1,213 @@
-"""Hints of real thin pools: what is restored is the volume, whatever happens to it, its pool and the run."""
+"""Hints of real thin pools: what is restored is the volume, whatever happens to it, to its pool and to the run."""
+
+import random
+import re
+import signal
 
 import pytest
 
 from . import runs
-from .agents import md5, snapshots
+from .agents import eventually, md5, snapshots
 from .runs import manifest, run
 
 pytestmark = pytest.mark.lab
 
+PATH = "/dev/vg0/thin"
+SIGNALS = "HUP INT QUIT ILL ABRT FPE KILL SEGV PIPE ALRM TERM USR1 USR2 XCPU"
+WRAPPED = "lvs lvcreate lvchange lvremove dmsetup thin_delta"
+# Before and after each program of LVM's that the agent runs comes what a test has put into /tmp/at.
+WRAPPER = """#!/bin/sh
+name=${0##*/} real=/usr/sbin/${0##*/}
+after() { :; }
+. /tmp/at
+"$real" "$@"; code=$?
+after "$@"
+exit $code
+"""
+KILL = "pkill -KILL -f '[p]ushed:assembler'"  # the agent and its supervisor
 
-def bases(guest):
-    return guest.run("lvs --noheadings -o vg_name,lv_name @blockdiff.base | sed 's/^ *//;s/ /\\//'").split()
+
+class Source:
+    """A thin volume, and the set that it is backed up to."""
+
+    def __init__(self, guest, tmp_path, pool="256M", size="192M"):
+        self.guest, self.name, self.out = guest, tmp_path / "db", tmp_path / "out"
+        self.version = 0
+        guest.run(
+            f"lvcreate -y -L {pool} -T vg0/pool && lvcreate -y -V {size} -T vg0/pool -n thin && mkdir /tmp/bin"
+            f" && cat > /tmp/bin/any && chmod +x /tmp/bin/any && for p in {WRAPPED}; do ln -s any /tmp/bin/$p; done",
+            input=WRAPPER,
+        )
+        self.at("")
+        runs.fill(guest, PATH, 16)
+
+    def at(self, words):
+        self.guest.run("cat > /tmp/at", input=words)
+
+    def run(self, *more, name=None, code=0):
+        """Back it up; return what was said."""
+        words = ("--jobs", "1", *more, name or self.name, f"root@db00:{PATH}")
+        return run(self.guest, "blockdiff-backup", *words, code=code, SSH_BLOCKDIFF_PREFIX="env PATH=/tmp/bin:/usr/bin:/bin").stderr
+
+    def back_up(self, *more, code=0):
+        """Back it up by hints; return what was said, and the manifest of what can be restored then."""
+        said = self.run("--hints", *more, code=code)
+        self.version += 1
+        assert runs.restored(self.name, self.out) == md5(self.guest, PATH)
+        return said, manifest(self.name, self.version)
+
+    def bases(self, name=None):
+        words = f"lvs --noheadings -o lv_name @blockdiff.base | grep -c . ; {self.held()}"
+        return int(self.guest.run(words, check=False).split()[0])
+
+    def held(self):
+        return "dmsetup status vg0-pool-tpool | cut -d' ' -f7"
+
+    def tidy(self):
+        """One base and nothing else is left, and no reservation."""
+        return (self.bases(), snapshots(self.guest), self.guest.run(self.held()).strip()) == (1, [], "-")
 
 
-def test_first(guest, tmp_path):
-    guest.run("lvcreate -y -L 512M -T vg0/pool && lvcreate -y -V 256M -T vg0/pool -n thin")
-    path = "/dev/vg0/thin"
-    runs.fill(guest, path, 20)
-    name = tmp_path / "db"
+def test_what_is_read_by_hints_is_the_volume(guest, tmp_path):
+    source = Source(guest, tmp_path)
+    _, first = source.back_up()
+    assert first["hint"]["method"] == "mappings"
+    assert first["hint"]["blocks"] == 256
+    assert first["bytes"]["read"] <= (256 + 300) * 65536  # what is allocated, and few others
 
-    def backup(*more, code=0):
-        done = run(guest, "blockdiff-backup", "--hints", *more, name, f"root@db00:{path}", code=code)
-        print(done.stderr)
-        return done.stderr
+    # edits, the same bytes written again, discards, shrunk and grown; and another set on the same volume meanwhile
+    dice = random.Random(1)
+    places = [dice.randrange(192 * 256) for _ in range(30)]
+    guest.run(
+        "".join(f"head -c 5000 /dev/urandom | dd of={PATH} bs=4k seek={at} conv=notrunc status=none;" for at in places)
+        + f"dd if={PATH} of={PATH} bs=64k skip=7 seek=7 count=2 conv=notrunc oflag=direct status=none;"
+        f"blkdiscard -o 1M -l 300K {PATH}; lvcreate -qq -y -s -n before vg0/thin;"
+        "lvreduce -qq -y -f -L 100M vg0/thin && lvextend -qq -L 224M vg0/thin"
+    )
+    other = tmp_path / "other"
+    source.run("--hints", name=other)
+    said, second = source.back_up()
+    assert "no hint" not in said
+    assert second["hint"]["method"] == "thin_delta"
+    assert second["hint"]["wrong"] is None
+    assert second["blocks"]["changed"] <= second["hint"]["blocks"] <= second["blocks"]["changed"] + 10
+    assert second["bytes"]["read"] == (second["hint"]["blocks"] + second["hint"]["audited"]) * 65536
+    assert source.bases() == 2
 
-    backup()
-    print(manifest(name, 1)["hint"], manifest(name,1)["bytes"])
-    print(guest.run("lvs -a -o +lv_tags,thin_id"))
-    runs.fill(guest, path, 1, at=5)
-    runs.fill(guest, path, 1, at=100)
-    backup()
-    print(manifest(name, 2).get("hint"), manifest(name,2)["bytes"])
-    print(guest.run("lvs -a -o +lv_tags,thin_id; dmsetup status"))
-    assert runs.restored(name, tmp_path / "out") == md5(guest, path)
-    assert snapshots(guest) == [] and len(bases(guest)) == 1
+    # rolled back
+    guest.run("lvconvert -qq -y --merge vg0/before; lvchange -an vg0/thin; lvchange -ay vg0/thin")
+    runs.fill(guest, PATH, 1, at=3)
+    source.back_up()
 
+    # the base is gone, and its id given to another volume
+    (ours,) = guest.run(f"lvs --noheadings -o lv_name @blockdiff.version.{source.version}").split()
+    number = guest.run(f"lvs --noheadings -o thin_id vg0/{ours}").strip()
+    guest.run(f"lvremove -qq -y vg0/{ours}; for n in 1 2 3; do lvcreate -qq -y -V 64M -T vg0/pool -n new$n; done")
+    assert number in guest.run("lvs --noheadings -o thin_id vg0").split()
+    said, found = source.back_up()
+    assert f"there is no base of version {source.version - 1}" in said
+    assert found["hint"]["method"] == "mappings"
+
+    # without hints nothing is left, but of the other set
+    source.run()
+    assert source.bases() == 1
+    assert "hint" not in manifest(source.name, source.version + 1)
+    source.run("--no-hints", name=other)
+    assert source.bases() == 0
+    assert snapshots(guest) == []
+
+
+def test_a_hint_that_is_wrong_or_in_doubt_costs_a_whole_read(guest, tmp_path):
+    source = Source(guest, tmp_path)
+    source.back_up()
+    thin_delta = 'case "$name $*" in "thin_delta -m"*) "$real" "$@" | {}; exit;; esac'
+
+    # one that is only less than it should be
+    source.at(thin_delta.format("sed '/<different/d'"))
+    runs.fill(guest, PATH, 2, at=4)
+    said, found = source.back_up()
+    assert "no hints, the whole volume is read: thin_delta has" in said
+    assert "hint" not in found
+    assert source.tidy()
+
+    # one that takes what changed for the same: more blocks than any that the sample leaves out in a row
+    source.at(thin_delta.format("sed 's/<different/<same/'"))
+    runs.fill(guest, PATH, 4, at=4)
+    said, found = source.back_up(code=3)
+    offset = found["hint"]["wrong"]
+    assert 4 << 20 <= offset < 8 << 20
+    assert f"warning: a hint left out the block at byte {offset}, so the whole volume is read\n" in said
+    assert found["blocks"]["changed"] == 64
+    assert source.bases() == 0
+    assert snapshots(guest) == []
+
+    # a foreign reservation stays, and a base is kept all the same
+    source.at("")
+    guest.run("dmsetup message vg0-pool-tpool 0 reserve_metadata_snap")
+    runs.fill(guest, PATH, 1, at=9)
+    said, found = source.back_up()
+    assert "hint: if none uses it, dmsetup message vg0-pool-tpool 0 release_metadata_snap" in said
+    assert "hint" not in found
+    assert guest.run(source.held()).strip() != "-"
+    guest.run("dmsetup message vg0-pool-tpool 0 release_metadata_snap")
+    assert source.tidy()
+
+    # a pool that fills up
+    guest.run("lvcreate -qq -y -V 200M -T vg0/pool -n full")
+    runs.fill(guest, "/dev/vg0/full")
+    said, found = source.back_up()
+    assert "its thin pool is more than 80 % full" in said
+    assert "hint" not in found
+    assert source.bases() == 0
+    assert "twi-aotz" in guest.run("lvs --noheadings -o lv_attr vg0/pool")
+
+
+def test_a_run_that_dies_leaves_two_snapshots_at_most_and_the_next_one_is_right(guest, tmp_path):
+    source = Source(guest, tmp_path)
+    source.back_up()
+
+    def dies(words, code):
+        """Run with what is done at one step; return how many snapshots and bases are left."""
+        source.at(words)
+        runs.fill(guest, PATH, 1, at=2)
+        source.run("--hints", code=code)
+        source.at("")
+        return len(snapshots(guest)) + source.bases()
+
+    # the agent dies while thin_delta works: its supervisor cleans up
+    dies('case "$name $*" in "thin_delta -m"*) kill -KILL $PPID;; esac', 23)
+    eventually(source.tidy)
+
+    # both die while the metadata is reserved: nobody can know whose that is
+    left = dies('after() { case "$name $*" in *" reserve_metadata_snap"*) %s;; esac; }' % KILL, 23)
+    assert left == 1  # the server came back once more, to remove the snapshot
+    said, found = source.back_up()
+    (command,) = re.findall(r"hint: if none uses it, (dmsetup message .*)", said)
+    assert "hint" not in found
+    guest.run(command)
+    assert source.tidy()
+
+    # both die when the snapshot is a base, and the one before is, too: the version is there
+    left = dies('after() { case "$name $*" in "lvchange "*"--addtag"*) %s;; esac; }' % KILL, 3)
+    source.version += 1
+    assert left == 2
+    assert runs.restored(source.name, source.out) == md5(guest, PATH)
+
+    # the host loses power while it reads
+    with runs.held(guest, "--hints", source.name, f"root@db00:{PATH}") as process:
+        assert len(snapshots(guest)) + source.bases() == 2
+        guest.run("sync")
+        guest.kill()
+        process.kill()
+        process.wait()
+        guest.boot()
+    guest.run("mkdir -p /tmp/bin")
+    said, found = source.back_up()
+    assert found["hint"]["method"] == "thin_delta"
+    assert source.tidy()
+
+
+def test_every_end_of_the_agent_releases_the_metadata(guest, agent):
+    guest.run("lvcreate -y -L 64M -T vg0/pool && lvcreate -y -V 32M -T vg0/pool -n thin")
+    numbers = [getattr(signal, f"SIG{name}") for name in SIGNALS.split()]
+    assert agent.reserve(PATH, numbers) == [[True, "-"]] * 14

@@ -14,7 +14,7 @@ LEAST = Request("/dev/vg/\udcff", 65536, "xxh128", 120.0)
 FULLEST = Request(
     "/dev/vg/a", 512, "md5", 2, old=9, others=True, compress=True, jobs=3, bwlimit=1000, shared=MEMORY,
     snapshot=SNAPSHOT, users=True, known="/dev/b", look=True, ended="beef",
-    restore=RestoreRequest(size=7, dry_run=True), hints=HintRequest(version=4, base=3, md5="ab", whole=False),
+    restore=RestoreRequest(size=7, dry_run=True), hints=HintRequest(version=4, base=3, sha256="ab", whole=False),
 )  # fmt: skip
 # by hand, from blockdiff-protocol(5), "Messages"
 WIRE = [
@@ -27,7 +27,7 @@ WIRE = [
     (
         FULLEST,
         b'{"block_size":512,"bwlimit":1000,"compress":true,"digest":"md5","ended":"beef",'
-        b'"hints":{"base":3,"md5":"ab","version":4,"whole":false},"jobs":3,"known":"/dev/b","look":true,"old":9,"others":true,"path":"/dev/vg/a","restore":{"dry_run":true,"size":7},'
+        b'"hints":{"base":3,"sha256":"ab","version":4,"whole":false},"jobs":3,"known":"/dev/b","look":true,"old":9,"others":true,"path":"/dev/vg/a","restore":{"dry_run":true,"size":7},'
         b'"shared":{"device":1,"fd":5,"inode":77,"size":16777216},'
         b'"snapshot":{"must":true,"run":"feed","set":"0123456789abcdef","size":"15%","verbose":false},'
         b'"timeout_s":2,"users":true}',
@@ -56,7 +56,7 @@ KEYS = [*Request._fields, *(f"shared.{name}" for name in SharedMemory._fields)]
 KEYS += [f"snapshot.{name}" for name in SnapshotRequest._fields]
 KEYS += [f"restore.{name}" for name in RestoreRequest._fields]
 KEYS += [f"hints.{name}" for name in HintRequest._fields]
-OPEN = {"old", "known", "ended", "shared", "snapshot", "restore", "hints", "snapshot.size", "hints.base", "hints.md5"}  # may be null
+OPEN = {"old", "known", "ended", "shared", "snapshot", "restore", "hints", "snapshot.size", "hints.base", "hints.sha256"}  # may be null
 
 
 @pytest.mark.parametrize("name", [name for name in KEYS if name != "hints"])
