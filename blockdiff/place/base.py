@@ -6,6 +6,7 @@ A file of a place is named by its path, as people write it: /backup/db00.1.gz, o
 
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from blockdiff.formats.manifest import StoredFile
@@ -55,6 +56,45 @@ class Blob(Protocol):
 Opener = Callable[[str], Blob]  # from a path; raises OSError: FileNotFoundError if there is no such file
 
 
+class Part(Protocol):
+    """A file that is being written; nobody reads it before it is published.
+
+    It is counted and hashed.  Raises NoRoom or StoreFailed from every method that writes.
+    """
+
+    size: int  # bytes so far
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append data."""
+
+    def close(self) -> None:
+        """End it: all of it is then safe in the place, but has no name there."""
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of what was written, in hex."""
+
+    def stored(self) -> StoredFile:
+        """Return its entry for the manifest."""
+
+    def publish(self) -> None:
+        """Give it its name, which must be free; call `close` before.  Raises ForeignFiles if the name is taken."""
+
+    def replace(self) -> None:
+        """Give it its name, from the file that has it, if there is one; call `close` before."""
+
+    def has_its_name(self) -> bool:
+        """Return whether the file of this name is this one, unchanged since it was closed."""
+
+    def withdraw(self) -> bool:
+        """Remove the name if this file has it; return whether that was done or not needed."""
+
+    def release(self) -> None:
+        """Stop keeping other runs from it; never raises."""
+
+    def discard(self) -> None:
+        """Remove it unless it was published, and release it; never raises."""
+
+
 class Place(Protocol):
     """A folder, or what is like one.  Raises OSError, or the place's own errors."""
 
@@ -74,6 +114,15 @@ class Place(Protocol):
 
     def open(self, path: str) -> Blob:
         """Open a file for reading."""
+
+    def part(self, name: str, run: str) -> Part:
+        """Begin to write a file; `run`: what `names.run_name` made for this run.  Raises NoRoom or StoreFailed."""
+
+    def sync(self) -> None:
+        """Make all names last that were given or removed.  Raises StoreFailed."""
+
+    def locked(self, name: str, patience_s: float) -> AbstractContextManager[None]:
+        """Hold the lock of this name, which ends with this process.  Raises SetLocked if another still does then."""
 
     def room(self) -> int | None:
         """Return the bytes that are free in it; None where that is not known."""

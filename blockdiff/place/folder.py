@@ -1,10 +1,18 @@
 """A place that is a folder of this machine."""
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Iterable
+import stat
+import time
+from collections.abc import Iterable, Iterator
 
+from blockdiff.errors import SetLocked, StoreFailed
 from blockdiff.place.base import Look
+from blockdiff.place.partfile import FILE_MODE, PartFile, is_at, write_failed
+
+_TRIES = 10  # to lock a lock file that another program replaces
+_PAUSE_S = 0.05
 
 
 class File:
@@ -79,12 +87,69 @@ class Folder:
     def open(self, path: str) -> File:
         return open_file(path)
 
+    def part(self, name: str, run: str) -> PartFile:
+        return PartFile(self.at, name, run)
+
+    def sync(self) -> None:
+        try:
+            fd = os.open(self.at, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise write_failed(error, self.at) from None
+
+    @contextlib.contextmanager
+    def locked(self, name: str, patience_s: float) -> Iterator[None]:
+        until = time.monotonic() + patience_s
+        path = self.path(name)
+        locked = SetLocked(path.removesuffix(".lock"))
+        for _ in range(_TRIES):
+            fd = _open_lock(path)
+            try:
+                try:
+                    while not _flock(fd):
+                        if time.monotonic() >= until:
+                            raise locked
+                        time.sleep(_PAUSE_S)
+                except OSError as error:
+                    raise StoreFailed(path, error.strerror) from None
+                if is_at(fd, path):
+                    yield
+                    return
+            finally:
+                os.close(fd)
+        raise locked  # another program removes the file again and again
+
     def room(self) -> int | None:
         try:
             found = os.statvfs(self.at)
         except OSError:
             return None
         return (found.f_bfree if os.geteuid() == 0 else found.f_bavail) * found.f_frsize
+
+
+def _open_lock(path: str) -> int:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    except OSError as error:
+        raise write_failed(error, path) from None
+    found = os.fstat(fd)
+    empty = stat.S_ISREG(found.st_mode) and found.st_size == 0 and found.st_nlink == 1  # so it is a lock file
+    if empty and stat.S_IMODE(found.st_mode) != FILE_MODE:
+        with contextlib.suppress(OSError):  # another user's, or a file system without modes
+            os.fchmod(fd, FILE_MODE)
+    return fd
+
+
+def _flock(fd: int) -> bool:
+    """Take the lock; return whether no other run has it.  Raises OSError."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _look(found: os.stat_result) -> Look:

@@ -64,7 +64,7 @@ class _Drafts:
 
     def add(self, new: NewDiff) -> str:
         """Keep one until it is discarded; return its path."""
-        path = new.parts[new.suffix].path
+        path = new.files[new.suffix].path
         self._made[path] = new
         return path
 
@@ -93,6 +93,6 @@ def _fold(
     with Digests(older.digests, older.version.count) as base:
         merged = merge.merge(group, base, new, pool, progress)
     new.close(merged.payload)
-    index = new.parts.get(".idx")
+    index = new.files.get(".idx")
     version = replace(last.version, suffix=suffix)
     return VersionFiles(version, path, last.digests, None if index is None else index.path, open_file), merged.read

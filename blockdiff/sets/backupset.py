@@ -4,25 +4,17 @@ Format: blockdiff-formats(5), "Names".
 """
 
 import contextlib
-import fcntl
 import os
-import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from blockdiff.errors import ForeignFiles, NoSuchSet, SetLocked, StoreFailed
+from blockdiff.errors import ForeignFiles, NoSuchSet
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.place import base, choose
-from blockdiff.place.partfile import (
-    FILE_MODE,
-    PartFile,
-    is_at,
-    read_failed,
-    write_failed,
-)
+from blockdiff.place.base import Part
+from blockdiff.place.partfile import read_failed
 
-_TRIES = 10  # to lock a lock file that another program replaces
 _PATIENCE_S = 0.5  # how long to wait for a run that is just publishing
 _LOCK_PATIENCE_S = 10  # how long a backup waits for the lock: a rewrite of a version has it for less than a second
 _PAUSE_S = 0.05
@@ -92,36 +84,8 @@ class BackupSet:
         It is the kernel's lock on an open file: it always ends with the process.  None: as long as
         a backup waits, since a run that only gives a rewritten version its names has it for a moment.
         """
-        until = time.monotonic() + (_LOCK_PATIENCE_S if patience_s is None else patience_s)
-        path = self.place.path(names.lock_name(self.base))
-        for _ in range(_TRIES):
-            fd = self._open_lock(path)
-            try:
-                try:
-                    while not _flock(fd):
-                        if time.monotonic() >= until:
-                            raise SetLocked(self.name)
-                        time.sleep(_PAUSE_S)
-                except OSError as error:
-                    raise StoreFailed(path, error.strerror) from None
-                if is_at(fd, path):
-                    yield
-                    return
-            finally:
-                os.close(fd)
-        raise SetLocked(self.name)  # another program removes the file again and again
-
-    def _open_lock(self, path: str) -> int:
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
-        except OSError as error:
-            raise write_failed(error, path) from None
-        found = os.fstat(fd)
-        empty = stat.S_ISREG(found.st_mode) and found.st_size == 0 and found.st_nlink == 1  # so it is a lock file
-        if empty and stat.S_IMODE(found.st_mode) != FILE_MODE:
-            with contextlib.suppress(OSError):  # another user's, or a file system without modes
-                os.fchmod(fd, FILE_MODE)
-        return fd
+        with self.place.locked(names.lock_name(self.base), _LOCK_PATIENCE_S if patience_s is None else patience_s):
+            yield
 
     def newest(self, listing: names.Listing | None = None) -> int:
         """Return the newest published version, 0 for a set without versions.
@@ -159,9 +123,9 @@ class BackupSet:
 
     # writing
 
-    def part(self, number: int, suffix: str) -> PartFile:
+    def part(self, number: int, suffix: str) -> Part:
         """Open a new file of version `number` under its temporary name."""
-        return PartFile(self.folder, names.member_name(self.base, number, suffix), self._run)
+        return self.place.part(names.member_name(self.base, number, suffix), self._run)
 
     def ver_is(self, newest: int) -> bool:
         """Return whether NAME.ver names this version; 0: whether there is none.  Raises StoreUnreadable."""
@@ -178,7 +142,7 @@ class BackupSet:
 
         `after`: the version that it names until then.  Raises NoRoom, StoreFailed or ForeignFiles.
         """
-        part = PartFile(self.folder, names.ver_name(self.base), self._run)
+        part = self.place.part(names.ver_name(self.base), self._run)
         try:
             part.write(names.encode_ver(number))
             part.close()
@@ -190,24 +154,8 @@ class BackupSet:
         self.sync()
 
     def sync(self) -> None:
-        """Sync the folder: its names are then on the disk.  Raises StoreFailed."""
-        try:
-            fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise write_failed(error, self.folder) from None
-
-
-def _flock(fd: int) -> bool:
-    """Take the lock; return whether no other run has it.  Raises OSError."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        """Sync the place: its names then last.  Raises StoreFailed."""
+        self.place.sync()
 
 
 _MEND = "look with blockdiff-list; if version N is the newest good one, put N and a newline into it"

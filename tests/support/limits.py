@@ -38,8 +38,8 @@ SERVER = {
     diffreader: {"_STREAM_PIECE": 150},
     feeder: {"_DIGESTS_SIZE": 100},
     sharedmemory: {"SIZE": 4096},
-    partfile: {"PIECE": 100},
     place: {"PIECE": 100},
+    partfile: {"PIECE": 100},
     writer: {"_IOV": 2},
     zstd: {"PIECE": 50, "_MOST_BUFFERED": 100},
 }
