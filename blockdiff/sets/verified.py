@@ -89,7 +89,7 @@ def of(backup_set: BackupSet, version: Version, at: int) -> Proof:
 
 def path_of(state: str, name: str) -> str:
     """Return the path of a set's file in a folder of state."""
-    key = hashlib.sha256(os.fsencode(os.path.abspath(name))).hexdigest()[:32]
+    key = hashlib.sha256(os.fsencode(choose.absolute(name))).hexdigest()[:32]
     return os.path.join(state, "blockdiff", "verified", f"{key}.json")
 
 
