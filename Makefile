@@ -19,7 +19,7 @@ PIECES := tests/lab/init.sh tests/lab/reset.sh  # handed to the guest's shell
 .PHONY: help venv packages demo test test-hashlib test-long test-store sanitize lint ruff mypy floor pages scripts bench clean moved
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*##  */  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*##  */  make \1\t/p' Makefile | expand -t 21
 
 venv: $(READY)  ## .venv with the program, in place, and all that tests and lint need
 
