@@ -101,6 +101,16 @@ class StoreUnreadable(BlockdiffError):
     exit_code = 17
 
 
+class StoreUnreachable(StoreUnreadable):
+    """cannot reach {}: {}"""
+
+
+class StoreRefused(BlockdiffError):
+    """the object store refuses {}: {}"""
+
+    exit_code = 18
+
+
 # 20-29: the source host
 
 
