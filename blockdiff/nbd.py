@@ -15,6 +15,7 @@ from blockdiff.export import child, server
 from blockdiff.export.child import Child
 from blockdiff.export.clone import cloned
 from blockdiff.export.mount import mounted
+from blockdiff.place import choose
 
 
 @dataclass(frozen=True)

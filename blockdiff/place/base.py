@@ -39,6 +39,9 @@ class Access:
     storage_class: str | None = None  # of diff files that are written
 
 
+PLAIN = Access()
+
+
 class Blob(Protocol):
     """A file that is open for reading: it stays the same file, whatever happens to its name.  For any thread."""
 

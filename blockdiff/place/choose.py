@@ -4,7 +4,7 @@ import functools
 import os
 from typing import TYPE_CHECKING
 
-from blockdiff.place.base import Access, Place
+from blockdiff.place.base import PLAIN, Access, Place
 from blockdiff.place.folder import Folder
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 STORE = "s3://"
 
 
-def at(path: str, access: Access = Access()) -> Place:
+def at(path: str, access: Access = PLAIN) -> Place:
     """Return the place of this path; whether it exists is not looked at.
 
     Raises StoreRefused without settings for the store, or ProgramUnfit without the library for it.
@@ -29,7 +29,7 @@ def split(name: str) -> tuple[str, str]:
     return folder or ".", "" if base in (".", "..") else base
 
 
-def is_place(path: str, access: Access = Access()) -> bool:
+def is_place(path: str, access: Access = PLAIN) -> bool:
     """Return whether a path is that of a folder, or what is like one, which may have sets in it."""
     if not in_store(path):
         return os.path.isdir(path)

@@ -15,6 +15,7 @@ from blockdiff.errors import BlockdiffError, SetLocked, StoreFailed
 from blockdiff.formats.manifest import StoredFile
 from blockdiff.place.base import Access
 from blockdiff.place.bucket import Bucket
+from blockdiff.place.partfile import write_failed
 
 _IN_MEMORY = 1024 * 1024  # bytes of a file that is kept here; a longer one is on the disk
 
@@ -119,7 +120,8 @@ class Whole(NewObject):
         self._etag = self._md5.hexdigest()
 
     def _taken(self) -> SetLocked:
-        return SetLocked(self._bucket.shown(self._name), hint="another run has made it during this one; nothing of this run was published")
+        hint = "another run has made it during this one; nothing of this run was published"
+        return SetLocked(self._bucket.shown(self._name), hint=hint)
 
     def replace(self) -> None:
         self._bucket.put(self._name, self._spool)

@@ -98,7 +98,8 @@ class Store:
 
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         wanted = {path: self._name(path) for path in paths}
-        self.names(os.path.commonprefix(list(wanted.values())))
+        if wanted:
+            self.names(os.path.commonprefix(list(wanted.values())))  # noqa: RUF071  # letters: a key has no folders
         found = self._listed
         return {path: _look(found[name]) if name in found else None for path, name in wanted.items()}
 
@@ -131,8 +132,9 @@ class Store:
         """Return the objects as they were at a time, also those that were deleted before."""
         found: dict[str, Entry] = {}
         for each in self._bucket.versions(begin):
-            older = not each.deleted and each.entry.modified <= time
-            if older and "/" not in each.name and (each.name not in found or found[each.name].modified < each.entry.modified):
+            known = found.get(each.name)
+            counts = not each.deleted and "/" not in each.name and each.entry.modified <= time
+            if counts and (known is None or known.modified < each.entry.modified):
                 found[each.name] = each.entry
         return found
 

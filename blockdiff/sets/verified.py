@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from blockdiff.formats import names
+from blockdiff.place import choose
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
