@@ -4,8 +4,6 @@ Only this module uses botocore. Content-MD5 goes with all that is stored, and no
 Amazon's refuse or ignore those, but all know this one.
 """
 
-import base64
-import hashlib
 import urllib.parse
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
@@ -24,37 +22,14 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from blockdiff.errors import BlockdiffError, NoRoom, StoreFailed, StoreRefused, StoreUnreachable, StoreUnreadable
+from blockdiff.errors import BlockdiffError, StoreFailed, StoreRefused, StoreUnreachable, StoreUnreadable
+from blockdiff.place.answers import Answer, Refused, Unknown, sorted_out
 from blockdiff.printable import quoted
 
-Answer = dict[str, Any]
 T = TypeVar("T")
 
 CONNECT_S = 10
 CONNECTIONS = 16  # kept open at most
-_AGAIN_4XX = {"BadDigest", "RequestTimeout", "ConditionalRequestConflict", "SlowDown", "TooManyRequests"}
-_NO_ROOM = {"QuotaExceeded", "InsufficientCapacity", "EntityTooLarge"}
-
-
-class Unknown(Exception):
-    """Whether the store has done what was asked is not known, or it has not; it can be asked again."""
-
-    def __init__(self, why: str, reached: bool = True) -> None:
-        super().__init__(why)
-        self.why, self.reached = why, reached
-
-
-class Refused(Exception):
-    """The store has an answer that is not the one wanted."""
-
-    def __init__(self, status: int, code: str, text: str) -> None:
-        super().__init__(code)
-        self.status, self.code, self.text = status, code, text
-
-
-def md5_header(data: bytes | bytearray) -> str:
-    """Return the MD5 of data as Content-MD5 has it."""
-    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode("ascii")
 
 
 class Client:
@@ -65,7 +40,7 @@ class Client:
 
         `read_s`: how long an answer may take; `retries`: how often a request is sent again.
         """
-        self._bucket, self._retries, self._sleep = bucket, retries, sleep
+        self._bucket, self.retries, self._sleep = bucket, retries, sleep
         self.date: int | None = None  # seconds since 1970, by the clock of the store, at its last answer
         fixed = {
             "connect_timeout": CONNECT_S, "read_timeout": read_s, "retries": {"total_max_attempts": 1},
@@ -108,14 +83,14 @@ class Client:
             try:
                 return self.once(operation, then=then, **asked)
             except Unknown as error:
-                if tried >= self._retries or not wanted():
+                if tried >= self.retries or not wanted():
                     raise self.failed(shown, error, writes) from None
-                self._sleep(min(0.2 * 2**tried, 5.0))
+                self.pause(tried)
                 tried += 1
             except Refused as error:
                 if error.status in expect:
                     raise
-                raise refusal(shown, error) from None
+                raise error.ours(shown) from None
 
     def once(self, operation: str, *, then: Callable[[Answer], T], **asked: Any) -> T:
         """Send a request once and return what `then` makes of its answer.
@@ -123,13 +98,16 @@ class Client:
         `then` raises Unknown for an answer that is not one.  Raises Unknown or Refused, and StoreRefused for what
         cannot be asked: no keys, a name that no bucket has.
         """
+        body = asked.get("Body")
+        if body is not None and not isinstance(body, bytes):
+            body.seek(0)
         try:
             answer = getattr(self._client, operation)(Bucket=self._bucket, **asked)
             self._note_date(answer)
             return then(answer)
         except ClientError as error:
             self._note_date(error.response)
-            raise _sorted(error) from None
+            raise _meaning(error) from None
         except (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError, SSLError) as error:
             raise Unknown(_reason(error), reached=False) from None
         except (HTTPClientError, IncompleteReadError) as error:
@@ -148,6 +126,10 @@ class Client:
         except (ValueError, OverflowError):
             self.date = None
 
+    def pause(self, tried: int) -> None:
+        """Wait before a request is sent again, after so many retries."""
+        self._sleep(min(0.2 * 2**tried, 5.0))
+
     def failed(self, shown: str, error: Unknown, writes: bool) -> BlockdiffError:
         """Return what to raise where asking again did not help."""
         if not error.reached:
@@ -155,21 +137,10 @@ class Client:
         return (StoreFailed if writes else StoreUnreadable)(shown, quoted(error.why))
 
 
-def refusal(shown: str, error: Refused) -> BlockdiffError:
-    """Return what to raise for an answer that nobody wants."""
-    if error.code in _NO_ROOM or error.status == 507:
-        return NoRoom(shown, hint=f"nothing was published; the object store says {quoted(error.code)}")
-    return StoreRefused(shown, quoted(f"{error.code}, {error.text}" if error.text else error.code))
-
-
-def _sorted(error: ClientError) -> Unknown | Refused:
-    """Return what an answer means that is not a success."""
+def _meaning(error: ClientError) -> Unknown | Refused:
     found = error.response.get("Error", {})
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    code, text = str(found.get("Code", status)), str(found.get("Message") or "")
-    if code in _AGAIN_4XX or status == 429 or (status >= 500 and status not in (501, 507)):
-        return Unknown(f"status {status}, {code}")
-    return Refused(status, code, text)
+    return sorted_out(status, str(found.get("Code", status)), str(found.get("Message") or ""))
 
 
 def _reason(error: BaseException) -> str:

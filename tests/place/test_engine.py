@@ -7,7 +7,7 @@ import os
 import pathlib
 import subprocess
 
-import boto3
+import botocore.session
 import objectstores
 import pytest
 from botocore.exceptions import ClientError
@@ -78,7 +78,7 @@ def test_the_reader_may_read_its_prefix_and_nothing_else(objectstore, client, bu
     for key in ("mine/a", "other/a"):
         client.put_object(Bucket=bucket, Key=key, Body=b"x")
     keys = objectstore.reader(bucket, "mine/")
-    reader = boto3.client(
+    reader = botocore.session.get_session().create_client(
         "s3", endpoint_url=keys["AWS_ENDPOINT_URL"], region_name="default",
         aws_access_key_id=keys["AWS_ACCESS_KEY_ID"], aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
     )  # fmt: skip

@@ -48,10 +48,10 @@ class Engine:
     @functools.cached_property
     def client(self):
         """A client that may do everything, of which nothing hangs on this process's environment."""
-        import boto3
+        import botocore.session
         from botocore.config import Config
 
-        return boto3.client(
+        return botocore.session.get_session().create_client(
             "s3", endpoint_url=self.endpoint, region_name="default",
             aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
