@@ -19,7 +19,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
-from blockdiff.errors import ProgramUnfit, SetChanged, StoreUnreadable
+from blockdiff.errors import ProgramUnfit, SetChanged, StoreFailed, StoreRefused, StoreUnreadable
 from blockdiff.place.answers import Answer, Refused, Unknown, etag, itself, md5_header
 from blockdiff.place.upload import Upload, cancel
 from blockdiff.printable import name as printable_name
@@ -178,9 +178,9 @@ class Bucket:
             return answer is not None and answer.get("Metadata", {}).get(_TOKEN) == token
         return True
 
-    def put(self, name: str, data: bytes) -> None:
-        """Make an object, or replace it."""
-        self._put(name, data)
+    def put(self, name: str, data: bytes | BinaryIO, *, lock_until: int | None = None) -> None:
+        """Make an object, or replace it; see `create_once`."""
+        self._put(name, data, **_stored(lock_until, None))
 
     def delete(self, name: str) -> None:
         """Delete an object, if it is there; where versions are kept, they stay."""
@@ -195,6 +195,16 @@ class Bucket:
         retention = {"Mode": "COMPLIANCE", "RetainUntilDate": _date(until)}
         asked = {"Key": self._prefix + name, "VersionId": version, "Retention": retention}
         self._ask("put_object_retention", self.shown(name), writes=True, **asked)
+
+    def lock(self, name: str, until: int) -> None:
+        """Lock what an object is now, so that nobody can delete it before then; one that is locked longer stays so."""
+        found = self.head(name)
+        if found is None:
+            raise StoreFailed(self.shown(name), "the object store does not have what was sent")
+        if not found.version:
+            raise StoreRefused(self.shown(name), _NO_LOCK)
+        if found.locked_until is None or found.locked_until < until:
+            self.set_retention(name, found.version, until)
 
     def versions(self, begin: str = "") -> builtins.list[Version]:
         """Return all versions of all objects whose names begin so."""

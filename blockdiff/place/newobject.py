@@ -7,17 +7,15 @@ file's name.
 """
 
 import abc
-import contextlib
 import hashlib
 import tempfile
+from typing import BinaryIO
 
 from blockdiff.errors import BlockdiffError, SetLocked, StoreFailed
 from blockdiff.formats.manifest import StoredFile
 from blockdiff.place.base import Access
 from blockdiff.place.bucket import Bucket
 from blockdiff.place.partfile import write_failed
-
-_IN_MEMORY = 1024 * 1024  # bytes of a file that is kept here; a longer one is on the disk
 
 
 class NewObject(abc.ABC):
@@ -67,7 +65,8 @@ class Uploaded(NewObject):
 
     def __init__(self, bucket: Bucket, name: str, access: Access) -> None:
         super().__init__(bucket, name)
-        self._upload = bucket.upload(name, lock_until=access.lock_until, storage_class=access.storage_class)
+        self._until = access.lock_until
+        self._upload = bucket.upload(name, storage_class=access.storage_class)
 
     def _take(self, data: bytes | bytearray | memoryview) -> None:
         self._upload.write(data)
@@ -76,7 +75,10 @@ class Uploaded(NewObject):
         self._upload.finish()
 
     def publish(self) -> None:
-        self._etag = self._upload.complete().etag
+        self._upload.complete()
+        self._etag = self._upload.etag
+        if self._until is not None:
+            self._bucket.lock(self._name, self._until)
 
     def replace(self) -> None:
         self.publish()
@@ -85,9 +87,7 @@ class Uploaded(NewObject):
         pass
 
     def discard(self) -> None:
-        if not self._etag:
-            with contextlib.suppress(BlockdiffError):
-                self._upload.abort()
+        self._upload.discard()
 
 
 class Whole(NewObject):
@@ -97,7 +97,7 @@ class Whole(NewObject):
         super().__init__(bucket, name)
         self._access = access
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self._spool = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
+        self._spool: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
 
     def _take(self, data: bytes | bytearray | memoryview) -> None:
         self._md5.update(data)

@@ -19,7 +19,7 @@ from blockdiff.place.ahead import Pages
 from blockdiff.place.base import Access, Look
 from blockdiff.place.bucket import Bucket, Entry
 from blockdiff.place.folder import Folder
-from blockdiff.place.newobject import NewObject, Uploaded, Whole
+from blockdiff.place.newobject import Uploaded, Whole
 
 _SMALL = (".md5", ".json", ".idx", ".xxh128", ".sig", ".ver")  # what is no diff file
 _FETCHES = 8  # at once
@@ -60,7 +60,7 @@ class Object:
         return Pages(self._fetch, self._entry.size, self._pool, _AHEAD)
 
     def _fetch(self, length: int, offset: int) -> bytes:
-        return self._bucket.get_range(self._name, offset, length, etag=self._entry.etag, version=self._entry.version)
+        return self._bucket.get_range(self._name, offset, length, mark=self._entry.etag, version=self._entry.version)
 
 
 class Store:
@@ -106,7 +106,7 @@ class Store:
     def open(self, path: str) -> Object:
         return Object(self._bucket, self._name(path), self._entry(path), self._pool)
 
-    def part(self, name: str, run: str) -> NewObject:
+    def part(self, name: str, run: str) -> Whole | Uploaded:
         if name.endswith(_SMALL):
             return Whole(self._bucket, name, self._access)
         return Uploaded(self._bucket, name, self._access)
