@@ -22,13 +22,14 @@ from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.blocks.versioncheck import VersionCheck
 from blockdiff.errors import DigestMismatch, NotOurFormat, SetChanged, StoreUnreadable
 from blockdiff.formats import FormatError, manifest
+from blockdiff.place.folder import open_file
+from blockdiff.place.partfile import PartFile, write_failed
 from blockdiff.rewriting import folding, merge, newmanifest, plan
 from blockdiff.rewriting.merge import Merged
 from blockdiff.rewriting.plan import Plan
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.newdiff import NewDiff
-from blockdiff.sets.partfile import PartFile, write_failed
 from blockdiff.sets.version import VersionFiles
 
 _KEPT = "the version is as it was"
@@ -142,7 +143,7 @@ def _base(made: Plan, cleanup: contextlib.ExitStack) -> tuple[Digests | None, st
     if made.onto is None:
         return None, None
     digests = cleanup.enter_context(
-        Digests(made.backup_set.path(made.onto.number, ".md5"), made.onto.count)
+        Digests(made.backup_set.path(made.onto.number, ".md5"), made.onto.count, made.backup_set.place.open)
     )
     return digests, digests.seal()
 
@@ -160,7 +161,8 @@ def _prove(
     version = replace(made.version, manifest=described, parent=described.parent)
     index = new.parts.get(".idx")
     diff = new.parts[new.suffix].path
-    files = VersionFiles(version, diff, made.backup_set.path(version.number, ".md5"), index.path if index else None)
+    digests = made.backup_set.path(version.number, ".md5")
+    files = VersionFiles(version, diff, digests, index.path if index else None, open_file)
     with Digests(files.digests, version.count) as own:
         check = VersionCheck(files, own, progress)
         check.run(pool)

@@ -5,7 +5,6 @@ Format: blockdiff-formats(5), "Names".
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import stat
 import time
@@ -14,9 +13,9 @@ from dataclasses import replace
 
 from blockdiff.errors import ForeignFiles, NoSuchSet, SetLocked, StoreFailed
 from blockdiff.formats import FormatError, manifest, names
-from blockdiff.sets.partfile import (
+from blockdiff.place import base, choose
+from blockdiff.place.partfile import (
     FILE_MODE,
-    PIECE,
     PartFile,
     is_at,
     read_failed,
@@ -38,15 +37,15 @@ class BackupSet:
         self._run = names.run_name(os.urandom(8))
         folder, self.base = os.path.split(name)
         self.folder = folder or "."
-        self._before = os.path.join(self.folder, "")  # a listing asks for some ten paths of each version
+        self.place = choose.at(self.folder)
         if self.base in ("", ".", ".."):
             raise NoSuchSet(name, hint="NAME is a folder and the beginning of a file name")
-        if not os.path.isdir(self.folder):
+        if not choose.is_place(self.folder):
             raise NoSuchSet(name, hint=f"there is no folder {self.folder}")
 
     def path(self, number: int, suffix: str) -> str:
         """Return the path of a version's file."""
-        return self._before + names.member_name(self.base, number, suffix)
+        return self.place.path(names.member_name(self.base, number, suffix))
 
     def listing(self, files: Sequence[str] | None = None) -> names.Listing:
         """Return which files the set has now, and what NAME.ver names.  Raises StoreUnreadable.
@@ -56,7 +55,7 @@ class BackupSet:
         """
         ver = self._ver()
         try:
-            found = names.list_set(self.base, os.listdir(self.folder) if files is None else files)
+            found = names.list_set(self.base, self.place.names(self.base) if files is None else files)
         except OSError as error:
             raise read_failed(error, self.folder) from None
         return replace(found, ver=ver, has_ver=ver is not None)
@@ -78,10 +77,9 @@ class BackupSet:
 
     def _ver(self) -> bytes | None:
         """Return the content of NAME.ver, None if it does not exist.  Raises StoreUnreadable."""
-        path = os.path.join(self.folder, names.ver_name(self.base))
+        path = self.place.path(names.ver_name(self.base))
         try:
-            with open(path, "rb") as file:
-                return file.read(64)
+            return base.head(self.place, path, 64)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -95,7 +93,7 @@ class BackupSet:
         a backup waits, since a run that only gives a rewritten version its names has it for a moment.
         """
         until = time.monotonic() + (_LOCK_PATIENCE_S if patience_s is None else patience_s)
-        path = os.path.join(self.folder, names.lock_name(self.base))
+        path = self.place.path(names.lock_name(self.base))
         for _ in range(_TRIES):
             fd = self._open_lock(path)
             try:
@@ -131,7 +129,7 @@ class BackupSet:
         Raises ForeignFiles if NAME.ver is missing or damaged while there are versions.
         """
         listing = listing or self.listing()
-        path = os.path.join(self.folder, names.ver_name(self.base))
+        path = self.place.path(names.ver_name(self.base))
         if not listing.has_ver:
             if not listing.versions:
                 return 0
@@ -145,22 +143,16 @@ class BackupSet:
 
     def size(self, number: int, suffix: str) -> int:
         """Return the size of one file in bytes.  Raises OSError."""
-        return os.stat(self.path(number, suffix)).st_size
+        return self.place.look(self.path(number, suffix)).size
 
     def hash(self, number: int, suffix: str) -> manifest.StoredFile:
         """Read one file and return its size and SHA-256.  Raises OSError."""
-        digest = hashlib.sha256()
-        size = 0
-        with open(self.path(number, suffix), "rb", buffering=0) as file:
-            while piece := file.read(PIECE):
-                digest.update(piece)
-                size += len(piece)
-        return manifest.StoredFile(size, digest.hexdigest())
+        with contextlib.closing(self.place.open(self.path(number, suffix))) as blob:
+            return base.hash_of(blob)
 
     def read_manifest(self, number: int) -> manifest.Manifest:
         """Return a version's manifest, whether or not it counts.  Raises FormatError or OSError."""
-        with open(self.path(number, ".json"), "rb") as file:
-            found = manifest.decode(file.read(manifest.MAX_SIZE + 1))
+        found = manifest.decode(base.head(self.place, self.path(number, ".json"), manifest.MAX_SIZE + 1))
         if found.version != number:
             raise FormatError(f"manifest is of version {found.version}")
         return found
@@ -207,15 +199,6 @@ class BackupSet:
                 os.close(fd)
         except OSError as error:
             raise write_failed(error, self.folder) from None
-
-
-def free(folder: str) -> int | None:
-    """Return the free space of a folder's file system for this user, in bytes; None if that is not known."""
-    try:
-        found = os.statvfs(folder)
-    except OSError:
-        return None
-    return (found.f_bfree if os.geteuid() == 0 else found.f_bavail) * found.f_frsize
 
 
 def _flock(fd: int) -> bool:

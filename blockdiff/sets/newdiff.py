@@ -2,8 +2,8 @@
 
 from blockdiff import codecs
 from blockdiff.formats import index
+from blockdiff.place.partfile import PartFile
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.partfile import PartFile
 
 
 class NewDiff:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from blockdiff import codecs
 from blockdiff.formats import digestfile, index, manifest
+from blockdiff.place.partfile import PartFile
 from blockdiff.sets import publishing
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.newdiff import NewDiff
-from blockdiff.sets.partfile import PartFile
 
 
 class NewVersion:

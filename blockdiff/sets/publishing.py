@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping
 
 from blockdiff.errors import ForeignFiles, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError, manifest, names
+from blockdiff.place.partfile import PartFile
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.partfile import PartFile
 
 MOVE_AWAY = "another run, or another tool, may have left it; move it away"
 
