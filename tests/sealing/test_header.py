@@ -53,7 +53,9 @@ WRONG = {
     "a letter of no alphabet": FORGER.header(STANZA, b"-> \xe9\n\n"),
     "no body": FORGER.header(STANZA, b"-> a\n"),
     "a body without a short line": FORGER.header(STANZA, b"-> a\n" + b"A" * 64 + b"\n"),
-    "a body with a long line": FORGER.header(STANZA, b"-> a\n" + b"A" * 65 + b"\n\n"),
+    "a body with a long line": FORGER.header(STANZA, b"-> a\n" + b"A" * 65 + b"\n" + b"A" * 63 + b"\n"),
+    "a body with two short lines": FORGER.header(STANZA, b"-> a\nAAAA\nAAAA\n"),
+    "a body with a line of windows": FORGER.header(STANZA, b"-> a\nAAAA\r\n"),
     "padding": FORGER.header(STANZA, b"-> a\nAA==\n"),
     "bits that are spare": FORGER.header(STANZA, b"-> a\nAB\n"),
     "a letter too many": FORGER.header(STANZA, b"-> a\nAAAAA\n"),
@@ -110,6 +112,8 @@ def test_no_identity_opens_it():
             opened(data, *identities)
         assert caught.value.exit_code == 55
         assert str(caught.value) == f"db.1.gz.age is sealed: {why} (hint: --identity FILE gives a private key of one of its recipients)"
+    with pytest.raises(Sealed):
+        opened(body(FORGER.header(FORGER.stanza(lambda share: b"x25519 " + share))), KEY.identity)
     with pytest.raises(Sealed) as caught:
         opened(body(FORGER.header(PASSPHRASE)), KEY.identity)
     assert str(caught.value) == "db.1.gz.age is sealed: with a passphrase, not for keys (hint: age -d opens it)"

@@ -18,7 +18,8 @@ HEADER = sealer.sealed_size(0, 1) - TAG  # bytes before the first chunk
 SEALED = CHUNK + TAG
 PLAIN = os.urandom(max(BORDERS))
 FILES = {size: sealer.seal([KEY.recipient], PLAIN[:size]) for size in BORDERS}
-EVERY = pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.long)], ids=["sample", "every"])
+LONG = [pytest.param(size, True, marks=pytest.mark.long, id=f"{size}-every") for size in (65536, 131_073)]
+EVERY = pytest.mark.parametrize("size, every", [*(pytest.param(size, False, id=str(size)) for size in BORDERS), *LONG])
 
 
 def places(size, every):
@@ -31,7 +32,6 @@ def places(size, every):
 
 
 @EVERY
-@pytest.mark.parametrize("size", BORDERS)
 def test_no_byte_can_be_changed(size, every):
     data = bytearray(FILES[size])
     bits = range(8) if size < 2 else [3]
@@ -45,7 +45,6 @@ def test_no_byte_can_be_changed(size, every):
 
 
 @EVERY
-@pytest.mark.parametrize("size", BORDERS)
 def test_a_cut_file_is_refused_when_it_is_opened(size, every):
     data = FILES[size]
     for length in places(len(data), every):
