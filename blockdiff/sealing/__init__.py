@@ -1,8 +1,7 @@
 """Sealed files: readable only with a private key that this machine need not have.
 
 The format is age's, version 1 (age-encryption.org/v1), with X25519 keys: every age program opens
-what is sealed here, and is opened here. Format: blockdiff-formats(5) names the files, the format's
-own specification the bytes.
+what is sealed here, and is opened here. Format: blockdiff-formats(5), "Sealed files".
 
     header      the file key, wrapped once for each recipient, and a MAC over all of that
     nonce       16 bytes

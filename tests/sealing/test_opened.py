@@ -1,5 +1,6 @@
 """Any range of a sealed file is right; whatever was changed of the file is refused."""
 
+import hashlib
 import os
 import random
 import threading
@@ -9,6 +10,7 @@ from memory import peak_below
 from seals import BORDERS, CHUNK, TAG, Forger, Key, Memory, opened, plain
 
 from blockdiff.errors import DamagedFile, NotOurFormat, Sealed
+from blockdiff.place import base, folder
 from blockdiff.sealing import sealer
 from blockdiff.sealing.opened import OpenedFile
 
@@ -156,6 +158,17 @@ def test_who_closes_the_stored_file():
         with pytest.raises(REFUSED):
             OpenedFile(stored, [identity], "x")
         assert stored.closed
+
+
+def test_a_file_of_a_place_can_be_opened(tmp_path):
+    path = tmp_path / "db.1.gz.age"
+    path.write_bytes(FILES[200_000])
+    blob = folder.open_file(str(path))
+    file = OpenedFile(blob, [KEY.identity], "x")
+    again = file.over(blob.again())
+    file.close()
+    assert base.hash_of(again).sha256 == hashlib.sha256(PLAIN).hexdigest()
+    again.close()
 
 
 def test_another_handle_needs_no_request_to_be_opened():
