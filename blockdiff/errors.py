@@ -287,6 +287,13 @@ class DigestMismatch(BlockdiffError):
     exit_code = 53
 
 
+class Sealed(BlockdiffError):
+    """{} is sealed: {}"""
+
+    exit_code = 55
+    hint = "--identity FILE gives a private key of one of its recipients"
+
+
 # 60-69: using a version without restoring it
 
 

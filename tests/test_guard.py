@@ -28,6 +28,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # A room is a folder or a file of blockdiff/. It imports only rooms of lower rows, and itself.
 LAYERS = (
     "errors formats printable",  # bytes and words
+    "sealing",
     "wire codecs transport target place childprocess jobtext",  # devices, disks, networks
     "sets locking mysql",
     "source blocks",
@@ -41,6 +42,7 @@ PURE = (  # they decide, others act
     "blockdiff/formats/*.py", "blockdiff/errors.py", "blockdiff/wire/frames.py", "blockdiff/wire/messages.py",
     "blockdiff/transport/base.py", "blockdiff/transport/destination.py", "blockdiff/blocks/blockset.py", "blockdiff/sets/retention.py",
     "blockdiff/sets/pruning.py", "blockdiff/sets/health.py",
+    "blockdiff/sealing/bech32.py", "blockdiff/sealing/payload.py",
 )  # fmt: skip
 # What the pure ones must do without.
 IMPURE = {
@@ -50,6 +52,7 @@ IMPURE = {
 FOREIGN = {
     "botocore": "blockdiff/place/client.py",
     "click": "blockdiff/commands/*.py",
+    "cryptography": "blockdiff/sealing/*.py",
     "deflate": "blockdiff/codecs/gzip.py",
     "isal": "blockdiff/codecs/gzip.py",
     "jinja2": "blockdiff/page/render.py",
