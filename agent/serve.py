@@ -86,7 +86,7 @@ def _back_up(link, asked):
         )
     if snapshot is None:
         if asked.hints is not None:
-            _logger(link)("no hints, the whole volume is read: it is no logical volume")
+            _logger(link)("no hints, the whole volume is read: it has no snapshot")
         _send_end(link, asked, *_send_blocks(link, asked, None))
         return None
     try:
