@@ -66,7 +66,7 @@ def test_the_warning_names_the_versions_that_may_be_wrong():
 
 LIES = {
     "again, and hints were not asked for": (False, [AGAIN, *BODY, *HONEST[2][-2:]]),
-    "again twice": (True, [AGAIN, *BODY[:1], AGAIN, *BODY, *ended({**HINT, "wrong": 700})]),
+    "again twice": (True, [AGAIN, extent(0, [(SAME, 1)]), AGAIN, *BODY, *ended({**HINT, "wrong": 700})]),
     "again beyond the end": (True, [talk(messages.AGAIN, offset=len(SECOND)), *BODY, *ended({**HINT, "wrong": len(SECOND)})]),
     "again before the begin": (True, [talk(messages.AGAIN, offset=-1), *BODY, *ended({**HINT, "wrong": -1})]),
     "again nowhere": (True, [talk(messages.AGAIN, offset=None), *BODY, *ended({**HINT, "wrong": 700})]),

@@ -102,6 +102,16 @@ class Driver:
             states.append([held != "-", self._held(found)])
         return states
 
+    def orphaned(self, path):
+        """Reserve it, lose the supervisor, and clean up; return what the pool says before and after."""
+        found, _ = pool.find(path, self.run)
+        custody = client.SupervisorClient(60, self.said.append)
+        assert custody.reserve(found)
+        os.kill(custody._pid, signal.SIGKILL)
+        held = self._held(found)
+        custody.remove()
+        return [held != "-", self._held(found)]
+
     def _held(self, found):
         return self.run("dmsetup", "status", found.name).split()[6]
 
