@@ -105,8 +105,8 @@ def test_what_is_read_by_hints_is_the_volume(guest, tmp_path):
     base, tags = guest.run(f"lvs --noheadings -o lv_name,lv_tags @blockdiff.version.{source.version}").split()
     again = " ".join(f"--addtag {tag}" for tag in tags.split(","))
     source.at(
-        f'case "$name $*" in "thin_delta -m"*) "$real" "$@"; lvremove -qq -y vg0/{base};'
-        f" lvcreate -qq -y -s -n {base} {again} vg0/thin; exit;; esac"
+        f'case "$name $*" in "thin_delta -m"*) "$real" "$@"; exec > /dev/null 2>&1; lvremove -y vg0/{base};'
+        f" lvcreate -y -s -n {base} {again} vg0/thin; exit;; esac"
     )
     said, found = source.back_up()
     source.at("")
