@@ -101,7 +101,7 @@ class Hints:
     def keep(self, version, md5):
         """Keep the snapshot as the base for what continues this version; returns what is left over as text, or None.
 
-        Any other base of the set is removed, after it.  The supervisor ends, whatever happens.
+        Any other base of the set is removed, after it.
         """
         base = bases.Base(
             self._set, str(version), md5, self._volume.uuid, str(int(time.time())), str(self._device.mapped)

@@ -8,7 +8,7 @@ import os
 import threading
 
 from ..errors import AgentError
-from . import client, consistency, hints, sizing
+from . import client, consistency, sizing
 from .runner import Runner
 
 SILENCE_MORE_S = 15.0  # added to the timeout of the wire: how long the supervisor waits
@@ -88,6 +88,8 @@ class SnapshotVolume:
 
     def hint(self, wanted):
         """Return the Hint of what is to be read, for a HintRequest, or None: the whole volume.  Raises AgentError."""
+        from . import hints  # loaded only where they are asked for
+
         run = Runner(self._log, self._wanted.verbose)
         self._hints = hints.Hints(
             self._volume, self._snapshot, wanted, self._wanted.set, self._supervisor, run, self._log

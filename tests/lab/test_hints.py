@@ -35,13 +35,17 @@ class Source:
         self.python = guest.run(f"test -x {python} && echo {python} || command -v python3").strip()
         self.guest, self.name, self.out = guest, tmp_path / "db", tmp_path / "out"
         self.version = 0
-        guest.run(
-            "lvcreate -y -L 256M -T vg0/pool && lvcreate -y -V 192M -T vg0/pool -n thin && mkdir /tmp/bin"
-            f" && cat > /tmp/bin/any && chmod +x /tmp/bin/any && for p in {WRAPPED}; do ln -s any /tmp/bin/$p; done",
-            input=WRAPPER,
-        )
+        guest.run("lvcreate -y -L 256M -T vg0/pool && lvcreate -y -V 192M -T vg0/pool -n thin")
+        self.install()
         self.at("")
         runs.fill(guest, PATH, 16)
+
+    def install(self):
+        """Put the wrapper in the place of LVM's programs."""
+        self.guest.run(
+            f"mkdir /tmp/bin && cat > /tmp/bin/any && chmod +x /tmp/bin/any && for p in {WRAPPED}; do ln -s any /tmp/bin/$p; done",
+            input=WRAPPER,
+        )
 
     def at(self, words):
         self.guest.run("cat > /tmp/at", input=words)
@@ -209,10 +213,56 @@ def test_a_run_that_dies_leaves_two_snapshots_at_most_and_the_next_one_is_right(
         process.kill()
         process.wait()
         guest.boot()
-    guest.run("mkdir -p /tmp/bin")
+    source.install()
+    source.at("")
     said, found = source.back_up()
     assert found["hint"]["method"] == "thin_delta"
     assert source.tidy()
+
+
+STEPS = {  # before or after which program, and the exit code of the run
+    "the snapshot is made": ("after", "lvcreate *", 23),
+    "the pool is looked at": ("before", "dmsetup table *", 23),
+    "the metadata is to be reserved": ("before", "dmsetup message *reserve*", 23),
+    "the metadata is reserved": ("after", "dmsetup message *reserve*", 23),
+    "thin_delta has written": ("after", "thin_delta -m*", 23),
+    "the metadata is released": ("after", "dmsetup message *release*", 23),
+    "the snapshot is to become a base": ("before", "lvchange *--addtag*", 3),
+    "the snapshot is a base": ("after", "lvchange *--addtag*", 3),
+    "the base is inactive": ("after", "lvchange *--activate n*", 3),
+    "the base before is removed": ("after", "lvremove *", 3),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("power", [False, True], ids=["killed", "without power"])
+@pytest.mark.parametrize("step", STEPS)
+def test_whatever_ends_a_run_at_whatever_step_the_next_one_is_right(guest, tmp_path, step, power):
+    when, program, code = STEPS[step]
+    source = Source(guest, tmp_path)
+    source.back_up()
+    runs.fill(guest, PATH, 1, at=2)
+    what = "echo o > /proc/sysrq-trigger; sleep 60" if power else KILL
+    words = f'case "$name $*" in {program.replace(" ", "?")}) {what};; esac'
+    source.at(words if when == "before" else f"after() {{ {words}; }}")
+    more = ("--timeout", "5") if power else ()
+    source.run("--hints", *more, code=25 if power and code == 23 else code)
+    source.version += code == 3
+    if power:
+        guest.kill()
+        guest.restore_network()
+        guest.boot()
+        source.install()
+    source.at("")
+    assert len(snapshots(guest)) + source.bases() <= 2
+    said, found = source.back_up()
+    reserved = re.findall(r"hint: if none uses it, (dmsetup message .*)", said)
+    for command in reserved:
+        guest.run(command)
+    assert source.tidy()
+    # nobody can know whose the reservation is that is found
+    held = step in ("the metadata is reserved", "thin_delta has written")
+    assert (bool(reserved), "hint" not in found) == (held, held)
 
 
 def test_every_end_of_the_agent_releases_the_metadata(guest, agent):
