@@ -101,6 +101,16 @@ class StoreUnreadable(BlockdiffError):
     exit_code = 17
 
 
+class StoreUnreachable(StoreUnreadable):
+    """cannot reach {}: {}"""
+
+
+class StoreRefused(BlockdiffError):
+    """the object store refuses {}: {}"""
+
+    exit_code = 18
+
+
 # 20-29: the source host
 
 
@@ -275,6 +285,13 @@ class DigestMismatch(BlockdiffError):
     """{}: {}"""
 
     exit_code = 53
+
+
+class Sealed(BlockdiffError):
+    """{} is sealed: {}"""
+
+    exit_code = 55
+    hint = "--identity FILE gives a private key of one of its recipients"
 
 
 # 60-69: using a version without restoring it
