@@ -17,7 +17,7 @@ from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.errors import BlockdiffError, ChainBroken, DamagedFile, DigestMismatch, NoRoom, NotOurFormat
 from blockdiff.formats import names
 from blockdiff.printable import Log, size
-from blockdiff.sets import chain, copyfit, copying, publishing, versions
+from blockdiff.sets import chain, copyfit, copying, publishing, retaining, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.copying import Original
 from blockdiff.sets.held import Held, holding
@@ -45,6 +45,7 @@ class Copied:
     newest: int  # of the set that is copied
     before: int = 0  # the newest version there before; 0: there was none
     dry_run: bool = False
+    extended: int = 0  # versions that were there, and are locked for longer now
     versions: list[One] = field(default_factory=list)
     faults: list[BlockdiffError] = field(default_factory=list)  # why a version was not copied, in order
     warnings: list[str] = field(default_factory=list)
@@ -81,6 +82,7 @@ def copy(
     wait_s: float | None = None,
     dry_run: bool = False,
     rate: int = 0,
+    until: int | None = None,
     threads: int = 2,
     progress: Progress = silent,
     note: Log = lambda line: None,
@@ -90,6 +92,7 @@ def copy(
 
     Into a set without versions: from the full on that the newest version needs, or `every` one.
     `wait_s`: how long to wait for the lock of `dest`; `rate`: bytes a second at most, 0: any;
+    `until`: seconds since 1970, until when what the new versions need is locked, as they are themselves;
     `copied` is called after each version.  What is wrong with one version, or ended the run later, is
     in the result.  Raises BlockdiffError if nothing was copied because of what both sets are.
     """
@@ -107,6 +110,9 @@ def copy(
             there_is = f"{dest.name} has version {before}, which is newer than those of {source.name}"
             warnings.append(f"{there_is}: nothing is copied")
         copyfit.check(dest, there, before, source, found.listing, found.whole)
+        if until is not None and not dry_run:
+            parents = [each.version.parent for each in found.whole.values() if each.version.parent is not None]
+            out.extended = retaining.extend(dest, there, parents, until)
         pool = cleanup.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="copy"))
         done = cleanup.enter_context(progress(_work(found)))
         run = _Run(source, dest, found, out, pool, _limited(rate, done), done)

@@ -68,6 +68,10 @@ class Blob(Protocol):
         """Close it."""
 
 
+class Busy(Exception):
+    """An active run has made this file, or checks it in the same way."""
+
+
 Opener = Callable[[str], Blob]  # from a path; raises OSError: FileNotFoundError if there is no such file
 
 
@@ -97,6 +101,9 @@ class Part(Protocol):
     def replace(self) -> None:
         """Give it its name, from the file that has it, if there is one; call `close` before."""
 
+    def check(self) -> None:
+        """Make sure that the place has all that was written, once it has its name.  Raises StoreFailed."""
+
     def has_its_name(self) -> bool:
         """Return whether the file of this name is this one, unchanged since it was closed."""
 
@@ -114,6 +121,7 @@ class Place(Protocol):
     """A folder, or what is like one.  Raises OSError, or the place's own errors."""
 
     at: str  # as people write it
+    checks: bool  # a file that is there came whole: it was compared with its MD5 then, and its size shows no less
 
     def exists(self) -> bool:
         """Return whether there is such a place, as far as that shows without asking another machine."""
@@ -135,6 +143,27 @@ class Place(Protocol):
 
     def part(self, name: str, run: str) -> Part:
         """Begin to write a file; `run`: what `names.run_name` made for this run.  Raises NoRoom or StoreFailed."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file.  Raises StoreFailed."""
+
+    def fence(self, begin: str, mine: Callable[[str], bool]) -> None:
+        """Let no file appear that another run, which is dead, has begun; `mine`: whether one of this name is a set's.
+
+        `begin`: what all their names begin with.
+        """
+
+    def alone(self, path: str) -> AbstractContextManager[None]:
+        """Keep runs from taking a file that is not published meanwhile.  Raises Busy if an active one has made it."""
+
+    def sweep(self, path: str) -> bool:
+        """Remove a temporary file unless an active run writes it; return whether none does."""
+
+    def retain(self, path: str, until: int) -> None:
+        """Let nobody remove a file before then, in seconds since 1970.  Raises StoreRefused."""
+
+    def retained(self, path: str) -> int:
+        """Return until when nobody can remove a file, in seconds since 1970; 0: anybody may.  Raises OSError."""
 
     def sync(self) -> None:
         """Make all names last that were given or removed.  Raises StoreFailed."""

@@ -16,7 +16,7 @@ import stat
 
 from blockdiff.errors import ForeignFiles, NoRoom, StoreFailed, StoreUnreadable
 from blockdiff.formats import manifest, names
-from blockdiff.place.base import PIECE, Part
+from blockdiff.place.base import PIECE, Busy, Part
 
 FILE_MODE = 0o600
 _NAME_MAX = 255  # bytes of a file name, on whatever file system
@@ -33,10 +33,6 @@ def write_failed(error: OSError, path: str) -> NoRoom | StoreFailed:
 def read_failed(error: OSError, path: str) -> StoreUnreadable:
     """Return the error for a read that failed."""
     return StoreUnreadable(path, error.strerror or str(error))
-
-
-class Busy(Exception):
-    """An active run has made this file, or checks it in the same way."""
 
 
 def is_at(fd: int, path: str) -> bool:
@@ -258,6 +254,9 @@ class PartFile:
             os.rename(self.path, self.final_path)
         except OSError as error:
             raise write_failed(error, self.final_path) from None
+
+    def check(self) -> None:
+        """The file system has what was synced."""
 
     def has_its_name(self) -> bool:
         """Return whether the file with the final name is this one, unchanged since it was closed."""

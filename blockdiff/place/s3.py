@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 from blockdiff.errors import SetLocked
@@ -66,6 +66,8 @@ class Object:
 class Store:
     """See place.base.Place."""
 
+    checks = True
+
     def __init__(self, path: str, access: Access) -> None:
         """`path`: s3://BUCKET or s3://BUCKET/PREFIX.  Nothing is asked of the store yet."""
         self.at, self._access = path, access
@@ -110,6 +112,32 @@ class Store:
         if name.endswith(_SMALL):
             return Whole(self._bucket, name, self._access)
         return Uploaded(self._bucket, name, self._access)
+
+    def remove(self, path: str) -> None:
+        self._bucket.delete(self._name(path))
+
+    def fence(self, begin: str, mine: Callable[[str], bool]) -> None:
+        for upload in self._bucket.uploads(begin):
+            if mine(upload.name):
+                self._bucket.abort(upload)
+
+    @contextlib.contextmanager
+    def alone(self, path: str) -> Iterator[None]:
+        """The lock of the set keeps others away; what they upload is fenced."""
+        yield
+
+    def sweep(self, path: str) -> bool:
+        """It is none of ours: nothing is written here under a temporary name."""
+        return True
+
+    def retain(self, path: str, until: int) -> None:
+        self._bucket.lock(self._name(path), until)
+
+    def retained(self, path: str) -> int:
+        found = self._bucket.head(self._name(path))
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return found.locked_until or 0
 
     def sync(self) -> None:
         """A store has no names that would be lost."""

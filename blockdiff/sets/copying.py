@@ -64,7 +64,7 @@ def is_needed(suffix: str) -> bool:
 
 def look(source: BackupSet, number: int, held: Held) -> Original:
     """Return what there is of a version.  Raises as versions.version."""
-    version = versions.version(source, number, held.listing)
+    version = versions.version(source, number, held.listing, deep=not source.place.checks)
     files = versions.files_of(source, version, held.open)
     sheet, wanted = None, [version.suffix, ".md5"]
     if version.manifest is not None:

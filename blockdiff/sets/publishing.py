@@ -15,7 +15,7 @@ Format: blockdiff-formats(5), "Publishing".
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from blockdiff.errors import ForeignFiles, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError, manifest, names
@@ -70,7 +70,10 @@ def publish_as(
         last_look()
         _refuse_taken(backup_set, number, after)
         for part in files:
+            if part is sheet:
+                _check(files[:-1])
             part.publish()
+        _check(files[-1:] if sheet is not None else files)
         backup_set.sync()
         _name(backup_set, number, after, files)
     except BaseException:
@@ -86,6 +89,11 @@ def publish_as(
         raise
     for part in files:
         part.release()
+
+
+def _check(files: Sequence[Part]) -> None:
+    for part in files:
+        part.check()
 
 
 def _moved(backup_set: BackupSet, number: int, after: int) -> bool:
