@@ -197,7 +197,7 @@ class Bucket:
         self._ask("put_object_retention", self.shown(name), writes=True, **asked)
 
     def lock(self, name: str, until: int) -> None:
-        """Lock what an object is now, so that nobody can delete it before then; one that is locked longer stays so."""
+        """Lock what an object is now: nobody can delete it before then.  One that is locked for longer stays so."""
         found = self.head(name)
         if found is None:
             raise StoreFailed(self.shown(name), "the object store does not have what was sent")

@@ -66,6 +66,8 @@ class Object:
 class Store:
     """See place.base.Place."""
 
+    sealed = False
+
     def __init__(self, path: str, access: Access) -> None:
         """`path`: s3://BUCKET or s3://BUCKET/PREFIX.  Nothing is asked of the store yet."""
         self.at, self._access = path, access
@@ -96,6 +98,9 @@ class Store:
     def look(self, path: str) -> Look:
         return _look(self._entry(path))
 
+    def size(self, path: str) -> int:
+        return self._entry(path).size
+
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         wanted = {path: self._name(path) for path in paths}
         if wanted:
@@ -107,7 +112,7 @@ class Store:
         return Object(self._bucket, self._name(path), self._entry(path), self._pool)
 
     def part(self, name: str, run: str) -> Whole | Uploaded:
-        if name.endswith(_SMALL):
+        if name.removesuffix(".age").endswith(_SMALL):
             return Whole(self._bucket, name, self._access)
         return Uploaded(self._bucket, name, self._access)
 

@@ -229,7 +229,7 @@ def counts(backup_set: BackupSet, owner: Version, suffix: str) -> bool:
             if diff is None or backup_set.size(owner.number, owner.suffix) != diff.size:
                 return False
         return backup_set.hash(owner.number, suffix) == owner.manifest.files[suffix]
-    except OSError:
+    except (OSError, DamagedFile, NotOurFormat):  # the latter where it is sealed
         return False
 
 
