@@ -16,11 +16,13 @@ from disks import guests
 from exports import fuse, nbdkit
 from lab.conftest import missing
 from lab.namespace import PREFIX
-from objectstores import bucket, objectstore
+from objectstores import bucket, objectstore, store_environment
 from programs import Program
 from verbs import plain_set, run_verb
 
-__all__ = ["bucket", "cuts", "fuse", "guests", "nbdkit", "objectstore", "plain_set", "run_verb"]
+__all__ = [
+    "bucket", "cuts", "fuse", "guests", "nbdkit", "objectstore", "plain_set", "run_verb", "store_environment",
+]  # fmt: skip
 
 ROOT = places.ROOT
 LAB = ROOT / "tests" / "lab"

@@ -7,6 +7,7 @@ A file of a place is named by its path, as people write it: /backup/db00.1.gz, o
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from blockdiff.formats.manifest import StoredFile
@@ -25,6 +26,20 @@ class Look(NamedTuple):
     def inode(self) -> int:
         """The inode's number; 0 where a place has none."""
         return self.mark[1] if isinstance(self.mark, tuple) else 0
+
+
+@dataclass(frozen=True)
+class Access:
+    """How an object store is used; nothing of it is for folders."""
+
+    as_of: int | None = None  # seconds since 1970: files as they were then; None: as they are
+    locks: str = ""  # folder of this machine for the locks of stores; empty: nothing is written
+    alone: bool = False  # only one machine writes there, so that any store will do
+    lock_until: int | None = None  # seconds since 1970: until when nobody can delete what is written
+    storage_class: str | None = None  # of diff files that are written
+
+
+PLAIN = Access()
 
 
 class Blob(Protocol):
@@ -99,6 +114,9 @@ class Place(Protocol):
     """A folder, or what is like one.  Raises OSError, or the place's own errors."""
 
     at: str  # as people write it
+
+    def exists(self) -> bool:
+        """Return whether there is such a place, as far as that shows without asking another machine."""
 
     def path(self, name: str) -> str:
         """Return the path of the file of this name."""

@@ -67,6 +67,9 @@ class Folder:
         self.at = path
         self._before = os.path.join(path, "")  # a listing asks for some ten paths of each version
 
+    def exists(self) -> bool:
+        return os.path.isdir(self.at)
+
     def path(self, name: str) -> str:
         return self._before + name
 

@@ -69,16 +69,20 @@ class Upload:
             del self._buffer[: self._part_size]
             self._send(part)
 
+    def finish(self) -> None:
+        """Send the rest; nothing can be appended then."""
+        if self._buffer or not (self._digests or self._pending):
+            self._send(bytes(self._buffer))
+            self._buffer.clear()
+        self._settle(0)
+        self._pool.shutdown()
+
     def complete(self) -> None:
         """Send the rest, and have the file appear; what there was of its name is replaced.
 
         After this, its bytes in the store are those that were written.
         """
-        if self._buffer or not self.size:
-            self._send(bytes(self._buffer))
-            self._buffer.clear()
-        self._settle(0)
-        self._pool.shutdown()
+        self.finish()
         whole = hashlib.md5(b"".join(self._digests), usedforsecurity=False).hexdigest()
         self.etag = f"{whole}-{len(self._digests)}"
         parts = [{"PartNumber": number, "ETag": f'"{one.hex()}"'} for number, one in enumerate(self._digests, 1)]
@@ -161,7 +165,7 @@ class Upload:
 
     def _is_there(self) -> bool:
         def same(answer: Answer) -> bool:
-            return bool(answer["ETag"].strip('"') == self.etag)
+            return (answer["ContentLength"], etag(answer)) == (self.size, self.etag)
 
         try:
             return self._client.call("head_object", self._shown, expect=(404,), then=same, Key=self._key)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from blockdiff.errors import ForeignFiles, NoSuchSet
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.place import base, choose
-from blockdiff.place.base import Part
+from blockdiff.place.base import PLAIN, Access, Part
 from blockdiff.place.partfile import read_failed
 
 _PATIENCE_S = 0.5  # how long to wait for a run that is just publishing
@@ -23,16 +23,15 @@ _PAUSE_S = 0.05
 class BackupSet:
     """The set that a NAME (a path prefix) means."""
 
-    def __init__(self, name: str) -> None:
-        """Raises NoSuchSet if NAME cannot be a set or its folder does not exist."""
+    def __init__(self, name: str, access: Access = PLAIN) -> None:
+        """Raises NoSuchSet if NAME cannot be a set or its folder does not exist, and as choose.at."""
         self.name = name
         self._run = names.run_name(os.urandom(8))
-        folder, self.base = os.path.split(name)
-        self.folder = folder or "."
-        self.place = choose.at(self.folder)
-        if self.base in ("", ".", ".."):
+        self.folder, self.base = choose.split(name)
+        self.place = choose.at(self.folder, access)
+        if not self.base:
             raise NoSuchSet(name, hint="NAME is a folder and the beginning of a file name")
-        if not choose.is_place(self.folder):
+        if not self.place.exists():
             raise NoSuchSet(name, hint=f"there is no folder {self.folder}")
 
     def path(self, number: int, suffix: str) -> str:

@@ -70,7 +70,6 @@ ports=$(free_ports)
 monitor=${ports% *} gateway=${ports#* }
 fsid=$(cat /proc/sys/kernel/random/uuid) osd=$(cat /proc/sys/kernel/random/uuid)
 # A gateway insists on a secure link to the monitor, which takes keys: "ms mon client mode".
-# A page of a list is short, so that tests read several: "rgw max listing results".
 # Each pool that it makes is a decision of the monitor, which collects others for a second: "paxos".
 cat >"$CEPH_CONF" <<END
 [global]
@@ -95,7 +94,6 @@ osd objectstore = memstore
 memstore device bytes = $size
 rgw frontends = beast endpoint=127.0.0.1:$gateway tcp_nodelay=1
 rgw dynamic resharding = false
-rgw max listing results = 100
 run dir = $root/run
 admin socket = $root/run/\$name.asok
 log file = $root/log/\$name.log

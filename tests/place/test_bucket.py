@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from pages import shorten_pages
 
 from blockdiff.errors import (
     BlockdiffError,
@@ -35,7 +36,7 @@ def test_a_list_has_what_begins_so_and_no_folders(at):
         bucket.put(name, name.encode())
     at("other/").put("db.1.gz", b"")
     assert {name: entry.size for name, entry in bucket.list().items()} == {
-        "db.1.gz": 7, "db.1.md5": 8, "ä +%2\x01": 8, "eb": 2,
+        "db.1.gz": 7, "db.1.md5": 8, "ä +%2\x01": 7, "eb": 2,
     }  # fmt: skip
     assert set(bucket.list("db")) == {"db.1.gz", "db.1.md5"}
     assert bucket.list("q") == {}
@@ -47,9 +48,10 @@ def test_a_list_has_what_begins_so_and_no_folders(at):
 
 def test_a_list_goes_on_over_all_pages(at, cuts):
     bucket = at(endpoint=cuts.url)
-    names = [f"n{number:03}" for number in range(205)]
+    names = [f"n{number}" for number in range(5)]
     for name in names:
         bucket.put(name, b"")
+    shorten_pages(bucket)
     cuts.reset()
     assert list(bucket.list()) == names
     assert cuts.kinds() == {"ListObjectsV2": 3}
@@ -146,12 +148,11 @@ def test_what_can_be_asked_again_is(at, cuts, fault):
 
 def test_what_fails_five_times_has_failed(at, cuts):
     bucket = at(endpoint=cuts.url)
-    five = {f"n{number}": 503 for number in range(1, 6)}
     for ask, error in (
         (Bucket.list, StoreUnreadable), (lambda one: one.put("a", b""), StoreFailed),
         (lambda one: one.create_once("a", b""), StoreFailed), (lambda one: one.upload("a"), StoreFailed),
     ):  # fmt: skip
-        cuts.reset(**five)
+        cuts.reset(since=(1, 503))
         with pytest.raises(error, match=r"^cannot (read|write) s3://test-\w+/a?: status 503, 503$"):
             ask(bucket)
         assert len(cuts.log) == 5
@@ -266,15 +267,16 @@ def test_a_bucket_without_locks_says_so(at):
 
 def test_versions_are_deleted_for_good(at, objectstore):
     bucket = at(name=objectstore.make_bucket(versions=True))
-    for number in range(60):  # two pages
+    shorten_pages(bucket)
+    for number in range(5):
         bucket.put("a", b"%d" % number)
         bucket.put("b", b"")
     versions = bucket.versions("a")
-    assert len(versions) == 60 and [one.newest for one in versions].count(True) == 1
-    assert bucket.get_range("a", 0, 2, version=versions[0].entry.version) == b"59"
+    assert [one.newest for one in versions] == [True, False, False, False, False]
+    assert bucket.get_range("a", 0, 1, version=versions[0].entry.version) == b"4"
     for one in versions:
         bucket.delete_version("a", one.entry.version)
-    assert bucket.versions("a") == [] and len(bucket.versions()) == 60
+    assert bucket.versions("a") == [] and len(bucket.versions()) == 5
     with pytest.raises(FileNotFoundError):
         bucket.get_range("a", 0, 1, version=versions[0].entry.version)
 
@@ -282,7 +284,7 @@ def test_versions_are_deleted_for_good(at, objectstore):
 def test_every_error_is_ours(at, cuts):
     bucket = at(endpoint=cuts.url)
     for status in (301, 400, 403, 405, 409, 413, 429, 500, 501, 503, 507):
-        cuts.reset(**{f"n{number}": status for number in range(1, 40)})
+        cuts.reset(since=(1, status))
         for ask in (Bucket.list, Bucket.uploads, lambda one: one.put(os.urandom(3).hex(), b""), lambda one: one.head("a")):
             with pytest.raises(BlockdiffError):
                 ask(bucket)

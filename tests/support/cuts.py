@@ -34,7 +34,7 @@ class Request(NamedTuple):
     key: str  # without the bucket
     query: dict
     headers: dict  # by names in lower case
-    answer: list  # its status, when there is one that the client was sent
+    answer: list  # its status, if the client was sent one
 
     @property
     def kind(self):
@@ -70,10 +70,11 @@ class Cuts(socketserver.ThreadingTCPServer):
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
-    def reset(self, **faults):
-        """Forget all requests; `faults` as n1="before", for the first."""
+    def reset(self, since=(0, None), **faults):
+        """Forget all requests; `faults` as n1="before", for the first; `since`: a number and what happens from then on."""
         with self._mutex:
-            self.log, self.faults = [], {int(name[1:]): fault for name, fault in faults.items()}
+            self.log, self.since = [], since
+            self.faults = {int(name[1:]): fault for name, fault in faults.items()}
 
     def kinds(self):
         """Return how often there was which kind of request."""
@@ -90,7 +91,8 @@ class Cuts(socketserver.ThreadingTCPServer):
                 self.violations.append(f"{request.kind} {request.key}: If-Match on a write")
             if request.kind in ("PutObject", "UploadPart") and "content-md5" not in request.headers:
                 self.violations.append(f"{request.kind} {request.key}: no Content-MD5")
-            return self.faults.get(len(self.log))
+            first, fault = self.since
+            return fault if first and len(self.log) >= first else self.faults.get(len(self.log))
 
     def close(self):
         self.shutdown()
@@ -145,8 +147,8 @@ class _Connection(socketserver.StreamRequestHandler):
             self.body(self.rfile, length, None)
             if fault == "before":
                 raise _Cut
-            self.wfile.write(f"HTTP/1.1 {fault} No\r\nContent-Length: 0\r\n\r\n".encode())
             request.answer.append(fault)
+            self.wfile.write(f"HTTP/1.1 {fault} No\r\nContent-Length: 0\r\n\r\n".encode())
             return True
         time.sleep(self.server.delay_s)
         if self.upstream is None:
@@ -166,12 +168,12 @@ class _Connection(socketserver.StreamRequestHandler):
         if fault == "after":
             self.body(answers, length, None)
             raise _Cut
+        request.answer.append(status)
         self.wfile.write(raw)
         if fault == "middle":
             self.body(answers, 0 if length is CHUNKED else length // 2, self.wfile.write)
             raise _Cut
         self.body(answers, length, self.wfile.write, fault == "answer")
-        request.answer.append(status)
         return headers.get("connection", "").lower() != "close"
 
     def head(self, source):

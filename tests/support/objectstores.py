@@ -108,6 +108,18 @@ def objectstore(request, tmp_path_factory):
 
 
 @pytest.fixture
+def store_environment(objectstore, monkeypatch):
+    """Let this process be a client of the engine."""
+    from blockdiff.place import choose
+
+    for name, value in objectstore.environment.items():
+        monkeypatch.setenv(name, value)
+    choose._store.cache_clear()
+    yield
+    choose._store.cache_clear()
+
+
+@pytest.fixture
 def bucket(objectstore):
     """Return the name of a bucket of the test's own."""
     return objectstore.make_bucket()
