@@ -35,7 +35,7 @@ LAYERS = (
     "ingest export guest page",
     "drilling",
     "rewriting",
-    "backup check consolidate cronlog drill dryrun dump dumpcommand look mysqllock nbd patch prune report restore run scrub verify",  # verbs: none imports another
+    "backup check consolidate copy cronlog drill dryrun dump dumpcommand look mysqllock nbd patch prune report restore run scrub verify",  # verbs: none imports another
     "commands",  # people
 )
 PURE = (  # they decide, others act

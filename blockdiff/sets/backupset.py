@@ -62,8 +62,8 @@ class BackupSet:
         while True:
             found = self.listing()
             number = names.decode_ver(found.ver or b"")
-            busy = not found.has_ver and set(found.versions) == {1}
-            busy = busy or (above and number is not None and number + 1 in found.versions)
+            busy = not found.has_ver and len(found.versions) == 1
+            busy = busy or (above and number is not None and bool(found.above(number)))
             if not busy or time.monotonic() > until:
                 return found
             time.sleep(_PAUSE_S)
