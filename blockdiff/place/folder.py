@@ -64,6 +64,7 @@ class Folder:
     """A folder; see place.base.Place."""
 
     checks = False
+    sealed = False
 
     def __init__(self, path: str) -> None:
         self.at = path
@@ -80,6 +81,9 @@ class Folder:
 
     def look(self, path: str) -> Look:
         return _look(os.stat(path))
+
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size
 
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         out: dict[str, Look | None] = {}
@@ -101,7 +105,7 @@ class Folder:
         except OSError as error:
             raise write_failed(error, path) from None
 
-    def fence(self, begin: str, mine: Callable[[str], bool]) -> None:
+    def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
         """A dead run's files have temporary names, which nothing changes."""
 
     @contextlib.contextmanager

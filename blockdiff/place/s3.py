@@ -17,8 +17,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from blockdiff.errors import SetLocked
 from blockdiff.place.ahead import Pages
 from blockdiff.place.base import Access, Look
-from blockdiff.place.bucket import Bucket, Entry
+from blockdiff.place.bucket import Bucket
 from blockdiff.place.folder import Folder
+from blockdiff.place.listing import Entry
 from blockdiff.place.newobject import Uploaded, Whole
 
 _SMALL = (".md5", ".json", ".idx", ".xxh128", ".sig", ".ver")  # what is no diff file
@@ -67,6 +68,7 @@ class Store:
     """See place.base.Place."""
 
     checks = True
+    sealed = False
 
     def __init__(self, path: str, access: Access) -> None:
         """`path`: s3://BUCKET or s3://BUCKET/PREFIX.  Nothing is asked of the store yet."""
@@ -75,6 +77,7 @@ class Store:
         self._bucket = Bucket(bucket, f"{prefix}/" if prefix else "")
         self._listed: dict[str, Entry] = {}  # by name
         self._begins: list[str] = []  # what all names that were listed begin with
+        self._unknown: set[str] = set()  # names that this run changes, or has changed since they were listed
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
 
@@ -93,10 +96,14 @@ class Store:
         with self._lock:
             self._listed = {name: at for name, at in self._listed.items() if not name.startswith(begin)} | found
             self._begins = [each for each in self._begins if not each.startswith(begin)] + [begin]
+            self._unknown = {name for name in self._unknown if not name.startswith(begin)}
         return list(found)
 
     def look(self, path: str) -> Look:
         return _look(self._entry(path))
+
+    def size(self, path: str) -> int:
+        return self._entry(path).size
 
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         wanted = {path: self._name(path) for path in paths}
@@ -109,16 +116,18 @@ class Store:
         return Object(self._bucket, self._name(path), self._entry(path), self._pool)
 
     def part(self, name: str, run: str) -> Whole | Uploaded:
-        if name.endswith(_SMALL):
+        self._change(name)
+        if name.removesuffix(".age").endswith(_SMALL):
             return Whole(self._bucket, name, self._access)
         return Uploaded(self._bucket, name, self._access)
 
     def remove(self, path: str) -> None:
+        self._change(self._name(path))
         self._bucket.delete(self._name(path))
 
-    def fence(self, begin: str, mine: Callable[[str], bool]) -> None:
+    def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
         for upload in self._bucket.uploads(begin):
-            if mine(upload.name):
+            if wanted(upload.name):
                 self._bucket.abort(upload)
 
     @contextlib.contextmanager
@@ -156,6 +165,12 @@ class Store:
     def room(self) -> int | None:
         return None
 
+    def _change(self, name: str) -> None:
+        """Forget what is known of an object that this run is about to change."""
+        with self._lock:
+            self._listed.pop(name, None)
+            self._unknown.add(name)
+
     def _then(self, begin: str, time: int) -> dict[str, Entry]:
         """Return the objects as they were at a time, also those that were deleted before."""
         found: dict[str, Entry] = {}
@@ -174,7 +189,7 @@ class Store:
         name = self._name(path)
         with self._lock:
             found = self._listed.get(name)
-            listed = any(name.startswith(begin) for begin in self._begins)
+            listed = name not in self._unknown and any(name.startswith(begin) for begin in self._begins)
         if found is None and not listed:
             found = self._bucket.head(name)
         if found is None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from blockdiff.errors import ForeignFiles, NoSuchSet
+from blockdiff.errors import ForeignFiles, NoSuchSet, Sealed
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.place import base, choose
 from blockdiff.place.base import PLAIN, Access, Part
@@ -49,6 +49,8 @@ class BackupSet:
             found = names.list_set(self.base, self.place.names(self.base) if files is None else files)
         except OSError as error:
             raise read_failed(error, self.folder) from None
+        if found.sealed and not found.versions:
+            raise Sealed(self.name, "a private key is needed")
         return replace(found, ver=ver, has_ver=ver is not None)
 
     def settled_listing(self, above: bool = True) -> names.Listing:
@@ -106,7 +108,7 @@ class BackupSet:
 
     def size(self, number: int, suffix: str) -> int:
         """Return the size of one file in bytes.  Raises OSError."""
-        return self.place.look(self.path(number, suffix)).size
+        return self.place.size(self.path(number, suffix))
 
     def hash(self, number: int, suffix: str) -> manifest.StoredFile:
         """Read one file and return its size and SHA-256.  Raises OSError."""

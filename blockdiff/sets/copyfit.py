@@ -25,7 +25,7 @@ def settle(dest: BackupSet, source: BackupSet, note: Log) -> int:
     original, and in an object store, are compared with the source's: if they are the same ones, a version
     that is complete is adopted, and the files of another one are removed.  Raises as recover.settle.
     """
-    dest.place.fence(dest.base, lambda name: names.member_of(dest.base, name) is not None)
+    dest.place.cancel(dest.base, lambda name: names.member_of(dest.base, name) is not None)
     listing = dest.listing()
     newest = names.decode_ver(listing.ver or b"") if listing.has_ver else 0
     above = [] if newest is None else listing.above(newest)

@@ -15,7 +15,7 @@ Format: blockdiff-formats(5), "Publishing".
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from blockdiff.errors import ForeignFiles, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError, manifest, names
@@ -69,11 +69,12 @@ def publish_as(
             sheet.close()
         last_look()
         _refuse_taken(backup_set, number, after)
-        for part in files:
-            if part is sheet:
-                _check(files[:-1])
+        for part in files[:-1]:
             part.publish()
-        _check(files[-1:] if sheet is not None else files)
+        for part in files[:-1]:
+            part.check()
+        files[-1].publish()
+        files[-1].check()
         backup_set.sync()
         _name(backup_set, number, after, files)
     except BaseException:
@@ -89,11 +90,6 @@ def publish_as(
         raise
     for part in files:
         part.release()
-
-
-def _check(files: Sequence[Part]) -> None:
-    for part in files:
-        part.check()
 
 
 def _moved(backup_set: BackupSet, number: int, after: int) -> bool:
