@@ -51,8 +51,11 @@ def publish(
         sheet.close()
         last_look()
         _refuse_taken(backup_set, number)
-        for part in files:
+        for part in files[:-1]:
             part.publish()
+        for part in files[:-1]:
+            part.check()
+        files[-1].publish()
         backup_set.sync()
         _name(backup_set, number, files)
     except BaseException:
