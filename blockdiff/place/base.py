@@ -99,6 +99,9 @@ class Part(Protocol):
     def publish(self) -> None:
         """Give it its name, which must be free; call `close` before.  Raises ForeignFiles if the name is taken."""
 
+    def check(self) -> None:
+        """Make sure that the place has what was written, after `publish`.  Raises StoreFailed."""
+
     def replace(self) -> None:
         """Give it its name, from the file that has it, if there is one; call `close` before."""
 

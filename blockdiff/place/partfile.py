@@ -249,6 +249,9 @@ class PartFile:
         except OSError as error:
             raise write_failed(error, self.final_path) from None
 
+    def check(self) -> None:
+        """A folder has what was synced there."""
+
     def replace(self) -> None:
         """Give the file its own name, replacing the file that had it; call `close` before.
 

@@ -77,6 +77,9 @@ class SealedPart:
     def stored(self) -> StoredFile:
         return StoredFile(self.size, self.sha256())
 
+    def check(self) -> None:
+        self._part.check()
+
     def publish(self) -> None:
         self._part.publish()
 

@@ -69,8 +69,11 @@ def publish_as(
             sheet.close()
         last_look()
         _refuse_taken(backup_set, number, after)
-        for part in files:
+        for part in files[:-1]:
             part.publish()
+        for part in files[:-1]:
+            part.check()
+        files[-1].publish()
         backup_set.sync()
         _name(backup_set, number, after, files)
     except BaseException:
