@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from blockdiff.commands import amounts, completing, exits, options_export, outfile, text
+from blockdiff.place.partfile import write_failed
 from blockdiff.sets import drills
-from blockdiff.sets.partfile import write_failed
 
 _MOST = 1000  # characters of a step's text that are kept
 _STEPS = 100  # that are kept

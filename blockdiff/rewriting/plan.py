@@ -9,7 +9,7 @@ from blockdiff.errors import MissingFile, NoRoom, SetChanged, SetLocked, StoreUn
 from blockdiff.formats import FormatError, difffile, names
 from blockdiff.rewriting import merge
 from blockdiff.sets import chain, versions
-from blockdiff.sets.backupset import BackupSet, free
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
 _Identity = tuple[tuple[object, ...], ...]
@@ -52,7 +52,7 @@ class Plan:
         if len(self.links) > at_once:  # two levels of drafts may exist at once
             first = 0 if self.onto is not None else _size(self.backup_set, self.links[0])
             need += (self.stored - first) * (2 if len(self.links) > at_once * at_once else 1)
-        room = free(self.backup_set.folder)
+        room = self.backup_set.place.room()
         if room is not None and need > room:
             what = f"version {version.number} of {self.backup_set.name} anew: it takes up to {printable.size(need)}"
             raise NoRoom(f"{what}, and {printable.size(room)} are free")

@@ -20,10 +20,10 @@ from blockdiff.errors import (
     StoreUnreadable,
 )
 from blockdiff.formats import FormatError, manifest, names
+from blockdiff.place.partfile import Busy, lock_alone, remove_dead, write_failed
 from blockdiff.printable import Log
 from blockdiff.sets import chain, drop, rollforward, versions
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.partfile import Busy, lock_alone, remove_dead, write_failed
 from blockdiff.sets.publishing import MOVE_AWAY
 
 
