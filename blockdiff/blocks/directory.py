@@ -1,14 +1,15 @@
 """Where the members of a diff file are, and which of them may have a block's record.
 
-With an index, its entries are searched on the disk; nothing of it is loaded.  Without one, the
-records of a plain file are where arithmetic says, and the frames of a .zst file are listed once,
-from their headers.  gzip and lzop have no such headers: what is not too long is one member, and
-a longer file is refused.
+With an index, its entries are searched where they are, and the pages that were found last are kept;
+it is never loaded as a whole.  Without one, the records of a plain file are where arithmetic says, and
+the frames of a .zst file are listed once, from their headers.  gzip and lzop have no such headers:
+what is not too long is one member, and a longer file is refused.
 Format: blockdiff-formats(5), "Members", "Index".
 """
 
 import bisect
 import contextlib
+import operator
 import struct
 from array import array
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from blockdiff.place.base import Sequence
 from blockdiff.sets.version import VersionFiles
 
 _OFFSET = struct.Struct("<Q")
+_FIRST = operator.attrgetter("first")
 _PAGE = 64  # members whose entries are read at once
 _RECENT = 8  # pages
 
@@ -62,7 +64,7 @@ class Indexed:
     def find(self, block: int) -> Member | None:
         known = next((page for page in self._recent if page[0].first <= block <= page[-2].last), None)
         page = known or self._page(block)
-        number = bisect.bisect_right(page, block, 0, len(page) - 1, key=lambda entry: entry.first) - 1
+        number = bisect.bisect_right(page, block, 0, len(page) - 1, key=_FIRST) - 1
         if number < 0:
             return None
         if known is None:
