@@ -25,7 +25,9 @@ from blockdiff.sets.backupset import BackupSet
 API_VERSION = 2
 _MOST_EXTENTS = 4096  # in one answer; nbdkit's client asks again for the rest
 _PATIENCE_S = 5.0  # for a mount that ends when we do
-_BLOCK_SIZES = (1, 4096, 32 * 1024 * 1024)  # bytes: least, preferred, most
+# Bytes: least, preferred, most.  nbdcopy asks for the preferred length at once, else for 256 KiB: each
+# request costs a turn of Python, and eight of those are but half a member.
+_BLOCK_SIZES = (1, 1024 * 1024, 32 * 1024 * 1024)
 
 
 class _State:

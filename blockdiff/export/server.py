@@ -24,6 +24,7 @@ THREADS = 8  # that answer requests; each may have a member in work
 _PACKAGES = "nbdkit nbdkit-plugin-python"
 _OURS = "{}.{}".format(*sys.version_info[:2])
 _PACKAGE = os.path.dirname(os.path.abspath(blockdiff.__file__))
+_KEPT = 32 * 1024 * 1024  # bytes of memory; the most that malloc takes for its threshold
 _LONGEST = 107  # bytes of the path of a Unix socket
 
 
@@ -61,6 +62,9 @@ def environment(nbdkit: str, environ: Mapping[str, str], scratch: str) -> dict[s
     found["PATH"] = os.pathsep.join(filter(None, path))
     found["TMPDIR"] = scratch
     found.setdefault("MALLOC_ARENA_MAX", "1")  # arenas of many threads keep half as much again as is in use
+    # the memory of one member serves the next: from the kernel it would come page by page, each cleared
+    found.setdefault("MALLOC_MMAP_THRESHOLD_", str(_KEPT))
+    found.setdefault("MALLOC_TRIM_THRESHOLD_", str(_KEPT))
     return found
 
 
