@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from blockdiff.errors import ForeignFiles, NoSuchSet, SetLocked, StoreFailed
+from blockdiff.errors import ForeignFiles, NoSuchSet, NotSigned, SetLocked, StoreFailed
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.sets.partfile import (
     FILE_MODE,
@@ -22,6 +22,7 @@ from blockdiff.sets.partfile import (
     read_failed,
     write_failed,
 )
+from blockdiff.sets.signatures import Believed, Signers
 
 _TRIES = 10  # to lock a lock file that another program replaces
 _PATIENCE_S = 0.5  # how long to wait for a run that is just publishing
@@ -32,8 +33,11 @@ _PAUSE_S = 0.05
 class BackupSet:
     """The set that a NAME (a path prefix) means."""
 
-    def __init__(self, name: str) -> None:
-        """Raises NoSuchSet if NAME cannot be a set or its folder does not exist."""
+    def __init__(self, name: str, signers: Signers | None = None) -> None:
+        """`signers`: only manifests that they signed are read.
+
+        Raises NoSuchSet if NAME cannot be a set or its folder does not exist.
+        """
         self.name = name
         self._run = names.run_name(os.urandom(8))
         folder, self.base = os.path.split(name)
@@ -43,6 +47,7 @@ class BackupSet:
             raise NoSuchSet(name, hint="NAME is a folder and the beginning of a file name")
         if not os.path.isdir(self.folder):
             raise NoSuchSet(name, hint=f"there is no folder {self.folder}")
+        self.believed = None if signers is None else Believed(signers, self.base)
 
     def path(self, number: int, suffix: str) -> str:
         """Return the path of a version's file."""
@@ -158,12 +163,27 @@ class BackupSet:
         return manifest.StoredFile(size, digest.hexdigest())
 
     def read_manifest(self, number: int) -> manifest.Manifest:
-        """Return a version's manifest, whether or not it counts.  Raises FormatError or OSError."""
-        with open(self.path(number, ".json"), "rb") as file:
-            found = manifest.decode(file.read(manifest.MAX_SIZE + 1))
+        """Return a version's manifest, whether or not it counts.  Raises FormatError or OSError.
+
+        With signers: NotSigned if it is not signed, or of another set or version.
+        """
+        path = self.path(number, ".json")
+        with open(path, "rb") as file:
+            data = file.read(manifest.MAX_SIZE + 1)
+        if self.believed is not None:
+            data = self.believed.choose(path, data, self._drafts(number))
+        found = manifest.decode(data)
+        if self.believed is not None and (found.value.get("set"), found.version) != (self.base, number):
+            raise NotSigned(path, f"it is of version {found.version} of {found.value.get('set')!r}")
         if found.version != number:
             raise FormatError(f"manifest is of version {found.version}")
         return found
+
+    def _drafts(self, number: int) -> Iterator[str]:
+        """Yield the paths of manifests that a rewrite of a version has written and not renamed yet."""
+        for name in self.listing().parts:
+            if names.member_of(self.base, name) == (number, ".json"):
+                yield os.path.join(self.folder, name)
 
     # writing
 

@@ -3,7 +3,9 @@
 Order of a backup, and what a crash leaves at each step:
 1. every file is written under a temporary name (.part) and synced: nothing has happened;
 2. each gets its final name, the digest file first and the manifest last, and the folder is
-   synced: if all of them are there the next run adopts the version, otherwise it replaces it;
+   synced: if all of them are there the next run adopts the version, otherwise it replaces it.
+   A signature is on the disk, under its final name, before the manifest is: no crash makes a
+   version that was to be signed one that is not;
 3. NAME.ver is replaced by rename: only now does the version exist.
 The set's lock separates two runs.  If it does not (it was removed, or a network file system does
 not support it), file names that are never replaced separate them: of two runs that write the same
@@ -21,6 +23,7 @@ from blockdiff.errors import ForeignFiles, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.partfile import PartFile
+from blockdiff.sets.signatures import Signing
 
 MOVE_AWAY = "another run, or another tool, may have left it; move it away"
 
@@ -31,11 +34,13 @@ def publish(
     parts: Mapping[str, PartFile],
     value: manifest.NewManifest,
     last_look: Callable[[], object] = lambda: None,
+    signing: Signing | None = None,
 ) -> None:
     """Make the closed parts version `number`; `value` is what its manifest records of the run.
 
-    `last_look` is called when all is on the disk, and may raise.  Raises NoRoom, StoreFailed,
-    SetLocked or ForeignFiles; then the old state is unchanged, or everything except NAME.ver is done.
+    `last_look` is called when all is on the disk, and may raise; `signing` signs the manifest.  Raises
+    NoRoom, StoreFailed, SetLocked, ForeignFiles or CannotSign; then the old state is unchanged, or
+    everything except NAME.ver is done.
     """
     stored = {suffix: part.stored() for suffix, part in parts.items()}
     (diff,) = stored.keys() & names.DIFF_SUFFIXES
@@ -43,16 +48,24 @@ def publish(
         data = value.encode(stored, diff)
     except FormatError as error:
         raise NotOurFormat(backup_set.name, error) from None
+    signed = signing.sign(data) if signing is not None else None
     sheet = backup_set.part(number, ".json")
     ordered = sorted(parts, key=lambda suffix: suffix != ".md5")  # the run that gets this name continues
     files = [*(parts[suffix] for suffix in ordered), sheet]
     try:
         sheet.write(data)
         sheet.close()
+        if signed is not None:
+            files.insert(-1, backup_set.part(number, ".sig"))
+            files[-2].write(signed)
+            files[-2].close()
         last_look()
         _refuse_taken(backup_set, number)
-        for part in files:
+        for part in files[:-1]:
             part.publish()
+        if signed is not None:
+            backup_set.sync()
+        sheet.publish()
         backup_set.sync()
         _name(backup_set, number, files)
     except BaseException:
@@ -61,6 +74,8 @@ def publish(
         # manifest shows that it is ours and not another program's: so it is removed last, and only
         # if all files that it lists are removed
         left = [] if whole else [part for part in reversed(files) if not part.withdraw()]
+        for part in files[len(parts) : -1]:
+            part.discard()
         if not left:
             sheet.discard()
         sheet.release()
