@@ -125,11 +125,12 @@ def _trusts_parent(of: Continuation) -> bool:
         return True
     path = job.backup_set.path(before.number, ".sig")
     try:
-        why = signatures.doubt(path, job.backup_set.base, before, job.signing.trusted)
+        why = signatures.doubt(job.backup_set.place, path, job.backup_set.base, before, job.signing.trusted)
     except OSError as error:
         why = str(error.strerror)
     if why:
-        log = of.log.warn if os.path.lexists(path) else of.log.note
+        there = ".sig" in job.backup_set.listing().versions.get(before.number, ())
+        log = of.log.warn if there else of.log.note
         log(f"version {before.number} is not signed with this key ({why}): comparing the MD5 of every block")
     return not why
 

@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable, Iterable
 
 from blockdiff.formats import names
+from blockdiff.place import choose
 from blockdiff.sets import catalogue, drills, health, verified
-from blockdiff.sets.backupset import free
 from blockdiff.sets.checked import Checked, marked, rooms
 from blockdiff.sets.health import Finding, Limits, State
 
@@ -143,7 +143,7 @@ def _look_around(out: Checked, parts: tuple[str, ...] | None, locks: str) -> Non
         return os.major(found.st_dev) == 0 and (_listed_device(folder), found.st_ino) in held
 
     with contextlib.suppress(OSError):
-        out.device, out.free = os.stat(folder).st_dev, free(folder) or 0
+        out.device, out.free = os.stat(folder).st_dev, choose.at(folder).room() or 0
         base = os.path.basename(out.name)
         if parts is None:
             parts = names.list_set(base, os.listdir(folder)).parts

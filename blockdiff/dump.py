@@ -18,9 +18,9 @@ from blockdiff.formats import Buffer, digestfile
 from blockdiff.formats.index import Member
 from blockdiff.ingest.comparison import Comparison
 from blockdiff.ingest.scan import Scan
+from blockdiff.place.partfile import write_failed
 from blockdiff.printable import Log
 from blockdiff.sets.digests import Digests, open_digests
-from blockdiff.sets.partfile import write_failed
 from blockdiff.source import snapshots
 from blockdiff.source.wanted import Wanted
 from blockdiff.transport.base import Transport

@@ -21,13 +21,13 @@ from blockdiff.blocks.changes import changed
 from blockdiff.blocks.diffreader import DiffFile
 from blockdiff.errors import CommandFailed, DamagedFile, DigestMismatch, NotOurFormat, ProgramMissing
 from blockdiff.formats import FormatError, manifest
+from blockdiff.place.partfile import PartFile, in_folder, read_failed
 from blockdiff.printable import Log
 from blockdiff.sets import identity, newversion, publishing, recover
 from blockdiff.sets import parent as parents
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests, open_digests
 from blockdiff.sets.outcome import Outcome
-from blockdiff.sets.partfile import PartFile, read_failed
 from blockdiff.sets.signatures import Signing
 from blockdiff.sets.version import LOCAL, Version
 
@@ -80,7 +80,7 @@ def run(
         begun = newversion.now()
         parts = {}
         for name in (suffix, ".md5"):
-            parts[name] = backup_set.part(parent.number, name)
+            parts[name] = in_folder(backup_set.part(parent.number, name))
             cleanup.callback(parts[name].discard)
         _execute(parent.md5, words, environment, parts[suffix], parts[".md5"])
         for part in parts.values():

@@ -6,7 +6,6 @@ whether versions that need it restore.  A fault does not end the run.
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -120,7 +119,7 @@ def _stored(backup_set: BackupSet, listing: names.Listing, numbers: Iterable[int
     for number in numbers:
         for suffix in listing.diffs(number):
             with contextlib.suppress(OSError):
-                total += os.path.getsize(backup_set.path(number, suffix))
+                total += backup_set.size(number, suffix)
     return total
 
 

@@ -119,7 +119,13 @@ def test_no_diff_file_and_no_digest_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "open", lambda path, *a, **k: opened.append(path) or real_open(path, *a, **k))
     monkeypatch.setattr(os, "open", lambda path, *a, **k: opened.append(path) or real_os(path, *a, **k))
     monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or real_list(path))
-    monkeypatch.setattr(os, "pread", lambda fd, size, at: read.append(size) or real_pread(fd, size, at))
+
+    def pread(fd, size, at):
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(".md5"):
+            read.append(size)
+        return real_pread(fd, size, at)
+
+    monkeypatch.setattr(os, "pread", pread)
 
     checked(tmp_path, known=proofs, room=1.0)
 

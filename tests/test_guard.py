@@ -28,7 +28,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # A room is a folder or a file of blockdiff/. It imports only rooms of lower rows, and itself.
 LAYERS = (
     "errors formats printable",  # bytes and words
-    "wire codecs transport target childprocess findprogram jobtext",  # devices, disks, networks
+    "wire codecs transport target place childprocess findprogram jobtext",  # devices, disks, networks
     "sets locking mysql signing",
     "source blocks",
     "ingest export guest page",

@@ -51,7 +51,7 @@ def change_map(backup_set: BackupSet, entries: Sequence[Entry], most: int) -> Ch
         opened = []
         for entry in usable[-most - 1 :]:
             with contextlib.suppress(BlockdiffError):
-                _, digests = open_digests(backup_set.path(entry.number, ".md5"))
+                _, digests = open_digests(backup_set.path(entry.number, ".md5"), opener=backup_set.place.open)
                 opened.append((entry.number, stack.enter_context(digests)))
         if len(opened) < 2:
             return None

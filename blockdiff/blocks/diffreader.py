@@ -12,9 +12,9 @@ write them.  They are read as streams, with an index or without.
 Format: blockdiff-formats(5), "Diff file", "Members", "Index".
 """
 
+import contextlib
 import functools
 import io
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,7 +25,9 @@ from blockdiff.codecs import base
 from blockdiff.codecs.base import Payload, Read
 from blockdiff.errors import BlockdiffError, DamagedFile, DigestMismatch
 from blockdiff.formats import FormatError, TornError, difffile, digestfile, index
-from blockdiff.sets.version import Version, open_file
+from blockdiff.place.base import Opener, Sequence
+from blockdiff.place.folder import open_file
+from blockdiff.sets.version import Version
 
 _STREAM_PIECE = 2 * 1024 * 1024  # bytes of payload in a piece of a stream, unless one record is larger
 _NO_BLOCKS = (0, 0)  # of our first member: it has the header alone
@@ -67,7 +69,7 @@ class DiffFile:
         version: Version,
         observe: Callable[[bytes], object] | None = None,
         most: int | None = None,
-        opener: Callable[[str], int] = open_file,
+        opener: Opener = open_file,
     ) -> None:
         """`index_path`: the file's index, None if there is none that counts.
 
@@ -83,9 +85,9 @@ class DiffFile:
         self.read = 0  # bytes of it that were read
         self.skipped = False  # a part could not be read, but parts after it were
         self._open = opener
-        self._fd = opener(self.path)
-        self.size = os.fstat(self._fd).st_size  # bytes
-        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        self._blob = opener(self.path)
+        self.size = self._blob.size  # bytes
+        self._blob.in_order()
 
     def __enter__(self) -> "DiffFile":
         return self
@@ -93,16 +95,11 @@ class DiffFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._fd)
+        self._blob.close()
 
     def _read(self, size: int) -> bytes:
         """Return up to size bytes from the current position; fewer only at the file's end."""
-        data = os.pread(self._fd, size, self._place)
-        while len(data) < size:
-            more = os.pread(self._fd, size - len(data), self._place + len(data))
-            if not more:
-                break
-            data += more
+        data = self._blob.pread(size, self._place)
         self._place += len(data)
         self.read += len(data)
         if self._observe is not None:
@@ -151,10 +148,9 @@ class DiffFile:
         return first, stop
 
     def _members(self, index_path: str, wants: Callable[[int, int], bool] | None) -> Iterator[Piece]:
-        with open(self._open(index_path), "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        with contextlib.closing(self._open(index_path)) as blob:
             end = 0
-            for member, stored, length in index.spans(file.read, size, self.version.block_size):
+            for member, stored, length in index.spans(Sequence(blob).read, blob.size, self.version.block_size):
                 end = member.place + stored
                 first, stop = member.first, min(member.last + 1, self.version.count)
                 if wants is not None and not wants(first, stop):

@@ -9,7 +9,6 @@ Format: blockdiff-formats(5), "Members", "Index".
 
 import bisect
 import contextlib
-import os
 import struct
 from array import array
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from blockdiff import codecs
 from blockdiff.codecs import base
 from blockdiff.errors import NotOurFormat
 from blockdiff.formats import TornError, difffile, index
+from blockdiff.place.base import Sequence
 from blockdiff.sets.version import VersionFiles
 
 _OFFSET = struct.Struct("<Q")
@@ -53,19 +53,19 @@ class Indexed:
     def __init__(self, files: VersionFiles, path: str) -> None:
         """`path`: the index.  Raises FormatError or OSError."""
         self._files, self._path, self._block_size = files, path, files.version.block_size
-        with _opened(files, path) as fd:
-            header = os.pread(fd, index.HEADER_SIZE, 0)
-            self._count = index.count(header, os.fstat(fd).st_size, self._block_size)
+        with contextlib.closing(files.open(path)) as blob:
+            header = blob.pread(index.HEADER_SIZE, 0)
+            self._count = index.count(header, blob.size, self._block_size)
         self._recent: tuple[tuple[int, int, Member], ...] = ()  # first and last block
 
     def find(self, block: int) -> Member | None:
         for first, last, member in self._recent:
             if first <= block <= last:
                 return member
-        with _opened(self._files, self._path) as fd:
+        with contextlib.closing(self._files.open(self._path)) as blob:
 
             def entry(number: int) -> index.Member:
-                return index.decode(os.pread(fd, index.ENTRY_SIZE, index.entry_place(number)))
+                return index.decode(blob.pread(index.ENTRY_SIZE, index.entry_place(number)))
 
             number = bisect.bisect_right(range(self._count), block, key=lambda n: entry(n).first) - 1
             if number < 0:
@@ -87,11 +87,11 @@ class Plain:
         self._group = max(1, base.MEMBER_SIZE // self._step) * self._step
 
     def find(self, block: int) -> Member | None:
-        with _opened(self._files, self._files.diff) as fd:
-            length = os.fstat(fd).st_size - difffile.HEADER_SIZE
+        with contextlib.closing(self._files.open(self._files.diff)) as blob:
+            length = blob.size - difffile.HEADER_SIZE
 
             def first(number: int) -> int:
-                data = os.pread(fd, difffile.OFFSET_SIZE, difffile.HEADER_SIZE + number * self._group)
+                data = blob.pread(difffile.OFFSET_SIZE, difffile.HEADER_SIZE + number * self._group)
                 if len(data) < difffile.OFFSET_SIZE:
                     raise TornError("record ends inside its offset")
                 return int(_OFFSET.unpack(data)[0]) // self._files.version.block_size
@@ -130,7 +130,8 @@ class Listed:
     def frames(cls, files: VersionFiles, codec: codecs.Zstd) -> "Listed":
         """List the frames of a .zst file.  Raises FormatError or OSError."""
         out, block_size = cls(), files.version.block_size
-        with open(files.open(files.diff), "rb") as file:
+        with contextlib.closing(files.open(files.diff)) as blob:
+            file = Sequence(blob)
             for frame in codec.frames(file.read):
                 skip = 0 if frame.place else difffile.HEADER_SIZE
                 zeros = codec.zero_run(frame.data, block_size) if frame.data else None
@@ -141,7 +142,7 @@ class Listed:
                 head = b"".join(_up_to(codec.unpack(frame, size), size))
                 first = _OFFSET.unpack_from(head, skip)[0] // block_size if len(head) == size else 0
                 out._add(frame.place, frame.length, first)
-            out._end = file.tell()
+            out._end = file.place
         return out
 
     @classmethod
@@ -149,9 +150,9 @@ class Listed:
         """Take a file as one member.  Raises NotOurFormat for a longer one, FormatError or OSError."""
         out, length = cls(), 0
         out._stream = True
-        with open(files.open(files.diff), "rb") as file:
-            out._end = os.fstat(file.fileno()).st_size
-            for part in codec.stream(file.read):
+        with contextlib.closing(files.open(files.diff)) as blob:
+            out._end = blob.size
+            for part in codec.stream(Sequence(blob).read):
                 length += len(part)
                 if length > base.MAX_MEMBER or out._end > base.MAX_STORED:
                     why = "it is long and has no index, so that no part of it can be read alone"
@@ -178,13 +179,3 @@ def _up_to(parts: Iterator[bytes], size: int) -> Iterator[bytes]:
     while size and (part := next(parts, b"")):
         yield part[:size]
         size -= min(size, len(part))
-
-
-@contextlib.contextmanager
-def _opened(files: VersionFiles, path: str) -> Iterator[int]:
-    """Give a descriptor of a file of a version."""
-    fd = files.open(path)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -38,7 +38,7 @@ def share(backup_set: BackupSet, onto: int | None, path: Sequence[int]) -> float
 
 def _windows(backup_set: BackupSet, number: int) -> list[Run]:
     """Return the blocks that are looked at, spread over a version's volume."""
-    _, digests = open_digests(backup_set.path(number, ".md5"))
+    _, digests = open_digests(backup_set.path(number, ".md5"), opener=backup_set.place.open)
     digests.close()
     count = digests.count
     if count <= _SAMPLES * _WINDOW:
@@ -49,7 +49,7 @@ def _windows(backup_set: BackupSet, number: int) -> list[Run]:
 
 def _digests(backup_set: BackupSet, number: int, windows: Sequence[Run]) -> bytes:
     """Return a version's digests of these blocks, joined; zeros where it has no such block."""
-    _, digests = open_digests(backup_set.path(number, ".md5"))
+    _, digests = open_digests(backup_set.path(number, ".md5"), opener=backup_set.place.open)
     with digests:
         out = bytearray()
         for first, stop in windows:

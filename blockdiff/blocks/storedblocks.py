@@ -4,7 +4,7 @@ A member that is too large to be decompressed at once is read as a stream, up to
 it, and only the records of some neighbouring blocks are kept.
 """
 
-import os
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -128,12 +128,7 @@ class _Reader:
     def read(self, size: int) -> bytes:
         """Return up to size bytes from the current position; fewer only at the member's end.  Raises OSError."""
         size = min(size, self._end - self._place)
-        fd = self._files.open(self._files.diff)
-        try:
-            data = os.pread(fd, size, self._place)
-            while len(data) < size and (more := os.pread(fd, size - len(data), self._place + len(data))):
-                data += more
-        finally:
-            os.close(fd)
+        with contextlib.closing(self._files.open(self._files.diff)) as blob:
+            data = blob.pread(size, self._place)
         self._place += len(data)
         return data

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from blockdiff.commands import amounts, completing, exits, options_export, options_sign, outfile, text
+from blockdiff.place.partfile import write_failed
 from blockdiff.sets import drills
-from blockdiff.sets.partfile import write_failed
 from blockdiff.signing.allowed import AllowedSigners
 
 _MOST = 1000  # characters of a step's text that are kept

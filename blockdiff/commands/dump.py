@@ -10,7 +10,7 @@ import click
 
 from blockdiff import dump
 from blockdiff.commands import completing, dump_arguments, exits, options_source, programs
-from blockdiff.sets.partfile import PartFile
+from blockdiff.place.partfile import PartFile
 from blockdiff.source import snapshots
 from blockdiff.source.wanted import MUST, NONE, Wanted
 

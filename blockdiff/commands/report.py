@@ -10,9 +10,9 @@ import click
 
 from blockdiff.commands import amounts, completing, joblist, outfile, setnames, state, text
 from blockdiff.errors import ProgramUnfit
+from blockdiff.place.partfile import write_failed
 from blockdiff.sets import catalogue
 from blockdiff.sets.health import Limits
-from blockdiff.sets.partfile import write_failed
 
 if TYPE_CHECKING:
     from blockdiff.sets.checked import Checked

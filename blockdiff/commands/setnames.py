@@ -1,6 +1,5 @@
 """The NAMEs of sets that operands stand for, one that is a folder for all sets in it."""
 
-import os
 from collections.abc import Sequence
 
 import click
@@ -13,11 +12,12 @@ def expand(operands: Sequence[str], list_path: str | None) -> list[str]:
 
     Raises as joblist.read, click.UsageError if there is no set, and NoSuchSet or StoreUnreadable.
     """
+    from blockdiff.place import choose
     from blockdiff.sets import catalogue
 
     found: list[str] = []
     for operand in given(operands, list_path):
-        found += catalogue.sets(operand) if os.path.isdir(operand) else [operand]
+        found += catalogue.sets(operand) if choose.is_place(operand) else [operand]
     if not found:
         raise click.UsageError(f"there is no set in {' '.join(operands)}")
     return list(dict.fromkeys(found))

@@ -64,7 +64,7 @@ def _xxh128(backup_set: BackupSet, before: Version) -> Digests | None:
     if before.manifest is None or ".xxh128" not in before.manifest.files:
         return None
     try:
-        found = Digests(backup_set.path(before.number, ".xxh128"), before.count)
+        found = Digests(backup_set.path(before.number, ".xxh128"), before.count, backup_set.place.open)
     except (DamagedFile, StoreUnreadable):
         return None
     try:

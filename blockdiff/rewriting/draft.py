@@ -23,13 +23,14 @@ from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.blocks.versioncheck import VersionCheck
 from blockdiff.errors import DigestMismatch, NotOurFormat, SetChanged, StoreUnreadable
 from blockdiff.formats import FormatError, manifest
+from blockdiff.place.folder import open_file
+from blockdiff.place.partfile import PartFile, in_folder, write_failed
 from blockdiff.rewriting import folding, merge, newmanifest, plan
 from blockdiff.rewriting.merge import Merged
 from blockdiff.rewriting.plan import Plan
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.newdiff import NewDiff
-from blockdiff.sets.partfile import PartFile, write_failed
 from blockdiff.sets.signatures import Signing
 from blockdiff.sets.version import VersionFiles
 
@@ -70,12 +71,12 @@ class Draft:
             except OSError as error:
                 raise write_failed(error, index) from None
             backup_set.sync()
-        self._replace(self._new.parts[self._new.suffix])
+        self._replace(self._new.files[self._new.suffix])
         if self._signed is not None:
             self._replace(self._signed)
         self._replace(self._sheet)
-        if ".idx" in self._new.parts:
-            self._replace(self._new.parts[".idx"])
+        if ".idx" in self._new.files:
+            self._replace(self._new.files[".idx"])
         self._release()
 
     def _replace(self, part: PartFile) -> None:
@@ -84,7 +85,7 @@ class Draft:
 
     @property
     def _parts(self) -> list[PartFile]:
-        return [*self._new.parts.values(), *filter(None, [self._signed]), self._sheet]
+        return [*self._new.files.values(), *filter(None, [self._signed]), self._sheet]
 
     def _release(self) -> None:
         for part in self._parts:
@@ -95,7 +96,7 @@ class Draft:
 
         A swap that failed, or was interrupted, after the diff file had its name is left for the next run.
         """
-        if self._new.parts[self._new.suffix].has_its_name():
+        if self._new.files[self._new.suffix].has_its_name():
             self._release()
         else:
             self._new.discard()
@@ -131,7 +132,7 @@ def draft(
             failed.callback(new.discard)
             merged = merge.merge(files, base, new, pool, done)
             new.close(merged.payload)
-        stored = {suffix: part.stored() for suffix, part in new.parts.items()}
+        stored = {suffix: part.stored() for suffix, part in new.files.items()}
         try:
             data = newmanifest.encode(made, merged, read + merged.read, stored, link)
         except FormatError as error:
@@ -140,13 +141,13 @@ def draft(
             raise StoreUnreadable(backup_set.path(number, ".md5"), error.strerror) from None
         with proving(stored[new.suffix].size) as done:
             _prove(made, merged, new, manifest.decode(data), pool, done)
-        part = backup_set.part(number, ".json")
+        part = in_folder(backup_set.part(number, ".json"))
         failed.callback(part.discard)
         part.write(data)
         part.close()
         signed = None
         if made.signed and signing is not None:
-            signed = backup_set.part(number, ".sig")
+            signed = in_folder(backup_set.part(number, ".sig"))
             failed.callback(signed.discard)
             signed.write(signing.sign(data))
             signed.close()
@@ -160,7 +161,7 @@ def _base(made: Plan, cleanup: contextlib.ExitStack) -> tuple[Digests | None, st
     if made.onto is None:
         return None, None
     digests = cleanup.enter_context(
-        Digests(made.backup_set.path(made.onto.number, ".md5"), made.onto.count)
+        Digests(made.backup_set.path(made.onto.number, ".md5"), made.onto.count, made.backup_set.place.open)
     )
     return digests, digests.seal()
 
@@ -173,12 +174,13 @@ def _prove(
 
     Raises DigestMismatch or what reading it finds.
     """
-    for part in new.parts.values():
+    for part in new.files.values():
         part.forget()
     version = replace(made.version, manifest=described, parent=described.parent)
-    index = new.parts.get(".idx")
-    diff = new.parts[new.suffix].path
-    files = VersionFiles(version, diff, made.backup_set.path(version.number, ".md5"), index.path if index else None)
+    index = new.files.get(".idx")
+    diff = new.files[new.suffix].path
+    digests = made.backup_set.path(version.number, ".md5")
+    files = VersionFiles(version, diff, digests, index.path if index else None, open_file)
     with Digests(files.digests, version.count) as own:
         check = VersionCheck(files, own, progress)
         check.run(pool)

@@ -1,13 +1,13 @@
 """A chain that is too long to be merged at once is folded first: some versions into one draft, and so on."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from blockdiff import codecs
 from blockdiff.blocks.parallel import Progress
+from blockdiff.place.folder import open_file
 from blockdiff.rewriting import merge
 from blockdiff.rewriting.plan import Plan
 from blockdiff.sets import versions
@@ -51,8 +51,8 @@ def stored(some: Iterable[VersionFiles]) -> int:
     """Return how many bytes these diff files have; who reads them finds what is missing."""
     total = 0
     for files in some:
-        with contextlib.suppress(OSError):
-            total += os.path.getsize(files.diff)
+        with contextlib.suppress(OSError), contextlib.closing(files.open(files.diff)) as blob:
+            total += blob.size
     return total
 
 
@@ -64,7 +64,7 @@ class _Drafts:
 
     def add(self, new: NewDiff) -> str:
         """Keep one until it is discarded; return its path."""
-        path = new.parts[new.suffix].path
+        path = new.files[new.suffix].path
         self._made[path] = new
         return path
 
@@ -93,6 +93,6 @@ def _fold(
     with Digests(older.digests, older.version.count) as base:
         merged = merge.merge(group, base, new, pool, progress)
     new.close(merged.payload)
-    index = new.parts.get(".idx")
+    index = new.files.get(".idx")
     version = replace(last.version, suffix=suffix)
-    return VersionFiles(version, path, last.digests, None if index is None else index.path), merged.read
+    return VersionFiles(version, path, last.digests, None if index is None else index.path, open_file), merged.read

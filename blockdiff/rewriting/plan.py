@@ -9,7 +9,7 @@ from blockdiff.errors import MissingFile, NoRoom, NotSigned, SetChanged, SetLock
 from blockdiff.formats import FormatError, difffile, names
 from blockdiff.rewriting import merge
 from blockdiff.sets import chain, signatures, versions
-from blockdiff.sets.backupset import BackupSet, free
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.signatures import Signers, Signing
 from blockdiff.sets.version import Version
 
@@ -55,7 +55,7 @@ class Plan:
         if len(self.links) > at_once:  # two levels of drafts may exist at once
             first = 0 if self.onto is not None else _size(self.backup_set, self.links[0])
             need += (self.stored - first) * (2 if len(self.links) > at_once * at_once else 1)
-        room = free(self.backup_set.folder)
+        room = self.backup_set.place.room()
         if room is not None and need > room:
             what = f"version {version.number} of {self.backup_set.name} anew: it takes up to {printable.size(need)}"
             raise NoRoom(f"{what}, and {printable.size(room)} are free")
@@ -95,7 +95,7 @@ def _refuse_bad(backup_set: BackupSet, version: Version, signers: Signers) -> No
     """Raise NotSigned unless a version's signature is good: a forged version must not get one that is."""
     path = backup_set.path(version.number, ".sig")
     try:
-        why = signatures.doubt(path, backup_set.base, version, signers)
+        why = signatures.doubt(backup_set.place, path, backup_set.base, version, signers)
     except OSError as error:
         raise StoreUnreadable(path, error.strerror) from None
     if why:

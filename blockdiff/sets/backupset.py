@@ -4,27 +4,18 @@ Format: blockdiff-formats(5), "Names".
 """
 
 import contextlib
-import fcntl
-import hashlib
 import os
-import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from blockdiff.errors import ForeignFiles, NoSuchSet, NotSigned, SetLocked, StoreFailed
+from blockdiff.errors import ForeignFiles, NoSuchSet, NotSigned
 from blockdiff.formats import FormatError, manifest, names
-from blockdiff.sets.partfile import (
-    FILE_MODE,
-    PIECE,
-    PartFile,
-    is_at,
-    read_failed,
-    write_failed,
-)
+from blockdiff.place import base, choose
+from blockdiff.place.base import Part
+from blockdiff.place.partfile import read_failed
 from blockdiff.sets.signatures import Believed, Signers
 
-_TRIES = 10  # to lock a lock file that another program replaces
 _PATIENCE_S = 0.5  # how long to wait for a run that is just publishing
 _LOCK_PATIENCE_S = 10  # how long a backup waits for the lock: a rewrite of a version has it for less than a second
 _PAUSE_S = 0.05
@@ -42,16 +33,16 @@ class BackupSet:
         self._run = names.run_name(os.urandom(8))
         folder, self.base = os.path.split(name)
         self.folder = folder or "."
-        self._before = os.path.join(self.folder, "")  # a listing asks for some ten paths of each version
+        self.place = choose.at(self.folder)
         if self.base in ("", ".", ".."):
             raise NoSuchSet(name, hint="NAME is a folder and the beginning of a file name")
-        if not os.path.isdir(self.folder):
+        if not choose.is_place(self.folder):
             raise NoSuchSet(name, hint=f"there is no folder {self.folder}")
-        self.believed = None if signers is None else Believed(signers, self.base)
+        self.believed = None if signers is None else Believed(signers, self.place, self.base)
 
     def path(self, number: int, suffix: str) -> str:
         """Return the path of a version's file."""
-        return self._before + names.member_name(self.base, number, suffix)
+        return self.place.path(names.member_name(self.base, number, suffix))
 
     def listing(self, files: Sequence[str] | None = None) -> names.Listing:
         """Return which files the set has now, and what NAME.ver names.  Raises StoreUnreadable.
@@ -61,7 +52,7 @@ class BackupSet:
         """
         ver = self._ver()
         try:
-            found = names.list_set(self.base, os.listdir(self.folder) if files is None else files)
+            found = names.list_set(self.base, self.place.names(self.base) if files is None else files)
         except OSError as error:
             raise read_failed(error, self.folder) from None
         return replace(found, ver=ver, has_ver=ver is not None)
@@ -83,10 +74,9 @@ class BackupSet:
 
     def _ver(self) -> bytes | None:
         """Return the content of NAME.ver, None if it does not exist.  Raises StoreUnreadable."""
-        path = os.path.join(self.folder, names.ver_name(self.base))
+        path = self.place.path(names.ver_name(self.base))
         try:
-            with open(path, "rb") as file:
-                return file.read(64)
+            return base.head(self.place, path, 64)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -99,36 +89,8 @@ class BackupSet:
         It is the kernel's lock on an open file: it always ends with the process.  None: as long as
         a backup waits, since a run that only gives a rewritten version its names has it for a moment.
         """
-        until = time.monotonic() + (_LOCK_PATIENCE_S if patience_s is None else patience_s)
-        path = os.path.join(self.folder, names.lock_name(self.base))
-        for _ in range(_TRIES):
-            fd = self._open_lock(path)
-            try:
-                try:
-                    while not _flock(fd):
-                        if time.monotonic() >= until:
-                            raise SetLocked(self.name)
-                        time.sleep(_PAUSE_S)
-                except OSError as error:
-                    raise StoreFailed(path, error.strerror) from None
-                if is_at(fd, path):
-                    yield
-                    return
-            finally:
-                os.close(fd)
-        raise SetLocked(self.name)  # another program removes the file again and again
-
-    def _open_lock(self, path: str) -> int:
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
-        except OSError as error:
-            raise write_failed(error, path) from None
-        found = os.fstat(fd)
-        empty = stat.S_ISREG(found.st_mode) and found.st_size == 0 and found.st_nlink == 1  # so it is a lock file
-        if empty and stat.S_IMODE(found.st_mode) != FILE_MODE:
-            with contextlib.suppress(OSError):  # another user's, or a file system without modes
-                os.fchmod(fd, FILE_MODE)
-        return fd
+        with self.place.locked(names.lock_name(self.base), _LOCK_PATIENCE_S if patience_s is None else patience_s):
+            yield
 
     def newest(self, listing: names.Listing | None = None) -> int:
         """Return the newest published version, 0 for a set without versions.
@@ -136,7 +98,7 @@ class BackupSet:
         Raises ForeignFiles if NAME.ver is missing or damaged while there are versions.
         """
         listing = listing or self.listing()
-        path = os.path.join(self.folder, names.ver_name(self.base))
+        path = self.place.path(names.ver_name(self.base))
         if not listing.has_ver:
             if not listing.versions:
                 return 0
@@ -150,17 +112,12 @@ class BackupSet:
 
     def size(self, number: int, suffix: str) -> int:
         """Return the size of one file in bytes.  Raises OSError."""
-        return os.stat(self.path(number, suffix)).st_size
+        return self.place.look(self.path(number, suffix)).size
 
     def hash(self, number: int, suffix: str) -> manifest.StoredFile:
         """Read one file and return its size and SHA-256.  Raises OSError."""
-        digest = hashlib.sha256()
-        size = 0
-        with open(self.path(number, suffix), "rb", buffering=0) as file:
-            while piece := file.read(PIECE):
-                digest.update(piece)
-                size += len(piece)
-        return manifest.StoredFile(size, digest.hexdigest())
+        with contextlib.closing(self.place.open(self.path(number, suffix))) as blob:
+            return base.hash_of(blob)
 
     def read_manifest(self, number: int) -> manifest.Manifest:
         """Return a version's manifest, whether or not it counts.  Raises FormatError or OSError.
@@ -168,8 +125,7 @@ class BackupSet:
         With signers: NotSigned if it is not signed, or of another set or version.
         """
         path = self.path(number, ".json")
-        with open(path, "rb") as file:
-            data = file.read(manifest.MAX_SIZE + 1)
+        data = base.head(self.place, path, manifest.MAX_SIZE + 1)
         if self.believed is not None:
             data = self.believed.choose(path, data, self._drafts(number))
         found = manifest.decode(data)
@@ -183,13 +139,13 @@ class BackupSet:
         """Yield the paths of manifests that a rewrite of a version has written and not renamed yet."""
         for name in self.listing().parts:
             if names.member_of(self.base, name) == (number, ".json"):
-                yield os.path.join(self.folder, name)
+                yield self.place.path(name)
 
     # writing
 
-    def part(self, number: int, suffix: str) -> PartFile:
+    def part(self, number: int, suffix: str) -> Part:
         """Open a new file of version `number` under its temporary name."""
-        return PartFile(self.folder, names.member_name(self.base, number, suffix), self._run)
+        return self.place.part(names.member_name(self.base, number, suffix), self._run)
 
     def ver_is(self, newest: int) -> bool:
         """Return whether NAME.ver names this version; 0: whether there is none.  Raises StoreUnreadable."""
@@ -206,7 +162,7 @@ class BackupSet:
 
         `after`: the version that it names until then.  Raises NoRoom, StoreFailed or ForeignFiles.
         """
-        part = PartFile(self.folder, names.ver_name(self.base), self._run)
+        part = self.place.part(names.ver_name(self.base), self._run)
         try:
             part.write(names.encode_ver(number))
             part.close()
@@ -218,33 +174,8 @@ class BackupSet:
         self.sync()
 
     def sync(self) -> None:
-        """Sync the folder: its names are then on the disk.  Raises StoreFailed."""
-        try:
-            fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise write_failed(error, self.folder) from None
-
-
-def free(folder: str) -> int | None:
-    """Return the free space of a folder's file system for this user, in bytes; None if that is not known."""
-    try:
-        found = os.statvfs(folder)
-    except OSError:
-        return None
-    return (found.f_bfree if os.geteuid() == 0 else found.f_bavail) * found.f_frsize
-
-
-def _flock(fd: int) -> bool:
-    """Take the lock; return whether no other run has it.  Raises OSError."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        """Sync the place: its names then last.  Raises StoreFailed."""
+        self.place.sync()
 
 
 _MEND = "look with blockdiff-list; if version N is the newest good one, put N and a newline into it"

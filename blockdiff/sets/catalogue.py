@@ -5,7 +5,6 @@ version can be restored is shown as far as these files show it; blockdiff-verify
 """
 
 import contextlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any
 
 from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, StoreUnreadable
 from blockdiff.formats import difffile, names
+from blockdiff.place import choose
 from blockdiff.sets import versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version, spelt
@@ -81,8 +81,9 @@ class Listed:
 
 def sets(folder: str) -> list[str]:
     """Return the NAMEs of the sets in a folder.  Raises NoSuchSet or StoreUnreadable."""
+    where = choose.at(folder)
     try:
-        return [os.path.join(folder, base) for base in names.set_names(os.listdir(folder))]
+        return [where.path(base) for base in names.set_names(where.names())]
     except FileNotFoundError:
         raise NoSuchSet(folder) from None
     except OSError as error:
@@ -101,22 +102,23 @@ def find(operands: Iterable[str]) -> list[Found]:
     """Return each set that is named, or is in a folder that is named, once; whether it can be read shows `look`."""
     out: dict[str, Found] = {}
     for operand in operands:
+        where = choose.at(operand)
         try:
-            listed = sorted(os.listdir(operand)) if os.path.isdir(operand) else None
+            listed = sorted(where.names()) if choose.is_place(operand) else None
         except OSError:
             listed = None
         if listed is None:
             out.setdefault(operand, Found(operand))
         else:
             for base in names.set_names(listed):
-                name = os.path.join(operand, base)
+                name = where.path(base)
                 out.setdefault(name, Found(name, tuple(names.beginning(listed, base))))
     return list(out.values())
 
 
 def look(found: Found) -> Listed:
     """Return a set; its errors are among its problems."""
-    if os.path.isdir(found.name) and found.files is None:
+    if choose.is_place(found.name) and found.files is None:
         try:
             sets(found.name)
         except StoreUnreadable as error:
@@ -202,7 +204,7 @@ def _stored(backup_set: BackupSet, number: int, suffixes: frozenset[str]) -> int
     total = 0
     for suffix in suffixes:
         try:
-            total += os.path.getsize(backup_set.path(number, suffix))
+            total += backup_set.size(number, suffix)
         except OSError:
             continue  # gone since the folder was listed
     return total
@@ -215,7 +217,7 @@ def _entry(
     time = value.get("ended")
     recorded, begun = isinstance(time, str), value.get("begun")
     if not isinstance(time, str):
-        time = _file_time(backup_set.path(version.number, ".md5"))
+        time = _file_time(backup_set, version.number)
     consistency, moment = value.get("consistency"), value.get("moment")
     return Entry(
         number=version.number,
@@ -256,9 +258,9 @@ def _text(value: Mapping[str, Any], key: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _file_time(path: str) -> str:
+def _file_time(backup_set: BackupSet, number: int) -> str:
     try:
-        seconds = os.stat(path).st_mtime
+        seconds = backup_set.place.look(backup_set.path(number, ".md5")).mtime_ns / 1e9
     except OSError:
         return ""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -272,7 +274,7 @@ def _changed(backup_set: BackupSet, version: Version, blocks: object) -> int | N
     if version.suffix:
         return None
     try:
-        payload = os.path.getsize(backup_set.path(version.number, "")) - difffile.HEADER_SIZE
+        payload = backup_set.size(version.number, "") - difffile.HEADER_SIZE
     except OSError:
         return None
     return -(-payload // (difffile.OFFSET_SIZE + version.block_size))

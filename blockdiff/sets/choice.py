@@ -1,7 +1,6 @@
 """The versions that a restore reads, opened: a whole chain, or with force what there is of it."""
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,16 +34,16 @@ def chosen(backup_set: BackupSet, number: int | None, force: bool) -> Iterator[C
         meant, warnings = versions.choose(backup_set, number, listing, force)
         links = _links(backup_set, meant, listing, force, warnings)
         files = [versions.files_of(backup_set, link, held.open) for link in links]
-        sizes = [_size(each) for each in files]
+        sizes = [_size(backup_set, each) for each in files]
         return Choice(files, sizes, _proof(backup_set, links[-1]), warnings), files[::-1]
 
     with holding(backup_set, collect) as found:
         yield found
 
 
-def _size(files: VersionFiles) -> int:
+def _size(backup_set: BackupSet, files: VersionFiles) -> int:
     try:
-        return os.path.getsize(files.diff)
+        return backup_set.place.look(files.diff).size
     except OSError as error:
         raise StoreUnreadable(files.diff, error.strerror) from None
 

@@ -4,34 +4,33 @@ The file of a volume of terabytes is large: only windows of it are ever in memor
 Format: blockdiff-formats(5), "Digest file".
 """
 
-import hashlib
-import os
-from collections.abc import Callable
+import contextlib
 from types import TracebackType
 
 from blockdiff.errors import DamagedFile, MissingFile, NotOurFormat, StoreUnreadable
 from blockdiff.formats import BYTES_OF_DIGEST, FormatError, TornError, digestfile
-from blockdiff.sets.version import open_file
+from blockdiff.place.base import Look, Opener, hash_of
+from blockdiff.place.folder import open_file
 
 _WINDOW = 1024  # digests that a Window reads at once
-_PIECE = 1024 * 1024  # bytes that are hashed at once
 
 
 class Digests:
     """The digests of one version; any thread may ask."""
 
-    def __init__(self, path: str, count: int, opener: Callable[[str], int] = open_file) -> None:
+    def __init__(self, path: str, count: int, opener: Opener = open_file) -> None:
         """`count`: blocks of the volume.  `opener`: see VersionFiles.open.  Raises MissingFile or StoreUnreadable."""
         self.path = path
         self.count = count
         try:
-            self._fd = opener(path)
+            self._blob = opener(path)
         except FileNotFoundError:
             raise MissingFile(path) from None
         except OSError as error:
             raise StoreUnreadable(path, error.strerror) from None
         self._place = digestfile.HEADER_SIZE  # bytes; where `read` continues
-        self._sealed: os.stat_result | None = None
+        self._opener = opener
+        self._sealed: Look | None = None
 
     def __enter__(self) -> "Digests":
         return self
@@ -43,41 +42,44 @@ class Digests:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._fd)
+        self._blob.close()
 
     def fileno(self) -> int:
         """Return the descriptor; nothing here moves its position."""
-        return self._fd
+        return self._blob.fileno()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file.  Raises OSError."""
+        return self._blob.size
 
     def seal(self) -> str:
         """Return the SHA-256 of the whole file, in hex; `intact` from now on compares with it.
 
         Raises StoreUnreadable.
         """
-        digest, place = hashlib.sha256(), 0
         try:
-            self._sealed = os.fstat(self._fd)
-            while piece := os.pread(self._fd, _PIECE, place):
-                digest.update(piece)
-                place += len(piece)
+            self._sealed = self._blob.look()
+            found = hash_of(self._blob)
         except OSError as error:
             raise StoreUnreadable(self.path, error.strerror) from None
-        return digest.hexdigest()
+        return found.sha256
 
     def intact(self) -> bool:
         """Return whether the path still leads to the sealed file, and the file was not written to since."""
         try:
-            found = os.stat(self.path)
+            with contextlib.closing(self._opener(self.path)) as now:
+                return now.look() == self._sealed == self._blob.look()
         except OSError:
             return False
-        old = self._sealed
-        return old is not None and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == (
-            old.st_dev, old.st_ino, old.st_size, old.st_mtime_ns,
-        )  # fmt: skip
+
+    def head(self, size: int) -> bytes:
+        """Return the first bytes of the file.  Raises OSError."""
+        return self._blob.pread(size, 0)
 
     def read(self, size: int) -> bytes:
         """Return up to size bytes of digests from where the last call ended, b"" at the end; one thread only."""
-        data = os.pread(self._fd, min(size, digestfile.position(self.count) - self._place), self._place)
+        data = self._blob.pread(min(size, digestfile.position(self.count) - self._place), self._place)
         self._place += len(data)
         return data
 
@@ -89,14 +91,11 @@ class Digests:
         size = count * BYTES_OF_DIGEST
         place = digestfile.position(first)
         try:
-            data = os.pread(self._fd, size, place)
-            while len(data) < size:
-                more = os.pread(self._fd, size - len(data), place + len(data))
-                if not more:
-                    raise DamagedFile(self.path, f"it ends before the digest of block {first + count - 1}")
-                data += more
+            data = self._blob.pread(size, place)
         except OSError as error:
             raise StoreUnreadable(self.path, error.strerror) from None
+        if len(data) < size:
+            raise DamagedFile(self.path, f"it ends before the digest of block {first + count - 1}")
         return data
 
     def window(self) -> "Window":
@@ -104,16 +103,16 @@ class Digests:
         return Window(self)
 
 
-def open_digests(path: str, name: str = "") -> tuple[int, Digests]:
+def open_digests(path: str, name: str = "", opener: Opener = open_file) -> tuple[int, Digests]:
     """Open a digest file; returns its block size in bytes, and its digests, which the caller closes.
 
     `name`: what errors call the file, if not by its path.  Raises MissingFile, StoreUnreadable,
     DamagedFile or NotOurFormat.
     """
-    found = Digests(path, 0)
+    found = Digests(path, 0, opener)
     try:
-        block_size = digestfile.decode_header(os.pread(found.fileno(), digestfile.HEADER_SIZE, 0))
-        found.count = digestfile.count(os.fstat(found.fileno()).st_size)
+        block_size = digestfile.decode_header(found.head(digestfile.HEADER_SIZE))
+        found.count = digestfile.count(found.size)
         return block_size, found
     except BaseException as error:
         found.close()

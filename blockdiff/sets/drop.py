@@ -15,9 +15,9 @@ from collections.abc import Collection, Iterable
 
 from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles
 from blockdiff.formats import names
+from blockdiff.place.partfile import write_failed
 from blockdiff.sets import versions
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.partfile import write_failed
 
 
 def drop(backup_set: BackupSet, numbers: Collection[int]) -> None:

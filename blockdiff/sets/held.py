@@ -7,21 +7,20 @@ Format: blockdiff-formats(5), "Rewriting a version" and "Removing a version".
 
 import contextlib
 import errno
-import os
 import resource
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from blockdiff.errors import BlockdiffError, StoreUnreadable
 from blockdiff.formats import names
+from blockdiff.place.base import Blob, Look
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.version import VersionFiles, open_file
+from blockdiff.sets.version import VersionFiles
 
 _TRIES = 10  # to find the set as it was when the folder was listed
 _SPARE = 32  # descriptors that are left for everything else
 
 _T = TypeVar("_T")
-_Look = tuple[int, int, int, int]  # device, inode, size and time of a file
 
 
 @contextlib.contextmanager
@@ -53,21 +52,21 @@ class Held:
     """Files that are open, and how all of the set's files looked when the folder was listed."""
 
     def __init__(self, backup_set: BackupSet, listing: names.Listing) -> None:
-        self.listing = listing
+        self.listing, self._place = listing, backup_set.place
         paths = [backup_set.path(n, suffix) for n, suffixes in listing.versions.items() for suffix in suffixes]
-        self._looks = {path: _look(path) for path in paths}
-        self._fds: dict[str, int] = {}
+        self._looks: dict[str, Look | None] = self._place.looks(paths)
+        self._blobs: dict[str, Blob] = {}
 
     def close(self) -> None:
         """Close all files."""
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds.clear()
+        for blob in self._blobs.values():
+            blob.close()
+        self._blobs.clear()
 
     def changed(self, path: str | None = None) -> bool:
         """Return whether a file, or any of the set, was removed or replaced since the folder was listed."""
         looks = self._looks if path is None else {path: self._looks.get(path)}
-        return any(_look(path) != look for path, look in looks.items())
+        return self._place.looks(looks) != looks
 
     def hold(self, files: Iterable[VersionFiles]) -> None:
         """Open these files; those that are too many, or cannot be opened, are opened when they are read."""
@@ -77,39 +76,25 @@ class Held:
         limit = _room(len(paths))
         for path in paths:
             try:
-                fd = open_file(path)
+                blob = self._place.open(path)
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     return
                 continue
-            if fd >= limit:
-                os.close(fd)
+            if blob.fileno() >= limit:
+                blob.close()
                 return
-            self._fds[path] = fd
+            self._blobs[path] = blob
 
-    def open(self, path: str) -> int:
-        """Return a descriptor of a file, which the caller closes.  Raises OSError."""
-        if path in self._fds:
-            fd = os.dup(self._fds[path])
-            os.lseek(fd, 0, os.SEEK_SET)
-            return fd
-        fd = open_file(path)
-        if path in self._looks and _tell(os.fstat(fd)) != self._looks[path]:
-            os.close(fd)
+    def open(self, path: str) -> Blob:
+        """Open a file, which the caller closes.  Raises OSError."""
+        if path in self._blobs:
+            return self._blobs[path].again()
+        blob = self._place.open(path)
+        if path in self._looks and blob.look() != self._looks[path]:
+            blob.close()
             raise OSError(errno.ESTALE, "it was replaced while this ran; run again", path)
-        return fd
-
-
-def _look(path: str) -> _Look | None:
-    """Return how a file looks, None if it cannot be seen."""
-    try:
-        return _tell(os.stat(path))
-    except OSError:
-        return None
-
-
-def _tell(found: os.stat_result) -> _Look:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        return blob
 
 
 def _room(count: int) -> int:

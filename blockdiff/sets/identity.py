@@ -7,14 +7,14 @@ it leads to the same device or file.  Nothing is compared if the set's versions 
 source, as those of the original and of foreign commands.
 """
 
-import os
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
 from blockdiff import printable
 from blockdiff.errors import NoRoom, SourceChanged
 from blockdiff.formats import FormatError, digestfile, names
-from blockdiff.sets.backupset import BackupSet, free
+from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import spelt
 
 GROWTH = 4  # times the size of the version before; more needs --new-source
@@ -58,9 +58,9 @@ def size_of(backup_set: BackupSet, number: int, listing: names.Listing) -> tuple
     if isinstance(size, int):
         return size, size
     try:
-        with open(backup_set.path(number, ".md5"), "rb") as file:
-            block_size = digestfile.decode_header(file.read(digestfile.HEADER_SIZE))
-            count = digestfile.count(os.fstat(file.fileno()).st_size)
+        with contextlib.closing(backup_set.place.open(backup_set.path(number, ".md5"))) as blob:
+            block_size = digestfile.decode_header(blob.pread(digestfile.HEADER_SIZE, 0))
+            count = digestfile.count(blob.size)
     except (FormatError, OSError):
         return None
     return max(0, (count - 1) * block_size + 1), count * block_size
@@ -131,7 +131,7 @@ class Check:
 
     def see_room(self, size: int, least: int) -> None:
         """Refuse a volume of `size` bytes if there is no room for its version of at least `least` bytes."""
-        room = free(self._backup_set.folder)
+        room = self._backup_set.place.room()
         if room is not None and least > room:
             takes = f"takes at least {printable.size(least)} here, and {printable.size(room)} are free"
             why = f"its volume has {printable.size(size)}, which {takes}"

@@ -2,8 +2,9 @@
 
 from blockdiff import codecs
 from blockdiff.formats import index
+from blockdiff.place.base import Part
+from blockdiff.place.partfile import PartFile, in_folder
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.partfile import PartFile
 
 
 class NewDiff:
@@ -13,7 +14,7 @@ class NewDiff:
     """
 
     def __init__(self, backup_set: BackupSet, number: int, codec: codecs.Codec, block_size: int) -> None:
-        self.parts: dict[str, PartFile] = {}  # by suffix
+        self.parts: dict[str, Part] = {}  # by suffix
         self.suffix = codec.suffix
         self._lzop: codecs.LzopWriter | None = None
         try:
@@ -26,6 +27,11 @@ class NewDiff:
         except BaseException:
             self.discard()
             raise
+
+    @property
+    def files(self) -> dict[str, PartFile]:
+        """The same as `parts`, of a set in a folder."""
+        return {suffix: in_folder(part) for suffix, part in self.parts.items()}
 
     @property
     def stored(self) -> int:

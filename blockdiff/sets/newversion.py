@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from blockdiff import codecs
 from blockdiff.formats import digestfile, index, manifest
+from blockdiff.place.base import Part
 from blockdiff.sets import publishing
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.newdiff import NewDiff
-from blockdiff.sets.partfile import PartFile
 from blockdiff.sets.signatures import Signing
 
 
@@ -24,7 +24,7 @@ class NewVersion:
         self._backup_set = backup_set
         self.number = number
         self._new_diff = NewDiff(backup_set, number, codec, block_size)
-        self._parts: dict[str, PartFile] = {}  # the digest files, by suffix
+        self._parts: dict[str, Part] = {}  # the digest files, by suffix
         try:
             for suffix in (".md5", ".xxh128") if keep_xxh else (".md5",):
                 self._parts[suffix] = backup_set.part(number, suffix)

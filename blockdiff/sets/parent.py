@@ -116,7 +116,7 @@ def find(
 def _digest_file(backup_set: BackupSet, parent: Version) -> tuple[Digests, str]:
     """Return the parent's digest file, open, and its SHA-256: one file for the comparison and for the link."""
     path = backup_set.path(parent.number, ".md5")
-    md5 = Digests(path, parent.count)
+    md5 = Digests(path, parent.count, backup_set.place.open)
     try:
         link = md5.seal()
         if parent.manifest is not None and link != parent.manifest.files[".md5"].sha256:

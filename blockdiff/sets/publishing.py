@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping
 
 from blockdiff.errors import ForeignFiles, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError, manifest, names
+from blockdiff.place.base import Part
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.partfile import PartFile
 from blockdiff.sets.signatures import Signing
 
 MOVE_AWAY = "another run, or another tool, may have left it; move it away"
@@ -31,7 +31,7 @@ MOVE_AWAY = "another run, or another tool, may have left it; move it away"
 def publish(
     backup_set: BackupSet,
     number: int,
-    parts: Mapping[str, PartFile],
+    parts: Mapping[str, Part],
     value: manifest.NewManifest,
     last_look: Callable[[], object] = lambda: None,
     signing: Signing | None = None,
@@ -99,7 +99,7 @@ def _refuse_taken(backup_set: BackupSet, number: int) -> None:
         raise ForeignFiles(f"{' and '.join(came)} appeared while version {number} was being made", hint=MOVE_AWAY)
 
 
-def _name(backup_set: BackupSet, number: int, files: list[PartFile]) -> None:
+def _name(backup_set: BackupSet, number: int, files: list[Part]) -> None:
     """Publish a version whose files have their names; another run may have adopted them already."""
     with contextlib.suppress(ForeignFiles):
         backup_set.expect(number)

@@ -20,10 +20,10 @@ from blockdiff.errors import (
     StoreUnreadable,
 )
 from blockdiff.formats import FormatError, manifest, names
+from blockdiff.place.partfile import Busy, lock_alone, remove_dead, write_failed
 from blockdiff.printable import Log
 from blockdiff.sets import chain, drop, rollforward, signatures, versions
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.partfile import Busy, lock_alone, remove_dead, write_failed
 from blockdiff.sets.publishing import MOVE_AWAY
 
 
@@ -139,7 +139,7 @@ def _drop_torn_first(backup_set: BackupSet, listing: names.Listing) -> None:
     if listing.versions[1] == {".json"} and _named(backup_set, 1):
         _remove(backup_set, 1, [".json"])
         return
-    if listing.versions[1] == {".sig"} and signatures.is_signature(backup_set.path(1, ".sig")):
+    if listing.versions[1] == {".sig"} and signatures.is_signature(backup_set.place, backup_set.path(1, ".sig")):
         _remove(backup_set, 1, [".sig"])
         return
     for path in _temporary_sheets(backup_set, 1):
@@ -156,7 +156,7 @@ def _drop_torn(backup_set: BackupSet, number: int, found: list[str]) -> None:
     """
     named = _named(backup_set, number)
     others = [backup_set.path(number, suffix) for suffix in found if suffix not in named]
-    others = [path for path in others if not signatures.is_signature(path)]
+    others = [path for path in others if not signatures.is_signature(backup_set.place, path)]
     if others:
         what = f"{' and '.join(others)}: above the newest version, and no manifest of ours names it"
         raise ForeignFiles(what, hint=f"{MOVE_AWAY}, or remove it with: rm -- {shlex.join(others)}")
@@ -196,7 +196,9 @@ def _tells_of_first(backup_set: BackupSet, path: str, listing: names.Listing) ->
         with open(path, "rb") as file:
             files = manifest.decode(file.read(manifest.MAX_SIZE + 1)).files
         listed = listing.versions[1] - {".sig"}
-        signed = len(listed) == len(listing.versions[1]) or signatures.is_signature(backup_set.path(1, ".sig"))
-        return signed and all(files.get(suffix) == backup_set.hash(1, suffix) for suffix in listed)
+        signed = listed != listing.versions[1]
+        if signed and not signatures.is_signature(backup_set.place, backup_set.path(1, ".sig")):
+            return False
+        return all(files.get(suffix) == backup_set.hash(1, suffix) for suffix in listed)
     except (FormatError, OSError):
         return False

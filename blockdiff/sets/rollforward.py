@@ -11,9 +11,9 @@ import hashlib
 import os
 
 from blockdiff.formats import manifest, names
+from blockdiff.place.partfile import Busy, lock_alone, write_failed
 from blockdiff.printable import Log
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.partfile import Busy, lock_alone, write_failed
 
 
 def finish(backup_set: BackupSet, newest: int, note: Log) -> None:

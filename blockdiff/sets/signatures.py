@@ -5,7 +5,7 @@ The bytes that were verified are those that are decoded: a file is never read tw
 Format: blockdiff-formats(5), "Signature".
 """
 
-import errno
+import contextlib
 import hashlib
 import os
 import stat
@@ -14,6 +14,7 @@ from typing import Protocol
 
 from blockdiff.errors import NotSigned, SignatureLost
 from blockdiff.formats import manifest, names, signature
+from blockdiff.place.base import Place, head
 from blockdiff.sets.version import Version
 
 
@@ -38,8 +39,8 @@ class Signing(Protocol):
 class Believed:
     """The manifests of a set that are believed, because one of these signers signed them."""
 
-    def __init__(self, signers: Signers, base: str) -> None:
-        self._signers, self._base = signers, base
+    def __init__(self, signers: Signers, place: Place, base: str) -> None:
+        self._signers, self._place, self._base = signers, place, base
         self._good: set[bytes] = set()  # SHA-256 of each
 
     def choose(self, path: str, data: bytes, drafts: Iterable[str]) -> bytes:
@@ -50,14 +51,13 @@ class Believed:
         """
         if self._key(data) in self._good:
             return data
-        signed = read(path.removesuffix(".json") + ".sig")
+        signed = read(self._place, path.removesuffix(".json") + ".sig")
         why = self._fault(data, signed)
         if not why:
             return data
         for other in drafts:
             try:
-                with open(other, "rb") as file:
-                    draft = file.read(manifest.MAX_SIZE + 1)
+                draft = head(self._place, other, manifest.MAX_SIZE + 1)
             except OSError:
                 continue
             if not self._fault(draft, signed):
@@ -74,32 +74,25 @@ class Believed:
         return hashlib.sha256(data).digest()
 
 
-def read(path: str) -> bytes:
+def read(place: Place, path: str) -> bytes:
     """Return a version's signature.  Raises NotSigned if there is none of a possible form, or OSError."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        blob = place.open(path)
     except FileNotFoundError:
         raise NotSigned(path.removesuffix(".sig") + ".json", "there is no .sig beside it") from None
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
-            raise NotSigned(path, "it is no regular file") from None
-        raise
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
+    with contextlib.closing(blob):
+        fd = blob.fileno()
+        if fd >= 0 and (os.path.islink(path) or not stat.S_ISREG(os.fstat(fd).st_mode)):
             raise NotSigned(path, "it is no regular file")
-        if found.st_size > signature.MAX_SIZE:
-            raise NotSigned(path, f"a signature of {found.st_size} bytes")
-        with open(fd, "rb", closefd=False) as file:
-            return file.read(signature.MAX_SIZE)
-    finally:
-        os.close(fd)
+        if blob.size > signature.MAX_SIZE:
+            raise NotSigned(path, f"a signature of {blob.size} bytes")
+        return blob.pread(signature.MAX_SIZE, 0)
 
 
-def is_signature(path: str) -> bool:
+def is_signature(place: Place, path: str) -> bool:
     """Return whether a file has the form of a signature: one without its manifest is what a killed run left."""
     try:
-        return path.endswith(".sig") and read(path).startswith(signature.BEGIN)
+        return path.endswith(".sig") and read(place, path).startswith(signature.BEGIN)
     except (NotSigned, OSError):
         return False
 
@@ -111,7 +104,7 @@ def refuse_loss(name: str, listing: names.Listing, numbers: Iterable[int], signi
             raise SignatureLost(number, name)
 
 
-def doubt(path: str, base: str, version: Version, signers: Signers) -> str:
+def doubt(place: Place, path: str, base: str, version: Version, signers: Signers) -> str:
     """Return why the signature of a version that was read is not good; "" if it is.  Raises OSError.
 
     `path`: of the signature.  A manifest has one form only, so that what was read is what was signed.
@@ -121,6 +114,6 @@ def doubt(path: str, base: str, version: Version, signers: Signers) -> str:
     if version.manifest.value.get("set") != base:
         return f"its manifest is of the set {version.manifest.value.get('set')!r}"
     try:
-        return signers.fault(base, manifest.encode(version.manifest.value), read(path))
+        return signers.fault(base, manifest.encode(version.manifest.value), read(place, path))
     except NotSigned as error:
         return error.message

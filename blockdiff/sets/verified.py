@@ -81,10 +81,10 @@ def of(backup_set: BackupSet, version: Version, at: int) -> Proof:
     """Return the proof that a version with the files that it has now would get.  Raises OSError."""
     parts = [backup_set.hash(version.number, ".md5").sha256]
     parts.append(backup_set.hash(version.number, ".json").sha256 if version.manifest is not None else "")
-    diff = os.stat(backup_set.path(version.number, version.suffix))
-    parts += [version.suffix, str(diff.st_size)]
+    diff = backup_set.place.look(backup_set.path(version.number, version.suffix))
+    parts += [version.suffix, str(diff.size)]
     stamp = hashlib.sha256("\n".join(parts).encode("ascii")).hexdigest()
-    return Proof(stamp, at, diff.st_size, diff.st_mtime_ns, diff.st_ino)
+    return Proof(stamp, at, diff.size, diff.mtime_ns, diff.inode)
 
 
 def path_of(state: str, name: str) -> str:

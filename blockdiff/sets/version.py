@@ -1,10 +1,9 @@
 """One version of a set, as a value."""
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from blockdiff.formats import manifest
+from blockdiff.place.base import Opener
 
 LOCAL = "localhost"  # the host's name for a volume of this machine
 
@@ -42,11 +41,6 @@ class Version:
         return 0 if self.count == 0 else None
 
 
-def open_file(path: str) -> int:
-    """Return a descriptor of a file, for reading.  Raises OSError."""
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-
 @dataclass(frozen=True)
 class VersionFiles:
     """A version and the paths of those of its files that count."""
@@ -55,4 +49,4 @@ class VersionFiles:
     diff: str
     digests: str
     index: str | None  # None: no index counts
-    open: Callable[[str], int] = open_file  # how one of these paths is opened
+    open: Opener  # opens one of these paths

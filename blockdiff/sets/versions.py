@@ -9,10 +9,7 @@ Format: blockdiff-formats(5), "Trust".
 
 import contextlib
 import functools
-import hashlib
 import itertools
-import os
-from collections.abc import Callable
 
 from blockdiff.errors import (
     DamagedFile,
@@ -26,9 +23,10 @@ from blockdiff.errors import (
     StoreUnreadable,
 )
 from blockdiff.formats import FormatError, difffile, digestfile, manifest, names
+from blockdiff.place.base import Opener, hash_of
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import open_digests
-from blockdiff.sets.version import Version, VersionFiles, open_file
+from blockdiff.sets.version import Version, VersionFiles
 
 _LEAST = {"": 4, ".gz": 20, ".lzop": 9, ".zst": 9}  # bytes that a diff file has at least
 
@@ -43,7 +41,7 @@ def version(backup_set: BackupSet, number: int, listing: names.Listing, deep: bo
     if suffixes is None:
         raise NoSuchVersion(backup_set.name, number)
     try:
-        block_size, md5 = open_digests(backup_set.path(number, ".md5"))
+        block_size, md5 = open_digests(backup_set.path(number, ".md5"), opener=backup_set.place.open)
         md5.close()
         count = md5.count
         sheet, stale, notes = _manifest(backup_set, number, listing, deep)
@@ -177,7 +175,7 @@ def _manifest(
         raise DamagedFile(path, error, hint=hint) from None
     expected = sheet.files[".md5"]
     agrees = all(
-        suffix in suffixes and os.path.getsize(backup_set.path(number, suffix)) == entry.size
+        suffix in suffixes and backup_set.size(number, suffix) == entry.size
         for suffix, entry in sheet.files.items()
         if suffix == ".md5" or suffix in names.DIFF_SUFFIXES
     )
@@ -231,28 +229,26 @@ def counts(backup_set: BackupSet, owner: Version, suffix: str) -> bool:
     try:
         if suffix == ".idx":  # of a diff file that was overwritten, too, even by the same blocks
             diff = owner.manifest.files.get(owner.suffix)
-            if diff is None or os.path.getsize(backup_set.path(owner.number, owner.suffix)) != diff.size:
+            if diff is None or backup_set.size(owner.number, owner.suffix) != diff.size:
                 return False
         return backup_set.hash(owner.number, suffix) == owner.manifest.files[suffix]
     except OSError:
         return False
 
 
-def files_of(
-    backup_set: BackupSet, version: Version, opener: Callable[[str], int] = open_file
-) -> VersionFiles:
+def files_of(backup_set: BackupSet, version: Version, opener: Opener | None = None) -> VersionFiles:
     """Return a version's files, which `opener` opens; whether its index counts is decided here alone."""
     path = functools.partial(backup_set.path, version.number)
     index = path(".idx") if counts(backup_set, version, ".idx") else None
-    return VersionFiles(version, path(version.suffix), path(".md5"), index, opener)
+    return VersionFiles(version, path(version.suffix), path(".md5"), index, opener or backup_set.place.open)
 
 
 def is_listed(files: VersionFiles) -> bool:
     """Return whether a version's diff file has the SHA-256 that its manifest lists; all of it is read."""
     sheet = files.version.manifest
     try:
-        with open(files.open(files.diff), "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        with contextlib.closing(files.open(files.diff)) as blob:
+            found = hash_of(blob).sha256
     except OSError:
         return True  # that is another fault, and told as such
     return sheet is not None and sheet.files[files.version.suffix].sha256 == found

@@ -24,9 +24,10 @@ from blockdiff.errors import (
     SetChanged,
     SetLocked,
 )
+from blockdiff.place import partfile
 from blockdiff.rewriting.draft import draft
 from blockdiff.rewriting.plan import NotInChain
-from blockdiff.sets import chain, partfile, recover
+from blockdiff.sets import chain, recover
 from blockdiff.sets.backupset import BackupSet
 
 BLOCK = 16384  # bytes; zeros of such blocks are not compressed

@@ -19,6 +19,7 @@ from engine import back_up, files_of, local_agent, restored
 from blockdiff import backup, codecs, verify
 from blockdiff.errors import ForeignFiles, NoRoom, SetLocked, StoreFailed
 from blockdiff.ingest.job import Job
+from blockdiff.place import folder
 from blockdiff.sets import backupset
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.source.wanted import Wanted
@@ -289,7 +290,7 @@ def test_a_second_run_ends_after_a_while_and_touches_nothing(made, monkeypatch):
 
 def test_a_second_run_waits_for_one_that_has_the_lock_for_a_moment(made, monkeypatch):
     backup_set = BackupSet(str(made / "db"))
-    tried, real = [], backupset._flock
+    tried, real = [], folder._flock
 
     def flock(fd):
         tried.append(real(fd))
@@ -299,7 +300,7 @@ def test_a_second_run_waits_for_one_that_has_the_lock_for_a_moment(made, monkeyp
 
     with contextlib.ExitStack() as first:
         first.enter_context(backup_set.locked())
-        monkeypatch.setattr(backupset, "_flock", flock)
+        monkeypatch.setattr(folder, "_flock", flock)
         assert back_up(made / "db", made / "source").version == 3
     assert tried[:4] == [False, False, False, True]
 
@@ -307,6 +308,7 @@ def test_a_second_run_waits_for_one_that_has_the_lock_for_a_moment(made, monkeyp
 def test_the_lock_ends_with_the_process_that_held_it(made):
     code = f"""
 import sys; sys.path[:0] = {sys.path!r}
+from blockdiff.place import folder
 from blockdiff.sets import backupset
 from blockdiff.sets.backupset import BackupSet
 import os, signal

@@ -8,8 +8,9 @@ import pytest
 from rewrites import faults, restores
 
 from blockdiff.formats import manifest
+from blockdiff.place import partfile
 from blockdiff.rewriting.draft import draft
-from blockdiff.sets import partfile, recover
+from blockdiff.sets import recover
 from blockdiff.sets.backupset import BackupSet
 
 FIRST = os.urandom(900)

@@ -13,6 +13,7 @@ from signed import BLOCK, signed_set, trusting
 from blockdiff import restore, scrub, verify
 from blockdiff.errors import NotSigned, SignatureLost
 from blockdiff.formats import signature
+from blockdiff.place import choose
 from blockdiff.rewriting.draft import draft
 from blockdiff.sets import catalogue, drop, recover, signatures
 from blockdiff.sets.backupset import BackupSet
@@ -250,12 +251,12 @@ def test_what_has_the_name_of_a_signature_and_is_none_is_left(signed_set):
 
 
 def test_the_length_of_a_signature_is_checked_before_it_is_read(tmp_path):
-    path = tmp_path / "x.1.sig"
+    path, place = tmp_path / "x.1.sig", choose.at(str(tmp_path))
     path.write_bytes(bytes(signature.MAX_SIZE))
-    assert len(signatures.read(str(path))) == signature.MAX_SIZE
+    assert len(signatures.read(place, str(path))) == signature.MAX_SIZE
     path.write_bytes(bytes(signature.MAX_SIZE + 1))
     with pytest.raises(NotSigned, match="a signature of 65537 bytes"):
-        signatures.read(str(path))
+        signatures.read(place, str(path))
 
 
 def test_a_manifest_has_one_form(signed_set):

@@ -9,7 +9,9 @@ from blockdiff.blocks import blockset, changes, checker, diffreader, parallel
 from blockdiff.codecs import base, gzip, lzop, plain, zstd
 from blockdiff.formats import index
 from blockdiff.ingest import members, receiver
-from blockdiff.sets import backupset, digests, partfile
+from blockdiff.place import base as place
+from blockdiff.place import partfile
+from blockdiff.sets import digests
 from blockdiff.source import feeder, push, session
 from blockdiff.target import writer
 from blockdiff.transport import sharedmemory
@@ -21,7 +23,7 @@ MESSAGES = {"MAX_DATA": EXTENT, "MAX_RUNS": 8, "MAX_LISTED": 16, "MAX_COUNT": 20
 SERVER = {
     base: {"MEMBER_SIZE": MEMBER, "MAX_MEMBER": 300, "MAX_STORED": 600},
     changes: {"_COMPARED": 5},
-    digests: {"_WINDOW": 3, "_PIECE": 100},
+    digests: {"_WINDOW": 3},
     gzip: {"PIECE": 50, "_SAMPLED": 16, "_SAMPLE": 4},
     index: {"_ENTRIES": 2},
     receiver: {"_IN_FLIGHT": 2000, "_MAX_BLOCKS": 40, "_MAX_RUNS": 12, "_DIGESTS_AT_ONCE": 3},
@@ -36,8 +38,8 @@ SERVER = {
     diffreader: {"_STREAM_PIECE": 150},
     feeder: {"_DIGESTS_SIZE": 100},
     sharedmemory: {"SIZE": 4096},
+    place: {"PIECE": 100},
     partfile: {"PIECE": 100},
-    backupset: {"PIECE": 100},
     writer: {"_IOV": 2},
     zstd: {"PIECE": 50, "_MOST_BUFFERED": 100},
 }

@@ -8,8 +8,8 @@ import pytest
 
 from blockdiff.errors import ForeignFiles, NoRoom, StoreFailed
 from blockdiff.formats import names
-from blockdiff.sets import partfile
-from blockdiff.sets.partfile import Busy, PartFile
+from blockdiff.place import partfile
+from blockdiff.place.partfile import Busy, PartFile
 
 RUN = names.run_name(b"\x11" * 8)
 

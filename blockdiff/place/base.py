@@ -1,0 +1,161 @@
+"""What every place can do, whatever it is.
+
+A file of a place is named by its path, as people write it: /backup/db00.1.gz, or s3://offsite/db00.1.gz.
+`Place.path` makes it; nothing but its own place takes it apart.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from blockdiff.formats.manifest import StoredFile
+
+PIECE = 1024 * 1024  # bytes read at a time
+
+
+class Look(NamedTuple):
+    """How a file looks from outside: while this stays the same, the file is the same one, and unchanged."""
+
+    size: int  # bytes
+    mtime_ns: int  # since 1970
+    mark: tuple[int, int] | str  # device and inode, or the store's mark for these bytes
+
+    @property
+    def inode(self) -> int:
+        """The inode's number; 0 where a place has none."""
+        return self.mark[1] if isinstance(self.mark, tuple) else 0
+
+
+class Blob(Protocol):
+    """A file that is open for reading: it stays the same file, whatever happens to its name.  For any thread."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it has."""
+
+    def look(self) -> Look:
+        """Return how it looks now.  Raises OSError."""
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Return these bytes, fewer only at its end.  Raises OSError, or the place's own errors."""
+
+    def in_order(self) -> None:
+        """Expect to be read from begin to end; never raises."""
+
+    def again(self) -> "Blob":
+        """Return the same file, opened once more.  Raises OSError."""
+
+    def fileno(self) -> int:
+        """Return its descriptor, of which nothing here moves the position; -1 where it takes none."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+Opener = Callable[[str], Blob]  # from a path; raises OSError: FileNotFoundError if there is no such file
+
+
+class Part(Protocol):
+    """A file that is being written; nobody reads it before it is published.
+
+    It is counted and hashed.  Raises NoRoom or StoreFailed from every method that writes.
+    """
+
+    size: int  # bytes so far
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append data."""
+
+    def close(self) -> None:
+        """End it: all of it is then safe in the place, but has no name there."""
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of what was written, in hex."""
+
+    def stored(self) -> StoredFile:
+        """Return its entry for the manifest."""
+
+    def publish(self) -> None:
+        """Give it its name, which must be free; call `close` before.  Raises ForeignFiles if the name is taken."""
+
+    def replace(self) -> None:
+        """Give it its name, from the file that has it, if there is one; call `close` before."""
+
+    def has_its_name(self) -> bool:
+        """Return whether the file of this name is this one, unchanged since it was closed."""
+
+    def withdraw(self) -> bool:
+        """Remove the name if this file has it; return whether that was done or not needed."""
+
+    def release(self) -> None:
+        """Stop keeping other runs from it; never raises."""
+
+    def discard(self) -> None:
+        """Remove it unless it was published, and release it; never raises."""
+
+
+class Place(Protocol):
+    """A folder, or what is like one.  Raises OSError, or the place's own errors."""
+
+    at: str  # as people write it
+
+    def path(self, name: str) -> str:
+        """Return the path of the file of this name."""
+
+    def names(self, begin: str = "") -> list[str]:
+        """Return the names of its files, at least of those that begin so."""
+
+    def look(self, path: str) -> Look:
+        """Return how a file looks; it may have looked so when `names` was asked last."""
+
+    def looks(self, paths: Iterable[str]) -> "dict[str, Look | None]":
+        """Return how files look now, None for those that cannot be seen."""
+
+    def open(self, path: str) -> Blob:
+        """Open a file for reading."""
+
+    def part(self, name: str, run: str) -> Part:
+        """Begin to write a file; `run`: what `names.run_name` made for this run.  Raises NoRoom or StoreFailed."""
+
+    def sync(self) -> None:
+        """Make all names last that were given or removed.  Raises StoreFailed."""
+
+    def locked(self, name: str, patience_s: float) -> AbstractContextManager[None]:
+        """Hold the lock of this name, which ends with this process.  Raises SetLocked if another still does then."""
+
+    def room(self) -> int | None:
+        """Return the bytes that are free in it; None where that is not known."""
+
+
+class Sequence:
+    """A file, or its part from `place` to `end` (bytes), from begin to end."""
+
+    def __init__(self, blob: Blob, place: int = 0, end: int | None = None) -> None:
+        self._blob, self.place, self._end = blob, place, end
+
+    def read(self, size: int) -> bytes:
+        """Return up to size bytes from where the last call ended; fewer only at the end."""
+        if self._end is not None:
+            size = min(size, self._end - self.place)
+        data = self._blob.pread(size, self.place)
+        self.place += len(data)
+        return data
+
+
+def head(place: Place, path: str, most: int) -> bytes:
+    """Return the first bytes of a file, `most` at most.  Raises as Place.open."""
+    blob = place.open(path)
+    try:
+        return blob.pread(min(most, blob.size), 0)
+    finally:
+        blob.close()
+
+
+def hash_of(blob: Blob) -> StoredFile:
+    """Read a file and return its size and SHA-256.  Raises as Blob.pread."""
+    digest, at = hashlib.sha256(), 0
+    while piece := blob.pread(PIECE, at):
+        digest.update(piece)
+        at += len(piece)
+    return StoredFile(at, digest.hexdigest())
