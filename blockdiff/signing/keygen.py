@@ -10,7 +10,6 @@ from blockdiff.findprogram import find
 
 PROGRAM, _PACKAGE = "ssh-keygen", "openssh-client"
 _LIMIT_S = 30.0  # an agent may wait for a person, and so may a key in hardware
-_ASKS = ("DISPLAY", "SSH_ASKPASS", "WAYLAND_DISPLAY")
 
 
 class Keygen:
@@ -19,8 +18,7 @@ class Keygen:
     def __init__(self, environ: Mapping[str, str]) -> None:
         """`environ`: where it is looked for, and its environment.  Raises ProgramUnfit."""
         self.program = find(PROGRAM, _PACKAGE, environ)
-        kept = {name: value for name, value in environ.items() if name not in _ASKS}
-        self._environ = {**kept, "SSH_ASKPASS_REQUIRE": "never", "LC_ALL": "C"}
+        self._environ = {**environ, "SSH_ASKPASS_REQUIRE": "never", "LC_ALL": "C"}
 
     def run(self, words: Sequence[str], data: bytes, keep: Iterable[int] = ()) -> tuple[bytes | None, str]:
         """Run it with `data` as its input; return its output, None if it failed, and why if it said so.

@@ -7,6 +7,7 @@ from blockdiff.formats import FormatError, signature
 from blockdiff.signing.allowed import AllowedSigners
 from blockdiff.signing.keygen import Keygen
 
+PROBE = b"blockdiff: can this key sign?\n"
 _HINT = "it must be a key without a passphrase, or one that an agent of this user has: SSH_AUTH_SOCK"
 
 
@@ -20,7 +21,7 @@ class Signer:
         Raises ProgramUnfit or CannotSign.
         """
         self._path, self._keygen = path, Keygen(environ)
-        probe = self.sign(b"blockdiff: can this key sign?\n")
+        probe = self.sign(PROBE)
         try:
             own = signature.public_key(probe)
         except FormatError as error:

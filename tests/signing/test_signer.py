@@ -10,6 +10,7 @@ import signed
 from launched import needs
 
 from blockdiff.errors import CannotSign, ProgramUnfit
+from blockdiff.signing import signer
 from blockdiff.signing.allowed import AllowedSigners
 from blockdiff.signing.signer import Signer
 
@@ -62,11 +63,11 @@ def test_a_signature_is_good_for_ssh_keygen_and_theirs_for_us(kind, tmp_path):
 
 def test_its_own_signatures_count_for_it_and_those_that_are_given_besides():
     key, other, third = (signed.key("ed25519", name) for name in ("key", "other", "third"))
-    signer = Signer(str(key), os.environ, signed.allowed(signed.line(other)))
+    ours = Signer(str(key), os.environ, signed.allowed(signed.line(other)))
 
-    assert signer.trusted.fault("vol", DATA, signer.sign(DATA)) == ""
-    assert signer.trusted.fault("vol", DATA, Signer(str(other), os.environ).sign(DATA)) == ""
-    assert signer.trusted.fault("vol", DATA, Signer(str(third), os.environ).sign(DATA)) != ""
+    assert ours.trusted.fault("vol", DATA, ours.sign(DATA)) == ""
+    assert ours.trusted.fault("vol", DATA, Signer(str(other), os.environ).sign(DATA)) == ""
+    assert ours.trusted.fault("vol", DATA, Signer(str(third), os.environ).sign(DATA)) != ""
 
 
 @pytest.mark.parametrize("suffix", ["", ".pub"])
@@ -105,6 +106,13 @@ def test_a_key_that_cannot_sign_is_an_error_and_nobody_is_asked(tmp_path):
 
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 54
     assert (said, asked.exists()) == (b"", False)
+
+
+def test_what_is_signed_is_not_taken_for_a_passphrase():
+    """It is on standard input, where ssh-keygen reads one if there is no terminal."""
+    path = signed.key("ed25519", "read", signer.PROBE.decode().rstrip("\n"))
+    with pytest.raises(CannotSign, match="incorrect passphrase"):
+        Signer(str(path), {"PATH": os.environ["PATH"]})
 
 
 @pytest.mark.parametrize("content", [None, "no key\n"])
