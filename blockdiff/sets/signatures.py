@@ -116,4 +116,4 @@ def doubt(place: Place, path: str, base: str, version: Version, signers: Signers
     try:
         return signers.fault(base, manifest.encode(version.manifest.value), read(place, path))
     except NotSigned as error:
-        return error.message
+        return str(error.args[1])

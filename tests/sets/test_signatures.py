@@ -11,7 +11,7 @@ import signed
 from signed import BLOCK, signed_set, trusting
 
 from blockdiff import restore, scrub, verify
-from blockdiff.errors import NotSigned, SignatureLost
+from blockdiff.errors import CannotSign, NotSigned, SignatureLost
 from blockdiff.formats import signature
 from blockdiff.place import choose
 from blockdiff.rewriting.draft import draft
@@ -227,6 +227,20 @@ def test_a_signature_goes_with_its_version(signed_set):
     left = {name for name in os.listdir(signed_set.folder) if name.startswith("vol.")}
     assert left == {"vol.ver", "vol.lock", *(f"vol.3{s}" for s in (".gz", ".idx", ".json", ".md5", ".sig", ".xxh128"))}
     assert verify.verify(trusting(signed_set)).exit_code == 0
+
+
+def test_a_key_that_cannot_sign_any_more_publishes_nothing(signed_set, tmp_path):
+    path = shutil.copy(signed.key(), tmp_path / "gone")
+    signer = Signer(str(path), os.environ)
+    path.unlink()
+    before = sorted(os.listdir(signed_set.folder))
+
+    with pytest.raises(CannotSign):
+        chains.write_version(signed_set, os.urandom(20 * BLOCK), BLOCK, signing=signer)
+    with pytest.raises(CannotSign):
+        draft(signed_set, 3, None, threads=1, signing=signer)
+
+    assert sorted(os.listdir(signed_set.folder)) == before
 
 
 def test_a_signed_version_is_not_rewritten_without_a_key(signed_set):

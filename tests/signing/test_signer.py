@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pty
+import socket
 import subprocess
 
 import pytest
@@ -10,7 +11,7 @@ import signed
 from launched import needs
 
 from blockdiff.errors import CannotSign, ProgramUnfit
-from blockdiff.signing import signer
+from blockdiff.signing import keygen, signer
 from blockdiff.signing.allowed import AllowedSigners
 from blockdiff.signing.signer import Signer
 
@@ -106,6 +107,15 @@ def test_a_key_that_cannot_sign_is_an_error_and_nobody_is_asked(tmp_path):
 
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 54
     assert (said, asked.exists()) == (b"", False)
+
+
+def test_an_agent_that_waits_for_somebody_does_not_hang_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(keygen, "_LIMIT_S", 0.5)
+    with socket.socket(socket.AF_UNIX) as waiting:
+        waiting.bind(str(tmp_path / "agent"))
+        waiting.listen()
+        with pytest.raises(CannotSign, match="did not end within"):
+            Signer(f"{signed.key()}.pub", {**os.environ, "SSH_AUTH_SOCK": str(tmp_path / "agent")})
 
 
 def test_what_is_signed_is_not_taken_for_a_passphrase():
