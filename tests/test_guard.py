@@ -29,8 +29,8 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LAYERS = (
     "errors formats printable",  # bytes and words
     "sealing",
-    "wire codecs transport target place childprocess jobtext",  # devices, disks, networks
-    "sets locking mysql",
+    "wire codecs transport target place childprocess findprogram jobtext",  # devices, disks, networks
+    "sets locking mysql signing",
     "source blocks",
     "ingest export guest page",
     "drilling",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from blockdiff.formats.manifest import Manifest
 
 DIFF_SUFFIXES = ("", ".gz", ".lzop", ".zst")
-BESIDE_SUFFIXES = (".md5", ".json", ".xxh128", ".idx")
+BESIDE_SUFFIXES = (".md5", ".json", ".xxh128", ".idx", ".sig")
 SEALED = ".age"  # ending of a sealed file
 PART = ".part"  # ending of our temporary files
 _PART = r"(?:\.r[0-9a-f]{16})?\.part"  # earlier versions of the program had no name of the run in it

@@ -103,11 +103,11 @@ class Part(Protocol):
     def publish(self) -> None:
         """Give it its name, which must be free; call `close` before.  Raises ForeignFiles if the name is taken."""
 
+    def check(self) -> None:
+        """Make sure that the place has what was written, after `publish`.  Raises StoreFailed."""
+
     def replace(self) -> None:
         """Give it its name, from the file that has it, if there is one; call `close` before."""
-
-    def check(self) -> None:
-        """Make sure that the place has all that was written, once it has its name.  Raises StoreFailed."""
 
     def has_its_name(self) -> bool:
         """Return whether the file of this name is this one, unchanged since it was closed."""

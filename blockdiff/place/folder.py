@@ -56,8 +56,8 @@ class File:
 
 
 def open_file(path: str) -> File:
-    """Open a file for reading.  Raises OSError."""
-    return File(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path)
+    """Open a file for reading, also one that would wait for a writer.  Raises OSError."""
+    return File(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), path)
 
 
 class Folder:

@@ -245,6 +245,9 @@ class PartFile:
         except OSError as error:
             raise write_failed(error, self.final_path) from None
 
+    def check(self) -> None:
+        """A folder has what was synced there."""
+
     def replace(self) -> None:
         """Give the file its own name, replacing the file that had it; call `close` before.
 
@@ -254,9 +257,6 @@ class PartFile:
             os.rename(self.path, self.final_path)
         except OSError as error:
             raise write_failed(error, self.final_path) from None
-
-    def check(self) -> None:
-        """The file system has what was synced."""
 
     def has_its_name(self) -> bool:
         """Return whether the file with the final name is this one, unchanged since it was closed."""

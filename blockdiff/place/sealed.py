@@ -77,14 +77,14 @@ class SealedPart:
     def stored(self) -> StoredFile:
         return StoredFile(self.size, self.sha256())
 
+    def check(self) -> None:
+        self._part.check()
+
     def publish(self) -> None:
         self._part.publish()
 
     def replace(self) -> None:
         self._part.replace()
-
-    def check(self) -> None:
-        self._part.check()
 
     def has_its_name(self) -> bool:
         return self._part.has_its_name()

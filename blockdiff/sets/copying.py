@@ -70,6 +70,7 @@ def look(source: BackupSet, number: int, held: Held) -> Original:
     if version.manifest is not None:
         sheet = head(source.place, source.path(number, ".json"), MAX_SIZE + 1)
         wanted += [suffix for suffix in version.manifest.files if suffix not in wanted]
+        wanted += [".sig"] if ".sig" in held.listing.versions[number] else []
     stored = {}
     for suffix in wanted:
         path = source.path(number, suffix)

@@ -3,7 +3,9 @@
 Order of a backup, and what a crash leaves at each step:
 1. every file is written under a temporary name (.part) and synced: nothing has happened;
 2. each gets its final name, the digest file first and the manifest last, and the folder is
-   synced: if all of them are there the next run adopts the version, otherwise it replaces it;
+   synced: if all of them are there the next run adopts the version, otherwise it replaces it.
+   A signature is on the disk, under its final name, before the manifest is: no crash makes a
+   version that was to be signed one that is not;
 3. NAME.ver is replaced by rename: only now does the version exist.
 The set's lock separates two runs.  If it does not (it was removed, or a network file system does
 not support it), file names that are never replaced separate them: of two runs that write the same
@@ -21,6 +23,7 @@ from blockdiff.errors import ForeignFiles, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.place.base import Part
 from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.signatures import Signing
 
 MOVE_AWAY = "another run, or another tool, may have left it; move it away"
 
@@ -31,12 +34,13 @@ def publish(
     parts: Mapping[str, Part],
     value: manifest.NewManifest,
     last_look: Callable[[], object] = lambda: None,
+    signing: Signing | None = None,
 ) -> None:
     """Make the closed parts version `number`, which comes after `number` - 1.
 
     `value` is what its manifest records of the run; `last_look` is called when all is on the disk, and
-    may raise.  Raises NoRoom, StoreFailed, SetLocked or ForeignFiles; then the old state is unchanged, or
-    everything except NAME.ver is done.
+    may raise; `signing` signs the manifest.  Raises NoRoom, StoreFailed, SetLocked, ForeignFiles or
+    CannotSign; then the old state is unchanged, or everything except NAME.ver is done.
     """
     stored = {suffix: part.stored() for suffix, part in parts.items()}
     (diff,) = stored.keys() & names.DIFF_SUFFIXES
@@ -44,7 +48,8 @@ def publish(
         data = value.encode(stored, diff)
     except FormatError as error:
         raise NotOurFormat(backup_set.name, error) from None
-    publish_as(backup_set, number, parts, data, number - 1, last_look)
+    signed = signing.sign(data) if signing is not None else None
+    publish_as(backup_set, number, parts, data, number - 1, last_look, signed)
 
 
 def publish_as(
@@ -54,25 +59,35 @@ def publish_as(
     data: bytes | None,
     after: int,
     last_look: Callable[[], object] = lambda: None,
+    signed: bytes | None = None,
 ) -> None:
     """Make the closed parts version `number` of a set whose newest version is `after`; 0: it has none.
 
-    `data`: the version's manifest; None: it has none, as a version of the original.  The rest is as in `publish`.
+    `data`: the version's manifest; None: it has none, as a version of the original.  `signed`: its signature,
+    unless that is among the parts.  The rest is as in `publish`.
     """
     sheet = None if data is None else backup_set.part(number, ".json")
     # a manifest shows whose the files are, so the run that gets this name continues; without one it is the last one
     ordered = sorted(parts, key=lambda suffix: (suffix != ".md5") == (data is not None))
     files = [*(parts[suffix] for suffix in ordered), *([] if sheet is None else [sheet])]
+    signature = None
     try:
         if sheet is not None and data is not None:
             sheet.write(data)
             sheet.close()
+        if signed is not None:
+            signature = backup_set.part(number, ".sig")
+            files.insert(-1, signature)
+            signature.write(signed)
+            signature.close()
         last_look()
         _refuse_taken(backup_set, number, after)
         for part in files[:-1]:
             part.publish()
         for part in files[:-1]:
             part.check()
+        if signature is not None or ".sig" in parts:
+            backup_set.sync()
         files[-1].publish()
         files[-1].check()
         backup_set.sync()
@@ -83,6 +98,8 @@ def publish_as(
         # manifest shows that it is ours and not another program's: so it is removed last, and only
         # if all files that it lists are removed
         left = [] if whole else [part for part in reversed(files) if not part.withdraw()]
+        if signature is not None:
+            signature.discard()
         if sheet is not None:
             if not left:
                 sheet.discard()

@@ -21,7 +21,7 @@ from blockdiff.errors import (
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.place.base import Busy, head
 from blockdiff.printable import Log
-from blockdiff.sets import chain, drop, rollforward, versions
+from blockdiff.sets import chain, drop, rollforward, signatures, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.publishing import MOVE_AWAY
 
@@ -152,6 +152,8 @@ def _drop_torn_first(backup_set: BackupSet, number: int, listing: names.Listing)
     """
     suffixes = listing.versions[number]
     ours = not listing.has_ver and suffixes == {".json"} and bool(_named(backup_set, number))
+    signature = backup_set.path(number, ".sig")
+    ours = ours or (suffixes == {".sig"} and signatures.is_signature(backup_set.place, signature))
     if ours or any(_describes(backup_set, path, number, suffixes) for path in _temporary_sheets(backup_set, number)):
         remove(backup_set, number, sorted(suffixes))
         return True
@@ -161,11 +163,12 @@ def _drop_torn_first(backup_set: BackupSet, number: int, listing: names.Listing)
 def _drop_torn(backup_set: BackupSet, number: int, found: list[str]) -> None:
     """Remove what a run of ours left at the number after NAME.ver's; files with these suffixes are locked.
 
-    Those are the files that its manifest lists; the manifest may still have its temporary name.
+    Those are the files that its manifest lists, and its signature; the manifest may still have its temporary name.
     Raises ForeignFiles if there are others; nothing was touched then.
     """
     named = _named(backup_set, number)
     others = [backup_set.path(number, suffix) for suffix in found if suffix not in named]
+    others = [path for path in others if not signatures.is_signature(backup_set.place, path)]
     if others:
         what = f"{' and '.join(others)}: above the newest version, and no manifest of ours names it"
         raise ForeignFiles(what, hint=f"{MOVE_AWAY}, or remove it with: rm -- {shlex.join(others)}")
@@ -200,6 +203,8 @@ def _named(backup_set: BackupSet, number: int) -> set[str]:
 def _describes(backup_set: BackupSet, path: str, number: int, suffixes: Collection[str]) -> bool:
     try:
         files = _read(backup_set, path).files
-        return all(files.get(suffix) == backup_set.hash(number, suffix) for suffix in suffixes)
+        if ".sig" in suffixes and not signatures.is_signature(backup_set.place, backup_set.path(number, ".sig")):
+            return False
+        return all(files.get(suffix) == backup_set.hash(number, suffix) for suffix in set(suffixes) - {".sig"})
     except (FormatError, OSError):
         return False

@@ -32,8 +32,10 @@ ALWAYS = {
 }
 DONE = {0, 2, 3, *INTERRUPTED}
 NO_SET = dict.fromkeys(
-    ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken"), "it is about no set"
+    ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken", "NotSigned", "SignatureLost"),
+    "it is about no set",
 )
+NO_SIGNATURE = dict.fromkeys(("NotSigned", "SignatureLost"), "it does not look at signatures")
 NO_SNAPSHOT = dict.fromkeys(
     ("SnapshotRefused", "SnapshotOverflowed", "LockUnreachable", "LockNotGranted", "LockLost"), "it makes no snapshot"
 )
@@ -59,6 +61,7 @@ NEVER = {
         **dict.fromkeys(
             ("NoSuchVersion", "NotOurFormat", "NewerManifest", "DamagedFile", "MissingFile"), "it is told in the list"
         ),
+        **NO_SIGNATURE,
     },
     "blockdiff-nbd": dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
     "blockdiff-look": dict.fromkeys(("SetLocked", "StoreFailed"), "it writes nothing to the set"),
@@ -69,10 +72,13 @@ NEVER = {
         **dict.fromkeys(("LockUnreachable", "HostSilent"), "the drill failed then"),
         "RunTooLong": "it has no such option",
     },
-    "blockdiff-report": dict.fromkeys(
-        ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "NotOurFormat", "NewerManifest", "DamagedFile", "MissingFile"),
-        "it is on the page",
-    ),
+    "blockdiff-report": {
+        **dict.fromkeys(
+            ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "NotOurFormat", "NewerManifest", "DamagedFile", "MissingFile"),
+            "it is on the page",
+        ),
+        **NO_SIGNATURE,
+    },
     "blockdiff-run": {"StoreFailed": "it writes no log"},
     "cronlog": {"Interrupted": "the signal is passed on to its command"},
 }

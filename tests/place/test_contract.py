@@ -7,14 +7,21 @@ from dataclasses import replace
 
 import pytest
 
-from blockdiff.errors import BlockdiffError
-from blockdiff.formats import names
+from blockdiff.errors import BlockdiffError, StoreFailed
+from blockdiff.formats import manifest, names
 from blockdiff.place import base, choose
 from blockdiff.place.base import Access
 from blockdiff.sealing.keys import Identity, Recipient
+from blockdiff.sets import publishing
+from blockdiff.sets.backupset import BackupSet
 
 RUN = names.run_name(b"\x11" * 8)
 DATA = random.Random(1).randbytes(3000)
+VALUE = manifest.NewManifest(
+    blockdiff="0", set="db", version=1, parent=None, parent_md5_sha256=None, begun="2026-01-01T01:00:00Z",
+    ended="2026-01-01T01:00:01Z", source=manifest.Source("localhost", "/vol", "file", 0, None), block_size=512,
+    blocks=manifest.Blocks(0, 0, 0), bytes=manifest.Transfer(0, 4, None),
+)  # fmt: skip
 
 
 PLACES = ["folder", "sealed folder", *(pytest.param(f"{kind}store", marks=pytest.mark.store) for kind in ("", "sealed "))]
@@ -66,12 +73,48 @@ def test_a_file_has_its_name_only_once_it_is_published(place, name):
     part = written(place, name)
     assert [each for each in place.names() if not each.endswith(".part")] == [] and not part.has_its_name()
     part.publish()
+    part.check()
     assert part.has_its_name()
     part.release()
     place.sync()
     assert place.names() == [name] and content(place, place.path(name)) == DATA
     assert part.stored() == base.hash_of(place.open(place.path(name)))
     assert (part.size, part.sha256()) == (3000, hashlib.sha256(DATA).hexdigest())
+
+
+@pytest.mark.store
+@pytest.mark.parametrize("name", ["db.1.gz", "db.1.md5"])
+def test_a_store_that_has_other_bytes_than_were_sent(store_environment, bucket, objectstore, name):
+    part = written(choose.at(f"s3://{bucket}"), name)
+    part.publish()
+    part.check()
+    objectstore.client.put_object(Bucket=bucket, Key=name, Body=DATA[:-1] + b"?")
+    with pytest.raises(StoreFailed):
+        part.check()
+    part.discard()
+
+
+@pytest.mark.store
+def test_a_version_gets_no_manifest_while_the_store_lacks_one_of_its_files(
+    store_environment, bucket, objectstore, tmp_path
+):
+    backup_set = BackupSet(f"s3://{bucket}/db", Access(locks=str(tmp_path), alone=True))
+    parts = {suffix: backup_set.part(1, suffix) for suffix in (".gz", ".md5", ".idx")}
+    for part in parts.values():
+        part.write(b"bytes")
+        part.close()
+    real = parts[".idx"].publish
+
+    def publish():
+        real()
+        objectstore.client.delete_object(Bucket=bucket, Key="db.1.md5")
+
+    parts[".idx"].publish = publish
+    with pytest.raises(StoreFailed, match="does not have"):
+        publishing.publish(backup_set, 1, parts, VALUE)
+    for part in parts.values():
+        part.discard()
+    assert backup_set.place.names() == []
 
 
 @pytest.mark.parametrize("name", ["db.1.gz", "db.1.md5"])

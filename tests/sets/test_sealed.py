@@ -62,7 +62,7 @@ def test_any_byte_that_is_flipped_is_found(made):
     chance = random.Random(3)
     for path in sorted(folder.glob("*.age")):
         whole = path.read_bytes()
-        for place in chance.sample(range(len(whole)), 12):
+        for place in chance.sample(range(len(whole)), 6):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :])
             sealed = BackupSet(str(folder / "vol"), Access(identities=(KEYS[0],)))
             found = verify.verify(sealed)
