@@ -68,7 +68,7 @@ def test_each_manifest_is_checked_once(signed_set, tmp_path):
             checks.append(principal)
             return super().fault(principal, data, beside)
 
-    reader = BackupSet(signed_set.name, Counting(signed.line(signed.key()).encode(), os.environ))
+    reader = BackupSet(signed_set.name, signers=Counting(signed.line(signed.key()).encode(), os.environ))
     assert verify.verify(reader, 3).exit_code == 0
     assert restore.restore(reader, 3, str(tmp_path / "out")).exit_code == 0
     assert checks == ["vol"] * 3
