@@ -10,16 +10,16 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 endif
 # A file is for one worker, which starts its servers once, and boots a guest with its first file of the lab.
 PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
-SCRIPTS := bin/blockdiff .ci/run blockdiff/completion/bash/blockdiff $(wildcard tests/*.sh)
+SCRIPTS := bin/blockdiff .ci/run blockdiff/completion/bash/blockdiff $(wildcard tests/*.sh) tests/lab/objectstore.sh
 MD5_TESTS := tests/blocks tests/ingest $(patsubst %,tests/test_%.py,backup dumpcommand patch restore verify)
 SANITIZED := $(VENV)/sanitized.so
-PIECES := $(wildcard tests/lab/*.sh)  # handed to the guest's shell
+PIECES := tests/lab/init.sh tests/lab/reset.sh  # handed to the guest's shell
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test test-hashlib test-long sanitize lint ruff mypy floor pages scripts bench clean moved
+.PHONY: help venv packages demo test test-hashlib test-long test-store sanitize lint ruff mypy floor pages scripts bench clean moved
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*##  */  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*##  */  make \1\t/p' Makefile | expand -t 21
 
 venv: $(READY)  ## .venv with the program, in place, and all that tests and lint need
 
@@ -37,6 +37,9 @@ test: packages $(READY)  ## the whole suite; the lab where it can run
 
 test-long: $(READY)  ## what takes too long for every run: volumes of GiB with memory measured, damage at every byte; a quarter of an hour
 	$(BIN)/python -m pytest -m long -o faulthandler_timeout=0 $(ARGS)
+
+test-store: packages $(READY)  ## what needs an object store: a real one, Ceph, on loopback
+	$(BIN)/python -m pytest -m store $(ARGS)
 
 test-hashlib: $(READY)  ## all that computes MD5s, with hashlib in the extension's place
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --md5 hashlib $(MD5_TESTS) $(ARGS)

@@ -101,6 +101,16 @@ class StoreUnreadable(BlockdiffError):
     exit_code = 17
 
 
+class StoreUnreachable(StoreUnreadable):
+    """cannot reach {}: {}"""
+
+
+class StoreRefused(BlockdiffError):
+    """the object store refuses {}: {}"""
+
+    exit_code = 18
+
+
 # 20-29: the source host
 
 
@@ -291,6 +301,13 @@ class SignatureLost(NotSigned):
     """version {} of {} is signed, and would no longer be"""
 
     hint = "give the key that signs it anew with --sign; nothing was changed"
+
+
+class Sealed(BlockdiffError):
+    """{} is sealed: {}"""
+
+    exit_code = 55
+    hint = "--identity FILE gives a private key of one of its recipients"
 
 
 # 60-69: using a version without restoring it

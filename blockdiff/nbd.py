@@ -15,6 +15,7 @@ from blockdiff.export import child, server
 from blockdiff.export.child import Child
 from blockdiff.export.clone import cloned
 from blockdiff.export.mount import mounted
+from blockdiff.place import choose
 from blockdiff.signing.allowed import AllowedSigners
 
 
@@ -91,7 +92,7 @@ def exporting(
         below = path if wanted.clone is None else os.path.join(private, "below")
         filters = ["exitlast"] * (wanted.once and wanted.clone is None) + ["cow"] * wanted.writable
         work = server.serving(
-            os.path.abspath(name), wanted.number, below, cache=wanted.cache, filters=filters, folder=private,
+            choose.absolute(name), wanted.number, below, cache=wanted.cache, filters=filters, folder=private,
             sockets=[path], environ=environ, scratch=wanted.scratch, stderr=stderr, signers=wanted.signers,
         )  # fmt: skip
         process, served = stack.enter_context(work)

@@ -16,6 +16,7 @@ from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.blocks.restorer import Restorer
 from blockdiff.errors import BlockdiffError, Interrupted, NoRoom, TargetFailed
 from blockdiff.formats import Buffer
+from blockdiff.place import choose
 from blockdiff.rewriting import inorder
 from blockdiff.sets import digests, verified
 from blockdiff.sets.backupset import BackupSet
@@ -84,7 +85,8 @@ def restore(
     """
 
     if isinstance(goal, str):
-        goal = targets.LocalTarget(goal, (backup_set.folder, backup_set.base))
+        own = None if choose.in_store(backup_set.folder) else (backup_set.folder, backup_set.base)
+        goal = targets.LocalTarget(goal, own)
     with chosen(backup_set, number, force) as choice:
         files, wanted = choice.files, choice.files[-1].version
         size = wanted.size

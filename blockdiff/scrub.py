@@ -93,7 +93,7 @@ def _prove(
     unit: Unit, signers: Signers | None, pool: ThreadPoolExecutor, progress: Callable[[int], object]
 ) -> Proved | None:
     """Prove one version; None: it is not there any more.  Raises BlockdiffError if its set cannot be read."""
-    backup_set = BackupSet(unit.name, signers)
+    backup_set = BackupSet(unit.name, signers=signers)
 
     def collect(listing: names.Listing, held: Held) -> tuple[tuple[dict[int, Seen], Held], list[VersionFiles]]:
         if not listing.versions and not listing.has_ver:

@@ -11,14 +11,18 @@ import tempfile
 
 import places
 import pytest
+from cuts import cuts
 from disks import guests
 from exports import fuse, nbdkit
 from lab.conftest import missing
 from lab.namespace import PREFIX
+from objectstores import bucket, objectstore, store_environment
 from programs import Program
 from verbs import plain_set, run_verb
 
-__all__ = ["fuse", "guests", "nbdkit", "plain_set", "run_verb"]
+__all__ = [
+    "bucket", "cuts", "fuse", "guests", "nbdkit", "objectstore", "plain_set", "run_verb", "store_environment",
+]  # fmt: skip
 
 ROOT = places.ROOT
 LAB = ROOT / "tests" / "lab"
@@ -90,8 +94,10 @@ def pytest_report_header():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Mark the lab's tests, and have them run first: they take longest."""
+    """Mark what needs an object store and the lab's tests, and have the lab's run first: they take longest."""
     for item in items:
+        if "objectstore" in item.fixturenames:
+            item.add_marker("store")
         if LAB in item.path.parents:
             item.add_marker("lab")
     if hasattr(config, "workerinput"):

@@ -28,19 +28,21 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # A room is a folder or a file of blockdiff/. It imports only rooms of lower rows, and itself.
 LAYERS = (
     "errors formats printable",  # bytes and words
+    "sealing",
     "wire codecs transport target place childprocess findprogram jobtext",  # devices, disks, networks
     "sets locking mysql signing",
     "source blocks",
     "ingest export guest page",
     "drilling",
     "rewriting",
-    "backup check consolidate cronlog drill dryrun dump dumpcommand look mysqllock nbd patch prune report restore run scrub verify",  # verbs: none imports another
+    "backup check consolidate copy cronlog drill dryrun dump dumpcommand look mysqllock nbd patch prune report restore run scrub verify",  # verbs: none imports another
     "commands",  # people
 )
 PURE = (  # they decide, others act
     "blockdiff/formats/*.py", "blockdiff/errors.py", "blockdiff/wire/frames.py", "blockdiff/wire/messages.py",
     "blockdiff/transport/base.py", "blockdiff/transport/destination.py", "blockdiff/blocks/blockset.py", "blockdiff/sets/retention.py",
     "blockdiff/sets/pruning.py", "blockdiff/sets/health.py",
+    "blockdiff/sealing/bech32.py", "blockdiff/sealing/payload.py",
 )  # fmt: skip
 # What the pure ones must do without.
 IMPURE = {
@@ -48,7 +50,9 @@ IMPURE = {
 }  # fmt: skip
 # Each in one place, so that it can be replaced there.
 FOREIGN = {
+    "botocore": "blockdiff/place/client.py",
     "click": "blockdiff/commands/*.py",
+    "cryptography": "blockdiff/sealing/*.py",
     "deflate": "blockdiff/codecs/gzip.py",
     "isal": "blockdiff/codecs/gzip.py",
     "jinja2": "blockdiff/page/render.py",
@@ -60,7 +64,12 @@ FOREIGN = {
     "zstandard": "blockdiff/codecs/zstd.py",
 }
 BROUGHT = {"nbdkit": "blockdiff/export/plugin.py"}  # by the program that runs this file
-OPTIONAL = {"jinja2": "report", "markupsafe": "report"}  # an extra of ours, and the only verb that needs it
+# What an extra of ours brings, and what imports the modules that need it: late, so that it can say what is missing.
+OPTIONAL = {
+    "botocore": ("s3", "blockdiff.place.bucket"),
+    "jinja2": ("report", "blockdiff.commands.report"),
+    "markupsafe": ("report", "blockdiff.commands.report"),
+}
 # programs of their own, which are started by their path, or inside name spaces
 STANDALONE = {"blockdiff/locking/gate.py", "blockdiff/drilling/inside.py", "blockdiff/drilling/inguest.py"}
 MOST_LINES = 400
@@ -89,10 +98,13 @@ def tree(path, **options):
     return ast.parse(path.read_text(), str(path), **options)
 
 
-def imported(path, late=True):
-    """Yield every module that a file imports, ours by their full names; `late`: inside functions too."""
+def imported(path, late=True, early=True):
+    """Yield every module that a file imports, ours by their full names; `late`: inside functions too, `early`: outside."""
     package = module_of(path) if path.name == "__init__.py" else module_of(path).rpartition(".")[0]
     nodes = ast.walk(tree(path)) if late else tree(path).body
+    if not early:
+        functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+        nodes = [node for function in functions for node in ast.walk(function)]
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -160,19 +172,19 @@ def test_dependencies_are_those_that_are_imported():
     assert {re.match(r"[a-z]+", line)[0] for line in listed} == FOREIGN.keys() - OPTIONAL.keys()
 
 
-def test_what_an_extra_brings_is_imported_by_its_command_only():
+def test_what_an_extra_brings_is_imported_late_by_one_module():
     extras = PYPROJECT["project"]["optional-dependencies"]
-    for name, extra in OPTIONAL.items():
+    early = {module: set(imported(path, late=False)) for module, path in MODULES.items()}
+    for name, (extra, importer) in OPTIONAL.items():
         assert {re.match(r"[a-z0-9]+", line)[0] for line in extras[extra]} <= OPTIONAL.keys()
         assert set(extras[extra]) <= set(extras["test"])  # else its tests could not run
-        users = {module for module, path in MODULES.items() if name in {one.split(".")[0] for one in imported(path)}}
-        while more := {module for module, path in MODULES.items() if set(ours(imported(path))) & users} - users:
+        users = {module for module, names in early.items() if name in {one.split(".")[0] for one in names}}
+        assert users
+        while more := {module for module, names in early.items() if names & users} - users:
             users |= more
-        assert {module for module in users if not module.startswith("blockdiff.page.")} == {
-            f"blockdiff.{extra}", f"blockdiff.commands.{extra}",
-        }  # fmt: skip
-        late = {one for one in imported(MODULES[f"blockdiff.commands.{extra}"], late=False) if one in users}
-        assert not late, "the command could not say what is missing"
+        assert importer not in users, "it could not say what is missing"
+        late = {module for module, path in MODULES.items() if set(imported(path, early=False)) & users}
+        assert late == {importer}
 
 
 @pytest.mark.parametrize("path", SERVER, ids=shown)

@@ -76,8 +76,8 @@ class Goal(Protocol):
 class LocalTarget:
     """A file or block device of this machine."""
 
-    def __init__(self, path: str, own: tuple[str, str]) -> None:
-        """`own`: the set that is restored: its folder and its name there."""
+    def __init__(self, path: str, own: tuple[str, str] | None) -> None:
+        """`own`: the set that is restored: its folder and its name there; None where it is in no folder."""
         self.path, self._own = path, own
         self._seen: TargetState | None = None
 

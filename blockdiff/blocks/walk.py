@@ -81,6 +81,8 @@ def _unused(backup_set: BackupSet, files: VersionFiles, held: Held) -> Iterator[
     for suffix in version.manifest.files if version.manifest is not None else ():
         if suffix == ".md5" or suffix in names.DIFF_SUFFIXES:
             continue
+        if suffix == ".xxh128" and backup_set.place.sealed:
+            continue  # it is for the next backup, and none is made there
         counts = files.index is not None if suffix == ".idx" else versions.counts(backup_set, version, suffix)
         path = backup_set.path(version.number, suffix)
         if not counts and not held.changed(path):

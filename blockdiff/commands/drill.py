@@ -116,7 +116,7 @@ def command(
         expect=expect, check=check, run=command_,
         boot=boot, memory=memory >> 20, part=part, lv=lv, scratch=folder, limit_s=limit,
     )  # fmt: skip
-    backup_set = BackupSet(name, signers)
+    backup_set = BackupSet(name, signers=signers)
     loud = not quiet and not as_json
 
     def show(step: Any) -> None:

@@ -95,7 +95,7 @@ def command(
         _refuse_remote_options(reach, rescan)
     if to_pipe and as_json:
         raise click.UsageError("--json needs standard output for itself")
-    backup_set = BackupSet(operands[0], signers)
+    backup_set = BackupSet(operands[0], signers=signers)
     show = functools.partial(progress, label="restore", enabled=not quiet)
     options: Any = {"force": force, "dry_run": dry_run, "threads": threads, "progress": show}
     begun = time.monotonic()

@@ -86,7 +86,7 @@ def _verify(
     from blockdiff import verify
     from blockdiff.sets.backupset import BackupSet
 
-    backup_set = BackupSet(name, signers)
+    backup_set = BackupSet(name, signers=signers)
     known = state.notes(name).proofs if new else None
     show = functools.partial(progress, label="verify", enabled=not quiet)
     result = verify.verify(backup_set, number, known=known, threads=threads, progress=show)

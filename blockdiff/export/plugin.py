@@ -74,7 +74,7 @@ def get_ready() -> None:
     request = _State.request
     try:
         _try_codecs()
-        opened = image.opened(BackupSet(request["set"], _signers()), request["version"], request["cache"])
+        opened = image.opened(BackupSet(request["set"], signers=_signers()), request["version"], request["cache"])
         _State.image = _State.stack.enter_context(opened)
     except BlockdiffError as error:
         _answer(error=type(error).__name__, args=[str(each) for each in error.args], hint=error.hint)

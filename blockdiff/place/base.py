@@ -7,9 +7,13 @@ A file of a place is named by its path, as people write it: /backup/db00.1.gz, o
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from blockdiff.formats.manifest import StoredFile
+
+if TYPE_CHECKING:
+    from blockdiff.sealing.keys import Identity, Recipient
 
 PIECE = 1024 * 1024  # bytes read at a time
 
@@ -17,7 +21,7 @@ PIECE = 1024 * 1024  # bytes read at a time
 class Look(NamedTuple):
     """How a file looks from outside: while this stays the same, the file is the same one, and unchanged."""
 
-    size: int  # bytes
+    size: int  # bytes as they are stored
     mtime_ns: int  # since 1970
     mark: tuple[int, int] | str  # device and inode, or the store's mark for these bytes
 
@@ -25,6 +29,22 @@ class Look(NamedTuple):
     def inode(self) -> int:
         """The inode's number; 0 where a place has none."""
         return self.mark[1] if isinstance(self.mark, tuple) else 0
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a place is used; most of it is for object stores."""
+
+    as_of: int | None = None  # seconds since 1970: files as they were then; None: as they are
+    locks: str = ""  # folder of this machine for the locks of stores; empty: nothing is written
+    alone: bool = False  # only one machine writes there, so that any store will do
+    lock_until: int | None = None  # seconds since 1970: until when nobody can delete what is written
+    storage_class: str | None = None  # of diff files that are written
+    identities: "tuple[Identity, ...]" = ()  # private keys that open sealed files; without, no file is sealed
+    recipients: "tuple[Recipient, ...]" = ()  # public keys, for which all files that are written are sealed
+
+
+PLAIN = Access()
 
 
 class Blob(Protocol):
@@ -99,6 +119,10 @@ class Place(Protocol):
     """A folder, or what is like one.  Raises OSError, or the place's own errors."""
 
     at: str  # as people write it
+    sealed: bool  # its files are, so that those which only speed things up are not there
+
+    def exists(self) -> bool:
+        """Return whether there is such a place, as far as that shows without asking another machine."""
 
     def path(self, name: str) -> str:
         """Return the path of the file of this name."""
@@ -108,6 +132,9 @@ class Place(Protocol):
 
     def look(self, path: str) -> Look:
         """Return how a file looks; it may have looked so when `names` was asked last."""
+
+    def size(self, path: str) -> int:
+        """Return the bytes that a file has for who reads it; as `look`."""
 
     def looks(self, paths: Iterable[str]) -> "dict[str, Look | None]":
         """Return how files look now, None for those that cannot be seen."""

@@ -1,18 +1,60 @@
 """Which kind of place a path means."""
 
+import functools
 import os
+from typing import TYPE_CHECKING
 
-from blockdiff.place.base import Place
+from blockdiff.place.base import PLAIN, Access, Place
 from blockdiff.place.folder import Folder
+
+if TYPE_CHECKING:
+    from blockdiff.place.s3 import Store
 
 STORE = "s3://"
 
 
-def at(path: str) -> Place:
-    """Return the place of this path; whether it exists is not looked at."""
-    return Folder(path)
+def at(path: str, access: Access = PLAIN) -> Place:
+    """Return the place of this path; whether it exists is not looked at.
+
+    Raises StoreRefused without settings for the store, or ProgramUnfit without the library for it.
+    """
+    place: Place = _store(path.rstrip("/"), access) if in_store(path) else Folder(path)
+    if access.identities or access.recipients:
+        from blockdiff.place.sealed import SealedPlace  # what it needs takes a while to load
+
+        return SealedPlace(place, access.identities, access.recipients)
+    return place
 
 
-def is_place(path: str) -> bool:
-    """Return whether a path is that of a folder, which may have sets in it."""
-    return os.path.isdir(path)
+def split(name: str) -> tuple[str, str]:
+    """Return the path of the place that a set is in, and the set's name there; that is "" if there is none."""
+    folder, base = os.path.split(name)
+    if in_store(name) and not in_store(folder):
+        return name, ""
+    return folder or ".", "" if base in (".", "..") else base
+
+
+def is_place(path: str, access: Access = PLAIN) -> bool:
+    """Return whether a path is that of a folder, or what is like one, which may have sets in it."""
+    if not in_store(path):
+        return os.path.isdir(path)
+    folder, base = split(path.rstrip("/"))
+    return path.endswith("/") or not base or _store(folder, access).has(f"{base}/")
+
+
+def in_store(path: str) -> bool:
+    """Return whether a path is that of an object store, or of something in it."""
+    return path.startswith(STORE)
+
+
+def absolute(name: str) -> str:
+    """Return a path that means the same from everywhere."""
+    return name if in_store(name) else os.path.abspath(name)
+
+
+@functools.cache
+def _store(path: str, access: Access) -> "Store":
+    """Return a store; one of each is enough, since its connections are kept."""
+    from blockdiff.place.s3 import Store  # what it needs takes a while to load
+
+    return Store(path, access)

@@ -63,9 +63,14 @@ def open_file(path: str) -> File:
 class Folder:
     """A folder; see place.base.Place."""
 
+    sealed = False
+
     def __init__(self, path: str) -> None:
         self.at = path
         self._before = os.path.join(path, "")  # a listing asks for some ten paths of each version
+
+    def exists(self) -> bool:
+        return os.path.isdir(self.at)
 
     def path(self, name: str) -> str:
         return self._before + name
@@ -75,6 +80,9 @@ class Folder:
 
     def look(self, path: str) -> Look:
         return _look(os.stat(path))
+
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size
 
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         out: dict[str, Look | None] = {}

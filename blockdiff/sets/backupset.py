@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from blockdiff.errors import ForeignFiles, NoSuchSet, NotSigned
+from blockdiff.errors import ForeignFiles, NoSuchSet, NotSigned, Sealed
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.place import base, choose
-from blockdiff.place.base import Part
+from blockdiff.place.base import PLAIN, Access, Part
 from blockdiff.place.partfile import read_failed
 from blockdiff.sets.signatures import Believed, Signers
 
@@ -24,19 +24,18 @@ _PAUSE_S = 0.05
 class BackupSet:
     """The set that a NAME (a path prefix) means."""
 
-    def __init__(self, name: str, signers: Signers | None = None) -> None:
+    def __init__(self, name: str, access: Access = PLAIN, signers: Signers | None = None) -> None:
         """`signers`: only manifests that they signed are read.
 
-        Raises NoSuchSet if NAME cannot be a set or its folder does not exist.
+        Raises NoSuchSet if NAME cannot be a set or its folder does not exist, and as choose.at.
         """
         self.name = name
         self._run = names.run_name(os.urandom(8))
-        folder, self.base = os.path.split(name)
-        self.folder = folder or "."
-        self.place = choose.at(self.folder)
-        if self.base in ("", ".", ".."):
+        self.folder, self.base = choose.split(name)
+        self.place = choose.at(self.folder, access)
+        if not self.base:
             raise NoSuchSet(name, hint="NAME is a folder and the beginning of a file name")
-        if not choose.is_place(self.folder):
+        if not self.place.exists():
             raise NoSuchSet(name, hint=f"there is no folder {self.folder}")
         self.believed = None if signers is None else Believed(signers, self.place, self.base)
 
@@ -55,6 +54,8 @@ class BackupSet:
             found = names.list_set(self.base, self.place.names(self.base) if files is None else files)
         except OSError as error:
             raise read_failed(error, self.folder) from None
+        if found.sealed and not found.versions:
+            raise Sealed(self.name, "a private key is needed")
         return replace(found, ver=ver, has_ver=ver is not None)
 
     def settled_listing(self, above: bool = True) -> names.Listing:
@@ -66,8 +67,8 @@ class BackupSet:
         while True:
             found = self.listing()
             number = names.decode_ver(found.ver or b"")
-            busy = not found.has_ver and set(found.versions) == {1}
-            busy = busy or (above and number is not None and number + 1 in found.versions)
+            busy = not found.has_ver and len(found.versions) == 1
+            busy = busy or (above and number is not None and bool(found.above(number)))
             if not busy or time.monotonic() > until:
                 return found
             time.sleep(_PAUSE_S)
@@ -112,7 +113,7 @@ class BackupSet:
 
     def size(self, number: int, suffix: str) -> int:
         """Return the size of one file in bytes.  Raises OSError."""
-        return self.place.look(self.path(number, suffix)).size
+        return self.place.size(self.path(number, suffix))
 
     def hash(self, number: int, suffix: str) -> manifest.StoredFile:
         """Read one file and return its size and SHA-256.  Raises OSError."""

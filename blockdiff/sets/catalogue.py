@@ -204,7 +204,7 @@ def _stored(backup_set: BackupSet, number: int, suffixes: frozenset[str]) -> int
     total = 0
     for suffix in suffixes:
         try:
-            total += backup_set.size(number, suffix)
+            total += backup_set.place.look(backup_set.path(number, suffix)).size
         except OSError:
             continue  # gone since the folder was listed
     return total

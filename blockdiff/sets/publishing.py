@@ -36,10 +36,11 @@ def publish(
     last_look: Callable[[], object] = lambda: None,
     signing: Signing | None = None,
 ) -> None:
-    """Make the closed parts version `number`; `value` is what its manifest records of the run.
+    """Make the closed parts version `number`, which comes after `number` - 1.
 
-    `last_look` is called when all is on the disk, and may raise; `signing` signs the manifest.  Raises
-    NoRoom, StoreFailed, SetLocked, ForeignFiles or CannotSign; then the old state is unchanged, or
+    `value` is what its manifest records of the run; `last_look` is called when all is on the disk, and
+    may raise; `signing` signs the manifest.  Raises NoRoom, StoreFailed, SetLocked, ForeignFiles or
+    CannotSign; then the old state is unchanged, or
     everything except NAME.ver is done.
     """
     stored = {suffix: part.stored() for suffix, part in parts.items()}
@@ -49,57 +50,78 @@ def publish(
     except FormatError as error:
         raise NotOurFormat(backup_set.name, error) from None
     signed = signing.sign(data) if signing is not None else None
-    sheet = backup_set.part(number, ".json")
-    ordered = sorted(parts, key=lambda suffix: suffix != ".md5")  # the run that gets this name continues
-    files = [*(parts[suffix] for suffix in ordered), sheet]
+    publish_as(backup_set, number, parts, data, number - 1, last_look, signed)
+
+
+def publish_as(
+    backup_set: BackupSet,
+    number: int,
+    parts: Mapping[str, Part],
+    data: bytes | None,
+    after: int,
+    last_look: Callable[[], object] = lambda: None,
+    signed: bytes | None = None,
+) -> None:
+    """Make the closed parts version `number` of a set whose newest version is `after`; 0: it has none.
+
+    `data`: the version's manifest; None: it has none, as a version of the original; `signed`: the
+    manifest's signature, if it is to have one.  The rest is as in `publish`.
+    """
+    sheet = None if data is None else backup_set.part(number, ".json")
+    # a manifest shows whose the files are, so the run that gets this name continues; without one it is the last one
+    ordered = sorted(parts, key=lambda suffix: (suffix != ".md5") == (data is not None))
+    files = [*(parts[suffix] for suffix in ordered), *([] if sheet is None else [sheet])]
+    beside: Part | None = None
     try:
-        sheet.write(data)
-        sheet.close()
-        if signed is not None:
-            files.insert(-1, backup_set.part(number, ".sig"))
-            files[-2].write(signed)
-            files[-2].close()
+        if sheet is not None and data is not None:
+            sheet.write(data)
+            sheet.close()
+            if signed is not None:
+                beside = backup_set.part(number, ".sig")
+                files.insert(-1, beside)
+                beside.write(signed)
+                beside.close()
         last_look()
-        _refuse_taken(backup_set, number)
-        for part in files[:-1]:
+        _refuse_taken(backup_set, number, after)
+        for part in files:
+            if part is sheet and beside is not None:
+                backup_set.sync()
             part.publish()
-        if signed is not None:
-            backup_set.sync()
-        sheet.publish()
         backup_set.sync()
-        _name(backup_set, number, files)
+        _name(backup_set, number, after, files)
     except BaseException:
-        whole = all(part.has_its_name() for part in files) and not _moved(backup_set, number)
+        whole = all(part.has_its_name() for part in files) and not _moved(backup_set, number, after)
         # a complete version is adopted by the next run.  Of an incomplete first version, the temporary
         # manifest shows that it is ours and not another program's: so it is removed last, and only
         # if all files that it lists are removed
         left = [] if whole else [part for part in reversed(files) if not part.withdraw()]
-        for part in files[len(parts) : -1]:
-            part.discard()
-        if not left:
-            sheet.discard()
-        sheet.release()
+        if beside is not None:
+            beside.discard()
+        if sheet is not None:
+            if not left:
+                sheet.discard()
+            sheet.release()
         raise
     for part in files:
         part.release()
 
 
-def _moved(backup_set: BackupSet, number: int) -> bool:
+def _moved(backup_set: BackupSet, number: int, after: int) -> bool:
     """Return whether NAME.ver names neither this version nor the one before."""
     with contextlib.suppress(StoreUnreadable):
-        return not (backup_set.ver_is(number - 1) or backup_set.ver_is(number))
+        return not (backup_set.ver_is(after) or backup_set.ver_is(number))
     return False
 
 
-def _refuse_taken(backup_set: BackupSet, number: int) -> None:
+def _refuse_taken(backup_set: BackupSet, number: int, after: int) -> None:
     """Raise ForeignFiles if another run has published, or files of this number have appeared, since the run began."""
-    backup_set.expect(number - 1)
+    backup_set.expect(after)
     came = [backup_set.path(number, suffix) for suffix in sorted(backup_set.listing().versions.get(number, ()))]
     if came:
         raise ForeignFiles(f"{' and '.join(came)} appeared while version {number} was being made", hint=MOVE_AWAY)
 
 
-def _name(backup_set: BackupSet, number: int, files: list[Part]) -> None:
+def _name(backup_set: BackupSet, number: int, after: int, files: list[Part]) -> None:
     """Publish a version whose files have their names; another run may have adopted them already."""
     with contextlib.suppress(ForeignFiles):
         backup_set.expect(number)
@@ -108,4 +130,4 @@ def _name(backup_set: BackupSet, number: int, files: list[Part]) -> None:
     if not all(part.has_its_name() for part in files):
         why = f"the files of version {number} were replaced by another run during this one"
         raise ForeignFiles(why, hint="nothing of this run was published; run again")
-    backup_set.publish_ver(number, after=number - 1)
+    backup_set.publish_ver(number, after=after)

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from blockdiff.formats import names
+from blockdiff.place import choose
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
@@ -89,7 +90,7 @@ def of(backup_set: BackupSet, version: Version, at: int) -> Proof:
 
 def path_of(state: str, name: str) -> str:
     """Return the path of a set's file in a folder of state."""
-    key = hashlib.sha256(os.fsencode(os.path.abspath(name))).hexdigest()[:32]
+    key = hashlib.sha256(os.fsencode(choose.absolute(name))).hexdigest()[:32]
     return os.path.join(state, "blockdiff", "verified", f"{key}.json")
 
 

@@ -20,6 +20,7 @@ from blockdiff.errors import (
     NoSuchVersion,
     NotOurFormat,
     NotSigned,
+    Sealed,
     StoreUnreadable,
 )
 from blockdiff.formats import FormatError, difffile, digestfile, manifest, names
@@ -232,7 +233,7 @@ def counts(backup_set: BackupSet, owner: Version, suffix: str) -> bool:
             if diff is None or backup_set.size(owner.number, owner.suffix) != diff.size:
                 return False
         return backup_set.hash(owner.number, suffix) == owner.manifest.files[suffix]
-    except OSError:
+    except (OSError, DamagedFile, NotOurFormat, Sealed):  # the last three where it is sealed
         return False
 
 
