@@ -14,16 +14,17 @@ from dataclasses import dataclass, field
 
 from blockdiff.blocks import walk
 from blockdiff.blocks.parallel import Progress, silent
-from blockdiff.errors import BlockdiffError, ChainBroken, DamagedFile, DigestMismatch, NoRoom, NotOurFormat
+from blockdiff.errors import BlockdiffError, ChainBroken, DamagedFile, DigestMismatch, NoRoom, NotOurFormat, NotSigned
 from blockdiff.formats import names
 from blockdiff.printable import Log, size
 from blockdiff.sets import chain, copyfit, copying, publishing, retaining, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.copying import Original
 from blockdiff.sets.held import Held, holding
+from blockdiff.sets.signatures import Signing
 from blockdiff.sets.version import VersionFiles
 
-_DAMAGE = (DamagedFile, DigestMismatch, ChainBroken, NotOurFormat)  # of one version; others can be whole
+_DAMAGE = (DamagedFile, DigestMismatch, ChainBroken, NotOurFormat, NotSigned)  # of one version; others can be whole
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def copy(
     dry_run: bool = False,
     rate: int = 0,
     until: int | None = None,
+    signing: Signing | None = None,
     threads: int = 2,
     progress: Progress = silent,
     note: Log = lambda line: None,
@@ -93,7 +95,7 @@ def copy(
     Into a set without versions: from the full on that the newest version needs, or `every` one.
     `wait_s`: how long to wait for the lock of `dest`; `rate`: bytes a second at most, 0: any;
     `until`: seconds since 1970, until when what the new versions need is locked, as they are themselves;
-    `copied` is called after each version.  What is wrong with one version, or ended the run later, is
+    `signing` signs versions that are not signed; `copied` is called after each version.  What is wrong with one version, or ended the run later, is
     in the result.  Raises BlockdiffError if nothing was copied because of what both sets are.
     """
     warnings: list[str] = []
@@ -103,7 +105,7 @@ def copy(
             copyfit.settle(dest, source, warnings.append)
         there = dest.settled_listing() if dry_run else dest.listing()
         before = dest.newest(there)
-        collect = functools.partial(_collect, source, before, every)
+        collect = functools.partial(_collect, source, before, every, dest.place.sealed)
         found = cleanup.enter_context(holding(source, collect))
         out = Copied(source.name, dest.name, found.newest, before, dry_run, warnings=warnings)
         if before > found.newest:
@@ -112,10 +114,10 @@ def copy(
         copyfit.check(dest, there, before, source, found.listing, found.whole)
         if until is not None and not dry_run:
             parents = [each.version.parent for each in found.whole.values() if each.version.parent is not None]
-            out.extended = retaining.extend(dest, there, parents, until)
+            out.extended = retaining.extend(dest, there, parents, until, source)
         pool = cleanup.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="copy"))
         done = cleanup.enter_context(progress(_work(found)))
-        run = _Run(source, dest, found, out, pool, _limited(rate, done), done)
+        run = _Run(source, dest, found, out, pool, signing, _limited(rate, done), done)
         for number in found.originals:
             one = run.step(number)
             if one is not None:
@@ -133,7 +135,7 @@ def _work(found: _Found) -> int:
 
 
 def _collect(
-    source: BackupSet, before: int, every: bool, listing: names.Listing, held: Held
+    source: BackupSet, before: int, every: bool, sealed: bool, listing: names.Listing, held: Held
 ) -> tuple[_Found, list[VersionFiles]]:
     """Return what is to be copied after version `before`."""
     newest, _ = versions.choose(source, None, listing)
@@ -143,7 +145,7 @@ def _collect(
         first = chain.chain_of(source, newest, listing, deep=False)[0].number
     for number in sorted(n for n in listing.versions if first <= n <= newest):
         try:
-            out.originals[number] = copying.look(source, number, held)
+            out.originals[number] = copying.look(source, number, held, sealed)
         except BlockdiffError as error:
             out.originals[number] = error
     whole = out.whole
@@ -159,11 +161,11 @@ class _Run:
 
     def __init__(
         self, source: BackupSet, dest: BackupSet, found: _Found, out: Copied, pool: ThreadPoolExecutor,
-        written: Callable[[int], object], walked: Callable[[int], object],
+        signing: Signing | None, written: Callable[[int], object], walked: Callable[[int], object],
     ) -> None:  # fmt: skip
         """`written` and `walked` are called with the bytes that were written, and read to prove them, since."""
         self._source, self._dest, self._found, self._out = source, dest, found, out
-        self._pool, self._written = pool, written
+        self._pool, self._signing, self._written = pool, signing, written
         self._newest = out.before
         self._there = dict.fromkeys(dest.listing().versions, "")  # and SHA-256 of the digest file, if known
         self._lost: list[int] = []
@@ -208,11 +210,18 @@ class _Run:
         written = copying.write(original, self._source, self._dest, self._pool, self._written)
         try:
             self._there[number] = written.parts[".md5"].sha256()
-            publishing.publish_as(self._dest, number, written.parts, original.sheet, self._newest)
+            publishing.publish_as(
+                self._dest, number, written.parts, original.sheet, self._newest, signed=self._signature(original)
+            )
         finally:
             written.discard()
         self._out.warnings += written.warnings
         return written.size
+
+    def _signature(self, original: Original) -> bytes | None:
+        if original.signed is None and self._signing is not None and original.sheet is not None:
+            return self._signing.sign(original.sheet)
+        return original.signed
 
     def _prove(self, original: Original) -> None:
         """Walk the blocks of a version that no manifest describes.  Raises what is wrong with it."""

@@ -1,5 +1,6 @@
 """blockdiff-copy NAME... DEST: copy the versions that another place lacks, each proved before it is there."""
 
+import dataclasses
 import functools
 import os
 import time
@@ -7,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blockdiff.commands import amounts, completing, exits, joblist, setnames, state, text
+from blockdiff.commands import amounts, completing, exits, joblist, options_seal, options_sign, setnames, state, text
 from blockdiff.commands.progress import line, progress
 from blockdiff.errors import BlockdiffError
 
 if TYPE_CHECKING:
     from blockdiff.place.base import Access
+    from blockdiff.sealing.keys import Identity
+    from blockdiff.signing.allowed import AllowedSigners
 
 _WARNED = 3
 
@@ -26,6 +29,11 @@ _WARNED = 3
 @click.option("--retain-days", type=click.IntRange(1, 36500), metavar="D",
               help="Lock the copy in its store for D days.")  # fmt: skip
 @click.option("--storage-class", metavar="C", help="Storage class of diff files in a store.")
+@options_seal.recipient_option
+@options_seal.recipients_file_option
+@options_seal.identity_option
+@options_sign.sign_unsigned_option
+@options_sign.signers_option
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be copied; change nothing.")
 @amounts.jobs_option
 @amounts.wait_option
@@ -40,6 +48,11 @@ def command(
     bwlimit: int,
     retain_days: int | None,
     storage_class: str | None,
+    recipients: tuple[str, ...],
+    recipients_files: tuple[str, ...],
+    identities: "tuple[Identity, ...]",
+    sign: str | None,
+    signers: "AllowedSigners | None",
     dry_run: bool,
     jobs: int | None,
     wait: float,
@@ -55,16 +68,20 @@ def command(
     from blockdiff.place import base, choose
 
     *names, dest = operands
-    access = base.PLAIN
+    access = base.Access(recipients=options_seal.recipients(recipients, recipients_files))
     if choose.in_store(dest):
         until = None if retain_days is None else int(time.time()) + retain_days * 86400
-        access = base.Access(locks=state.locks(), alone=True, lock_until=until, storage_class=storage_class)
+        access = dataclasses.replace(
+            access, locks=state.locks(), alone=True, lock_until=until, storage_class=storage_class
+        )
     elif retain_days is not None or storage_class is not None:
         option = "--storage-class" if retain_days is None else "--retain-days"
         raise click.UsageError(f"{option} is for a copy in an object store, and {text.name(dest)} is a path")
     pairs = _pairs(setnames.expand(names, list_path), dest, access)
     copy = functools.partial(
-        _copy, access=access, every=every, rate=bwlimit, dry_run=dry_run, wait_s=wait, until=access.lock_until,
+        _copy, reading=base.Access(identities=identities), signers=signers, access=access,
+        signing=options_sign.signer(sign), every=every, rate=bwlimit, dry_run=dry_run, wait_s=wait,
+        until=access.lock_until,
         threads=jobs or len(os.sched_getaffinity(0)), as_json=as_json, quiet=quiet, several=len(pairs) > 1,
     )  # fmt: skip
     codes = []
@@ -100,7 +117,8 @@ def _pairs(names: list[str], dest: str, access: "Access") -> list[tuple[str, str
 
 
 def _copy(
-    name: str, dest: str, *, access: "Access", as_json: bool, quiet: bool, several: bool, dry_run: bool,
+    name: str, dest: str, *, reading: "Access", signers: "AllowedSigners | None", access: "Access",
+    as_json: bool, quiet: bool, several: bool, dry_run: bool,
     **options: Any,
 ) -> int:  # fmt: skip
     """Copy one set and print the result; returns its exit code."""
@@ -113,7 +131,7 @@ def _copy(
 
     shown = text.name(name)
     done = copy.copy(
-        BackupSet(name),
+        BackupSet(name, reading, signers),
         BackupSet(dest, access),
         dry_run=dry_run,
         progress=functools.partial(progress, label=text.name(os.path.basename(name)), enabled=not quiet),

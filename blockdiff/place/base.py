@@ -127,6 +127,7 @@ class Place(Protocol):
 
     at: str  # as people write it
     checks: bool  # a file that is there came whole: it was compared with its MD5 then, and its size shows no less
+    blind: bool  # its files are sealed, and there is no key to open one: only names and NAME.ver tell of them
     sealed: bool  # its files are, so that those which only speed things up are not there
 
     def exists(self) -> bool:

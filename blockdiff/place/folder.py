@@ -63,6 +63,7 @@ def open_file(path: str) -> File:
 class Folder:
     """A folder; see place.base.Place."""
 
+    blind = False
     checks = False
     sealed = False
 

@@ -67,6 +67,7 @@ class Object:
 class Store:
     """See place.base.Place."""
 
+    blind = False
     checks = True
     sealed = False
 

@@ -26,6 +26,8 @@ def settle(dest: BackupSet, source: BackupSet, note: Log) -> int:
     that is complete is adopted, and the files of another one are removed.  Raises as recover.settle.
     """
     dest.place.cancel(dest.base, lambda name: names.member_of(dest.base, name) is not None)
+    if dest.place.blind:
+        return _settle_blind(dest, note)
     listing = dest.listing()
     newest = names.decode_ver(listing.ver or b"") if listing.has_ver else 0
     above = [] if newest is None else listing.above(newest)
@@ -40,6 +42,26 @@ def settle(dest: BackupSet, source: BackupSet, note: Log) -> int:
                 else:
                     recover.remove(dest, number, found)
     return recover.settle(dest, note)
+
+
+def _settle_blind(dest: BackupSet, note: Log) -> int:
+    """Do the same where nothing can be opened: a version whose manifest is there is whole, since that comes last."""
+    listing = dest.listing()
+    newest = dest.newest(listing) if listing.has_ver else 0
+    above = listing.above(newest)
+    if len(above) > 1:
+        what = f"{dest.name} has version {above[-1]}, but {names.ver_name(dest.base)} names {newest or 'none'}"
+        raise ForeignFiles(what, hint="put the number of the newest good version into it, or move the others away")
+    for number in above:
+        with recover.keeping(dest, number) as found:
+            if {".json", ".md5"} <= set(found) and listing.diffs(number):
+                dest.publish_ver(number, after=newest)
+                note(f"version {number} of {dest.name} was complete but not yet published: adopted")
+                newest = number
+            else:
+                recover.remove(dest, number, found)
+    recover.sweep_parts(dest, newest)
+    return newest
 
 
 def _unlisted(dest: BackupSet, number: int, listing: names.Listing) -> bool:
@@ -64,6 +86,8 @@ def check(
 
     Raises ForeignFiles, ChainBroken, MissingFile or StoreUnreadable.
     """
+    if dest.place.blind:
+        return  # nothing there can be compared
     common = sorted(n for n in there.versions if n <= newest and n in here.versions)
     parents = {each.version.parent for each in originals.values()}
     for number in (n for n in common if n in parents or n == common[-1]):
@@ -138,7 +162,7 @@ def check_link(
     if version.parent not in there:
         why = "was not copied" if version.parent in lost else f"is not in {dest.name}"
         raise ChainBroken(version.number, source.name, f"version {version.parent}, which it continues, {why}")
-    if version.manifest is not None:
+    if version.manifest is not None and (there[version.parent] or not dest.place.blind):
         found = there[version.parent] or digests_of(dest, version.parent)
         if found != version.manifest.parent_md5_sha256:
             why = f"it does not continue the version {version.parent} that is in {dest.name}"

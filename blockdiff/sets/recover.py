@@ -59,7 +59,7 @@ def settle(backup_set: BackupSet, note: Log) -> int:
     if listing.dropping:
         drop.finish(backup_set, listing)
         note(f"{len(listing.dropping)} versions of {backup_set.name} were being removed: now they are")
-    _sweep_parts(backup_set, newest)  # after that: a temporary manifest shows what is ours
+    sweep_parts(backup_set, newest)  # after that: a temporary manifest shows what is ours
     return newest
 
 
@@ -131,7 +131,7 @@ def keeping(backup_set: BackupSet, number: int) -> Iterator[list[str]]:
         yield suffixes
 
 
-def _sweep_parts(backup_set: BackupSet, newest: int) -> None:
+def sweep_parts(backup_set: BackupSet, newest: int) -> None:
     """Remove temporary files that a killed run of this set left; the lock is held.
 
     An active run may be rewriting a version without the lock.  Raises SetLocked if one makes a new

@@ -13,9 +13,12 @@ from blockdiff.sets.backupset import BackupSet
 _DAY = 86400  # seconds; a date that is nearer to the wanted one stays, so that not every run writes to every object
 
 
-def extend(dest: BackupSet, listing: names.Listing, numbers: Iterable[int], until: int) -> int:
+def extend(
+    dest: BackupSet, listing: names.Listing, numbers: Iterable[int], until: int, source: BackupSet
+) -> int:
     """Lock these versions, and all that they need, until then, in seconds since 1970; return how many were not.
 
+    `source`: the set that they are copies of, which tells what they need where nothing else does.
     Raises MissingFile, StoreUnreadable, or StoreRefused if the place cannot do that.
     """
     extended, seen = 0, set[int]()
@@ -24,7 +27,7 @@ def extend(dest: BackupSet, listing: names.Listing, numbers: Iterable[int], unti
         while parent is not None and parent in listing.versions and parent not in seen:
             seen.add(parent)
             extended += _extend(dest, listing, parent, until)
-            parent = _parent(dest, listing, parent)
+            parent = _parent(source if dest.place.blind else dest, listing, parent)
     return extended
 
 
@@ -43,12 +46,14 @@ def _extend(dest: BackupSet, listing: names.Listing, number: int, until: int) ->
     return True
 
 
-def _parent(dest: BackupSet, listing: names.Listing, number: int) -> int | None:
+def _parent(backup_set: BackupSet, listing: names.Listing, number: int) -> int | None:
     if ".json" not in listing.versions[number]:
         return number - 1 or None
-    path = dest.path(number, ".json")
+    path = backup_set.path(number, ".json")
     try:
-        return dest.read_manifest(number).parent
+        return backup_set.read_manifest(number).parent
+    except FileNotFoundError:  # the source has it no more: what comes before it is locked as well
+        return max((n for n in listing.versions if n < number), default=None)
     except FormatError as error:
         raise StoreUnreadable(path, error) from None
     except OSError as error:
