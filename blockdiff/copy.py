@@ -95,8 +95,9 @@ def copy(
     Into a set without versions: from the full on that the newest version needs, or `every` one.
     `wait_s`: how long to wait for the lock of `dest`; `rate`: bytes a second at most, 0: any;
     `until`: seconds since 1970, until when what the new versions need is locked, as they are themselves;
-    `signing` signs versions that are not signed; `copied` is called after each version.  What is wrong with one version, or ended the run later, is
-    in the result.  Raises BlockdiffError if nothing was copied because of what both sets are.
+    `signing` signs versions that are not signed; `copied` is called after each version.  What is wrong with
+    one version, or ended the run later, is in the result.  Raises BlockdiffError if nothing was copied
+    because of what both sets are.
     """
     warnings: list[str] = []
     with contextlib.ExitStack() as cleanup:
