@@ -35,6 +35,7 @@ class Access:
     as_of: int | None = None  # seconds since 1970: files as they were then; None: as they are
     locks: str = ""  # folder of this machine for the locks of stores; empty: nothing is written
     alone: bool = False  # only one machine writes there, so that any store will do
+    break_lease: bool = False  # write a set although another run may still do so
     lock_until: int | None = None  # seconds since 1970: until when nobody can delete what is written
     storage_class: str | None = None  # of diff files that are written
 
@@ -117,6 +118,7 @@ class Place(Protocol):
     """A folder, or what is like one.  Raises OSError, or the place's own errors."""
 
     at: str  # as people write it
+    claims: bool  # that a name is given only once is all that keeps runs apart, so what is there is never taken away
 
     def exists(self) -> bool:
         """Return whether there is such a place, as far as that shows without asking another machine."""
@@ -138,6 +140,15 @@ class Place(Protocol):
 
     def part(self, name: str, run: str) -> Part:
         """Begin to write a file; `run`: what `names.run_name` made for this run.  Raises NoRoom or StoreFailed."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if it is there.  Raises StoreFailed."""
+
+    def made_by_us(self, path: str) -> bool:
+        """Return whether it shows that a run of this program has made a file, without what other files say of it."""
+
+    def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
+        """Let no other run finish what it is writing under names that begin so, and are wanted."""
 
     def sync(self) -> None:
         """Make all names last that were given or removed.  Raises StoreFailed."""

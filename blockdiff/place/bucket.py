@@ -17,12 +17,15 @@ import secrets
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 from blockdiff.errors import ProgramUnfit, SetChanged, StoreFailed, StoreRefused, StoreUnreadable
 from blockdiff.place.answers import Answer, Refused, Unknown, etag, itself, md5_header
 from blockdiff.place.upload import Upload, cancel
 from blockdiff.printable import name as printable_name
+
+if TYPE_CHECKING:
+    from blockdiff.place.client import Client
 
 T = TypeVar("T")
 
@@ -75,20 +78,23 @@ class Bucket:
         read_s: float = READ_S,
         retries: int = RETRIES,
         sleep: Callable[[float], None] = time.sleep,
+        like: "Bucket | None" = None,
     ) -> None:
         """Take endpoint and keys from the environment and ~/.aws; asks nothing of the store.
 
-        `prefix`: as it is, with its last "/"; `read_s`: how long one answer may take.
+        `prefix`: as it is, with its last "/"; `read_s`: how long one answer may take; `like`: one that has found
+        endpoint and keys already, which takes a while.
         Raises StoreRefused if there are no settings to begin with, ProgramUnfit without botocore.
         """
         try:
-            from blockdiff.place.client import Client
+            from blockdiff.place import client
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "botocore":
                 raise
             hint = "pip install 'blockdiff[s3]'"
             raise ProgramUnfit("the Python library botocore", "it is not installed", hint=hint) from None
-        self._client = Client(bucket, read_s, retries, sleep)
+        session = None if like is None else like._client.session
+        self._client: Client = client.Client(bucket, read_s, retries, sleep, session)
         self._bucket, self._prefix = bucket, prefix
 
     def shown(self, name: str = "") -> str:
@@ -167,15 +173,21 @@ class Bucket:
         That a store does not know this condition shows only in a second call, which then returns True, or raises
         StoreRefused. `lock_until`: seconds since 1970, until when nobody can delete this version.
         """
-        token = secrets.token_hex(16)  # an attempt whose answer was lost may have made it
+        stored = _stored(lock_until, storage_class)
+        sent_again = False  # then an attempt whose answer was lost may have made it
+
+        def once_more() -> bool:
+            nonlocal sent_again
+            sent_again = True
+            return True
+
         try:
-            known = {"IfNoneMatch": "*", "Metadata": {_TOKEN: token}}
-            self._put(name, data, expect=(400, 412), **known, **_stored(lock_until, storage_class))
+            self._put(name, data, expect=(400, 412), IfNoneMatch="*", wanted=once_more, **stored)
         except Refused as error:
             if error.status != 412:
                 raise error.ours(self.shown(name), _NO_LOCK if lock_until else "") from None
-            answer = self._head(name)
-            return answer is not None and answer.get("Metadata", {}).get(_TOKEN) == token
+            answer = self._head(name) if sent_again else None
+            return answer is not None and answer.get("Metadata", {}).get(_TOKEN) == stored["Metadata"][_TOKEN]
         return True
 
     def put(self, name: str, data: bytes | BinaryIO, *, lock_until: int | None = None) -> None:
@@ -196,8 +208,13 @@ class Bucket:
         asked = {"Key": self._prefix + name, "VersionId": version, "Retention": retention}
         self._ask("put_object_retention", self.shown(name), writes=True, **asked)
 
+    def made_by_us(self, name: str) -> bool:
+        """Return whether a run of this program has made an object."""
+        answer = self._head(name)
+        return answer is not None and _TOKEN in answer.get("Metadata", {})
+
     def lock(self, name: str, until: int) -> None:
-        """Lock what an object is now, so that nobody can delete it before then; one that is locked longer stays so."""
+        """Lock what an object is now: nobody can delete it before then.  One that is locked longer stays so."""
         found = self.head(name)
         if found is None:
             raise StoreFailed(self.shown(name), "the object store does not have what was sent")
@@ -308,7 +325,9 @@ def _entry(one: Answer, size: object) -> Entry:
 
 def _stored(lock_until: int | None, storage_class: str | None) -> dict[str, Any]:
     """Return how a new object is to be stored, as a request has it."""
-    asked: dict[str, Any] = {} if storage_class is None else {"StorageClass": storage_class}
+    asked: dict[str, Any] = {"Metadata": {_TOKEN: secrets.token_hex(16)}}
+    if storage_class is not None:
+        asked["StorageClass"] = storage_class
     if lock_until is not None:
         asked |= {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": _date(lock_until)}
     return asked

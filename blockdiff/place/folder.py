@@ -5,7 +5,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from blockdiff.errors import SetLocked, StoreFailed
 from blockdiff.place.base import Look
@@ -63,6 +63,8 @@ def open_file(path: str) -> File:
 class Folder:
     """A folder; see place.base.Place."""
 
+    claims = False
+
     def __init__(self, path: str) -> None:
         self.at = path
         self._before = os.path.join(path, "")  # a listing asks for some ten paths of each version
@@ -92,6 +94,19 @@ class Folder:
 
     def part(self, name: str, run: str) -> PartFile:
         return PartFile(self.at, name, run)
+
+    def remove(self, path: str) -> None:
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        except OSError as error:
+            raise write_failed(error, path) from None
+
+    def made_by_us(self, path: str) -> bool:
+        return False  # only a manifest shows it
+
+    def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
+        """The locks on temporary files keep runs apart."""
 
     def sync(self) -> None:
         try:

@@ -49,16 +49,25 @@ def publish(
     try:
         sheet.write(data)
         sheet.close()
-        last_look()
-        _refuse_taken(backup_set, number)
+        if not backup_set.place.claims:
+            last_look()
+            _refuse_taken(backup_set, number)
         for part in files[:-1]:
             part.publish()
         for part in files[:-1]:
             part.check()
+        if backup_set.place.claims:
+            last_look()
         files[-1].publish()
         backup_set.sync()
-        _name(backup_set, number, files)
+        if backup_set.place.claims:
+            backup_set.publish_ver(number)
+        else:
+            _name(backup_set, number, files)
     except BaseException:
+        if backup_set.place.claims:  # what another run has claimed by now must not be removed: the next one settles
+            sheet.discard()
+            raise
         whole = all(part.has_its_name() for part in files) and not _moved(backup_set, number)
         # a complete version is adopted by the next run.  Of an incomplete first version, the temporary
         # manifest shows that it is ours and not another program's: so it is removed last, and only
