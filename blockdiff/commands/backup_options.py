@@ -28,6 +28,7 @@ class Options:
     rescan: bool
     new_source: bool
     break_lease: bool
+    sign: str | None  # path of a key
     dry_run: bool
     as_json: bool
     quiet: bool

@@ -8,9 +8,12 @@ import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from blockdiff.formats.manifest import StoredFile
+
+if TYPE_CHECKING:
+    from blockdiff.sealing.keys import Identity, Recipient
 
 PIECE = 1024 * 1024  # bytes read at a time
 
@@ -18,7 +21,7 @@ PIECE = 1024 * 1024  # bytes read at a time
 class Look(NamedTuple):
     """How a file looks from outside: while this stays the same, the file is the same one, and unchanged."""
 
-    size: int  # bytes
+    size: int  # bytes as they are stored
     mtime_ns: int  # since 1970
     mark: tuple[int, int] | str  # device and inode, or the store's mark for these bytes
 
@@ -30,7 +33,7 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Access:
-    """How an object store is used; nothing of it is for folders."""
+    """How a place is used; most of it is for object stores."""
 
     as_of: int | None = None  # seconds since 1970: files as they were then; None: as they are
     locks: str = ""  # folder of this machine for the locks of stores; empty: nothing is written
@@ -38,6 +41,8 @@ class Access:
     break_lease: bool = False  # write a set although another run may still do so
     lock_until: int | None = None  # seconds since 1970: until when nobody can delete what is written
     storage_class: str | None = None  # of diff files that are written
+    identities: "tuple[Identity, ...]" = ()  # private keys that open sealed files; without, no file is sealed
+    recipients: "tuple[Recipient, ...]" = ()  # public keys, for which all files that are written are sealed
 
 
 PLAIN = Access()
@@ -119,6 +124,7 @@ class Place(Protocol):
 
     at: str  # as people write it
     claims: bool  # that a name is given only once is all that keeps runs apart, so what is there is never taken away
+    sealed: bool  # its files are, so that those which only speed things up are not there
 
     def exists(self) -> bool:
         """Return whether there is such a place, as far as that shows without asking another machine."""
@@ -131,6 +137,9 @@ class Place(Protocol):
 
     def look(self, path: str) -> Look:
         """Return how a file looks; it may have looked so when `names` was asked last."""
+
+    def size(self, path: str) -> int:
+        """Return the bytes that a file has for who reads it; as `look`."""
 
     def looks(self, paths: Iterable[str]) -> "dict[str, Look | None]":
         """Return how files look now, None for those that cannot be seen."""

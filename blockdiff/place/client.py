@@ -35,18 +35,10 @@ CONNECTIONS = 16  # kept open at most
 class Client:
     """One bucket's client, for any thread."""
 
-    def __init__(
-        self,
-        bucket: str,
-        read_s: float,
-        retries: int,
-        sleep: Callable[[float], None],
-        session: botocore.session.Session | None = None,
-    ) -> None:
+    def __init__(self, bucket: str, read_s: float, retries: int, sleep: Callable[[float], None]) -> None:
         """Find endpoint and keys where botocore looks for them.  Raises StoreRefused; asks nothing of the store.
 
-        `read_s`: how long an answer may take; `retries`: how often a request is sent again; `session`: of another
-        client, which has found them already.
+        `read_s`: how long an answer may take; `retries`: how often a request is sent again.
         """
         self._bucket, self.retries, self._sleep = bucket, retries, sleep
         self.date: int | None = None  # seconds since 1970, by the clock of the store, at its last answer
@@ -56,7 +48,7 @@ class Client:
             "request_checksum_calculation": "when_required", "response_checksum_validation": "when_required",
         }  # fmt: skip
         try:
-            self.session = session = session or botocore.session.get_session()
+            session = botocore.session.get_session()
             # a host name for each bucket is what only Amazon is sure to have
             self._client = session.create_client("s3", config=Config(s3={"addressing_style": "path"}, **fixed))
             if urllib.parse.urlsplit(self._client.meta.endpoint_url).netloc.endswith(".amazonaws.com"):

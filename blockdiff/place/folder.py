@@ -56,14 +56,15 @@ class File:
 
 
 def open_file(path: str) -> File:
-    """Open a file for reading.  Raises OSError."""
-    return File(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path)
+    """Open a file for reading, also one that would wait for a writer.  Raises OSError."""
+    return File(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), path)
 
 
 class Folder:
     """A folder; see place.base.Place."""
 
     claims = False
+    sealed = False
 
     def __init__(self, path: str) -> None:
         self.at = path
@@ -80,6 +81,9 @@ class Folder:
 
     def look(self, path: str) -> Look:
         return _look(os.stat(path))
+
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size
 
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         out: dict[str, Look | None] = {}

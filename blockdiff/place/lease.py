@@ -22,7 +22,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from blockdiff.errors import BlockdiffError, ForeignFiles, SetLocked, StoreRefused
-from blockdiff.place.bucket import Bucket, Entry
+from blockdiff.place.bucket import Bucket
+from blockdiff.place.listing import Entry
 from blockdiff.printable import quoted
 
 RENEW_S = 60.0  # between two renewals

@@ -14,7 +14,8 @@ from typing import BinaryIO, Protocol
 from blockdiff.errors import BlockdiffError, SetLocked, StoreFailed
 from blockdiff.formats.manifest import StoredFile
 from blockdiff.place.base import Access
-from blockdiff.place.bucket import Bucket, Entry
+from blockdiff.place.bucket import Bucket
+from blockdiff.place.listing import Entry
 from blockdiff.place.partfile import write_failed
 
 MOST = 5 << 30  # bytes of an object that one request makes

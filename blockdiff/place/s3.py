@@ -21,9 +21,10 @@ from blockdiff.formats import names as set_names
 from blockdiff.place import lease
 from blockdiff.place.ahead import WHOLE, Pages
 from blockdiff.place.base import Access, Look
-from blockdiff.place.bucket import Bucket, Entry
+from blockdiff.place.bucket import Bucket
 from blockdiff.place.folder import Folder
 from blockdiff.place.lease import Lease
+from blockdiff.place.listing import Entry
 from blockdiff.place.newobject import Uploaded, Whole
 
 _SMALL = (".md5", ".json", ".idx", ".xxh128", ".sig", ".ver")  # what is no diff file
@@ -72,6 +73,8 @@ class Object:
 class Store:
     """See place.base.Place."""
 
+    sealed = False
+
     def __init__(self, path: str, access: Access) -> None:
         """`path`: s3://BUCKET or s3://BUCKET/PREFIX.  Nothing is asked of the store yet."""
         self.at, self.access, self.claims = path, access, not access.alone
@@ -115,6 +118,9 @@ class Store:
     def look(self, path: str) -> Look:
         return _look(self._entry(path))
 
+    def size(self, path: str) -> int:
+        return self._entry(path).size
+
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         wanted = {path: self._name(path) for path in paths}
         if wanted:
@@ -137,7 +143,7 @@ class Store:
 
     def part(self, name: str, run: str) -> Whole | Uploaded:
         target = _Target(self, name)
-        return Whole(target, name) if name.endswith(_SMALL) else Uploaded(target, name)
+        return Whole(target, name) if name.removesuffix(".age").endswith(_SMALL) else Uploaded(target, name)
 
     def remove(self, path: str) -> None:
         name = self._name(path)
@@ -177,7 +183,7 @@ class Store:
     @functools.cached_property
     def _urgent(self) -> Bucket:
         """The same bucket, for what must not take long."""
-        return Bucket(*self._where, read_s=lease.READ_S, retries=lease.RETRIES, like=self.bucket)
+        return Bucket(*self._where, read_s=lease.READ_S, retries=lease.RETRIES)
 
     @contextlib.contextmanager
     def _leased(self, base: str, patience_s: float) -> Iterator[None]:

@@ -1,10 +1,12 @@
 """Any bytes of any version: what a restore writes, or an error; never others."""
 
 import collections
+import contextlib
 import os
 import random
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import chains
 import limits
@@ -15,7 +17,7 @@ from oversized import VECTORS, volume_of
 from rewrites import changed, rewrite
 
 from blockdiff import codecs, restore
-from blockdiff.blocks import directory, image, membercache, owners, storedblocks
+from blockdiff.blocks import directory, image, md5many, membercache, owners, storedblocks
 from blockdiff.blocks.membercache import MemberCache
 from blockdiff.codecs import base
 from blockdiff.errors import BlockdiffError, ChainBroken, DamagedFile, DigestMismatch, NoSuchVersion, NotOurFormat
@@ -26,9 +28,15 @@ from blockdiff.sets.backupset import BackupSet
 SUFFIXES = ["", ".gz", ".zst"] + ([".lzop"] if shutil.which("lzop") else [])
 BLOCK = 16
 MOST = 400  # bytes of payload that are decompressed at once
-TINY = {owners: {"_BLOCKS": 7, "_WINDOWS": 2}, storedblocks: {"_PIECE": 40}}
+TINY = {
+    owners: {"_BLOCKS": 7, "_WINDOWS": 2},
+    storedblocks: {"_PIECE": 40},
+    directory: {"_PAGE": 2, "_RECENT": 2},
+    image: {"_TOGETHER": 3},
+}
 BORDERS = {
     "a window that was forgotten",
+    "a page of an index that was forgotten",
     "a member that was forgotten",
     "a member that was kept",
     "a part of a large member",
@@ -43,11 +51,16 @@ BORDERS = {
 def crossed(monkeypatch):
     """How often each border was crossed, by name; all limits are tiny."""
     found = collections.Counter(dict.fromkeys(BORDERS, 0))
-    windows, kept = set(), set()
+    windows, pages, kept = set(), set(), set()
 
     def window(result, work, first):
         found["a window that was forgotten"] += (id(work), first) in windows
         windows.add((id(work), first))
+
+    def page(result, work, block):
+        key = (id(work), result[0])
+        found["a page of an index that was forgotten"] += key in pages
+        pages.add(key)
 
     def loaded(result, work, member):
         key = (work.files.diff, id(work), member.place)
@@ -72,6 +85,7 @@ def crossed(monkeypatch):
                 assert hasattr(module, name)
                 patch.setattr(module, name, value)
         limits.watch(patch, owners.Owners, "_window", window)
+        limits.watch(patch, directory.Indexed, "_page", page)
         limits.watch(patch, storedblocks.StoredBlocks, "_decompress", loaded)
         limits.watch(patch, storedblocks.StoredBlocks, "_gather", lambda *_: found.update(["a part of a large member"]))
         limits.watch(patch, directory.Listed, "frames", lambda *_: found.update(["frames that are listed"]))
@@ -305,6 +319,28 @@ def test_many_threads_read_the_same_image(tmp_path):
             worker.join()
         assert found._members.used <= 6000
     assert failures == []
+
+
+def test_a_block_is_proved_once_however_many_ask_and_one_that_is_not_asked_for_never(tmp_path, monkeypatch):
+    rng = random.Random(4)
+    backup_set = chains.new_set(tmp_path)
+    volume = bytearray(rng.randbytes(40 * 64))
+    chains.write_version(backup_set, bytes(volume), 64, codecs.GZIP, member=40 * 64)
+    for block in range(0, 40, 3):  # their records in version 1 are of no use to version 2
+        volume[block * 64 : (block + 1) * 64] = rng.randbytes(64)
+    chains.write_version(backup_set, bytes(volume), 64, codecs.GZIP, member=40 * 64)
+    proved, inner, second = [], md5many.md5_of, threading.Barrier(2)
+
+    def md5_of(payload, spans, stride):
+        proved.extend((id(payload), *span) for span in spans)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            second.wait(0.1)  # nobody comes: others wait for us
+        return inner(payload, spans, stride)
+
+    monkeypatch.setattr(md5many, "md5_of", md5_of)
+    with image.opened(backup_set, 2) as found, ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: bytes(found.read(0, found.size)), range(8))) == {bytes(volume)}
+    assert len(proved) == len(set(proved)) == 40
 
 
 @pytest.mark.parametrize("indexed", [True, False], ids=["indexed", "without index"])
