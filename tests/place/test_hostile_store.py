@@ -28,6 +28,7 @@ class Store(http.server.ThreadingHTTPServer):
 
 class _Answer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, *_):
         pass
