@@ -4,7 +4,7 @@ It is a chain of objects NAME.lease-G, each made by a request that makes an obje
 name.  The highest G counts.  To take the lease, to renew it and to take it over is the same: to make G + 1, and only
 one of all that try can.  It is taken over when the highest one is older than DEAD_S, by the store's clock alone.
 Who holds it renews it every RENEW_S, and writes nothing more LOST_S after its last renewal, by a clock of its
-own that also runs while the machine sleeps.  At the end it makes an object with another content, which gives
+own that also runs while the machine sleeps.  At the end it gives its last object another content, which gives
 the lease back.  Older objects are removed in the order of their numbers: so if the one that a run has made
 last is still there when it has made the next, nobody has gone past it meanwhile.
 Format: blockdiff-formats(5), "Object stores".
@@ -195,6 +195,4 @@ class Lease:
         """Give it back; where that fails, others wait until it is old."""
         with self._mutex, contextlib.suppress(BlockdiffError):
             self.check()
-            if self._bucket.create_once(self._name(self._number + 1), _RELEASED):
-                self._older.append(self._number)
-                self._remove_older()
+            self._bucket.put(self._name(self._number), _RELEASED)  # where others have gone past it, it does not count
