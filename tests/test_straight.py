@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import subprocess
+import threading
 
 import pytest
 from engine import back_up, files_of, restored
+from programs import until
 
 from blockdiff.errors import BlockdiffError
 from blockdiff.place import bucket as buckets
@@ -55,6 +57,10 @@ def run(name, volume, **options):
     return back_up(name, volume, block_size=BLOCK, snapshot="none", live=True, **options)
 
 
+def versions(name):
+    return sorted(BackupSet(name).listing().versions)
+
+
 def keys(objectstore, bucket):
     return [one["Key"] for one in objectstore.client.list_objects_v2(Bucket=bucket).get("Contents", [])]
 
@@ -99,9 +105,9 @@ def test_what_is_stored_is_byte_for_byte_what_a_folder_would_have(
             own.pop(key), other.pop(key)
         assert own == other
     assert run_verb("verify", tmp_path / "there" / "db").returncode == 0
-    # lists of objects and uploads, the lease 3 times, what an upload has besides its parts, 5 other files;
+    # 3 lists of objects and one of uploads, the lease 3 times, what an upload has besides its parts, 5 other files;
     # then the lease's older object, and NAME.ver and three files of the version before
-    assert [sum(kinds.values()) - kinds["UploadPart"] for kinds in counts] == [15 - 1, 19, 19]
+    assert [sum(kinds.values()) - kinds["UploadPart"] for kinds in counts] == [15, 20, 20]
 
 
 def cut(way, name, volume, first, kind):
@@ -134,11 +140,11 @@ def test_a_way_that_ends_at_any_request_leaves_the_new_version_or_none(
         came = cut(way, name, volume, first, kind)
         newer = [tried, change(volume, 9)]
         done = run(name, volume)
-        contents = older + newer[before - done.version :]
-        assert BackupSet(name).newest() == len(contents) == done.version
-        for number, content in enumerate(contents, 1):
+        numbers = versions(name)
+        contents = older + newer[before - len(numbers) :]
+        assert BackupSet(name).newest() == numbers[-1] == done.version
+        for number, content in zip(numbers, contents, strict=True):
             assert restored(name, number, tmp_path / "out") == content, (first, kind, came)
-        assert f"{prefix}/db.{done.version + 1}.md5" not in keys(objectstore, bucket)
         return came
 
     first, came = 1, one(1, "before")
@@ -148,3 +154,72 @@ def test_a_way_that_ends_at_any_request_leaves_the_new_version_or_none(
         first += 1
         came = one(first, "before")
     assert uploads(objectstore, bucket) == []
+
+
+class Stopped:
+    """A run in a thread of which one request stays on its way to the store."""
+
+    def __init__(self, way, name, volume, number):
+        self.arrived, self.gate, self.error = threading.Event(), threading.Event(), None
+        choose._store.cache_clear()
+        way.reset(**{f"n{number}": self.hold})
+        self.thread = threading.Thread(target=self.run, args=(name, volume))
+        self.thread.start()
+        until(lambda: self.arrived.is_set() or not self.thread.is_alive())
+        choose._store.cache_clear()
+
+    def hold(self):
+        self.arrived.set()
+        assert self.gate.wait(60)
+
+    def run(self, name, volume):
+        try:
+            run(name, volume)
+        except BlockdiffError as error:
+            self.error = error
+
+    def go_on(self):
+        self.gate.set()
+        self.thread.join()
+        choose._store.cache_clear()
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_of_two_runs_one_that_stopped_at_any_write_makes_no_mixed_version(
+    way, died, objectstore, bucket, volume, tmp_path, monkeypatch, before
+):
+    """The other one goes through while a write of the first is on its way; then that arrives, and the first goes on."""
+    other = tmp_path / "other"
+    other.write_bytes(os.urandom(20 * BLOCK + 7))
+    old = volume.read_bytes()
+    if before:
+        run(f"s3://{bucket}/first/db", volume)
+    template = keys(objectstore, bucket)
+
+    def prepared(prefix):
+        for key in template:
+            source = {"Bucket": bucket, "Key": key}
+            objectstore.client.copy_object(Bucket=bucket, Key=key.replace("first", prefix), CopySource=source)
+        return f"s3://{bucket}/{prefix}/db"
+
+    new = change(volume, 3)
+    way.reset()
+    run(prepared("all"), volume)
+    writes = [number for number, request in enumerate(way.log, 1) if request.method not in ("GET", "HEAD")]
+    assert len(writes) == 11 + before
+    for number in writes:
+        name = prepared(str(number))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", way.url)
+        one = Stopped(way, name, volume, number)
+        assert one.arrived.is_set()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", objectstore.endpoint)
+        done = run(name, other)
+        one.go_on()
+        assert one.error is None or one.error.exit_code in (12, 15), number
+        newest = run(name, other).version
+        found = versions(name)
+        contents = {n: restored(name, n, tmp_path / "out") for n in found}
+        assert contents.pop(found[0], None) == old if before else True
+        assert contents[done.version] == contents[newest] == other.read_bytes()
+        assert set(contents.values()) <= {new, other.read_bytes()}, number
+        assert found[-1] == newest == BackupSet(name).newest()

@@ -124,6 +124,7 @@ class Place(Protocol):
 
     at: str  # as people write it
     claims: bool  # that a name is given only once is all that keeps runs apart, so what is there is never taken away
+    most_beside: int | None  # bytes of a file that is no diff file; None: any number
     sealed: bool  # its files are, so that those which only speed things up are not there
 
     def exists(self) -> bool:

@@ -64,6 +64,7 @@ class Folder:
     """A folder; see place.base.Place."""
 
     claims = False
+    most_beside: int | None = None
     sealed = False
 
     def __init__(self, path: str) -> None:

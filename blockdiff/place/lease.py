@@ -168,6 +168,9 @@ class Lease:
             raise SetLocked(self._bucket.shown(self._base), hint="it has begun just now; wait until it has ended")
         self._number, self._since, self._older = number, begun, sorted(found)
         if self._bucket.create_once(self._name(number), self._body):
+            if max(self._of(self._bucket.list(f"{self._base}.lease-")), default=0) > number:
+                self._lost = "other runs have taken it over"  # and have removed it
+                self.check()
             what = "it replaces an object where it was asked to make one only if there is none"
             hint = "back up to a folder, and copy from there with blockdiff-copy"
             self._bucket.delete(self._name(number))

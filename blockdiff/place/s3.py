@@ -25,7 +25,7 @@ from blockdiff.place.bucket import Bucket
 from blockdiff.place.folder import Folder
 from blockdiff.place.lease import Lease
 from blockdiff.place.listing import Entry
-from blockdiff.place.newobject import Uploaded, Whole
+from blockdiff.place.newobject import MOST, Uploaded, Whole
 
 _SMALL = (".md5", ".json", ".idx", ".xxh128", ".sig", ".ver")  # what is no diff file
 _SMALL_KEPT = 64  # small files
@@ -73,6 +73,7 @@ class Object:
 class Store:
     """See place.base.Place."""
 
+    most_beside: int | None = MOST
     sealed = False
 
     def __init__(self, path: str, access: Access) -> None:

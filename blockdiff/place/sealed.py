@@ -107,7 +107,7 @@ class SealedPlace:
     def __init__(self, place: Place, identities: Sequence[Identity], recipients: Sequence[Recipient]) -> None:
         """`place`: where the sealed files are; `identities`: open them; `recipients`: of what is written."""
         self._place, self._identities, self._recipients = place, identities, recipients
-        self.at, self.claims = place.at, place.claims
+        self.at, self.claims, self.most_beside = place.at, place.claims, place.most_beside
 
     def exists(self) -> bool:
         return self._place.exists()

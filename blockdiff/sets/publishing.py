@@ -95,6 +95,7 @@ def publish_as(
         files[-1].publish()
         backup_set.sync()
         if backup_set.place.claims:
+            files[0].check()  # a run that believes this one dead removes it first
             backup_set.publish_ver(number)
         else:
             _name(backup_set, number, after, files)

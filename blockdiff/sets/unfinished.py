@@ -7,8 +7,9 @@ Format: blockdiff-formats(5), "Object stores".
 """
 
 import shlex
+from typing import NamedTuple
 
-from blockdiff.errors import ForeignFiles, NewerManifest
+from blockdiff.errors import ForeignFiles, NewerManifest, Sealed
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.printable import Log
 from blockdiff.sets import recover
@@ -16,15 +17,27 @@ from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.publishing import MOVE_AWAY
 
 
-def settle(backup_set: BackupSet, note: Log) -> int:
-    """Bring a locked set into the state its last run meant, and return its newest version.
+class Settled(NamedTuple):
+    """A set in which nothing is unfinished."""
 
-    Raises as recover.settle.
+    newest: int  # its newest version, 0 if it has none
+    number: int  # of the next one
+
+
+def settle(backup_set: BackupSet, note: Log) -> Settled:
+    """Bring a locked set into the state its last run meant.  Raises as recover.settle.
+
+    In a store, a number is not used again of which files were removed: that another run asked for the same
+    removal, and died, may reach the store at any time.
     """
     if not backup_set.place.claims:
-        return recover.settle(backup_set, note)
+        newest = recover.settle(backup_set, note)
+        return Settled(newest, newest + 1)
     backup_set.place.cancel(f"{backup_set.base}.", lambda name: names.member_of(backup_set.base, name) is not None)
     listing = backup_set.listing()
+    if listing.sealed:
+        hint = "back up to a folder, and seal a copy of that"
+        raise Sealed(backup_set.name, "the next version needs the digests of the one before", hint=hint)
     newest = 0 if not listing.has_ver and len(listing.versions) == 1 else backup_set.newest(listing)
     for number in listing.above(newest):
         _refuse_newer(backup_set, number, listing)
@@ -35,7 +48,11 @@ def settle(backup_set: BackupSet, note: Log) -> int:
         else:
             _drop(backup_set, number, sorted(listing.versions[number]))
             note(f"version {number} of {backup_set.name} was not complete: its files were removed")
-    return newest
+    for number, suffixes in listing.versions.items():
+        if number < newest and (".md5" in suffixes) + (".json" in suffixes) + bool(listing.diffs(number)) < 2:
+            _drop(backup_set, number, sorted(suffixes))
+            note(f"remains of version {number} of {backup_set.name} were removed")
+    return Settled(newest, max([newest, *listing.versions]) + 1)
 
 
 def _refuse_newer(backup_set: BackupSet, number: int, listing: names.Listing) -> None:
@@ -54,7 +71,8 @@ def _drop(backup_set: BackupSet, number: int, suffixes: list[str]) -> None:
 
     Raises ForeignFiles, with nothing removed, if some are not ours.
     """
-    paths = [backup_set.path(number, suffix) for suffix in sorted(suffixes, key=".md5".__eq__)]
+    # the digest file first: by that, a run that is believed dead and is not sees it
+    paths = [backup_set.path(number, suffix) for suffix in sorted(suffixes, key=".md5".__ne__)]
     others = [path for path in paths if not backup_set.place.made_by_us(path)]
     if others:
         what = f"{' and '.join(others)}: above the newest version, and no run of blockdiff made it"
