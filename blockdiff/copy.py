@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from blockdiff.blocks import walk
 from blockdiff.blocks.parallel import Progress, silent
-from blockdiff.errors import BlockdiffError, ChainBroken, DamagedFile, DigestMismatch, NoRoom, NotOurFormat
+from blockdiff.errors import BlockdiffError, ChainBroken, DamagedFile, DigestMismatch, NoRoom, NotOurFormat, NotSigned
 from blockdiff.formats import names
 from blockdiff.printable import Log, size
 from blockdiff.sets import chain, copyfit, copying, publishing, versions
@@ -23,7 +23,7 @@ from blockdiff.sets.copying import Original
 from blockdiff.sets.held import Held, holding
 from blockdiff.sets.version import VersionFiles
 
-_DAMAGE = (DamagedFile, DigestMismatch, ChainBroken, NotOurFormat)  # of one version; others can be whole
+_DAMAGE = (DamagedFile, DigestMismatch, ChainBroken, NotOurFormat, NotSigned)  # of one version; others can be whole
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,9 @@ class _Run:
         written = copying.write(original, self._source, self._dest, self._pool, self._written)
         try:
             self._there[number] = written.parts[".md5"].sha256()
-            publishing.publish_as(self._dest, number, written.parts, original.sheet, self._newest)
+            publishing.publish_as(
+                self._dest, number, written.parts, original.sheet, self._newest, signed=original.signed
+            )
         finally:
             written.discard()
         self._out.warnings += written.warnings

@@ -14,7 +14,7 @@ from blockdiff.formats import names
 from blockdiff.formats.manifest import MAX_SIZE, StoredFile
 from blockdiff.place.base import PIECE, Blob, Part, head
 from blockdiff.place.partfile import PartFile
-from blockdiff.sets import versions
+from blockdiff.sets import signatures, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.held import Held
 from blockdiff.sets.version import Version, VersionFiles
@@ -27,6 +27,7 @@ class Original:
     files: VersionFiles
     sheet: bytes | None  # its manifest, as it is stored; None: it has none that counts
     stored: dict[str, int]  # bytes of each of its files but the manifest, by suffix
+    signed: bytes | None = None  # the manifest's signature, as it is stored
 
     @property
     def version(self) -> Version:
@@ -63,13 +64,19 @@ def is_needed(suffix: str) -> bool:
 
 
 def look(source: BackupSet, number: int, held: Held) -> Original:
-    """Return what there is of a version.  Raises as versions.version."""
+    """Return what there is of a version.  Raises as versions.version, and NotSigned."""
     version = versions.version(source, number, held.listing)
     files = versions.files_of(source, version, held.open)
-    sheet, wanted = None, [version.suffix, ".md5"]
+    sheet, signed, wanted = None, None, [version.suffix, ".md5"]
     if version.manifest is not None:
         sheet = head(source.place, source.path(number, ".json"), MAX_SIZE + 1)
         wanted += [suffix for suffix in version.manifest.files if suffix not in wanted]
+        if ".sig" in held.listing.versions[number]:
+            path = source.path(number, ".sig")
+            try:
+                signed = signatures.read(source.place, path)
+            except OSError as error:
+                raise StoreUnreadable(path, error.strerror) from None
     stored = {}
     for suffix in wanted:
         path = source.path(number, suffix)
@@ -80,7 +87,7 @@ def look(source: BackupSet, number: int, held: Held) -> Original:
                 raise MissingFile(path) from None
         except OSError as error:
             raise StoreUnreadable(path, error.strerror) from None
-    return Original(files, sheet, stored)
+    return Original(files, sheet, stored, signed)
 
 
 def write(

@@ -10,7 +10,7 @@ import pytest
 import signed
 from signed import BLOCK, signed_set, trusting
 
-from blockdiff import restore, scrub, verify
+from blockdiff import copy, restore, scrub, verify
 from blockdiff.errors import CannotSign, NotSigned, SignatureLost
 from blockdiff.formats import signature
 from blockdiff.place import choose
@@ -68,7 +68,7 @@ def test_each_manifest_is_checked_once(signed_set, tmp_path):
             checks.append(principal)
             return super().fault(principal, data, beside)
 
-    reader = BackupSet(signed_set.name, Counting(signed.line(signed.key()).encode(), os.environ))
+    reader = BackupSet(signed_set.name, signers=Counting(signed.line(signed.key()).encode(), os.environ))
     assert verify.verify(reader, 3).exit_code == 0
     assert restore.restore(reader, 3, str(tmp_path / "out")).exit_code == 0
     assert checks == ["vol"] * 3
@@ -241,6 +241,21 @@ def test_a_key_that_cannot_sign_any_more_publishes_nothing(signed_set, tmp_path)
         draft(signed_set, 3, None, threads=1, signing=signer)
 
     assert sorted(os.listdir(signed_set.folder)) == before
+
+
+def test_a_copy_is_signed_as_what_it_is_of(signed_set, tmp_path):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    dest = BackupSet(str(folder / "vol"))
+    assert copy.copy(signed_set, dest).exit_code == 0
+    assert verify.verify(trusting(dest)).exit_code == 0
+    assert path_of(dest, 3, ".sig").read_bytes() == path_of(signed_set, 3, ".sig").read_bytes()
+    path_of(signed_set, 3, ".sig").unlink()
+    path_of(signed_set, 3, ".sig").mkdir()
+    (folder / "vol.ver").write_text("2\n")
+    for path in folder.glob("vol.3.*"):
+        path.unlink()
+    assert (copy.copy(signed_set, dest).exit_code, dest.newest()) == (54, 2)
 
 
 def test_a_signed_version_is_not_rewritten_without_a_key(signed_set):

@@ -90,7 +90,7 @@ def signed_set(tmp_path):
 
 def trusting(backup_set, *lines):
     """Return the same set for a reader that believes what the test's key, or the keys of these lines, signed."""
-    return BackupSet(backup_set.name, allowed(*(lines or [line(key())])))
+    return BackupSet(backup_set.name, signers=allowed(*(lines or [line(key())])))
 
 
 def forge(backup_set, number):
