@@ -21,7 +21,7 @@ from blockdiff.ingest.comparison import Comparison
 from blockdiff.ingest.job import Continuation, Job, JobLog, continued
 from blockdiff.ingest.scan import Scan
 from blockdiff.printable import Log
-from blockdiff.sets import recover, signatures
+from blockdiff.sets import signatures, unfinished
 from blockdiff.sets.newversion import NewVersion, now, stamp
 from blockdiff.sets.outcome import Outcome
 from blockdiff.source import push, snapshots
@@ -99,7 +99,8 @@ def _begin(job: Job, log: JobLog, moment: str | None) -> Iterator[_Begun]:
     """Do all checks that can refuse the run, and write nothing."""
     backup_set, wanted = job.backup_set, job.wanted
     with backup_set.locked(), contextlib.ExitStack() as cleanup:
-        of = cleanup.enter_context(continued(job, recover.settle(backup_set, log.note), log))
+        newest, number = unfinished.settle(backup_set, log.note)
+        of = cleanup.enter_context(continued(job, newest, log, number))
         if of.source.unknown:
             log.note(f"{backup_set.name} did not name its source until now: it is of {of.source.spelt}")
         time = now()

@@ -26,6 +26,8 @@ from blockdiff.commands import (
 from blockdiff.commands.backup_options import Options
 from blockdiff.errors import BlockdiffError
 from blockdiff.ingest.job import Job
+from blockdiff.place import choose
+from blockdiff.place.base import Access
 from blockdiff.sets.outcome import Outcome
 from blockdiff.sets.version import LOCAL, spelt
 from blockdiff.signing.signer import Signer
@@ -58,6 +60,8 @@ _SUFFIXES = {"gzip": ".gz", "zstd": ".zst", "none": ""}
               help="Back up this source, too, with all snapshots made at one moment, in one lock; may be repeated.")
 @click.option("--rescan", is_flag=True, help="Compute the MD5 of every block, also where XXH3-128 shows no change.")
 @click.option("--new-source", is_flag=True, help="Continue the set with this source, even if the set is of another.")
+@click.option("--break-lease", is_flag=True,
+              help="Write to an object store although another run seems to; only when that one is dead.")
 @options_sign.sign_option
 @click.option("--dry-run", is_flag=True, help="Look at the source and print what would be done; change nothing.")
 @text.json_option
@@ -126,6 +130,9 @@ def _sources(options: Options) -> list[tuple[str, str | None, list[str]]]:
 def _refuse_options(context: click.Context, options: Options) -> None:
     """Refuse options that a COMMAND that is not one of ours decides for itself.  Raises click.UsageError."""
     words = options.words
+    if choose.in_store(options.name):
+        hint = "back up to a folder, and copy from there with blockdiff-copy"
+        raise click.UsageError(f"{words[0]} cannot write to an object store: only a SOURCE can (hint: {hint})")
     if len(words) > 1 and context.info_name != "blockdiff_backup" and operands.is_source(words[0]):
         hint = "--with NAME SOURCE backs up another one, to a set of its own"
         raise click.UsageError(f"NAME takes one source, and {text.name(words[0])} is no program (hint: {hint})")
@@ -172,7 +179,10 @@ def _jobs(
         label = f"{text.name(name)} from {text.name(spelt(host, wanted.path))}"
         label = label if options.quiet or options.others else ""
         with _about(label):
-            backup_set = operands.named_set(name, wanted.path if destination is None else None)
+            if choose.in_store(name) and wanted.suffix == ".lzop":
+                raise click.UsageError("no object store takes .lzop files: give --compress gzip, zstd or none")
+            access = Access(break_lease=options.break_lease)
+            backup_set = operands.named_set(name, wanted.path if destination is None else None, access)
         connect = options.reach.connect(destination, options.chatter)
         jobs.append(Job(backup_set, wanted, connect, shown(), host, label, signing))
         doing = "looking at" if options.dry_run else "running"
