@@ -16,6 +16,7 @@ from blockdiff.export.child import Child
 from blockdiff.export.clone import cloned
 from blockdiff.export.mount import mounted
 from blockdiff.place import choose
+from blockdiff.signing.allowed import AllowedSigners
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Wanted:
     once: bool = False  # until the last client has left
     file: str | None = None  # folder in which it is mounted as a file; "": one of ours
     scratch: str = "/var/tmp"  # folder for what is written
+    signers: AllowedSigners | None = None  # only versions that they signed
 
 
 @dataclass
@@ -91,7 +93,7 @@ def exporting(
         filters = ["exitlast"] * (wanted.once and wanted.clone is None) + ["cow"] * wanted.writable
         work = server.serving(
             choose.absolute(name), wanted.number, below, cache=wanted.cache, filters=filters, folder=private,
-            sockets=[path], environ=environ, scratch=wanted.scratch, stderr=stderr,
+            sockets=[path], environ=environ, scratch=wanted.scratch, stderr=stderr, signers=wanted.signers,
         )  # fmt: skip
         process, served = stack.enter_context(work)
         export = Export(name, served, uri, children=[process])

@@ -15,6 +15,7 @@ from blockdiff.sets import verified
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.catalogue import Listed
 from blockdiff.sets.held import Held, holding
+from blockdiff.sets.signatures import Signers
 from blockdiff.sets.version import VersionFiles
 
 
@@ -60,13 +61,15 @@ def scrub(
     over: Callable[[int], bool],
     note: Callable[[Proved], object],
     *,
+    signers: Signers | None = None,
     threads: int = 2,
     progress: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Prove versions in this order: the first, and others until `over` returns true, given the bytes that were read.
 
-    `note` is called with each result; one whose version was removed meanwhile has none.  A set that
-    cannot be read at all is left out from then on.  `progress` is called with bytes of diff files.
+    `signers`: see BackupSet.  `note` is called with each result; one whose version was removed meanwhile
+    has none.  A set that cannot be read at all is left out from then on.  `progress` is called with bytes
+    of diff files.
     """
     read = 0
     unreadable: set[str] = set()
@@ -77,7 +80,7 @@ def scrub(
             if unit.name in unreadable:
                 continue
             try:
-                proved = _prove(unit, pool, progress)
+                proved = _prove(unit, signers, pool, progress)
             except BlockdiffError as error:
                 unreadable.add(unit.name)
                 proved = Proved(unit, Checked(unit.number, unknown=True, faults=[error]), 0)
@@ -86,9 +89,11 @@ def scrub(
                 note(proved)
 
 
-def _prove(unit: Unit, pool: ThreadPoolExecutor, progress: Callable[[int], object]) -> Proved | None:
+def _prove(
+    unit: Unit, signers: Signers | None, pool: ThreadPoolExecutor, progress: Callable[[int], object]
+) -> Proved | None:
     """Prove one version; None: it is not there any more.  Raises BlockdiffError if its set cannot be read."""
-    backup_set = BackupSet(unit.name)
+    backup_set = BackupSet(unit.name, signers=signers)
 
     def collect(listing: names.Listing, held: Held) -> tuple[tuple[dict[int, Seen], Held], list[VersionFiles]]:
         if not listing.versions and not listing.has_ver:

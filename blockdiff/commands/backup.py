@@ -18,6 +18,7 @@ from blockdiff.commands import (
     exits,
     operands,
     options_lock,
+    options_sign,
     options_source,
     progress,
     text,
@@ -25,8 +26,11 @@ from blockdiff.commands import (
 from blockdiff.commands.backup_options import Options
 from blockdiff.errors import BlockdiffError
 from blockdiff.ingest.job import Job
+from blockdiff.place import choose
+from blockdiff.place.base import Access
 from blockdiff.sets.outcome import Outcome
 from blockdiff.sets.version import LOCAL, spelt
+from blockdiff.signing.signer import Signer
 from blockdiff.source import snapshots
 from blockdiff.source.wanted import AUTO, DEFAULT_BLOCK_SIZE, MUST, NONE, Wanted
 from blockdiff.transport.destination import Destination, parse_source
@@ -58,6 +62,9 @@ _SUFFIXES = {"gzip": ".gz", "zstd": ".zst", "none": ""}
 @click.option("--hints/--no-hints", help="Read only what the pool of a thin volume knows to have changed, and a part"
               " of the rest as an audit; leave a snapshot there for the next run.")  # fmt: skip
 @click.option("--new-source", is_flag=True, help="Continue the set with this source, even if the set is of another.")
+@click.option("--break-lease", is_flag=True,
+              help="Write to an object store although another run seems to; only when that one is dead.")
+@options_sign.sign_option
 @click.option("--dry-run", is_flag=True, help="Look at the source and print what would be done; change nothing.")
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
@@ -77,12 +84,13 @@ def command(context: click.Context, /, **parameters: Any) -> None:
     options = backup_options.read(context, parameters)
     options = dataclasses.replace(options, verbose=options.verbose or bool(os.environ.get("VERBOSE")))
     exits.limit(options.reach.max_time)
+    signing = options_sign.signer(options.sign)
     if options.words and options.program is None:
         _refuse_options(context, options)
-        results: list[Outcome | BlockdiffError] = [_run_command(options)]
+        results: list[Outcome | BlockdiffError] = [_run_command(options, signing)]
     else:
         with contextlib.ExitStack() as cleanup:
-            jobs, quiesce = _jobs(options, cleanup)
+            jobs, quiesce = _jobs(options, signing, cleanup)
             with _about(", ".join(job.label for job in jobs)):
                 if options.dry_run:
                     context.exit(_plan(jobs, quiesce, options))
@@ -124,6 +132,9 @@ def _sources(options: Options) -> list[tuple[str, str | None, list[str]]]:
 def _refuse_options(context: click.Context, options: Options) -> None:
     """Refuse options that a COMMAND that is not one of ours decides for itself.  Raises click.UsageError."""
     words = options.words
+    if choose.in_store(options.name):
+        hint = "back up to a folder, and copy from there with blockdiff-copy"
+        raise click.UsageError(f"{words[0]} cannot write to an object store: only a SOURCE can (hint: {hint})")
     if len(words) > 1 and context.info_name != "blockdiff_backup" and operands.is_source(words[0]):
         hint = "--with NAME SOURCE backs up another one, to a set of its own"
         raise click.UsageError(f"NAME takes one source, and {text.name(words[0])} is no program (hint: {hint})")
@@ -133,7 +144,7 @@ def _refuse_options(context: click.Context, options: Options) -> None:
         raise click.UsageError(f"{words[0]} decides for itself: --{given[0].replace('_', '-')} cannot be given")
 
 
-def _run_command(options: Options) -> Outcome:
+def _run_command(options: Options, signing: Signer | None) -> Outcome:
     """Write the next version with a program that is not ours."""
     from blockdiff import dumpcommand
 
@@ -147,12 +158,15 @@ def _run_command(options: Options) -> Outcome:
             auto_full=not options.no_auto_full,
             full=options.full,
             new_source=options.new_source,
+            signing=signing,
             warn=options.warn,
             note=options.say,
         )
 
 
-def _jobs(options: Options, cleanup: contextlib.ExitStack) -> tuple[list[Job], snapshots.Quiesce | None]:
+def _jobs(
+    options: Options, signing: Signer | None, cleanup: contextlib.ExitStack
+) -> tuple[list[Job], snapshots.Quiesce | None]:
     """Return the sources and their sets, and the lock around their snapshots; `cleanup` ends their progress bar.
 
     Raises click.UsageError or NoSuchSet.
@@ -167,9 +181,12 @@ def _jobs(options: Options, cleanup: contextlib.ExitStack) -> tuple[list[Job], s
         label = f"{text.name(name)} from {text.name(spelt(host, wanted.path))}"
         label = label if options.quiet or options.others else ""
         with _about(label):
-            backup_set = operands.named_set(name, wanted.path if destination is None else None)
+            if choose.in_store(name) and wanted.suffix == ".lzop":
+                raise click.UsageError("no object store takes .lzop files: give --compress gzip, zstd or none")
+            access = Access(break_lease=options.break_lease)
+            backup_set = operands.named_set(name, wanted.path if destination is None else None, access)
         connect = options.reach.connect(destination, options.chatter)
-        jobs.append(Job(backup_set, wanted, connect, shown(), host, label))
+        jobs.append(Job(backup_set, wanted, connect, shown(), host, label, signing))
         doing = "looking at" if options.dry_run else "running"
         options.say(f"{doing}: {text.name(shlex.join(words) if words else str(source))}")
     # a lock is for snapshots: the original's commands that make none ignored its prefix

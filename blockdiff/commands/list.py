@@ -123,6 +123,7 @@ def _json(listed: Any) -> dict[str, Any]:
                 "kind": entry.kind or None,
                 "parent": entry.parent,
                 "rewritten": entry.rewritten,
+                "signed": entry.signed,
                 "source": {"host": entry.host, "path": entry.path} if entry.source else None,
                 "moment": entry.moment or None,
                 "time": entry.time or None,

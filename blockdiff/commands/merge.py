@@ -10,10 +10,21 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, exits, merge_output, options_source, programs, state, text
+from blockdiff.commands import (
+    amounts,
+    completing,
+    exits,
+    merge_output,
+    options_sign,
+    options_source,
+    programs,
+    state,
+    text,
+)
 from blockdiff.commands.options_source import Reach
 from blockdiff.commands.progress import progress
 from blockdiff.formats import Buffer
+from blockdiff.signing.allowed import AllowedSigners
 from blockdiff.transport.destination import Destination, parse_source
 
 
@@ -31,6 +42,7 @@ from blockdiff.transport.destination import Destination, parse_source
     help="With TARGET alone: the version's .md5, to prove the result.",
 )
 @click.option("--rescan", is_flag=True, help="Compare a target on a host by MD5, also where XXH3-128 is there.")
+@options_sign.signers_option
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every file that is read; sizes in bytes.")
@@ -46,6 +58,7 @@ def command(
     dry_run: bool,
     digests: str | None,
     rescan: bool,
+    signers: AllowedSigners | None,
     jobs: int | None,
     as_json: bool,
     quiet: bool,
@@ -63,8 +76,8 @@ def command(
     exits.limit(reach.max_time)
     threads = jobs or options_source.cores()
     if len(operands) == 1:
-        if number is not None or dry_run:
-            raise click.UsageError("--to and --dry-run need NAME and TARGET")
+        if number is not None or dry_run or signers is not None:
+            raise click.UsageError("--to, --dry-run and --allowed-signers need NAME and TARGET")
         _refuse_remote_options(reach, rescan)
         if _where(operands[0])[0] is not None:
             raise click.UsageError("a host is a target for NAME; a diff on stdin is written on this machine only")
@@ -82,7 +95,7 @@ def command(
         _refuse_remote_options(reach, rescan)
     if to_pipe and as_json:
         raise click.UsageError("--json needs standard output for itself")
-    backup_set = BackupSet(operands[0])
+    backup_set = BackupSet(operands[0], signers=signers)
     show = functools.partial(progress, label="restore", enabled=not quiet)
     options: Any = {"force": force, "dry_run": dry_run, "threads": threads, "progress": show}
     begun = time.monotonic()

@@ -7,8 +7,9 @@ import tempfile
 
 import click
 
-from blockdiff.commands import completing, options_export, text
+from blockdiff.commands import completing, options_export, options_sign, text
 from blockdiff.errors import Interrupted
+from blockdiff.signing.allowed import AllowedSigners
 
 _ENDS = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes of signals that end it as it should
 
@@ -35,6 +36,7 @@ class _Command(click.Command):
               help="Mount it, too, as the file FOLDER/disk, for programs that do not speak NBD.")  # fmt: skip
 @options_export.cache_option
 @options_export.scratch_option
+@options_sign.signers_option
 @click.option("--once", is_flag=True, help="End when the last client has left.")
 @click.argument("name", metavar="NAME [-- COMMAND]", shell_complete=completing.sets)
 @click.pass_context
@@ -47,6 +49,7 @@ def command(
     file: str | None,
     cache: int,
     scratch: str | None,
+    signers: AllowedSigners | None,
     once: bool,
     name: str,
 ) -> None:
@@ -65,7 +68,7 @@ def command(
         raise click.UsageError("--writable discards what is written and --clone keeps it: give one of them")
     wanted = nbd.Wanted(
         number=number, cache=cache, socket=socket, writable=writable, clone=clone, once=once, file=file,
-        scratch=scratch or tempfile.gettempdir(),
+        scratch=scratch or tempfile.gettempdir(), signers=signers,
     )  # fmt: skip
     ready = False
     try:

@@ -8,8 +8,9 @@ import click
 
 from blockdiff.commands import amounts, exits, state, text
 from blockdiff.commands.progress import progress
-from blockdiff.errors import NoSuchSet
+from blockdiff.errors import NoSuchSet, NotSigned
 from blockdiff.sets import health
+from blockdiff.signing.allowed import AllowedSigners
 
 _DAY = 86400
 _RATE_S = 7 * _DAY  # of which the rate is
@@ -20,6 +21,7 @@ def run(
     operands: Sequence[str],
     budget: tuple[float | None, int | None] | None,
     every_s: float | None,
+    signers: AllowedSigners | None,
     threads: int,
     as_json: bool,
     quiet: bool,
@@ -41,7 +43,7 @@ def run(
         work.codes.append(exits.report(problem))
     most = sum(unit.diff for unit in due)
     with progress(min(most, spending.bytes or most), label="verify", enabled=not quiet) as done:
-        scrub.scrub(due, spending.over, work.note, threads=threads, progress=done)
+        scrub.scrub(due, spending.over, work.note, signers=signers, threads=threads, progress=done)
     for name in work.unsaved:
         text.warn(f"{text.name(state.path(name))} cannot be written: the next run proves the same again")
         work.codes.append(3)
@@ -101,12 +103,14 @@ def _lines(proved: Sequence[Any]) -> list[str]:
     for name, some in sorted(by_set.items()):
         good = [each.unit.number for each in some if each.found.restores]
         bad = [each.unit.number for each in some if not each.found.restores and not each.found.unknown]
-        unknown = [each.unit.number for each in some if each.found.unknown]
+        unsigned = [each.unit.number for each in some if any(isinstance(f, NotSigned) for f in each.found.faults)]
+        unknown = [each.unit.number for each in some if each.found.unknown and each.unit.number not in unsigned]
         words = [
             f"version {good[0]} is whole" if len(good) == 1 else "",
             f"versions {text.numbers(good)} are whole" if len(good) > 1 else "",
             f"DAMAGED: {text.numbers(bad)}, {_MORE.format(text.name(name))}" if bad else "",
             f"cannot be read: {text.numbers(unknown)}" if unknown else "",
+            f"not signed: {text.numbers(unsigned)}" if unsigned else "",
         ]
         out.append(f"{text.name(name)}: {'; '.join(filter(None, words))}")
     return out

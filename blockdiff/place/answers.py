@@ -9,7 +9,7 @@ from blockdiff.printable import quoted
 
 Answer = dict[str, Any]  # as botocore has it
 
-AGAIN = {"BadDigest", "RequestTimeout", "ConditionalRequestConflict", "SlowDown", "TooManyRequests"}
+_AGAIN = {"BadDigest", "XAmzContentSHA256Mismatch", "RequestTimeout", "SlowDown"}  # with a status below 500
 _NO_ROOM = {"QuotaExceeded", "InsufficientCapacity"}
 
 
@@ -47,13 +47,13 @@ def etag(answer: Answer) -> str:
 
 def sorted_out(status: int, code: str, text: str) -> Unknown | Refused:
     """Return what an answer means that is not a success."""
-    if code in AGAIN or status == 429 or (status >= 500 and status not in (501, 507)):
+    if code in _AGAIN or status in (409, 429) or (status >= 500 and status not in (501, 507)):
         return Unknown(f"status {status}, {code}")
     return Refused(status, code, text)
 
 
-def md5_header(data: bytes | BinaryIO) -> str:
-    """Return the MD5 of data as Content-MD5 has it, of a file from its begin on."""
+def md5(data: bytes | BinaryIO) -> bytes:
+    """Return the MD5 of data, of a file from its begin on."""
     digest = hashlib.md5(usedforsecurity=False)
     if isinstance(data, bytes):
         digest.update(data)
@@ -61,4 +61,9 @@ def md5_header(data: bytes | BinaryIO) -> str:
         data.seek(0)
         while piece := data.read(1 << 20):
             digest.update(piece)
-    return base64.b64encode(digest.digest()).decode("ascii")
+    return digest.digest()
+
+
+def md5_header(digest: bytes) -> str:
+    """Return an MD5 as Content-MD5 has it."""
+    return base64.b64encode(digest).decode("ascii")

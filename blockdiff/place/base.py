@@ -8,9 +8,12 @@ import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from blockdiff.formats.manifest import StoredFile
+
+if TYPE_CHECKING:
+    from blockdiff.sealing.keys import Identity, Recipient
 
 PIECE = 1024 * 1024  # bytes read at a time
 
@@ -18,7 +21,7 @@ PIECE = 1024 * 1024  # bytes read at a time
 class Look(NamedTuple):
     """How a file looks from outside: while this stays the same, the file is the same one, and unchanged."""
 
-    size: int  # bytes
+    size: int  # bytes as they are stored
     mtime_ns: int  # since 1970
     mark: tuple[int, int] | str  # device and inode, or the store's mark for these bytes
 
@@ -30,13 +33,16 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Access:
-    """How an object store is used; nothing of it is for folders."""
+    """How a place is used; most of it is for object stores."""
 
     as_of: int | None = None  # seconds since 1970: files as they were then; None: as they are
     locks: str = ""  # folder of this machine for the locks of stores; empty: nothing is written
     alone: bool = False  # only one machine writes there, so that any store will do
+    break_lease: bool = False  # write a set although another run may still do so
     lock_until: int | None = None  # seconds since 1970: until when nobody can delete what is written
     storage_class: str | None = None  # of diff files that are written
+    identities: "tuple[Identity, ...]" = ()  # private keys that open sealed files; without, no file is sealed
+    recipients: "tuple[Recipient, ...]" = ()  # public keys, for which all files that are written are sealed
 
 
 PLAIN = Access()
@@ -68,6 +74,10 @@ class Blob(Protocol):
         """Close it."""
 
 
+class Busy(Exception):
+    """An active run has made this file, or checks it in the same way."""
+
+
 Opener = Callable[[str], Blob]  # from a path; raises OSError: FileNotFoundError if there is no such file
 
 
@@ -94,6 +104,9 @@ class Part(Protocol):
     def publish(self) -> None:
         """Give it its name, which must be free; call `close` before.  Raises ForeignFiles if the name is taken."""
 
+    def check(self) -> None:
+        """Make sure that the place has what was written, after `publish`.  Raises StoreFailed."""
+
     def replace(self) -> None:
         """Give it its name, from the file that has it, if there is one; call `close` before."""
 
@@ -114,6 +127,11 @@ class Place(Protocol):
     """A folder, or what is like one.  Raises OSError, or the place's own errors."""
 
     at: str  # as people write it
+    checks: bool  # a file that is there came whole: it was compared with its MD5 then, and its size shows no less
+    blind: bool  # its files are sealed, and there is no key to open one: only names and NAME.ver tell of them
+    claims: bool  # that a name is given only once is all that keeps runs apart, so what is there is never taken away
+    most_beside: int | None  # bytes of a file that is no diff file; None: any number
+    sealed: bool  # its files are, so that those which only speed things up are not there
 
     def exists(self) -> bool:
         """Return whether there is such a place, as far as that shows without asking another machine."""
@@ -127,6 +145,9 @@ class Place(Protocol):
     def look(self, path: str) -> Look:
         """Return how a file looks; it may have looked so when `names` was asked last."""
 
+    def size(self, path: str) -> int:
+        """Return the bytes that a file has for who reads it; as `look`."""
+
     def looks(self, paths: Iterable[str]) -> "dict[str, Look | None]":
         """Return how files look now, None for those that cannot be seen."""
 
@@ -135,6 +156,27 @@ class Place(Protocol):
 
     def part(self, name: str, run: str) -> Part:
         """Begin to write a file; `run`: what `names.run_name` made for this run.  Raises NoRoom or StoreFailed."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if it is there.  Raises StoreFailed."""
+
+    def made_by_us(self, path: str) -> bool:
+        """Return whether it shows that a run of this program has made a file, without what other files say of it."""
+
+    def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
+        """Let no other run finish what it is writing under names that begin so, and are wanted."""
+
+    def alone(self, path: str) -> AbstractContextManager[None]:
+        """Keep runs from taking a file that is not published meanwhile.  Raises Busy if an active one has made it."""
+
+    def sweep(self, path: str) -> bool:
+        """Remove a temporary file unless an active run writes it; return whether none does."""
+
+    def retain(self, path: str, until: int) -> None:
+        """Let nobody remove a file before then, in seconds since 1970.  Raises StoreRefused."""
+
+    def retained(self, path: str) -> int:
+        """Return until when nobody can remove a file, in seconds since 1970; 0: anybody may.  Raises OSError."""
 
     def sync(self) -> None:
         """Make all names last that were given or removed.  Raises StoreFailed."""

@@ -5,11 +5,11 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from blockdiff.errors import SetLocked, StoreFailed
 from blockdiff.place.base import Look
-from blockdiff.place.partfile import FILE_MODE, PartFile, is_at, write_failed
+from blockdiff.place.partfile import FILE_MODE, PartFile, is_at, lock_alone, remove_dead, write_failed
 
 _TRIES = 10  # to lock a lock file that another program replaces
 _PAUSE_S = 0.05
@@ -56,12 +56,18 @@ class File:
 
 
 def open_file(path: str) -> File:
-    """Open a file for reading.  Raises OSError."""
-    return File(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path)
+    """Open a file for reading, also one that would wait for a writer.  Raises OSError."""
+    return File(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), path)
 
 
 class Folder:
     """A folder; see place.base.Place."""
+
+    blind = False
+    checks = False
+    claims = False
+    most_beside: int | None = None
+    sealed = False
 
     def __init__(self, path: str) -> None:
         self.at = path
@@ -79,6 +85,9 @@ class Folder:
     def look(self, path: str) -> Look:
         return _look(os.stat(path))
 
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size
+
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         out: dict[str, Look | None] = {}
         for path in paths:
@@ -92,6 +101,37 @@ class Folder:
 
     def part(self, name: str, run: str) -> PartFile:
         return PartFile(self.at, name, run)
+
+    def remove(self, path: str) -> None:
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        except OSError as error:
+            raise write_failed(error, path) from None
+
+    def made_by_us(self, path: str) -> bool:
+        return False  # only a manifest shows it
+
+    def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
+        """A dead run's files have temporary names, which nothing changes."""
+
+    @contextlib.contextmanager
+    def alone(self, path: str) -> Iterator[None]:
+        fd = lock_alone(path)
+        try:
+            yield
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def sweep(self, path: str) -> bool:
+        return remove_dead(path)
+
+    def retain(self, path: str, until: int) -> None:
+        raise StoreFailed(path, "a folder cannot keep a file from being removed")
+
+    def retained(self, path: str) -> int:
+        return 0
 
     def sync(self) -> None:
         try:

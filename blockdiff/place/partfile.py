@@ -16,7 +16,7 @@ import stat
 
 from blockdiff.errors import ForeignFiles, NoRoom, StoreFailed, StoreUnreadable
 from blockdiff.formats import manifest, names
-from blockdiff.place.base import PIECE, Part
+from blockdiff.place.base import PIECE, Busy, Part
 
 FILE_MODE = 0o600
 _NAME_MAX = 255  # bytes of a file name, on whatever file system
@@ -33,10 +33,6 @@ def write_failed(error: OSError, path: str) -> NoRoom | StoreFailed:
 def read_failed(error: OSError, path: str) -> StoreUnreadable:
     """Return the error for a read that failed."""
     return StoreUnreadable(path, error.strerror or str(error))
-
-
-class Busy(Exception):
-    """An active run has made this file, or checks it in the same way."""
 
 
 def is_at(fd: int, path: str) -> bool:
@@ -158,6 +154,11 @@ class PartFile:
         except OSError as error:
             raise write_failed(error, self.path) from None
 
+    def date(self, mtime_ns: int) -> None:
+        """Give the file this time, in ns since 1970; call it before `close`; never raises."""
+        with contextlib.suppress(OSError):
+            os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+
     def fileno(self) -> int:
         """Return the descriptor, for a process that writes the file itself."""
         return self._fd
@@ -243,6 +244,9 @@ class PartFile:
             raise ForeignFiles(why, hint="nothing of this run was published; run again") from None
         except OSError as error:
             raise write_failed(error, self.final_path) from None
+
+    def check(self) -> None:
+        """A folder has what was synced there."""
 
     def replace(self) -> None:
         """Give the file its own name, replacing the file that had it; call `close` before.

@@ -38,6 +38,7 @@ class Entry:
     consistency: str = ""
     parent: int | None = None  # number of the version that it continues; None: it is a full, or not known
     rewritten: bool = False  # its diff file was made anew from stored versions
+    signed: bool = False  # there is a signature, which is not looked at here
     host: str = ""  # of the source; "" where no manifest names it
     path: str = ""  # of the volume there
     moment: str = ""  # the same in all sets that were backed up at one moment
@@ -171,7 +172,7 @@ def describe(backup_set: BackupSet, files: Sequence[str] | None = None) -> Liste
             versions.check_size(backup_set, version)
         except BlockdiffError as error:
             why, broken[number] = why or str(error), why or _spoiled(number, error)
-        entry = _entry(backup_set, version, stored, why)
+        entry = _entry(backup_set, version, listing.versions[number], stored, why)
         if source and entry.source and entry.source != source:
             entry = replace(entry, why="; ".join(filter(None, [entry.why, f"its source was {source} before"])))
         source = entry.source or source
@@ -204,13 +205,15 @@ def _stored(backup_set: BackupSet, number: int, suffixes: frozenset[str]) -> int
     total = 0
     for suffix in suffixes:
         try:
-            total += backup_set.size(number, suffix)
+            total += backup_set.place.look(backup_set.path(number, suffix)).size
         except OSError:
             continue  # gone since the folder was listed
     return total
 
 
-def _entry(backup_set: BackupSet, version: Version, stored: int, broken: str) -> Entry:
+def _entry(
+    backup_set: BackupSet, version: Version, suffixes: frozenset[str], stored: int, broken: str
+) -> Entry:
     value = version.manifest.value if version.manifest is not None else {}
     time = value.get("ended")
     recorded, begun = isinstance(time, str), value.get("begun")
@@ -234,6 +237,7 @@ def _entry(backup_set: BackupSet, version: Version, stored: int, broken: str) ->
         consistency=consistency if isinstance(consistency, str) else "",
         parent=version.parent,
         rewritten=version.manifest is not None and version.manifest.rewritten is not None,
+        signed=".sig" in suffixes,
         host=_text(value, "host"),
         path=_text(value, "path"),
         moment=moment if isinstance(moment, str) else "",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from blockdiff.place import choose
 from blockdiff.printable import Log
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.source import push
@@ -74,4 +75,4 @@ def request(wanted: Wanted, set_tag: str, run_id: str, **more: Any) -> Request:
 
 def set_tag(backup_set: BackupSet) -> str:
     """Return the tag of a set's snapshots that names the set."""
-    return hashlib.sha256(os.fsencode(os.path.abspath(backup_set.name))).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(choose.absolute(backup_set.name))).hexdigest()[:16]
