@@ -131,6 +131,20 @@ def test_a_version_that_was_rewritten_since_is_the_same_one(source, dest):
     assert faults(dest) == []
 
 
+def test_a_prune_beside_it_does_not_matter(source, dest, tmp_path):
+    """After the first version is copied, all others but the newest one are removed."""
+    here = contents(source)
+
+    def prune(one):
+        if one.number == 1:
+            rewrite(source, 5, None)
+            with source.locked():
+                drop.drop(source, [1, 2, 3, 4])
+
+    assert numbers(copy.copy(source, dest, every=True, copied=prune)) == [1, 2, 3, 4, 5]
+    assert contents(dest) == here and sorted(source.listing().versions) == [5]
+
+
 def test_a_dry_run_changes_nothing(source, dest):
     done = copy.copy(source, dest, every=True, dry_run=True)
     assert numbers(done) == [1, 2, 3, 4, 5]
@@ -232,6 +246,20 @@ def test_a_chain_that_is_not_linked(source, dest):
     done = copy.copy(source, dest)
     assert [one.number for one in done.versions] == [4]
     assert [fault.exit_code for fault in done.faults] == [51, 52]
+
+
+def test_a_version_that_was_replaced_under_the_next_one(source, dest, tmp_path):
+    """Each is whole, but version 5 was made on another version 4."""
+    (tmp_path / "more").mkdir()
+    other = chains.new_set(tmp_path / "more")
+    for number in (1, 2, 3, 7):
+        chains.write_version(other, VOLUMES[number], BLOCK, full=number == 7)
+    for suffix in other.listing().versions[4]:
+        shutil.copy(other.path(4, suffix), source.path(4, suffix))
+    done = copy.copy(source, dest)
+    assert [one.number for one in done.versions] == [4]
+    assert [type(fault) for fault in done.faults] == [ChainBroken]
+    assert "does not continue the version 4" in str(done.faults[0])
 
 
 # what is refused

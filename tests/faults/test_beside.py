@@ -47,7 +47,7 @@ def test_a_version_that_is_published_between_any_two_looks(before, tmp_path, mon
         folder.mkdir()
         backup_set = written(folder, before)
         with monkeypatch.context() as patched:
-            for module, name in ((os, "listdir"), (builtins, "open")):
+            for module, name in ((os, "listdir"), (os, "open"), (builtins, "open")):
 
                 def called(*args, real=getattr(module, name), **kwargs):
                     nonlocal calls, hit
