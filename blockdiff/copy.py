@@ -143,7 +143,11 @@ def _collect(
     out = _Found(newest, listing, held)
     first = before + 1
     if not before and not every:
-        first = chain.chain_of(source, newest, listing, deep=False)[0].number
+        try:
+            first = chain.chain_of(source, newest, listing, deep=False)[0].number
+        except _DAMAGE as error:
+            error.hint = "--all copies the versions that are whole"
+            raise
     for number in sorted(n for n in listing.versions if first <= n <= newest):
         try:
             out.originals[number] = copying.look(source, number, held, sealed)

@@ -1,5 +1,6 @@
 """Versions copied to another place: which ones, that they are the same ones, and what is refused with nothing changed."""
 
+import errno
 import os
 import pathlib
 import shutil
@@ -10,7 +11,7 @@ import pytest
 from rewrites import faults, restores, rewrite
 
 from blockdiff import codecs, copy
-from blockdiff.errors import ChainBroken, DamagedFile, ForeignFiles, NoRoom, NoSuchSet, SetLocked
+from blockdiff.errors import ChainBroken, DamagedFile, ForeignFiles, NoRoom, NoSuchSet, SetLocked, StoreUnreadable
 from blockdiff.formats import manifest
 from blockdiff.place.folder import Folder
 from blockdiff.sets import drop, parent, recover
@@ -246,6 +247,31 @@ def test_a_chain_that_is_not_linked(source, dest):
     done = copy.copy(source, dest)
     assert [one.number for one in done.versions] == [4]
     assert [fault.exit_code for fault in done.faults] == [51, 52]
+
+
+def test_a_newest_version_that_shows_no_chain(source, dest):
+    os.unlink(source.path(5, ".md5"))
+    with pytest.raises(DamagedFile, match="--all copies the versions that are whole"):
+        copy.copy(source, dest)
+    done = copy.copy(source, dest, every=True)
+    assert [one.number for one in done.versions] == [1, 2, 3, 4] and done.exit_code == 51
+
+
+def test_a_disk_that_does_not_give_a_file_ends_the_run(source, dest, monkeypatch):
+    """It may be whole: nothing after it is copied, so that the next run tries it again."""
+    real, bad = os.pread, os.stat(source.path(2, ".gz")).st_ino
+
+    def pread(fd, *arguments):
+        if os.fstat(fd).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", pread)
+        done = copy.copy(source, dest, every=True)
+    assert [one.number for one in done.versions] == [1] and [type(fault) for fault in done.faults] == [StoreUnreadable]
+    assert not dest.listing().parts
+    assert numbers(copy.copy(source, dest, every=True)) == [2, 3, 4, 5]
 
 
 def test_a_version_that_was_replaced_under_the_next_one(source, dest, tmp_path):
