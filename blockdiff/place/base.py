@@ -38,6 +38,7 @@ class Access:
     as_of: int | None = None  # seconds since 1970: files as they were then; None: as they are
     locks: str = ""  # folder of this machine for the locks of stores; empty: nothing is written
     alone: bool = False  # only one machine writes there, so that any store will do
+    break_lease: bool = False  # write a set although another run may still do so
     lock_until: int | None = None  # seconds since 1970: until when nobody can delete what is written
     storage_class: str | None = None  # of diff files that are written
     identities: "tuple[Identity, ...]" = ()  # private keys that open sealed files; without, no file is sealed
@@ -128,6 +129,8 @@ class Place(Protocol):
     at: str  # as people write it
     checks: bool  # a file that is there came whole: it was compared with its MD5 then, and its size shows no less
     blind: bool  # its files are sealed, and there is no key to open one: only names and NAME.ver tell of them
+    claims: bool  # that a name is given only once is all that keeps runs apart, so what is there is never taken away
+    most_beside: int | None  # bytes of a file that is no diff file; None: any number
     sealed: bool  # its files are, so that those which only speed things up are not there
 
     def exists(self) -> bool:
@@ -155,7 +158,10 @@ class Place(Protocol):
         """Begin to write a file; `run`: what `names.run_name` made for this run.  Raises NoRoom or StoreFailed."""
 
     def remove(self, path: str) -> None:
-        """Remove a file.  Raises StoreFailed."""
+        """Remove a file, if it is there.  Raises StoreFailed."""
+
+    def made_by_us(self, path: str) -> bool:
+        """Return whether it shows that a run of this program has made a file, without what other files say of it."""
 
     def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
         """Let no other run finish what it is writing under names that begin so, and are wanted."""

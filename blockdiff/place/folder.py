@@ -65,6 +65,8 @@ class Folder:
 
     blind = False
     checks = False
+    claims = False
+    most_beside: int | None = None
     sealed = False
 
     def __init__(self, path: str) -> None:
@@ -102,9 +104,13 @@ class Folder:
 
     def remove(self, path: str) -> None:
         try:
-            os.unlink(path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
         except OSError as error:
             raise write_failed(error, path) from None
+
+    def made_by_us(self, path: str) -> bool:
+        return False  # only a manifest shows it
 
     def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
         """A dead run's files have temporary names, which nothing changes."""

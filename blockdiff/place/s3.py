@@ -8,21 +8,27 @@ Format: blockdiff-formats(5), "Object stores".
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 from blockdiff.errors import SetLocked
-from blockdiff.place.ahead import Pages
+from blockdiff.formats import names as set_names
+from blockdiff.place import lease
+from blockdiff.place.ahead import WHOLE, Pages
 from blockdiff.place.base import Access, Look
 from blockdiff.place.bucket import Bucket
 from blockdiff.place.folder import Folder
+from blockdiff.place.lease import Lease
 from blockdiff.place.listing import Entry
-from blockdiff.place.newobject import Uploaded, Whole
+from blockdiff.place.newobject import MOST, Uploaded, Whole
 
 _SMALL = (".md5", ".json", ".idx", ".xxh128", ".sig", ".ver")  # what is no diff file
+_SMALL_KEPT = 64  # small files
 _FETCHES = 8  # at once
 _AHEAD = 32 * 1024 * 1024  # bytes of a file that are fetched before they are asked for
 
@@ -69,16 +75,21 @@ class Store:
 
     blind = False
     checks = True
+    most_beside: int | None = MOST
     sealed = False
 
     def __init__(self, path: str, access: Access) -> None:
         """`path`: s3://BUCKET or s3://BUCKET/PREFIX.  Nothing is asked of the store yet."""
-        self.at, self._access = path, access
+        self.at, self.access, self.claims = path, access, not access.alone
         bucket, _, prefix = path.partition("://")[2].partition("/")
-        self._bucket = Bucket(bucket, f"{prefix}/" if prefix else "")
+        self._where = bucket, f"{prefix}/" if prefix else ""
+        self.bucket = Bucket(*self._where)
         self._listed: dict[str, Entry] = {}  # by name
         self._begins: list[str] = []  # what all names that were listed begin with
+        self._leases: dict[str, Lease] = {}  # that this run has, by set
+        self._fresh: set[str] = set()  # the sets of these of which what was listed is still true
         self._unknown: set[str] = set()  # names that this run changes, or has changed since they were listed
+        self._small: OrderedDict[tuple[str, ...], Object] = OrderedDict()  # files that one request reads
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
 
@@ -87,18 +98,25 @@ class Store:
 
     def has(self, begin: str) -> bool:
         """Return whether there is anything whose name begins so, also with a "/" in it."""
-        return self._bucket.any(begin)
+        return self.bucket.any(begin)
 
     def path(self, name: str) -> str:
         return f"{self.at}/{name}"
 
     def names(self, begin: str = "") -> list[str]:
-        found = self._bucket.list(begin) if self._access.as_of is None else self._then(begin, self._access.as_of)
+        with self._lock:
+            if begin in self._fresh:
+                return [name for name in self._listed if name.startswith(begin)]
+        return list(self._list(begin))
+
+    def _list(self, begin: str) -> dict[str, Entry]:
+        found = self.bucket.list(begin) if self.access.as_of is None else self._then(begin, self.access.as_of)
         with self._lock:
             self._listed = {name: at for name, at in self._listed.items() if not name.startswith(begin)} | found
             self._begins = [each for each in self._begins if not each.startswith(begin)] + [begin]
             self._unknown = {name for name in self._unknown if not name.startswith(begin)}
-        return list(found)
+            self._fresh |= {begin} & self._leases.keys()
+        return found
 
     def look(self, path: str) -> Look:
         return _look(self._entry(path))
@@ -109,27 +127,41 @@ class Store:
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         wanted = {path: self._name(path) for path in paths}
         if wanted:
-            self.names(os.path.commonprefix(list(wanted.values())))  # noqa: RUF071  # letters: a key has no folders
+            self._list(os.path.commonprefix(list(wanted.values())))  # noqa: RUF071  # letters: a key has no folders
         found = self._listed
         return {path: _look(found[name]) if name in found else None for path, name in wanted.items()}
 
     def open(self, path: str) -> Object:
-        return Object(self._bucket, self._name(path), self._entry(path), self._pool)
+        name, entry = self._name(path), self._entry(path)
+        key = name, entry.etag, entry.version
+        with self._lock:
+            if key in self._small:
+                return self._small[key].again()
+            found = Object(self.bucket, name, entry, self._pool)
+            if entry.size <= WHOLE:
+                self._small[key] = found
+                while len(self._small) > _SMALL_KEPT:
+                    self._small.popitem(last=False)
+            return found
 
     def part(self, name: str, run: str) -> Whole | Uploaded:
-        self._change(name)
-        if name.removesuffix(".age").endswith(_SMALL):
-            return Whole(self._bucket, name, self._access)
-        return Uploaded(self._bucket, name, self._access)
+        target = _Target(self, name)
+        return Whole(target, name) if name.removesuffix(".age").endswith(_SMALL) else Uploaded(target, name)
+
 
     def remove(self, path: str) -> None:
-        self._change(self._name(path))
-        self._bucket.delete(self._name(path))
+        name = self._name(path)
+        _Target(self, name).allow(last=True)  # nothing keeps this from what another run has made of this name
+        self._change(name)
+        self._urgent.delete(name)
+
+    def made_by_us(self, path: str) -> bool:
+        return self.bucket.made_by_us(self._name(path))
 
     def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
-        for upload in self._bucket.uploads(begin):
+        for upload in self.bucket.uploads(begin):
             if wanted(upload.name):
-                self._bucket.abort(upload)
+                self.bucket.abort(upload)
 
     @contextlib.contextmanager
     def alone(self, path: str) -> Iterator[None]:
@@ -141,10 +173,10 @@ class Store:
         return True
 
     def retain(self, path: str, until: int) -> None:
-        self._bucket.lock(self._name(path), until)
+        self.bucket.lock(self._name(path), until)
 
     def retained(self, path: str) -> int:
-        found = self._bucket.head(self._name(path))
+        found = self.bucket.head(self._name(path))
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found.locked_until or 0
@@ -154,28 +186,52 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self, name: str, patience_s: float) -> Iterator[None]:
+        if not self.access.alone:
+            with self._leased(name.removesuffix(".lock"), patience_s):
+                yield
+            return
         here = hashlib.sha256(self.path(name).encode("utf-8", "surrogateescape")).hexdigest()[:32]
         try:
-            with Folder(self._access.locks).locked(f"{here}.lock", patience_s):
+            with Folder(self.access.locks).locked(f"{here}.lock", patience_s):
                 yield
         except SetLocked as error:
-            if error.args[0] != os.path.join(self._access.locks, here):
+            if error.args[0] != os.path.join(self.access.locks, here):
                 raise
             raise SetLocked(self.path(name.removesuffix(".lock"))) from None
 
     def room(self) -> int | None:
         return None
 
+    @functools.cached_property
+    def _urgent(self) -> Bucket:
+        """The same bucket, for what must not take long."""
+        return Bucket(*self._where, read_s=lease.READ_S, retries=lease.RETRIES)
+
+    @contextlib.contextmanager
+    def _leased(self, base: str, patience_s: float) -> Iterator[None]:
+        own = Lease(self._urgent, base, may_break=self.access.break_lease)
+        with own.held(lambda: self._list(base), patience_s):
+            with self._lock:
+                self._leases[base] = own
+                self._fresh.add(base)
+            try:
+                yield
+            finally:
+                with self._lock:
+                    del self._leases[base]
+                    self._fresh.discard(base)
+
     def _change(self, name: str) -> None:
         """Forget what is known of an object that this run is about to change."""
         with self._lock:
             self._listed.pop(name, None)
             self._unknown.add(name)
+            self._fresh.discard(set_names.owner(name, self._fresh) or "")
 
     def _then(self, begin: str, time: int) -> dict[str, Entry]:
         """Return the objects as they were at a time, also those that were deleted before."""
         found: dict[str, Entry] = {}
-        for each in self._bucket.versions(begin):
+        for each in self.bucket.versions(begin):
             known = found.get(each.name)
             counts = not each.deleted and "/" not in each.name and each.entry.modified <= time
             if counts and (known is None or known.modified < each.entry.modified):
@@ -192,10 +248,34 @@ class Store:
             found = self._listed.get(name)
             listed = name not in self._unknown and any(name.startswith(begin) for begin in self._begins)
         if found is None and not listed:
-            found = self._bucket.head(name)
+            found = self.bucket.head(name)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found
+
+
+class _Target:
+    """See place.newobject.Target."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name, self.access = store, name, store.access
+        self._base = set_names.owner(name, store._leases)
+        self._lease = None if self._base is None else store._leases[self._base]
+        self.bucket = store._urgent if self._lease is not None and name.endswith(".json") else store.bucket
+
+    def allow(self, last: bool = False) -> None:
+        if self._lease is not None:
+            self._lease.secure() if last else self._lease.check()
+
+    def found(self) -> Entry | None:
+        if self._base is None:
+            return self.bucket.head(self._name)
+        if self._base not in self._store._fresh:
+            self._store._list(self._base)
+        return self._store._listed.get(self._name)
+
+    def changed(self) -> None:
+        self._store._change(self._name)
 
 
 def _look(entry: Entry) -> Look:

@@ -112,6 +112,7 @@ class SealedPlace:
         """`place`: where the sealed files are; `identities`: open them; `recipients`: of what is written."""
         self._place, self._identities, self._recipients = place, identities, recipients
         self.at, self.checks, self.blind = place.at, place.checks, not identities
+        self.claims, self.most_beside = place.claims, place.most_beside
 
     def exists(self) -> bool:
         return self._place.exists()
@@ -151,6 +152,9 @@ class SealedPlace:
 
     def remove(self, path: str) -> None:
         self._place.remove(_stored(path))
+
+    def made_by_us(self, path: str) -> bool:
+        return self._place.made_by_us(_stored(path))
 
     def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
         self._place.cancel(begin, lambda name: wanted(name.removesuffix(SEALED)))
