@@ -369,6 +369,12 @@ def test_no_room(source, dest, monkeypatch):
     assert done.versions == [] and contents(dest) == {}
 
 
+def test_a_file_that_no_request_can_bring(source, dest, monkeypatch):
+    monkeypatch.setattr(Folder, "most_beside", 100)
+    done = copy.copy(source, dest)
+    assert [type(fault) for fault in done.faults] == [NoRoom] and contents(dest) == {}
+
+
 def test_a_limit_of_the_rate(source, dest):
     slept = copy.copy(source, dest, rate=20000)
     stored = sum(one.stored for one in slept.versions)

@@ -116,6 +116,13 @@ def test_what_is_another_set_is_refused(objectstore, bucket, source, tmp_path):
     assert stored(objectstore, bucket) == before
 
 
+def test_what_another_program_left_is_not_touched(objectstore, bucket, source, tmp_path):
+    objectstore.client.put_object(Bucket=bucket, Key="off/vol.2.md5", Body=b"not ours")
+    with pytest.raises(ForeignFiles, match="vol"):
+        copy.copy(source, there(bucket, tmp_path))
+    assert stored(objectstore, bucket, "off/") == ({"vol.2.md5": b"not ours"}, [])
+
+
 def test_uploads_of_dead_runs_are_ended_and_those_of_other_sets_stay(objectstore, bucket, source, tmp_path):
     for key in ("off/vol.2.gz", "off/vol.1.2.gz", "off/vol.other", "off/vol2.2.gz"):
         objectstore.client.create_multipart_upload(Bucket=bucket, Key=key)
