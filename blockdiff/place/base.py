@@ -74,6 +74,10 @@ class Blob(Protocol):
         """Close it."""
 
 
+class Busy(Exception):
+    """An active run has made this file, or checks it in the same way."""
+
+
 Opener = Callable[[str], Blob]  # from a path; raises OSError: FileNotFoundError if there is no such file
 
 
@@ -123,6 +127,8 @@ class Place(Protocol):
     """A folder, or what is like one.  Raises OSError, or the place's own errors."""
 
     at: str  # as people write it
+    checks: bool  # a file that is there came whole: it was compared with its MD5 then, and its size shows no less
+    blind: bool  # its files are sealed, and there is no key to open one: only names and NAME.ver tell of them
     claims: bool  # that a name is given only once is all that keeps runs apart, so what is there is never taken away
     most_beside: int | None  # bytes of a file that is no diff file; None: any number
     sealed: bool  # its files are, so that those which only speed things up are not there
@@ -159,6 +165,18 @@ class Place(Protocol):
 
     def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
         """Let no other run finish what it is writing under names that begin so, and are wanted."""
+
+    def alone(self, path: str) -> AbstractContextManager[None]:
+        """Keep runs from taking a file that is not published meanwhile.  Raises Busy if an active one has made it."""
+
+    def sweep(self, path: str) -> bool:
+        """Remove a temporary file unless an active run writes it; return whether none does."""
+
+    def retain(self, path: str, until: int) -> None:
+        """Let nobody remove a file before then, in seconds since 1970.  Raises StoreRefused."""
+
+    def retained(self, path: str) -> int:
+        """Return until when nobody can remove a file, in seconds since 1970; 0: anybody may.  Raises OSError."""
 
     def sync(self) -> None:
         """Make all names last that were given or removed.  Raises StoreFailed."""

@@ -154,7 +154,10 @@ class Bucket:
 
     def put(self, name: str, data: bytes | BinaryIO, *, lock_until: int | None = None) -> None:
         """Make an object, or replace it; see `create_once`."""
-        self._put(name, data, **_stored(lock_until, None))
+        try:
+            self._put(name, data, expect=(400,), **_stored(lock_until, None))
+        except Refused as error:
+            raise error.ours(self.shown(name), _NO_LOCK if lock_until else "") from None
 
     def delete(self, name: str) -> None:
         """Delete an object, if it is there; where versions are kept, they stay."""

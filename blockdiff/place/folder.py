@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from blockdiff.errors import SetLocked, StoreFailed
 from blockdiff.place.base import Look
-from blockdiff.place.partfile import FILE_MODE, PartFile, is_at, write_failed
+from blockdiff.place.partfile import FILE_MODE, PartFile, is_at, lock_alone, remove_dead, write_failed
 
 _TRIES = 10  # to lock a lock file that another program replaces
 _PAUSE_S = 0.05
@@ -63,6 +63,8 @@ def open_file(path: str) -> File:
 class Folder:
     """A folder; see place.base.Place."""
 
+    blind = False
+    checks = False
     claims = False
     most_beside: int | None = None
     sealed = False
@@ -111,7 +113,25 @@ class Folder:
         return False  # only a manifest shows it
 
     def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
-        """The locks on temporary files keep runs apart."""
+        """A dead run's files have temporary names, which nothing changes."""
+
+    @contextlib.contextmanager
+    def alone(self, path: str) -> Iterator[None]:
+        fd = lock_alone(path)
+        try:
+            yield
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def sweep(self, path: str) -> bool:
+        return remove_dead(path)
+
+    def retain(self, path: str, until: int) -> None:
+        raise StoreFailed(path, "a folder cannot keep a file from being removed")
+
+    def retained(self, path: str) -> int:
+        return 0
 
     def sync(self) -> None:
         try:

@@ -73,6 +73,8 @@ class Object:
 class Store:
     """See place.base.Place."""
 
+    blind = False
+    checks = True
     most_beside: int | None = MOST
     sealed = False
 
@@ -86,7 +88,7 @@ class Store:
         self._begins: list[str] = []  # what all names that were listed begin with
         self._leases: dict[str, Lease] = {}  # that this run has, by set
         self._fresh: set[str] = set()  # the sets of these of which what was listed is still true
-        self._unknown: set[str] = set()  # names that this run has changed since they were listed
+        self._unknown: set[str] = set()  # names that this run changes, or has changed since they were listed
         self._small: OrderedDict[tuple[str, ...], Object] = OrderedDict()  # files that one request reads
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
@@ -146,6 +148,7 @@ class Store:
         target = _Target(self, name)
         return Whole(target, name) if name.removesuffix(".age").endswith(_SMALL) else Uploaded(target, name)
 
+
     def remove(self, path: str) -> None:
         name = self._name(path)
         _Target(self, name).allow(last=True)  # nothing keeps this from what another run has made of this name
@@ -159,6 +162,24 @@ class Store:
         for upload in self.bucket.uploads(begin):
             if wanted(upload.name):
                 self.bucket.abort(upload)
+
+    @contextlib.contextmanager
+    def alone(self, path: str) -> Iterator[None]:
+        """The lock of the set keeps others away; what they upload is fenced."""
+        yield
+
+    def sweep(self, path: str) -> bool:
+        """It is none of ours: nothing is written here under a temporary name."""
+        return True
+
+    def retain(self, path: str, until: int) -> None:
+        self.bucket.lock(self._name(path), until)
+
+    def retained(self, path: str) -> int:
+        found = self.bucket.head(self._name(path))
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return found.locked_until or 0
 
     def sync(self) -> None:
         """A store has no names that would be lost."""

@@ -6,6 +6,7 @@ Format: blockdiff-formats(5), "Sealed files".
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 
@@ -17,6 +18,9 @@ from blockdiff.sealing.opened import OpenedFile
 from blockdiff.sealing.sealer import Sealer
 
 _PLAIN = (".ver", ".lock", ".keep")  # what they say, the names of the others show as well
+_TEMPORARY = r"((?:\.r[0-9a-f]{16})?\.part)?"  # see formats.names
+_SEALED = re.compile(rf"(.*?)({re.escape(SEALED)}|(?<=\.ver)|(?<=\.lock)|(?<=\.keep)){_TEMPORARY}", re.DOTALL)
+_PART = re.compile(rf"(.*?){_TEMPORARY}", re.DOTALL)
 
 
 class SealedBlob:
@@ -107,7 +111,8 @@ class SealedPlace:
     def __init__(self, place: Place, identities: Sequence[Identity], recipients: Sequence[Recipient]) -> None:
         """`place`: where the sealed files are; `identities`: open them; `recipients`: of what is written."""
         self._place, self._identities, self._recipients = place, identities, recipients
-        self.at, self.claims, self.most_beside = place.at, place.claims, place.most_beside
+        self.at, self.checks, self.blind = place.at, place.checks, not identities
+        self.claims, self.most_beside = place.claims, place.most_beside
 
     def exists(self) -> bool:
         return self._place.exists()
@@ -117,7 +122,7 @@ class SealedPlace:
 
     def names(self, begin: str = "") -> list[str]:
         found = self._place.names(begin)
-        return [name.removesuffix(SEALED) for name in found if name.endswith((SEALED, *_PLAIN))]
+        return [match[1] + (match[3] or "") for match in map(_SEALED.fullmatch, found) if match]
 
     def look(self, path: str) -> Look:
         return self._place.look(_stored(path))
@@ -154,6 +159,18 @@ class SealedPlace:
     def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
         self._place.cancel(begin, lambda name: wanted(name.removesuffix(SEALED)))
 
+    def alone(self, path: str) -> AbstractContextManager[None]:
+        return self._place.alone(_stored(path))
+
+    def sweep(self, path: str) -> bool:
+        return self._place.sweep(_stored(path))
+
+    def retain(self, path: str, until: int) -> None:
+        self._place.retain(_stored(path), until)
+
+    def retained(self, path: str) -> int:
+        return self._place.retained(_stored(path))
+
     def sync(self) -> None:
         self._place.sync()
 
@@ -166,4 +183,6 @@ class SealedPlace:
 
 def _stored(path: str) -> str:
     """Return the path of the file that has the seal of another one."""
-    return path if path.endswith(_PLAIN) else f"{path}{SEALED}"
+    match = _PART.fullmatch(path)
+    whole, part = (match[1], match[2] or "") if match else (path, "")
+    return path if whole.endswith(_PLAIN) else f"{whole}{SEALED}{part}"

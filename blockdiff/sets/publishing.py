@@ -40,8 +40,7 @@ def publish(
 
     `value` is what its manifest records of the run; `last_look` is called when all is on the disk, and
     may raise; `signing` signs the manifest.  Raises NoRoom, StoreFailed, SetLocked, ForeignFiles or
-    CannotSign; then the old state is unchanged, or
-    everything except NAME.ver is done.
+    CannotSign; then the old state is unchanged, or everything except NAME.ver is done.
     """
     stored = {suffix: part.stored() for suffix, part in parts.items()}
     (diff,) = stored.keys() & names.DIFF_SUFFIXES
@@ -93,6 +92,7 @@ def publish_as(
         elif signature is not None or ".sig" in parts:
             backup_set.sync()
         files[-1].publish()
+        files[-1].check()
         backup_set.sync()
         if backup_set.place.claims:
             files[0].check()  # a run that believes this one dead removes it first
