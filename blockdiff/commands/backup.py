@@ -59,6 +59,8 @@ _SUFFIXES = {"gzip": ".gz", "zstd": ".zst", "none": ""}
 @click.option("--with", "others", nargs=2, multiple=True, metavar="NAME SOURCE", shell_complete=completing.sets,
               help="Back up this source, too, with all snapshots made at one moment, in one lock; may be repeated.")
 @click.option("--rescan", is_flag=True, help="Compute the MD5 of every block, also where XXH3-128 shows no change.")
+@click.option("--hints/--no-hints", help="Read only what the pool of a thin volume knows to have changed, and a part"
+              " of the rest as an audit; leave a snapshot there for the next run.")  # fmt: skip
 @click.option("--new-source", is_flag=True, help="Continue the set with this source, even if the set is of another.")
 @click.option("--break-lease", is_flag=True,
               help="Write to an object store although another run seems to; only when that one is dead.")
@@ -136,7 +138,7 @@ def _refuse_options(context: click.Context, options: Options) -> None:
     if len(words) > 1 and context.info_name != "blockdiff_backup" and operands.is_source(words[0]):
         hint = "--with NAME SOURCE backs up another one, to a set of its own"
         raise click.UsageError(f"NAME takes one source, and {text.name(words[0])} is no program (hint: {hint})")
-    taken = ("compress", "block_size", "rescan", "no_snapshot", "snapshot_size", "lock", "others", "dry_run")
+    taken = ("compress", "block_size", "rescan", "hints", "no_snapshot", "snapshot_size", "lock", "others", "dry_run")
     given = [option for option in taken if getattr(options, option)]
     if given:
         raise click.UsageError(f"{words[0]} decides for itself: --{given[0].replace('_', '-')} cannot be given")
@@ -225,6 +227,7 @@ def _wanted(options: Options, source: str | None, words: list[str]) -> tuple[Des
         full=options.full,
         auto_full=not options.no_auto_full,
         rescan=options.rescan,
+        hints=options.hints,
         snapshot=NONE if options.no_snapshot else _SNAPSHOTS[program],
         live=options.no_snapshot,
         new_source=options.new_source,

@@ -26,6 +26,7 @@ class Options:
     lock: str | None
     others: tuple[tuple[str, str], ...]  # NAME and SOURCE of each --with
     rescan: bool
+    hints: bool
     new_source: bool
     break_lease: bool
     sign: str | None  # path of a key

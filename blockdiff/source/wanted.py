@@ -34,6 +34,7 @@ class Wanted:
     rescan: bool = False  # compute every MD5, even where XXH3-128 shows no change
     snapshot: str = AUTO  # AUTO: of a logical volume; MUST: refuse any other volume; NONE: no snapshot
     live: bool = False  # reading without a snapshot is intended: do not report who may write to it meanwhile
+    hints: bool = False  # read only what the pool of a thin volume knows to have changed, and leave a base there
     new_source: bool = False  # the set continues with this source, even if it is of another
     snapshot_size: str | None = None  # as lvcreate takes it, or a share as "15%"
     pack_wire: bool = False  # compress data on the wire
