@@ -151,6 +151,8 @@ def test_a_way_that_ends_at_any_request_leaves_the_new_version_or_none(
         done = run(name, volume)
         numbers = versions(name)
         contents = older + newer[before - len(numbers) :]
+        if kind == "after" and came.key.endswith((".json", ".ver")):
+            assert len(numbers) == before + 2  # it was there, and is not made once more
         assert BackupSet(name).newest() == numbers[-1] == done.version
         for number, content in zip(numbers, contents, strict=True):
             assert restored(name, number, tmp_path / "out") == content, (first, kind, came)
@@ -222,7 +224,36 @@ def test_of_two_runs_one_that_stopped_at_any_write_makes_no_mixed_version(
         assert contents.pop(1) == old
         assert contents[done.version] == contents[newest] == other.read_bytes()
         assert set(contents.values()) <= {new, other.read_bytes()}, number
+        assert one.error is not None or new in contents.values(), number
         assert found[-1] == newest == BackupSet(name).newest()
+
+
+def test_a_removal_that_arrives_late_is_of_no_version(
+    way, died, objectstore, bucket, volume, tmp_path, monkeypatch
+):
+    """A run stops while it removes what a dead one left, another one goes through, and then that removal arrives."""
+    dead = f"s3://{bucket}/first/db"
+    run(dead, volume)
+    old = volume.read_bytes()
+    new = change(volume, 3)
+    way.reset()
+    run(prepared(objectstore, bucket, keys(objectstore, bucket), "counted"), volume)
+    sheet = next(n for n, request in enumerate(way.log, 1) if request.key.endswith(".json") and request.method == "PUT")
+    cut(way, dead, volume, sheet, "before")
+    template = [key for key in keys(objectstore, bucket) if key.startswith("first/")]
+    way.reset()
+    assert run(prepared(objectstore, bucket, template, "all"), volume).version == 3
+    removals = [n for n, request in enumerate(way.log, 1) if request.kind == "DeleteObject" and "lease" not in request.key]
+    assert len(removals) == 4
+    for number in (removals[0], removals[-1]):
+        name = prepared(objectstore, bucket, template, str(number))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", way.url)
+        one = Stopped(way, name, volume, number)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", objectstore.endpoint)
+        done = run(name, volume)
+        one.go_on()
+        assert restored(name, 1, tmp_path / "out") == old
+        assert restored(name, done.version, tmp_path / "out") == new
 
 
 def test_a_killed_run_leaves_one_open_upload_which_the_next_one_cancels(
