@@ -12,6 +12,7 @@ import click
 from blockdiff.commands import amounts, completing, exits, joblist, options_sign, setnames, state, text
 from blockdiff.commands.progress import progress
 from blockdiff.errors import BlockdiffError
+from blockdiff.place import choose
 from blockdiff.sets import retention
 from blockdiff.sets.pruning import MAX_CHAIN
 from blockdiff.signing.allowed import AllowedSigners
@@ -210,6 +211,8 @@ def _report(done: Any, dry_run: bool) -> str:
         why = row.why
         if row.writes:
             why = f"frees {_signed(row.frees)} for {text.size(row.writes)} written; --exact removes them"
+            if choose.in_store(done.name):
+                why = "others need them, and in an object store nothing is rewritten"
         rows.append((numbers, text.when(row.time), row.kind, text.size(row.stored), row.plan, why))
     return f"{text.name(done.name)}: {title}\n{text.table(rows, frozenset((0, 3)))}"
 

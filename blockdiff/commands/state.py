@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from blockdiff.errors import BlockdiffError, StoreFailed
+from blockdiff.place import choose
 from blockdiff.sets import verified, versions
 from blockdiff.sets.backupset import BackupSet
 
@@ -100,6 +101,6 @@ def _changing(name: str) -> Iterator[verified.Notes]:
         fcntl.flock(folder, fcntl.LOCK_EX)
         noted = verified.load(where)
         yield noted
-        verified.save(where, os.path.abspath(name), noted)
+        verified.save(where, choose.absolute(name), noted)
     finally:
         os.close(folder)
