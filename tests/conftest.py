@@ -11,6 +11,7 @@ import tempfile
 
 import places
 import pytest
+from cuts import cuts
 from disks import guests
 from exports import fuse, nbdkit
 from lab.conftest import missing
@@ -19,7 +20,9 @@ from objectstores import bucket, objectstore, store_environment
 from programs import Program
 from verbs import plain_set, run_verb
 
-__all__ = ["bucket", "fuse", "guests", "nbdkit", "objectstore", "plain_set", "run_verb", "store_environment"]
+__all__ = [
+    "bucket", "cuts", "fuse", "guests", "nbdkit", "objectstore", "plain_set", "run_verb", "store_environment",
+]  # fmt: skip
 
 ROOT = places.ROOT
 LAB = ROOT / "tests" / "lab"

@@ -9,7 +9,7 @@ from blockdiff.printable import quoted
 
 Answer = dict[str, Any]  # as botocore has it
 
-AGAIN = {"BadDigest", "RequestTimeout", "ConditionalRequestConflict", "SlowDown", "TooManyRequests"}
+_AGAIN = {"BadDigest", "XAmzContentSHA256Mismatch", "RequestTimeout", "SlowDown"}  # with a status below 500
 _NO_ROOM = {"QuotaExceeded", "InsufficientCapacity"}
 
 
@@ -47,7 +47,7 @@ def etag(answer: Answer) -> str:
 
 def sorted_out(status: int, code: str, text: str) -> Unknown | Refused:
     """Return what an answer means that is not a success."""
-    if code in AGAIN or status == 429 or (status >= 500 and status not in (501, 507)):
+    if code in _AGAIN or status in (409, 429) or (status >= 500 and status not in (501, 507)):
         return Unknown(f"status {status}, {code}")
     return Refused(status, code, text)
 

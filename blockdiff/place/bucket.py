@@ -15,12 +15,13 @@ import os
 import re
 import secrets
 import time
-import urllib.parse
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, BinaryIO, TypeVar
 
 from blockdiff.errors import ProgramUnfit, SetChanged, StoreFailed, StoreRefused, StoreUnreadable
-from blockdiff.place.answers import Answer, Refused, Unknown, etag, itself, md5_header
+from blockdiff.place import listing
+from blockdiff.place.answers import Answer, Refused, Unknown, itself, md5_header
+from blockdiff.place.listing import Entry, OpenUpload, Version, entry
 from blockdiff.place.upload import Upload, cancel
 from blockdiff.printable import name as printable_name
 
@@ -28,36 +29,8 @@ T = TypeVar("T")
 
 RETRIES = 4
 READ_S = 60.0
-MOST_NAMES = 1_000_000  # that a store can have us keep
 _NO_LOCK = "only a bucket that was made with object lock can lock an object"
 _TOKEN = "blockdiff-run"  # metadata by which whoever made an object knows it
-
-
-class Entry(NamedTuple):
-    """An object."""
-
-    size: int  # bytes
-    modified: int  # seconds since 1970, by the store's clock
-    etag: str  # without quotes; the MD5 in hex, of an upload in parts that of the parts' MD5s, "-" and their count
-    version: str = ""  # empty unless the bucket keeps versions, and in what `list` returns
-    locked_until: int | None = None  # seconds since 1970; only known to `head`
-
-
-class Version(NamedTuple):
-    """One version of an object, or a mark that it was deleted."""
-
-    name: str
-    entry: Entry
-    newest: bool
-    deleted: bool
-
-
-class OpenUpload(NamedTuple):
-    """An upload that was begun, and neither completed nor cancelled."""
-
-    name: str
-    id: str
-    begun: int  # seconds since 1970
 
 
 class Bucket:
@@ -109,12 +82,7 @@ class Bucket:
 
     def list(self, begin: str = "") -> dict[str, Entry]:
         """Return the objects whose names begin so, but for those with a "/" behind that."""
-        markers = (("ContinuationToken", "NextContinuationToken"),)
-
-        def take(_kind: str, name: str, one: Answer) -> tuple[str, Entry]:
-            return name, _entry(one, one["Size"])
-
-        return dict(self._pages("list_objects_v2", ("Contents",), begin, markers, take, Delimiter="/"))
+        return listing.objects(self._where(begin))
 
     def any(self, begin: str = "") -> bool:
         """Return whether there is an object whose name begins so, also with a "/" behind that."""
@@ -124,7 +92,7 @@ class Bucket:
     def head(self, name: str, version: str = "") -> Entry | None:
         """Return an object, None if there is none of this name (or no such bucket: that looks the same)."""
         answer = self._head(name, version)
-        return None if answer is None else _entry(answer, answer["ContentLength"])
+        return None if answer is None else entry(answer, answer["ContentLength"])
 
     def get_range(self, name: str, offset: int, length: int, *, mark: str = "", version: str = "") -> bytes:
         """Return these bytes, exactly `length` (at least 1).
@@ -169,8 +137,8 @@ class Bucket:
         """
         token = secrets.token_hex(16)  # an attempt whose answer was lost may have made it
         try:
-            known = {"IfNoneMatch": "*", "Metadata": {_TOKEN: token}}
-            self._put(name, data, expect=(400, 412), **known, **_stored(lock_until, storage_class))
+            once = {"IfNoneMatch": "*", "Metadata": {_TOKEN: token}}
+            self._put(name, data, expect=(400, 412), **once, **_stored(lock_until, storage_class))
         except Refused as error:
             if error.status != 412:
                 raise error.ours(self.shown(name), _NO_LOCK if lock_until else "") from None
@@ -197,7 +165,7 @@ class Bucket:
         self._ask("put_object_retention", self.shown(name), writes=True, **asked)
 
     def lock(self, name: str, until: int) -> None:
-        """Lock what an object is now, so that nobody can delete it before then; one that is locked longer stays so."""
+        """Lock an object as it is now, so that nobody can delete it before then; a longer lock stays."""
         found = self.head(name)
         if found is None:
             raise StoreFailed(self.shown(name), "the object store does not have what was sent")
@@ -208,25 +176,11 @@ class Bucket:
 
     def versions(self, begin: str = "") -> builtins.list[Version]:
         """Return all versions of all objects whose names begin so."""
-        markers = (("KeyMarker", "NextKeyMarker"), ("VersionIdMarker", "NextVersionIdMarker"))
-        kinds = ("Versions", "DeleteMarkers")
-
-        def take(kind: str, name: str, one: Answer) -> Version:
-            return Version(name, _entry(one, one.get("Size", 0)), one["IsLatest"] is True, kind == "DeleteMarkers")
-
-        return list(self._pages("list_object_versions", kinds, begin, markers, take))
+        return listing.versions(self._where(begin))
 
     def uploads(self, begin: str = "") -> builtins.list[OpenUpload]:
         """Return the uploads that are open for names that begin so."""
-        markers = (("KeyMarker", "NextKeyMarker"), ("UploadIdMarker", "NextUploadIdMarker"))
-
-        def take(_kind: str, name: str, one: Answer) -> OpenUpload:
-            return OpenUpload(name, str(one["UploadId"]), int(one["Initiated"].timestamp()))
-
-        # no XML can have some characters that a name can: other lists are decoded by botocore, this one not
-        decode = urllib.parse.unquote_plus
-        asked = {"EncodingType": "url"}
-        return list(self._pages("list_multipart_uploads", ("Uploads",), begin, markers, take, decode, **asked))
+        return listing.uploads(self._where(begin))
 
     def abort(self, upload: OpenUpload) -> None:
         """Cancel an upload, if it is still open."""
@@ -238,6 +192,9 @@ class Bucket:
         To lock it, call `set_retention` when it is completed: some stores ignore a lock that an upload begins with.
         """
         return Upload(self._client, self._prefix + name, self.shown(name), most, _stored(None, storage_class))
+
+    def _where(self, begin: str) -> listing.Where:
+        return listing.Where(self._client, self._bucket, self._prefix, begin, self.shown(begin))
 
     def _ask(self, operation: str, shown: str, *, writes: bool = False, **asked: Any) -> Answer:
         return self._client.call(operation, shown, writes=writes, then=itself, **asked)
@@ -253,57 +210,6 @@ class Bucket:
             return self._client.call("head_object", self.shown(name), expect=(404,), then=itself, **asked)
         except Refused:
             return None
-
-    def _pages(
-        self,
-        operation: str,
-        kinds: tuple[str, ...],
-        begin: str,
-        markers: tuple[tuple[str, str], ...],
-        take: Callable[[str, str, Answer], T],
-        decode: Callable[[str], str] = str,
-        **asked: Any,
-    ) -> Iterator[T]:
-        """Yield what `take` makes of all that a list has of these kinds, page after page.
-
-        `markers`: where the next page begins, as it is asked for and as it is answered.
-        """
-        prefix, count = self._prefix + begin, 0
-        position: dict[str, Any] = {}
-
-        def page(answer: Answer) -> tuple[builtins.list[T], dict[str, Any]]:
-            found = []
-            for kind in kinds:
-                for one in answer.get(kind, []):
-                    key = decode(one["Key"])
-                    if key.startswith(prefix):
-                        found.append(take(kind, key[len(self._prefix) :], one))
-            if not answer.get("IsTruncated"):
-                return found, {}
-            after = {ask: str(answer[given]) for ask, given in markers if answer.get(given)} or position
-            return found, {ask: decode(at) if ask == "KeyMarker" else at for ask, at in after.items()}
-
-        while True:
-            asked |= {"Prefix": prefix, **position}
-            found, more = self._client.call(operation, self.shown(begin), then=page, **asked)
-            yield from found
-            count += len(found) + 1
-            if not more:
-                return
-            if more == position or count > MOST_NAMES:
-                raise StoreUnreadable(self.shown(begin), "its list of names does not end")
-            position = more
-
-
-def _entry(one: Answer, size: object) -> Entry:
-    """Return the Entry of an answer or of a part of one; for a `then`, which may raise anything."""
-    if not isinstance(size, int) or size < 0:
-        raise Unknown("a size that is none")
-    until = one.get("ObjectLockRetainUntilDate")
-    return Entry(
-        size, int(one["LastModified"].timestamp()), etag(one), str(one.get("VersionId", "")),
-        None if until is None else int(until.timestamp()),
-    )  # fmt: skip
 
 
 def _stored(lock_until: int | None, storage_class: str | None) -> dict[str, Any]:

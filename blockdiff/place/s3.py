@@ -17,8 +17,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from blockdiff.errors import SetLocked
 from blockdiff.place.ahead import Pages
 from blockdiff.place.base import Access, Look
-from blockdiff.place.bucket import Bucket, Entry
+from blockdiff.place.bucket import Bucket
 from blockdiff.place.folder import Folder
+from blockdiff.place.listing import Entry
 from blockdiff.place.newobject import Uploaded, Whole
 
 _SMALL = (".md5", ".json", ".idx", ".xxh128", ".sig", ".ver")  # what is no diff file

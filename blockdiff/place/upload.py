@@ -165,7 +165,7 @@ class Upload:
 
     def _is_there(self) -> bool:
         def same(answer: Answer) -> bool:
-            return bool(answer["ETag"].strip('"') == self.etag)
+            return (answer["ContentLength"], etag(answer)) == (self.size, self.etag)
 
         try:
             return self._client.call("head_object", self._shown, expect=(404,), then=same, Key=self._key)

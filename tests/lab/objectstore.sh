@@ -92,7 +92,7 @@ osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
 osd objectstore = memstore
 memstore device bytes = $size
-rgw frontends = beast endpoint=127.0.0.1:$gateway
+rgw frontends = beast endpoint=127.0.0.1:$gateway tcp_nodelay=1
 rgw dynamic resharding = false
 run dir = $root/run
 admin socket = $root/run/\$name.asok
