@@ -18,6 +18,7 @@ from blockdiff import __version__
 from blockdiff.blocks import changemap
 from blockdiff.errors import BlockdiffError
 from blockdiff.page import charts, render, values
+from blockdiff.place import choose
 from blockdiff.printable import size
 from blockdiff.sets import health
 from blockdiff.sets.backupset import BackupSet
@@ -60,14 +61,15 @@ def report(
 
 
 def _spread(work: Work, found: Sequence[Found], jobs: int) -> list[Section]:
-    """Return what `work` makes of each set, by so many processes; what one that died did not make is made here."""
+    """Return what `work` makes of each set, by so many processes; what they do not make is made here."""
     done: dict[int, Section] = {}
+    local = [number for number, each in enumerate(found) if not choose.in_store(each.name)]
     with contextlib.ExitStack() as stack:
         readers: list[Connection] = []
         for first in range(jobs if jobs > 1 else 0):
             reader, writer = _FORK.Pipe(duplex=False)
             stack.callback(reader.close)
-            numbers = range(first, len(found), jobs)
+            numbers = local[first::jobs]  # a connection to a store is not shared
             process = _FORK.Process(target=_some, args=(work, found, numbers, reader, writer), daemon=True)
             process.start()
             writer.close()

@@ -4,7 +4,7 @@ A version is proved alone: every block of its diff file by its own digest file, 
 there whose digest differs from its parent's.  If that holds for all versions of a chain, all restore.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -38,20 +38,18 @@ class Proved:
     read: int  # bytes of its diff file
 
 
-def units(sets: Iterable[Listed], noted: Callable[[str], Mapping[int, verified.Proof]]) -> list[Unit]:
+def units(sets: Iterable[Listed], noted: Callable[[str], verified.Notes]) -> list[Unit]:
     """Return the published versions of sets, those that were never proved first, then by their proofs' age.
 
-    `noted`: the proofs of a set's versions.
+    `noted`: what is noted of a set's versions.
     """
     out = []
     for listed in sets:
-        proofs = noted(listed.name)
+        proofs = verified.fitting(listed, noted(listed.name))
         for entry in listed.versions:
             if listed.newest and entry.number > listed.newest:
                 continue
-            proof = proofs.get(entry.number)
-            at = proof.at if proof is not None and verified.fits(listed.name, entry.number, proof) else None
-            out.append(Unit(listed.name, entry.number, entry.diff, entry.begun, at))
+            out.append(Unit(listed.name, entry.number, entry.diff, entry.begun, proofs.get(entry.number)))
     return sorted(out, key=lambda unit: (unit.at is not None, unit.at or 0, unit.begun, unit.name, unit.number))
 
 

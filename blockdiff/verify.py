@@ -77,14 +77,15 @@ def verify(
 
     def collect(listing: names.Listing, held: Held) -> tuple[_Begun, list[VersionFiles]]:
         result, numbers = _choose(backup_set, listing, only)
-        seen = {each: look(backup_set, each, held) for each in numbers}
+        ahead = versions.ahead(backup_set, numbers, listing, ".idx", ".xxh128", surely=True)
+        seen = {each: look(backup_set, each, held) for each in ahead}
         return (result, seen, held), [v.files for v in seen.values() if isinstance(v.files, VersionFiles)]
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
     with holding(backup_set, collect) as (result, seen, held):
         with pool, progress(_stored(backup_set, held.listing, seen)) as done:
             walk = Walk(backup_set, seen, held, known or {}, done)
-            for candidate in seen:
+            for candidate in versions.ahead(backup_set, list(seen), held.listing, *names.DIFF_SUFFIXES, surely=True):
                 if stop(walk.read):
                     break
                 result.versions.append(walk.step(candidate, pool))

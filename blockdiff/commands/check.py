@@ -115,7 +115,7 @@ def command(
     limits = health.Limits(
         age=age, proved=proved, points=points, still=still, consistency=consistency or "", drilled=drilled
     )
-    sets = check.check(names, state.notes, limits, room, now)
+    sets = check.check(names, state.notes, limits, room, now, drilled=state.drills_path)
     worst = health.worst([each.state for each in sets]) if sets else State.UNKNOWN
     if prometheus is not None:
         outfile.replace(prometheus, _metrics(sets, now))

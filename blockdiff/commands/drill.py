@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, exits, options_export, outfile, text
+from blockdiff.commands import amounts, completing, exits, options_export, outfile, state, text
 from blockdiff.place.partfile import write_failed
 from blockdiff.sets import drills
 
@@ -129,9 +129,9 @@ def command(
     done = drill.drill(backup_set, number, wanted, clone, os.environ, begin, show)
     warnings = []
     try:
-        drills.add(name, _kept(done), keep)
+        state.add_drill(name, _kept(done), keep)
     except OSError as error:
-        warnings.append(f"{text.name(drills.path_of(name))}: {error.strerror}: the result is not kept")
+        warnings.append(f"{text.name(state.drills_path(name))}: {error.strerror}: the result is not kept")
     if metrics is not None:
         try:
             outfile.replace(metrics, _metrics(done))

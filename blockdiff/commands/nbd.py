@@ -7,7 +7,7 @@ import tempfile
 
 import click
 
-from blockdiff.commands import completing, options_export, text
+from blockdiff.commands import completing, options_export, options_store, text
 from blockdiff.errors import Interrupted
 
 _ENDS = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes of signals that end it as it should
@@ -33,6 +33,7 @@ class _Command(click.Command):
               help="Let clients write; what they write is kept in FILE, a qcow2 file.")  # fmt: skip
 @click.option("--file", metavar="FOLDER", shell_complete=completing.files,
               help="Mount it, too, as the file FOLDER/disk, for programs that do not speak NBD.")  # fmt: skip
+@options_store.as_of_option
 @options_export.cache_option
 @options_export.scratch_option
 @click.option("--once", is_flag=True, help="End when the last client has left.")
@@ -45,6 +46,7 @@ def command(
     writable: bool,
     clone: str | None,
     file: str | None,
+    as_of: int | None,
     cache: int,
     scratch: str | None,
     once: bool,
@@ -65,7 +67,7 @@ def command(
         raise click.UsageError("--writable discards what is written and --clone keeps it: give one of them")
     wanted = nbd.Wanted(
         number=number, cache=cache, socket=socket, writable=writable, clone=clone, once=once, file=file,
-        scratch=scratch or tempfile.gettempdir(),
+        scratch=scratch or tempfile.gettempdir(), access=options_store.access(as_of, [name]),
     )  # fmt: skip
     ready = False
     try:

@@ -72,4 +72,4 @@ def command(
 def _look(found: catalogue.Found, now: datetime.datetime) -> "Checked":
     from blockdiff import check
 
-    return check.one(found, state.notes(found.name), Limits(), now)
+    return check.one(found, state.notes(found.name), Limits(), now, drilled=state.drills_path)

@@ -33,7 +33,7 @@ def run(
     listed = catalogue.every(operands)
     if not listed:
         raise NoSuchSet(operands[0])
-    every = scrub.units(listed, lambda name: state.notes(name).proofs)
+    every = scrub.units(listed, state.notes)
     due = [unit for unit in every if every_s is None or unit.at is None or began - unit.at >= every_s]
     work = _Work(quiet)
     problems = [problem for each in listed for problem in each.problems]

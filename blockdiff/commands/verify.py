@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, exits, joblist, scrub, setnames, state, text
+from blockdiff.commands import amounts, completing, exits, joblist, options_store, scrub, setnames, state, text
 from blockdiff.commands.progress import progress
 from blockdiff.errors import BlockdiffError
 
@@ -21,6 +21,7 @@ _WARNED = 3
 @amounts.budget_option
 @click.option("--every", type=amounts.Seconds(100 * 365 * 86400), metavar="TIME",
               help="Leave out versions that were proved in this time: 30d.")  # fmt: skip
+@options_store.as_of_option
 @amounts.jobs_option
 @joblist.option
 @text.json_option
@@ -34,6 +35,7 @@ def command(
     oldest_first: bool,
     budget: tuple[float | None, int | None] | None,
     every: float | None,
+    as_of: int | None,
     jobs: int | None,
     list_path: str | None,
     as_json: bool,
@@ -49,14 +51,18 @@ def command(
     if oldest_first or budget is not None or every is not None:
         if number is not None or new:
             raise click.UsageError("--to and --new cannot be used with --oldest-first, --budget or --every")
+        if as_of is not None:
+            raise click.UsageError("--as-of cannot be used with --oldest-first, --budget or --every")
         context.exit(scrub.run(setnames.given(operands, list_path), budget, every, threads, as_json, quiet))
-    names = setnames.expand(operands, list_path)
+    if new and as_of is not None:
+        raise click.UsageError("--as-of cannot be used with --new")
+    names = setnames.expand(operands, list_path, as_of)
     if number is not None and len(names) > 1:
         raise click.UsageError("--to is for one NAME")
     codes = []
     for name in names:
         try:
-            codes.append(_verify(name, number, new, threads, as_json, quiet, several=len(names) > 1))
+            codes.append(_verify(name, number, new, as_of, threads, as_json, quiet, several=len(names) > 1))
         except BlockdiffError as error:
             if len(names) == 1:
                 raise
@@ -69,19 +75,21 @@ def command(
 
 
 def _verify(
-    name: str, number: int | None, new: bool, threads: int, as_json: bool, quiet: bool, several: bool
-) -> int:
+    name: str, number: int | None, new: bool, as_of: int | None, threads: int, as_json: bool, quiet: bool,
+    several: bool,
+) -> int:  # fmt: skip
     """Verify one set and print the result; returns its exit code."""
     from blockdiff import verify
     from blockdiff.sets.backupset import BackupSet
 
-    backup_set = BackupSet(name)
+    backup_set = BackupSet(name, options_store.access(as_of, [name]))
     known = state.notes(name).proofs if new else None
     show = functools.partial(progress, label="verify", enabled=not quiet)
     result = verify.verify(backup_set, number, known=known, threads=threads, progress=show)
     try:
-        existing = backup_set.listing().versions if number is None else None
-        state.note_checked(name, result.versions, existing)
+        if as_of is None:  # what is noted is about the set as it is
+            existing = backup_set.listing().versions if number is None else None
+            state.note_checked(name, result.versions, existing)
     except OSError as error:
         if new:
             result.warnings.append(f"{state.path(name)}: {error.strerror}; the next --new reads everything again")

@@ -20,6 +20,7 @@ from typing import Any
 from blockdiff import codecs
 from blockdiff.blocks import image
 from blockdiff.errors import BlockdiffError
+from blockdiff.place.base import Access
 from blockdiff.sets.backupset import BackupSet
 
 API_VERSION = 2
@@ -72,7 +73,8 @@ def get_ready() -> None:
     request = _State.request
     try:
         _try_codecs()
-        opened = image.opened(BackupSet(request["set"]), request["version"], request["cache"])
+        backup_set = BackupSet(request["set"], Access(as_of=request["as_of"]))
+        opened = image.opened(backup_set, request["version"], request["cache"])
         _State.image = _State.stack.enter_context(opened)
     except BlockdiffError as error:
         _answer(error=type(error).__name__, args=[str(each) for each in error.args], hint=error.hint)

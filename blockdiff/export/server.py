@@ -19,6 +19,7 @@ import blockdiff
 from blockdiff import errors
 from blockdiff.errors import BlockdiffError, ProgramUnfit
 from blockdiff.export.child import Child, find
+from blockdiff.place.base import PLAIN, Access
 
 THREADS = 8  # that answer requests; each may have a member in work
 _PACKAGES = "nbdkit nbdkit-plugin-python"
@@ -91,6 +92,7 @@ def serving(
     environ: Mapping[str, str],
     scratch: str,
     stderr: int,
+    access: Access = PLAIN,
 ) -> Iterator[tuple[Child, Served]]:
     """Serve version `number` of a set on the Unix socket `path`; clients can connect from here on.
 
@@ -106,7 +108,7 @@ def serving(
     words = [nbdkit, "--exit-with-parent", "--foreground", f"--threads={THREADS}", "--unix", path]
     words += [*(f"--filter={each}" for each in filters), "python", plugin, f"control={theirs.fileno()}"]
     request: dict[str, Any] = {"set": name, "version": number, "cache": cache, "folder": folder}
-    request["sockets"] = list(sockets)
+    request |= {"sockets": list(sockets), "as_of": access.as_of}
     with ours:
         with theirs, os.fdopen(os.dup(stderr), "wb", 0) as told:  # its own stderr is another file
             request["stderr"] = told.fileno()
