@@ -21,7 +21,7 @@ from blockdiff.ingest.comparison import Comparison
 from blockdiff.ingest.job import Continuation, Job, JobLog, continued
 from blockdiff.ingest.scan import Scan
 from blockdiff.printable import Log
-from blockdiff.sets import recover
+from blockdiff.sets import recover, signatures
 from blockdiff.sets.newversion import NewVersion, now, stamp
 from blockdiff.sets.outcome import Outcome
 from blockdiff.source import push, snapshots
@@ -105,11 +105,34 @@ def _begin(job: Job, log: JobLog, moment: str | None) -> Iterator[_Begun]:
         time = now()
         scan = Scan(wanted, job.connect, set_tag(backup_set), about=job.label, warn=log.warn, note=log.note)
         digest = cleanup.enter_context(scan).session.hello.digest
-        compared = comparison.choose(backup_set, of.parent, of.block_size, digest, rescan=wanted.rescan)
+        compared = comparison.choose(
+            backup_set, of.parent, of.block_size, digest, rescan=wanted.rescan, use_xxh=_trusts_parent(of)
+        )
         cleanup.callback(compared.close)
         found = scan.ask(compared, of.source.known)
         of.accept(found, keep_xxh=compared.keep_xxh)
         yield _Begun(of, scan, compared, found, time, moment)
+
+
+def _trusts_parent(of: Continuation) -> bool:
+    """Return whether the parent's XXH3-128 digests may be used.
+
+    A version that is to be signed must not take over what nobody signed: whoever forges a parent can give a
+    block the XXH3-128 that the source has and another MD5, which the new version would have, too.
+    """
+    job, before = of.job, of.parent.version
+    if job.signing is None or before is None:
+        return True
+    path = job.backup_set.path(before.number, ".sig")
+    try:
+        why = signatures.doubt(job.backup_set.place, path, job.backup_set.base, before, job.signing.trusted)
+    except OSError as error:
+        why = str(error.strerror)
+    if why:
+        there = ".sig" in job.backup_set.listing().versions.get(before.number, ())
+        log = of.log.warn if there else of.log.note
+        log(f"version {before.number} is not signed with this key ({why}): comparing the MD5 of every block")
+    return not why
 
 
 def _open(begun: _Begun) -> Opened:
@@ -130,7 +153,7 @@ def _write(begun: _Begun, opened: Opened, facts: dict[str, Any] | None, cores: i
             begun.compared, new, codec, opened.size, cores, lambda length: job.progress(length, opened.size)
         )
         value = _manifest(begun, opened, totals, facts)
-        new.publish(value, totals.payload, lambda: before.check(job.backup_set))
+        new.publish(value, totals.payload, lambda: before.check(job.backup_set), job.signing)
     finally:
         new.discard()
     begun.scan.finish()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from blockdiff.formats import names
 from blockdiff.place import choose
+from blockdiff.place.base import PLAIN, Access
 from blockdiff.sets import catalogue, drills, health, verified
 from blockdiff.sets.checked import Checked, marked, rooms
 from blockdiff.sets.health import Finding, Limits, State
@@ -26,13 +27,14 @@ def check(
     now: datetime.datetime,
     locks: str = "/proc/locks",
     drilled: Callable[[str], str] = drills.path_of,
+    access: Access = PLAIN,
 ) -> list[Checked]:
     """Return what was found of each set that is named, or is in a folder that is named; the worst first.
 
     `noted`: what is noted of the versions of a set; `room_s`: for how long there must be space,
     at the rate of the last days; `locks`: what the kernel lists of locks; `drilled`: where the drills of a set are.
     """
-    every = catalogue.find(operands)
+    every = catalogue.find(operands, access)
     return judge([one(found, noted(found.name), limits, now, locks, drilled) for found in every], room_s)
 
 
@@ -56,7 +58,7 @@ def one(
 ) -> Checked:
     """Return what was found of one set, but of the space that it shares; see `check`."""
     listed = catalogue.look(found)
-    proofs = verified.fitting(listed, noted)
+    proofs = verified.fitting(listed, noted, found.access)
     drill = drills.newest(drilled(listed.name))
     what = health.findings(listed, proofs, noted.damage, limits, now, drill)
     out = Checked(listed.name, what, listed.newest, stored=listed.stored, drill=drill)

@@ -13,6 +13,7 @@ from blockdiff.printable import Log
 from blockdiff.rewriting import draft, plan
 from blockdiff.sets import drop, recover, versions
 from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.signatures import Signing
 
 
 @dataclass
@@ -45,15 +46,16 @@ def consolidate(
     wait_s: float,
     dry_run: bool = False,
     threads: int = 2,
+    signing: Signing | None = None,
     progress: Progress = silent,
     proving: Progress = silent,
     note: Log = lambda line: None,
 ) -> Consolidated:
     """Make version `number` (None: the newest) a full, or an incremental on version `onto`.
 
-    The versions between are removed then.  `wait_s`: how long to wait for the set's lock; `progress`
-    and `proving`: of what is read of the chain, and of the new file.  Raises plan.NotInChain, or
-    BlockdiffError; then nothing was changed, or all but the removal is done.
+    The versions between are removed then.  `wait_s`: how long to wait for the set's lock; `signing`: signs
+    the version if it is signed; `progress` and `proving`: of what is read of the chain, and of the new file.
+    Raises plan.NotInChain, or BlockdiffError; then nothing was changed, or all but the removal is done.
     """
     warnings: list[str] = []
     for again in (True, False):
@@ -61,7 +63,7 @@ def consolidate(
             with backup_set.locked(wait_s):
                 recover.settle(backup_set, warnings.append)
         wanted, _ = versions.choose(backup_set, number, backup_set.settled_listing())
-        made = plan.make(backup_set, wanted, onto)
+        made = plan.make(backup_set, wanted, onto, signing)
         numbers = [link.number for link in made.links]
         out = Consolidated(backup_set.name, wanted, onto, len(numbers), made.stored, dry_run=dry_run)
         out.warnings, out.already = warnings, len(numbers) == 1
@@ -76,7 +78,9 @@ def consolidate(
         del made  # the manifests of a long chain are MiB
         try:
             with contextlib.ExitStack() as cleanup:
-                new = draft.draft(backup_set, wanted, onto, threads=threads, progress=progress, proving=proving)
+                new = draft.draft(
+                    backup_set, wanted, onto, threads=threads, signing=signing, progress=progress, proving=proving
+                )
                 cleanup.callback(new.discard)
                 with backup_set.locked(wait_s):
                     new.swap()

@@ -28,6 +28,7 @@ from blockdiff.sets import parent as parents
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests, open_digests
 from blockdiff.sets.outcome import Outcome
+from blockdiff.sets.signatures import Signing
 from blockdiff.sets.version import LOCAL, Version
 
 _OLD, _NEW = 5, 6
@@ -53,6 +54,7 @@ def run(
     auto_full: bool = True,
     full: bool = False,
     new_source: bool = False,
+    signing: Signing | None = None,
     warn: Log = lambda line: None,
     note: Log = lambda line: None,
 ) -> Outcome:
@@ -104,7 +106,7 @@ def run(
             bytes=manifest.Transfer(read=None, payload=totals["payload"], wire=None),
             command=os.path.basename(words[0]),  # its words may hold a password: only its name is kept
         )
-        publishing.publish(backup_set, parent.number, parts, value, lambda: parent.check(backup_set))
+        publishing.publish(backup_set, parent.number, parts, value, lambda: parent.check(backup_set), signing)
         return Outcome(
             name=backup_set.name,
             version=parent.number,

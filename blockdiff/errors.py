@@ -287,6 +287,22 @@ class DigestMismatch(BlockdiffError):
     exit_code = 53
 
 
+class NotSigned(BlockdiffError):
+    """{} is not signed as it must be: {}"""
+
+    exit_code = 54
+
+
+class CannotSign(NotSigned):
+    """cannot sign with {}: {}"""
+
+
+class SignatureLost(NotSigned):
+    """version {} of {} is signed, and would no longer be"""
+
+    hint = "give the key that signs it anew with --sign; nothing was changed"
+
+
 class Sealed(BlockdiffError):
     """{} is sealed: {}"""
 

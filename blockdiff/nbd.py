@@ -17,6 +17,7 @@ from blockdiff.export.clone import cloned
 from blockdiff.export.mount import mounted
 from blockdiff.place import choose
 from blockdiff.place.base import PLAIN, Access
+from blockdiff.signing.allowed import AllowedSigners
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Wanted:
     file: str | None = None  # folder in which it is mounted as a file; "": one of ours
     scratch: str = "/var/tmp"  # folder for what is written
     access: Access = PLAIN
+    identity_files: Sequence[str] = ()  # paths; of what `access` has them
+    signers: AllowedSigners | None = None  # only versions that they signed
 
 
 @dataclass
@@ -93,7 +96,8 @@ def exporting(
         filters = ["exitlast"] * (wanted.once and wanted.clone is None) + ["cow"] * wanted.writable
         work = server.serving(
             choose.absolute(name), wanted.number, below, cache=wanted.cache, filters=filters, folder=private,
-            sockets=[path], environ=environ, scratch=wanted.scratch, stderr=stderr, access=wanted.access,
+            sockets=[path], environ=environ, scratch=wanted.scratch, stderr=stderr, as_of=wanted.access.as_of,
+            identity_files=wanted.identity_files, signers=wanted.signers,
         )  # fmt: skip
         process, served = stack.enter_context(work)
         export = Export(name, served, uri, children=[process])

@@ -250,8 +250,9 @@ class _Prune:
             drafts = []
             for rewrite in group.rewrites:
                 made = draft.draft(
-                    self._backup_set, rewrite.number, rewrite.onto, threads=self._threads, progress=self._progress
-                )
+                    self._backup_set, rewrite.number, rewrite.onto,
+                    threads=self._threads, signing=self._wanted.signing, progress=self._progress,
+                )  # fmt: skip
                 cleanup.callback(made.discard)
                 drafts.append(made)
                 self.out.reads += made.read

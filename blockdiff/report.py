@@ -19,6 +19,7 @@ from blockdiff.blocks import changemap
 from blockdiff.errors import BlockdiffError
 from blockdiff.page import charts, render, values
 from blockdiff.place import choose
+from blockdiff.place.base import PLAIN, Access
 from blockdiff.printable import size
 from blockdiff.sets import health
 from blockdiff.sets.backupset import BackupSet
@@ -35,14 +36,15 @@ Judge = Callable[[Iterable[Checked]], list[Checked]]  # all of them, the worst f
 
 
 def report(
-    operands: Iterable[str], look: Look, judge: Judge, *, title: str, now: datetime, maps: int, jobs: int
-) -> str:
+    operands: Iterable[str], look: Look, judge: Judge, *, title: str, now: datetime, maps: int, jobs: int,
+    access: Access = PLAIN,
+) -> str:  # fmt: skip
     """Return the page of each set that is named, or is in a folder that is named.
 
     `now`: in the zone that the page's times are in; `maps`: so many of the newest versions are in change maps;
     `jobs`: processes.
     """
-    found = find(operands)
+    found = find(operands, access)
     work = functools.partial(_section, look, maps, now)
     done = _spread(work, found, jobs if len(found) > _FEW else 1)
     numbers = {id(checked): number for number, (checked, _) in enumerate(done)}
@@ -104,7 +106,8 @@ def _section(look: Look, maps: int, now: datetime, number: int, found: Found) ->
     checked = look(found)
     entries = [entry for entry in checked.listed.versions if entry.number <= checked.newest]
     try:
-        changes = changemap.change_map(BackupSet(checked.name), entries, maps) if entries and maps else None
+        backup_set = BackupSet(checked.name, found.access)
+        changes = changemap.change_map(backup_set, entries, maps) if entries and maps else None
     except BlockdiffError:
         changes = None  # its folder is gone, which is among the findings
     times = [values.moment(entry.begun, now.tzinfo) for entry in entries]

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from blockdiff.blocks.walk import Checked, Seen, Walk, look
 from blockdiff.errors import BlockdiffError, NoSuchSet
 from blockdiff.formats import names
+from blockdiff.place.base import PLAIN, Access
 from blockdiff.sets import verified
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.catalogue import Listed
 from blockdiff.sets.held import Held, holding
+from blockdiff.sets.signatures import Signers
 from blockdiff.sets.version import VersionFiles
 
 
@@ -38,14 +40,16 @@ class Proved:
     read: int  # bytes of its diff file
 
 
-def units(sets: Iterable[Listed], noted: Callable[[str], verified.Notes]) -> list[Unit]:
+def units(
+    sets: Iterable[Listed], noted: Callable[[str], verified.Notes], access: Access = PLAIN
+) -> list[Unit]:
     """Return the published versions of sets, those that were never proved first, then by their proofs' age.
 
     `noted`: what is noted of a set's versions.
     """
     out = []
     for listed in sets:
-        proofs = verified.fitting(listed, noted(listed.name))
+        proofs = verified.fitting(listed, noted(listed.name), access)
         for entry in listed.versions:
             if listed.newest and entry.number > listed.newest:
                 continue
@@ -58,13 +62,16 @@ def scrub(
     over: Callable[[int], bool],
     note: Callable[[Proved], object],
     *,
+    access: Access = PLAIN,
+    signers: Signers | None = None,
     threads: int = 2,
     progress: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Prove versions in this order: the first, and others until `over` returns true, given the bytes that were read.
 
-    `note` is called with each result; one whose version was removed meanwhile has none.  A set that
-    cannot be read at all is left out from then on.  `progress` is called with bytes of diff files.
+    `signers`: see BackupSet.  `note` is called with each result; one whose version was removed meanwhile
+    has none.  A set that cannot be read at all is left out from then on.  `progress` is called with bytes
+    of diff files.
     """
     read = 0
     unreadable: set[str] = set()
@@ -75,7 +82,7 @@ def scrub(
             if unit.name in unreadable:
                 continue
             try:
-                proved = _prove(unit, pool, progress)
+                proved = _prove(unit, access, signers, pool, progress)
             except BlockdiffError as error:
                 unreadable.add(unit.name)
                 proved = Proved(unit, Checked(unit.number, unknown=True, faults=[error]), 0)
@@ -84,9 +91,15 @@ def scrub(
                 note(proved)
 
 
-def _prove(unit: Unit, pool: ThreadPoolExecutor, progress: Callable[[int], object]) -> Proved | None:
+def _prove(
+    unit: Unit,
+    access: Access,
+    signers: Signers | None,
+    pool: ThreadPoolExecutor,
+    progress: Callable[[int], object],
+) -> Proved | None:
     """Prove one version; None: it is not there any more.  Raises BlockdiffError if its set cannot be read."""
-    backup_set = BackupSet(unit.name)
+    backup_set = BackupSet(unit.name, access, signers)
 
     def collect(listing: names.Listing, held: Held) -> tuple[tuple[dict[int, Seen], Held], list[VersionFiles]]:
         if not listing.versions and not listing.has_ver:

@@ -119,7 +119,7 @@ def _stored(backup_set: BackupSet, listing: names.Listing, numbers: Iterable[int
     total = 0
     for number in numbers:
         for suffix in listing.diffs(number):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, BlockdiffError):  # of a sealed file, too; the walk reports it
                 total += backup_set.size(number, suffix)
     return total
 

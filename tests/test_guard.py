@@ -29,13 +29,13 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LAYERS = (
     "errors formats printable",  # bytes and words
     "sealing",
-    "wire codecs transport target place childprocess jobtext",  # devices, disks, networks
-    "sets locking mysql",
+    "wire codecs transport target place childprocess findprogram jobtext",  # devices, disks, networks
+    "sets locking mysql signing",
     "source blocks",
     "ingest export guest page",
     "drilling",
     "rewriting",
-    "backup check consolidate cronlog drill dryrun dump dumpcommand look mysqllock nbd patch prune report restore run scrub verify",  # verbs: none imports another
+    "backup check consolidate copy cronlog drill dryrun dump dumpcommand look mysqllock nbd patch prune report restore run scrub verify",  # verbs: none imports another
     "commands",  # people
 )
 PURE = (  # they decide, others act

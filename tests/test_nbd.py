@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import stat
@@ -96,6 +97,15 @@ def test_any_offset_and_length(export, tmp_path):
     assert sum(int(row[1]) for row in rows) == len(volume)
     zeros = [(int(at), int(length)) for at, length, kind, *_ in rows if kind == "3"]
     assert zeros and not any(volume[at : at + length].strip(b"\0") for at, length in zeros)
+
+
+def test_a_client_that_copies_asks_for_much_at_once(export, tmp_path):
+    backup_set = chains.random_set(tmp_path, 1, BLOCK, blocks=1024)
+    with export(backup_set) as found:
+        words = ["nbdkit", "-U", "-", "--filter=log", "nbd", f"uri={found.uri}", f"logfile={tmp_path}/log", "--run"]
+        subprocess.run([*words, 'nbdcopy "$uri" null:'], check=True)
+    lengths = re.findall(r" Read .* count=(\S+) ", (tmp_path / "log").read_text())
+    assert {int(length, 16) for length in lengths} == {MIB}
 
 
 def test_what_is_damaged_is_an_error_and_nothing_else(export, tmp_path, capfd):

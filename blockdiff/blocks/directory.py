@@ -1,14 +1,15 @@
 """Where the members of a diff file are, and which of them may have a block's record.
 
-With an index, its entries are searched on the disk; nothing of it is loaded.  Without one, the
-records of a plain file are where arithmetic says, and the frames of a .zst file are listed once,
-from their headers.  gzip and lzop have no such headers: what is not too long is one member, and
-a longer file is refused.
+With an index, its entries are searched where they are, and the pages that were found last are kept;
+it is never loaded as a whole.  Without one, the records of a plain file are where arithmetic says, and
+the frames of a .zst file are listed once, from their headers.  gzip and lzop have no such headers:
+what is not too long is one member, and a longer file is refused.
 Format: blockdiff-formats(5), "Members", "Index".
 """
 
 import bisect
 import contextlib
+import operator
 import struct
 from array import array
 from collections.abc import Iterator
@@ -22,7 +23,9 @@ from blockdiff.place.base import Sequence
 from blockdiff.sets.version import VersionFiles
 
 _OFFSET = struct.Struct("<Q")
-_RECENT = 8  # members
+_FIRST = operator.attrgetter("first")
+_PAGE = 64  # members whose entries are read at once
+_RECENT = 8  # pages
 
 
 class Member(NamedTuple):
@@ -48,7 +51,7 @@ class Directory(Protocol):
 
 
 class Indexed:
-    """The members that an index names; those that were found last are found again without a search."""
+    """The members that an index names; near those that were found last others are found without reading it."""
 
     def __init__(self, files: VersionFiles, path: str) -> None:
         """`path`: the index.  Raises FormatError or OSError."""
@@ -56,26 +59,34 @@ class Indexed:
         with contextlib.closing(files.open(path)) as blob:
             header = blob.pread(index.HEADER_SIZE, 0)
             self._count = index.count(header, blob.size, self._block_size)
-        self._recent: tuple[tuple[int, int, Member], ...] = ()  # first and last block
+        self._recent: tuple[list[index.Member], ...] = ()  # pages; each ends with the entry after it
 
     def find(self, block: int) -> Member | None:
-        for first, last, member in self._recent:
-            if first <= block <= last:
-                return member
-        with contextlib.closing(self._files.open(self._path)) as blob:
-
-            def entry(number: int) -> index.Member:
-                return index.decode(blob.pread(index.ENTRY_SIZE, index.entry_place(number)))
-
-            number = bisect.bisect_right(range(self._count), block, key=lambda n: entry(n).first) - 1
-            if number < 0:
-                return None
-            found, stored, length = index.span(entry(number), entry(number + 1), self._block_size)
+        known = next((page for page in self._recent if page[0].first <= block <= page[-2].last), None)
+        page = known or self._page(block)
+        number = bisect.bisect_right(page, block, 0, len(page) - 1, key=_FIRST) - 1
+        if number < 0:
+            return None
+        if known is None:
+            self._recent = (page, *self._recent[: _RECENT - 1])
+        found, stored, length = index.span(page[number], page[number + 1], self._block_size)
         if found.last < block:
             return None
-        member = Member(found.place, stored, length, 0 if found.place else difffile.HEADER_SIZE)
-        self._recent = ((found.first, found.last, member), *self._recent[: _RECENT - 1])
-        return member
+        return Member(found.place, stored, length, 0 if found.place else difffile.HEADER_SIZE)
+
+    def _page(self, block: int) -> list[index.Member]:
+        """Return the page that has a block's member, if any has."""
+        with contextlib.closing(self._files.open(self._path)) as blob:
+
+            def entries(page: int, most: int) -> list[index.Member]:
+                first = page * _PAGE
+                size = min(most, self._count + 1 - first) * index.ENTRY_SIZE
+                data = blob.pread(size, index.entry_place(first))
+                return [index.decode(data[at : at + index.ENTRY_SIZE]) for at in range(0, size, index.ENTRY_SIZE)]
+
+            pages = range(-(-self._count // _PAGE))
+            after = bisect.bisect_right(pages, block, key=lambda page: entries(page, 1)[0].first)
+            return entries(max(after, 1) - 1, _PAGE + 1)
 
 
 class Plain:

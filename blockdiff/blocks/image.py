@@ -133,7 +133,9 @@ class Image:
         if begin == end:
             raise self._wrong(owner, first)
         if records.proved.find(0, begin, end) >= 0:
-            _prove(records, begin, end, window)
+            with records.proving:
+                if records.proved.find(0, begin, end) >= 0:
+                    _prove(records, begin, end, window, owner)
             wrong = records.proved.find(0, begin, end)
             if wrong >= 0:
                 raise self._wrong(owner, first + wrong - begin)
@@ -145,18 +147,23 @@ class Image:
         return DigestMismatch(self._stored[owner].files.diff, what, hint=_HINT)
 
 
-def _prove(records: Records, first: int, stop: int, window: Window) -> None:
+def _prove(records: Records, first: int, stop: int, window: Window, owner: int) -> None:
     """Mark those of these records that have the digests of the wanted version.
 
-    Some beside them are proved as well: many MD5s at once take little more time than one.
+    Some beside them that `owner` is asked for are proved as well: many MD5s at once take little more time than one.
     """
     if md5many.engine != "hashlib":
         first, stop = first // _TOGETHER * _TOGETHER, min(-(-stop // _TOGETHER) * _TOGETHER, records.count)
-    doubtful = [record for record in range(first, stop) if not records.proved[record]]
-    spans = [records.span(record) for record in doubtful]
-    for record, found in zip(doubtful, md5many.md5_of(records.payload, spans, records.step), strict=True):
+    doubtful: list[int] = []
+    expected: list[bytes] = []
+    for record in range(first, stop):
         block = records.block(record)
-        if window.first <= block < window.stop and found == window.digest(block):
+        if not records.proved[record] and window.first <= block < window.stop and window.owner(block) == owner:
+            doubtful.append(record)
+            expected.append(window.digest(block))
+    found = md5many.md5_of(records.payload, [records.span(record) for record in doubtful], records.step)
+    for record, digest, wanted in zip(doubtful, found, expected, strict=True):
+        if digest == wanted:
             records.proved[record] = 1
 
 

@@ -27,6 +27,9 @@ class _Loading(Generic[_T]):
 
     item: _T | None = None
 
+    def __init__(self) -> None:
+        self.ended = threading.Event()  # one for each: who waits for another member is not woken
+
 
 class MemberCache(Generic[_T]):
     """The members that were used last; for any number of threads."""
@@ -44,21 +47,23 @@ class MemberCache(Generic[_T]):
 
         `cost`: bytes of memory that loading it takes at most.
         """
-        with self._changed:
-            while True:
-                if (found := self._items.get(key)) is not None:
-                    self._items.move_to_end(key)
-                    return found
-                if (other := self._loading.get(key)) is not None:
-                    self._changed.wait_for(lambda: self._loading.get(key) is not other)
-                    if other.item is not None:
-                        return other.item
-                elif self._evict(cost) or not self._loading:
-                    break
-                else:
+        while True:
+            with self._changed:
+                while True:
+                    if (found := self._items.get(key)) is not None:
+                        self._items.move_to_end(key)
+                        return found
+                    other = self._loading.get(key)
+                    if other is not None or self._evict(cost) or not self._loading:
+                        break
                     self._changed.wait()
-            own = self._loading[key] = _Loading()
-            self.used += cost
+                if other is None:
+                    own = self._loading[key] = _Loading()
+                    self.used += cost
+                    break
+            other.ended.wait()
+            if other.item is not None:
+                return other.item
         try:
             own.item = load()
         finally:
@@ -69,6 +74,7 @@ class MemberCache(Generic[_T]):
                     self._items[key] = own.item
                     self.used += own.item.cost
                 self._changed.notify_all()
+            own.ended.set()
         return own.item
 
     def _evict(self, cost: int) -> bool:

@@ -37,6 +37,10 @@ class Window:
         place = (block - self.first) * BYTES_OF_DIGEST
         return self._digests[place : place + BYTES_OF_DIGEST]
 
+    def owner(self, block: int) -> int:
+        """Return which version has the record of a block of this window: its number in the chain, or ZEROS."""
+        return self._owners[block - self.first]
+
     def runs(self, first: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Yield the blocks from first to stop in this window as (first, stop, owner), in order."""
         first, stop = max(first, self.first), min(stop, self.stop)

@@ -6,6 +6,7 @@ Format: blockdiff-formats(5), "Diff file".
 
 import bisect
 import struct
+import threading
 
 from blockdiff.codecs.base import Payload
 from blockdiff.formats import difffile
@@ -23,6 +24,7 @@ class Records:
         # a rest without a block is no record
         self.count = max(0, -(-(len(payload) - skip - difffile.OFFSET_SIZE) // self.step))
         self.proved = bytearray(self.count)  # 1: this record's block has the digest that it must have
+        self.proving = threading.Lock()
 
     @property
     def cost(self) -> int:

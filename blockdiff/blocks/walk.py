@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from blockdiff.blocks import blockset, changes
 from blockdiff.blocks.diffreader import whole_blocks
 from blockdiff.blocks.versioncheck import VersionCheck
-from blockdiff.errors import BlockdiffError, ChainBroken, StoreUnreadable
+from blockdiff.errors import BlockdiffError, ChainBroken, NotSigned, StoreUnreadable
 from blockdiff.formats import names
 from blockdiff.sets import chain, digests, verified, versions
 from blockdiff.sets.backupset import BackupSet
@@ -81,6 +81,8 @@ def _unused(backup_set: BackupSet, files: VersionFiles, held: Held) -> Iterator[
     for suffix in version.manifest.files if version.manifest is not None else ():
         if suffix == ".md5" or suffix in names.DIFF_SUFFIXES:
             continue
+        if suffix == ".xxh128" and backup_set.place.sealed:
+            continue  # it is for the next backup, and none is made there
         counts = files.index is not None if suffix == ".idx" else versions.counts(backup_set, version, suffix)
         path = backup_set.path(version.number, suffix)
         if not counts and not held.changed(path):
@@ -175,9 +177,10 @@ class Walk:
     def _stop(self, number: int, error: BlockdiffError, out: Checked) -> None:
         """Note what prevents the check of a version and of those that need it."""
         out.faults.append(error)
-        unreadable = isinstance(error, StoreUnreadable)
+        unreadable = isinstance(error, (StoreUnreadable, NotSigned))
         out.unknown = self._unknown = unreadable and (out.full is None or self._unknown or not self._broken)
-        self._broken = f"version {number} {'cannot be read' if unreadable else 'is damaged'}"
+        what = "is not signed" if isinstance(error, NotSigned) else "cannot be read"
+        self._broken = f"version {number} {what if unreadable else 'is damaged'}"
 
     def _join(
         self, version: Version, before: Version | None, link: ChainBroken | StoreUnreadable | None, out: Checked

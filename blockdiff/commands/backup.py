@@ -18,6 +18,7 @@ from blockdiff.commands import (
     exits,
     operands,
     options_lock,
+    options_sign,
     options_source,
     progress,
     text,
@@ -27,6 +28,7 @@ from blockdiff.errors import BlockdiffError
 from blockdiff.ingest.job import Job
 from blockdiff.sets.outcome import Outcome
 from blockdiff.sets.version import LOCAL, spelt
+from blockdiff.signing.signer import Signer
 from blockdiff.source import snapshots
 from blockdiff.source.wanted import AUTO, DEFAULT_BLOCK_SIZE, MUST, NONE, Wanted
 from blockdiff.transport.destination import Destination, parse_source
@@ -56,6 +58,7 @@ _SUFFIXES = {"gzip": ".gz", "zstd": ".zst", "none": ""}
               help="Back up this source, too, with all snapshots made at one moment, in one lock; may be repeated.")
 @click.option("--rescan", is_flag=True, help="Compute the MD5 of every block, also where XXH3-128 shows no change.")
 @click.option("--new-source", is_flag=True, help="Continue the set with this source, even if the set is of another.")
+@options_sign.sign_option
 @click.option("--dry-run", is_flag=True, help="Look at the source and print what would be done; change nothing.")
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
@@ -75,12 +78,13 @@ def command(context: click.Context, /, **parameters: Any) -> None:
     options = backup_options.read(context, parameters)
     options = dataclasses.replace(options, verbose=options.verbose or bool(os.environ.get("VERBOSE")))
     exits.limit(options.reach.max_time)
+    signing = options_sign.signer(options.sign)
     if options.words and options.program is None:
         _refuse_options(context, options)
-        results: list[Outcome | BlockdiffError] = [_run_command(options)]
+        results: list[Outcome | BlockdiffError] = [_run_command(options, signing)]
     else:
         with contextlib.ExitStack() as cleanup:
-            jobs, quiesce = _jobs(options, cleanup)
+            jobs, quiesce = _jobs(options, signing, cleanup)
             with _about(", ".join(job.label for job in jobs)):
                 if options.dry_run:
                     context.exit(_plan(jobs, quiesce, options))
@@ -131,7 +135,7 @@ def _refuse_options(context: click.Context, options: Options) -> None:
         raise click.UsageError(f"{words[0]} decides for itself: --{given[0].replace('_', '-')} cannot be given")
 
 
-def _run_command(options: Options) -> Outcome:
+def _run_command(options: Options, signing: Signer | None) -> Outcome:
     """Write the next version with a program that is not ours."""
     from blockdiff import dumpcommand
 
@@ -145,12 +149,15 @@ def _run_command(options: Options) -> Outcome:
             auto_full=not options.no_auto_full,
             full=options.full,
             new_source=options.new_source,
+            signing=signing,
             warn=options.warn,
             note=options.say,
         )
 
 
-def _jobs(options: Options, cleanup: contextlib.ExitStack) -> tuple[list[Job], snapshots.Quiesce | None]:
+def _jobs(
+    options: Options, signing: Signer | None, cleanup: contextlib.ExitStack
+) -> tuple[list[Job], snapshots.Quiesce | None]:
     """Return the sources and their sets, and the lock around their snapshots; `cleanup` ends their progress bar.
 
     Raises click.UsageError or NoSuchSet.
@@ -167,7 +174,7 @@ def _jobs(options: Options, cleanup: contextlib.ExitStack) -> tuple[list[Job], s
         with _about(label):
             backup_set = operands.named_set(name, wanted.path if destination is None else None)
         connect = options.reach.connect(destination, options.chatter)
-        jobs.append(Job(backup_set, wanted, connect, shown(), host, label))
+        jobs.append(Job(backup_set, wanted, connect, shown(), host, label, signing))
         doing = "looking at" if options.dry_run else "running"
         options.say(f"{doing}: {text.name(shlex.join(words) if words else str(source))}")
     # a lock is for snapshots: the original's commands that make none ignored its prefix

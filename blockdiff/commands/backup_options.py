@@ -26,6 +26,7 @@ class Options:
     others: tuple[tuple[str, str], ...]  # NAME and SOURCE of each --with
     rescan: bool
     new_source: bool
+    sign: str | None  # path of a key
     dry_run: bool
     as_json: bool
     quiet: bool

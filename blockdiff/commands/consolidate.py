@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, state, text
+from blockdiff.commands import amounts, completing, options_sign, options_store, state, text
 from blockdiff.commands.progress import progress
+from blockdiff.signing.allowed import AllowedSigners
 
 
 @click.command()
@@ -18,6 +19,8 @@ from blockdiff.commands.progress import progress
               help="Make it an incremental on version B, and remove the versions between.")  # fmt: skip
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be read; change nothing.")
 @amounts.jobs_option
+@options_sign.sign_anew_option
+@options_sign.signers_anew_option
 @amounts.wait_option
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
@@ -29,6 +32,8 @@ def command(
     onto: int | None,
     dry_run: bool,
     jobs: int | None,
+    sign: str | None,
+    signers: AllowedSigners | None,
     wait: float,
     as_json: bool,
     quiet: bool,
@@ -42,6 +47,8 @@ def command(
     from blockdiff.rewriting.plan import NotInChain
     from blockdiff.sets.backupset import BackupSet
 
+    signing = options_sign.signer(sign, signers)
+    options_store.refuse(name, "versions of an object store are not made anew; consolidate in a folder and copy")
     begun = time.monotonic()
     backup_set = BackupSet(name)
     try:
@@ -51,6 +58,7 @@ def command(
             onto,
             wait_s=wait,
             dry_run=dry_run,
+            signing=signing,
             threads=jobs or len(os.sched_getaffinity(0)),
             progress=functools.partial(progress, label="read", enabled=not quiet),
             proving=functools.partial(progress, label="prove", enabled=not quiet),

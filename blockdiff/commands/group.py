@@ -14,6 +14,7 @@ _COMMANDS = {
     "nbd": "nbd",
     "check": "check",
     "consolidate": "consolidate",
+    "copy": "copy",
     "drill": "drill",
     "prune": "prune",
     "list": "list",

@@ -54,8 +54,8 @@ def read(path: str, options: Sequence[str] = ()) -> list[Line]:
                 raise click.UsageError("a line begins with NAME or an option, not with the program")
             names, hosts = backup.read_line([*options, *words])
             for name in names:
-                first = seen.setdefault(_identity(name), number)
-                if first != number or len(set(map(_identity, names))) < len(names):
+                first = seen.setdefault(identity(name), number)
+                if first != number or len(set(map(identity, names))) < len(names):
                     raise click.UsageError(f"the set {text.name(name)} is named twice, first in line {first}")
         except click.UsageError as error:
             raise click.UsageError(f"{shown}, line {number}: {error.format_message()}") from None
@@ -119,7 +119,7 @@ def _read(path: str) -> str:
         raise StoreUnreadable(text.name(path), error.strerror) from None
 
 
-def _identity(name: str) -> str:
+def identity(name: str) -> str:
     """Return what is the same for all spellings of a set's name, also if its folder is missing."""
     folder, base = os.path.split(os.path.abspath(name))
     return os.path.join(os.path.realpath(folder), base)

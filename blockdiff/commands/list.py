@@ -6,18 +6,19 @@ from typing import Any
 import click
 
 from blockdiff.commands import completing, joblist, options_store, state, text
+from blockdiff.commands.options_store import Reading
 
 _SECTOR = 512  # bytes; lvcreate takes whole ones only
 
 
 @click.command()
 @click.argument("operands", metavar="[NAME|FOLDER]...", nargs=-1, shell_complete=completing.sets)
-@options_store.as_of_option
+@options_store.options
 @joblist.option
 @text.json_option
 @click.pass_context
 def command(
-    context: click.Context, operands: tuple[str, ...], as_of: int | None, list_path: str | None, as_json: bool
+    context: click.Context, operands: tuple[str, ...], reading: Reading, list_path: str | None, as_json: bool
 ) -> None:
     """List the versions of set NAME, or of all sets in FOLDER (default: the current folder).
 
@@ -26,8 +27,9 @@ def command(
     from blockdiff.sets import catalogue
 
     given = joblist.names(operands, list_path) or ["."]
-    found = catalogue.every(given, options_store.access(as_of, given))
+    found = catalogue.every(given, reading.access(given))
     problems = [problem for listed in found for problem in listed.problems]
+    as_of = reading.as_of
     if as_json:
         text.put_json({"sets": [_json(listed, _notes(listed, as_of)) for listed in found]})
     else:
@@ -123,6 +125,7 @@ def _json(listed: Any, notes: Any) -> dict[str, Any]:
                 "kind": entry.kind or None,
                 "parent": entry.parent,
                 "rewritten": entry.rewritten,
+                "signed": entry.signed,
                 "source": {"host": entry.host, "path": entry.path} if entry.source else None,
                 "moment": entry.moment or None,
                 "time": entry.time or None,

@@ -15,6 +15,7 @@ from blockdiff.commands import (
     completing,
     exits,
     merge_output,
+    options_sign,
     options_source,
     options_store,
     programs,
@@ -22,8 +23,10 @@ from blockdiff.commands import (
     text,
 )
 from blockdiff.commands.options_source import Reach
+from blockdiff.commands.options_store import Reading
 from blockdiff.commands.progress import progress
 from blockdiff.formats import Buffer
+from blockdiff.signing.allowed import AllowedSigners
 from blockdiff.transport.destination import Destination, parse_source
 
 
@@ -40,8 +43,9 @@ from blockdiff.transport.destination import Destination, parse_source
     shell_complete=completing.files,
     help="With TARGET alone: the version's .md5, to prove the result.",
 )
-@options_store.as_of_option
+@options_store.options
 @click.option("--rescan", is_flag=True, help="Compare a target on a host by MD5, also where XXH3-128 is there.")
+@options_sign.signers_option
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every file that is read; sizes in bytes.")
@@ -56,8 +60,9 @@ def command(
     force: bool,
     dry_run: bool,
     digests: str | None,
-    as_of: int | None,
+    reading: Reading,
     rescan: bool,
+    signers: AllowedSigners | None,
     jobs: int | None,
     as_json: bool,
     quiet: bool,
@@ -75,12 +80,12 @@ def command(
     exits.limit(reach.max_time)
     threads = jobs or options_source.cores()
     if len(operands) == 1:
-        if number is not None or dry_run:
-            raise click.UsageError("--to and --dry-run need NAME and TARGET")
+        if number is not None or dry_run or signers is not None:
+            raise click.UsageError("--to, --dry-run and --allowed-signers need NAME and TARGET")
         _refuse_remote_options(reach, rescan)
         options_store.refuse(operands[0], "nothing is written over in an object store; give NAME and TARGET")
-        if as_of is not None:
-            raise click.UsageError("--as-of needs NAME and TARGET")
+        if reading.as_of is not None or reading.paths:
+            raise click.UsageError("--as-of and --identity need NAME and TARGET")
         if _where(operands[0])[0] is not None:
             raise click.UsageError("a host is a target for NAME; a diff on stdin is written on this machine only")
         context.exit(_patch(operands[0], digests, threads, as_json, quiet))
@@ -98,7 +103,7 @@ def command(
         _refuse_remote_options(reach, rescan)
     if to_pipe and as_json:
         raise click.UsageError("--json needs standard output for itself")
-    backup_set = BackupSet(operands[0], options_store.access(as_of, operands[:1]))
+    backup_set = BackupSet(operands[0], reading.access(operands[:1]), signers)
     show = functools.partial(progress, label="restore", enabled=not quiet)
     options: Any = {"force": force, "dry_run": dry_run, "threads": threads, "progress": show}
     begun = time.monotonic()
@@ -110,7 +115,7 @@ def command(
             done = restore.stream(backup_set, number, _stdout(), **options)
         else:
             done = restore.restore(backup_set, number, goal, **options)
-    if done.proof is not None and as_of is None:
+    if done.proof is not None and reading.as_of is None:
         state.add_proofs(done.name, {done.version: done.proof})
     merge_output.put(done, as_json, quiet, verbose, time.monotonic() - begun, err=to_pipe)
     if done.failure is not None:

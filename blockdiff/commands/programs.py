@@ -24,6 +24,7 @@ PROGRAMS = {
     "blockdiff-nbd": "nbd",
     "blockdiff-check": "check",
     "blockdiff-consolidate": "consolidate",
+    "blockdiff-copy": "copy",
     "blockdiff-drill": "drill",
     "blockdiff-prune": "prune",
     "blockdiff-list": "list",

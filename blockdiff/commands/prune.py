@@ -9,11 +9,22 @@ from typing import Any, TypeVar
 
 import click
 
-from blockdiff.commands import amounts, completing, exits, joblist, setnames, state, text
+from blockdiff.commands import (
+    amounts,
+    completing,
+    exits,
+    joblist,
+    options_sign,
+    options_store,
+    setnames,
+    state,
+    text,
+)
 from blockdiff.commands.progress import progress
 from blockdiff.errors import BlockdiffError
 from blockdiff.sets import retention
 from blockdiff.sets.pruning import MAX_CHAIN
+from blockdiff.signing.allowed import AllowedSigners
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,6 +75,8 @@ def _keep(name: str, what: str) -> Callable[[F], F]:
               help="Make a chain of more versions shorter, whether or not that pays.")  # fmt: skip
 @amounts.budget_option
 @amounts.jobs_option
+@options_sign.sign_anew_option
+@options_sign.signers_anew_option
 @amounts.wait_option
 @joblist.option
 @text.json_option
@@ -79,6 +92,8 @@ def command(
     max_chain: int,
     budget: tuple[float | None, int | None] | None,
     jobs: int | None,
+    sign: str | None,
+    signers: AllowedSigners | None,
     wait: float,
     list_path: str | None,
     as_json: bool,
@@ -94,9 +109,14 @@ def command(
     from blockdiff.sets.backupset import BackupSet
 
     given = {rule: value for rule, value in rules.items() if value is not None}
-    wanted = survey.Wanted(retention.Rules(**given), exact=exact, max_chain=max_chain, wait_s=wait)
+    signing = options_sign.signer(sign, signers)
+    wanted = survey.Wanted(
+        retention.Rules(**given), exact=exact, max_chain=max_chain, wait_s=wait, signing=signing
+    )
     if wanted.rules.none:
         raise click.UsageError("no rule: give at least one --keep-..., such as --keep-daily 14")
+    for operand in setnames.given(operands, list_path):
+        options_store.refuse(operand, "nothing is removed from an object store")
     names = setnames.expand(operands, list_path)
     now = datetime.datetime.now(datetime.UTC)
     run = _Run(wanted, now, dry_run, jobs or len(os.sched_getaffinity(0)), budget, quiet)

@@ -8,8 +8,10 @@ import click
 
 from blockdiff.commands import amounts, exits, state, text
 from blockdiff.commands.progress import progress
-from blockdiff.errors import NoSuchSet
+from blockdiff.errors import NoSuchSet, NotSigned
+from blockdiff.place.base import Access
 from blockdiff.sets import health
+from blockdiff.signing.allowed import AllowedSigners
 
 _DAY = 86400
 _RATE_S = 7 * _DAY  # of which the rate is
@@ -20,6 +22,8 @@ def run(
     operands: Sequence[str],
     budget: tuple[float | None, int | None] | None,
     every_s: float | None,
+    access: Access,
+    signers: AllowedSigners | None,
     threads: int,
     as_json: bool,
     quiet: bool,
@@ -30,10 +34,10 @@ def run(
 
     spending = amounts.Spending(budget)
     began, start = time.time(), time.monotonic()
-    listed = catalogue.every(operands)
+    listed = catalogue.every(operands, access)
     if not listed:
         raise NoSuchSet(operands[0])
-    every = scrub.units(listed, state.notes)
+    every = scrub.units(listed, state.notes, access)
     due = [unit for unit in every if every_s is None or unit.at is None or began - unit.at >= every_s]
     work = _Work(quiet)
     problems = [problem for each in listed for problem in each.problems]
@@ -41,7 +45,7 @@ def run(
         work.codes.append(exits.report(problem))
     most = sum(unit.diff for unit in due)
     with progress(min(most, spending.bytes or most), label="verify", enabled=not quiet) as done:
-        scrub.scrub(due, spending.over, work.note, threads=threads, progress=done)
+        scrub.scrub(due, spending.over, work.note, access=access, signers=signers, threads=threads, progress=done)
     for name in work.unsaved:
         text.warn(f"{text.name(state.path(name))} cannot be written: the next run proves the same again")
         work.codes.append(3)
@@ -101,12 +105,14 @@ def _lines(proved: Sequence[Any]) -> list[str]:
     for name, some in sorted(by_set.items()):
         good = [each.unit.number for each in some if each.found.restores]
         bad = [each.unit.number for each in some if not each.found.restores and not each.found.unknown]
-        unknown = [each.unit.number for each in some if each.found.unknown]
+        unsigned = [each.unit.number for each in some if any(isinstance(f, NotSigned) for f in each.found.faults)]
+        unknown = [each.unit.number for each in some if each.found.unknown and each.unit.number not in unsigned]
         words = [
             f"version {good[0]} is whole" if len(good) == 1 else "",
             f"versions {text.numbers(good)} are whole" if len(good) > 1 else "",
             f"DAMAGED: {text.numbers(bad)}, {_MORE.format(text.name(name))}" if bad else "",
             f"cannot be read: {text.numbers(unknown)}" if unknown else "",
+            f"not signed: {text.numbers(unsigned)}" if unsigned else "",
         ]
         out.append(f"{text.name(name)}: {'; '.join(filter(None, words))}")
     return out

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import click
 
-from blockdiff.commands import joblist, options_store
+from blockdiff.commands import joblist
+from blockdiff.commands.options_store import NOW, Reading
 
 
-def expand(operands: Sequence[str], list_path: str | None, as_of: int | None = None) -> list[str]:
+def expand(operands: Sequence[str], list_path: str | None, reading: Reading = NOW) -> list[str]:
     """Return each NAME once, also those of a list if one is given.
 
     Raises as joblist.read, click.UsageError if there is no set, and NoSuchSet or StoreUnreadable.
@@ -17,7 +18,7 @@ def expand(operands: Sequence[str], list_path: str | None, as_of: int | None = N
 
     found: list[str] = []
     all_given = given(operands, list_path)
-    access = options_store.access(as_of, all_given)
+    access = reading.access(all_given)
     for operand in all_given:
         found += catalogue.sets(operand, access) if choose.is_place(operand, access) else [operand]
     if not found:

@@ -6,9 +6,22 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, exits, joblist, options_store, scrub, setnames, state, text
+from blockdiff.commands import (
+    amounts,
+    completing,
+    exits,
+    joblist,
+    options_sign,
+    options_store,
+    scrub,
+    setnames,
+    state,
+    text,
+)
+from blockdiff.commands.options_store import Reading
 from blockdiff.commands.progress import progress
-from blockdiff.errors import BlockdiffError
+from blockdiff.errors import BlockdiffError, NotSigned
+from blockdiff.signing.allowed import AllowedSigners
 
 _WARNED = 3
 
@@ -21,7 +34,8 @@ _WARNED = 3
 @amounts.budget_option
 @click.option("--every", type=amounts.Seconds(100 * 365 * 86400), metavar="TIME",
               help="Leave out versions that were proved in this time: 30d.")  # fmt: skip
-@options_store.as_of_option
+@options_store.options
+@options_sign.signers_option
 @amounts.jobs_option
 @joblist.option
 @text.json_option
@@ -35,7 +49,8 @@ def command(
     oldest_first: bool,
     budget: tuple[float | None, int | None] | None,
     every: float | None,
-    as_of: int | None,
+    reading: Reading,
+    signers: AllowedSigners | None,
     jobs: int | None,
     list_path: str | None,
     as_json: bool,
@@ -51,18 +66,19 @@ def command(
     if oldest_first or budget is not None or every is not None:
         if number is not None or new:
             raise click.UsageError("--to and --new cannot be used with --oldest-first, --budget or --every")
-        if as_of is not None:
+        given = setnames.given(operands, list_path)
+        if reading.as_of is not None:
             raise click.UsageError("--as-of cannot be used with --oldest-first, --budget or --every")
-        context.exit(scrub.run(setnames.given(operands, list_path), budget, every, threads, as_json, quiet))
-    if new and as_of is not None:
+        context.exit(scrub.run(given, budget, every, reading.access(given), signers, threads, as_json, quiet))
+    if new and reading.as_of is not None:
         raise click.UsageError("--as-of cannot be used with --new")
-    names = setnames.expand(operands, list_path, as_of)
+    names = setnames.expand(operands, list_path, reading)
     if number is not None and len(names) > 1:
         raise click.UsageError("--to is for one NAME")
     codes = []
     for name in names:
         try:
-            codes.append(_verify(name, number, new, as_of, threads, as_json, quiet, several=len(names) > 1))
+            codes.append(_verify(name, number, new, reading, signers, threads, as_json, quiet, len(names) > 1))
         except BlockdiffError as error:
             if len(names) == 1:
                 raise
@@ -75,19 +91,26 @@ def command(
 
 
 def _verify(
-    name: str, number: int | None, new: bool, as_of: int | None, threads: int, as_json: bool, quiet: bool,
+    name: str,
+    number: int | None,
+    new: bool,
+    reading: Reading,
+    signers: AllowedSigners | None,
+    threads: int,
+    as_json: bool,
+    quiet: bool,
     several: bool,
-) -> int:  # fmt: skip
+) -> int:
     """Verify one set and print the result; returns its exit code."""
     from blockdiff import verify
     from blockdiff.sets.backupset import BackupSet
 
-    backup_set = BackupSet(name, options_store.access(as_of, [name]))
+    backup_set = BackupSet(name, reading.access([name]), signers)
     known = state.notes(name).proofs if new else None
     show = functools.partial(progress, label="verify", enabled=not quiet)
     result = verify.verify(backup_set, number, known=known, threads=threads, progress=show)
     try:
-        if as_of is None:  # what is noted is about the set as it is
+        if reading.as_of is None:  # what is noted is about the set as it is
             existing = backup_set.listing().versions if number is None else None
             state.note_checked(name, result.versions, existing)
     except OSError as error:
@@ -117,7 +140,9 @@ def _state(version: Any) -> str:
         return "restores, but not all is as it was written" if version.faults or version.warnings else "restores"
     if version.lost_bytes:
         return f"LOST: {text.size(version.lost_bytes)}: bytes {text.ranges(version.lost, version.lost_more, 3)}"
-    return "not known: a file cannot be read" if version.unknown else "LOST"
+    if any(isinstance(fault, NotSigned) for fault in version.faults):
+        return "not believed: it is not signed"
+    return "not known: a file cannot be read, or a version is not signed" if version.unknown else "LOST"
 
 
 def _report(result: Any) -> str:
@@ -135,7 +160,9 @@ def _report(result: Any) -> str:
     if bad:
         lines.append(f"versions that do not: {text.numbers(bad)}")
     if unknown:
-        lines.append(f"versions that need files which cannot be read: {text.numbers(unknown)}")
+        signed = not any(isinstance(fault, NotSigned) for v in result.versions for fault in v.faults)
+        what = "need files which cannot be read" if signed else "are not signed, or need such a one"
+        lines.append(f"versions that {what}: {text.numbers(unknown)}")
     return "\n".join(lines)
 
 

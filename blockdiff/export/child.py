@@ -7,26 +7,14 @@ with us even if we are killed.
 import contextlib
 import os
 import select
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 
 from blockdiff.childprocess import end_with_us
-from blockdiff.errors import ProgramUnfit
 
 _PATIENCE_S = 10.0  # for a process that was asked to end
 _MOST_TEXT, _LINES = 1000, 3  # bytes of its messages that are read, and lines that are kept
-_SYSTEM = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-
-
-def find(program: str, package: str, environ: Mapping[str, str]) -> str:
-    """Return a program's path.  Raises ProgramUnfit, with the Debian package that has it."""
-    path = os.pathsep.join([environ.get("PATH", ""), *_SYSTEM])
-    found = shutil.which(program, path=path)
-    if found is None:
-        raise ProgramUnfit(program, "it is not installed", hint=f"apt-get install {package}")
-    return found
 
 
 class Child:

@@ -13,8 +13,9 @@ from typing import Any
 
 from blockdiff.childprocess import end_with_us
 from blockdiff.errors import CloneDiffers, ProgramUnfit, TargetFailed, TargetRefused
-from blockdiff.export.child import Child, find
+from blockdiff.export.child import Child
 from blockdiff.export.server import Served
+from blockdiff.findprogram import find
 
 _PACKAGE = "qemu-utils"
 _POLL_S = 0.01

@@ -6,7 +6,8 @@ import subprocess
 from collections.abc import Iterator, Mapping
 
 from blockdiff.errors import NotAllowedHere, TargetRefused
-from blockdiff.export.child import Child, find
+from blockdiff.export.child import Child
+from blockdiff.findprogram import find
 
 FILE = "disk"  # its name in the folder
 _POLL_S = 0.01

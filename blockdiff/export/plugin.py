@@ -22,11 +22,15 @@ from blockdiff.blocks import image
 from blockdiff.errors import BlockdiffError
 from blockdiff.place.base import Access
 from blockdiff.sets.backupset import BackupSet
+from blockdiff.signing import allowed
+from blockdiff.signing.allowed import AllowedSigners
 
 API_VERSION = 2
 _MOST_EXTENTS = 4096  # in one answer; nbdkit's client asks again for the rest
 _PATIENCE_S = 5.0  # for a mount that ends when we do
-_BLOCK_SIZES = (1, 4096, 32 * 1024 * 1024)  # bytes: least, preferred, most
+# Bytes: least, preferred, most.  nbdcopy asks for the preferred length at once, else for 256 KiB: each
+# request costs a turn of Python, and eight of those are but half a member.
+_BLOCK_SIZES = (1, 1024 * 1024, 32 * 1024 * 1024)
 
 
 class _State:
@@ -73,7 +77,7 @@ def get_ready() -> None:
     request = _State.request
     try:
         _try_codecs()
-        backup_set = BackupSet(request["set"], Access(as_of=request["as_of"]))
+        backup_set = BackupSet(request["set"], _access(), _signers())
         opened = image.opened(backup_set, request["version"], request["cache"])
         _State.image = _State.stack.enter_context(opened)
     except BlockdiffError as error:
@@ -82,6 +86,26 @@ def get_ready() -> None:
     except ImportError as error:
         _answer(error="ProgramUnfit", args=["nbdkit", f"in its python: {error}"], hint="")
         raise
+
+
+def _access() -> Access:
+    """Return how the set is read."""
+    paths = _State.request["identities"]
+    if not paths:
+        return Access(as_of=_State.request["as_of"])
+    from blockdiff.sealing import keys  # what it needs takes a while to load
+
+    return Access(as_of=_State.request["as_of"], identities=tuple(keys.identities(paths)))
+
+
+def _signers() -> AllowedSigners | None:
+    """Return whose signatures count: what the server was given, in a file that has no name."""
+    found = _State.request["signers"]
+    if found is None:
+        return None
+    data = os.pread(found["fd"], allowed.MAX_SIZE, 0)
+    os.close(found["fd"])
+    return AllowedSigners(data, {"PATH": found["path"]})
 
 
 def _try_codecs() -> None:

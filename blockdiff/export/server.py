@@ -18,13 +18,16 @@ from typing import Any, BinaryIO
 import blockdiff
 from blockdiff import errors
 from blockdiff.errors import BlockdiffError, ProgramUnfit
-from blockdiff.export.child import Child, find
-from blockdiff.place.base import PLAIN, Access
+from blockdiff.export.child import Child
+from blockdiff.findprogram import find
+from blockdiff.signing import keygen
+from blockdiff.signing.allowed import AllowedSigners
 
 THREADS = 8  # that answer requests; each may have a member in work
 _PACKAGES = "nbdkit nbdkit-plugin-python"
 _OURS = "{}.{}".format(*sys.version_info[:2])
 _PACKAGE = os.path.dirname(os.path.abspath(blockdiff.__file__))
+_KEPT = 32 * 1024 * 1024  # bytes of memory; the most that malloc takes for its threshold
 _LONGEST = 107  # bytes of the path of a Unix socket
 
 
@@ -62,6 +65,9 @@ def environment(nbdkit: str, environ: Mapping[str, str], scratch: str) -> dict[s
     found["PATH"] = os.pathsep.join(filter(None, path))
     found["TMPDIR"] = scratch
     found.setdefault("MALLOC_ARENA_MAX", "1")  # arenas of many threads keep half as much again as is in use
+    # the memory of one member serves the next: from the kernel it would come page by page, each cleared
+    found.setdefault("MALLOC_MMAP_THRESHOLD_", str(_KEPT))
+    found.setdefault("MALLOC_TRIM_THRESHOLD_", str(_KEPT))
     return found
 
 
@@ -92,13 +98,15 @@ def serving(
     environ: Mapping[str, str],
     scratch: str,
     stderr: int,
-    access: Access = PLAIN,
+    as_of: int | None = None,
+    identity_files: Sequence[str] = (),
+    signers: AllowedSigners | None = None,
 ) -> Iterator[tuple[Child, Served]]:
     """Serve version `number` of a set on the Unix socket `path`; clients can connect from here on.
 
     `cache`: bytes.  `filters`: of nbdkit.  `folder`: is made by the server, and removed even if we
-    are killed, as are `sockets`.
-    `stderr`: descriptor for errors of reads.  Raises ProgramUnfit, or what opening the image raises.
+    are killed, as are `sockets`.  `stderr`: descriptor for errors of reads.
+    `signers`: see BackupSet.  Raises ProgramUnfit, or what opening the image raises.
     """
     nbdkit = find("nbdkit", _PACKAGES, environ)
     environ = environment(nbdkit, environ, scratch)
@@ -108,12 +116,17 @@ def serving(
     words = [nbdkit, "--exit-with-parent", "--foreground", f"--threads={THREADS}", "--unix", path]
     words += [*(f"--filter={each}" for each in filters), "python", plugin, f"control={theirs.fileno()}"]
     request: dict[str, Any] = {"set": name, "version": number, "cache": cache, "folder": folder}
-    request |= {"sockets": list(sockets), "as_of": access.as_of}
+    request |= {"sockets": list(sockets), "as_of": as_of, "identities": list(identity_files), "signers": None}
     with ours:
-        with theirs, os.fdopen(os.dup(stderr), "wb", 0) as told:  # its own stderr is another file
-            request["stderr"] = told.fileno()
+        with theirs, os.fdopen(os.dup(stderr), "wb", 0) as told, contextlib.ExitStack() as given:
+            keep = [theirs.fileno(), told.fileno()]
+            request["stderr"] = told.fileno()  # its own stderr is another file
+            if signers is not None:
+                fd, _ = given.enter_context(keygen.in_memory(signers.data))
+                request["signers"] = {"fd": fd, "path": environ["PATH"]}
+                keep.append(fd)
             ours.sendall(json.dumps(request).encode() + b"\n")  # it is there even if we are killed now
-            child = Child(words, environ, keep=(theirs.fileno(), told.fileno()))
+            child = Child(words, environ, keep=keep)
         with ours.makefile("rb") as answers:
             with contextlib.closing(child):
                 served = _begin(child, answers)

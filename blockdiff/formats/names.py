@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from blockdiff.formats.manifest import Manifest
 
 DIFF_SUFFIXES = ("", ".gz", ".lzop", ".zst")
-BESIDE_SUFFIXES = (".md5", ".json", ".xxh128", ".idx")
+BESIDE_SUFFIXES = (".md5", ".json", ".xxh128", ".idx", ".sig")
+SEALED = ".age"  # ending of a sealed file
 PART = ".part"  # ending of our temporary files
 _PART = r"(?:\.r[0-9a-f]{16})?\.part"  # earlier versions of the program had no name of the run in it
 _MEMBER = re.compile(
@@ -79,6 +80,7 @@ class Listing:
     parts: tuple[str, ...] = ()  # names of temporary files of ours
     dropping: frozenset[int] = frozenset()  # versions that are being removed; they are not in `versions`
     pinned: frozenset[int] = frozenset()  # numbers with a NAME.N.keep, whether or not there is a version
+    sealed: bool = False  # there are sealed files of versions, which are not in `versions`
     has_ver: bool = False
     ver: bytes | None = None  # the content of NAME.ver, if it was read
     sheets: dict[int, Manifest | None] = field(default_factory=dict, compare=False)  # manifests that were read
@@ -97,7 +99,7 @@ def list_set(base: str, names: Iterable[str]) -> Listing:
     versions: dict[int, set[str]] = {}
     parts = []
     marks, pinned = set(), set()
-    has_ver = False
+    sealed = has_ver = False
     for name in names:
         if not name.startswith(base):
             continue
@@ -109,6 +111,7 @@ def list_set(base: str, names: Iterable[str]) -> Listing:
             continue
         match = _MEMBER.fullmatch(name, len(base))
         if match is None:
+            sealed = sealed or (name.endswith(SEALED) and member_of(base, name.removesuffix(SEALED)) is not None)
             if keep := _KEEP.fullmatch(name, len(base)):
                 pinned.add(int(keep[1]))
             continue
@@ -125,7 +128,7 @@ def list_set(base: str, names: Iterable[str]) -> Listing:
     dropping = frozenset(n for n in marks if n < newest and ".md5" not in versions.get(n, ()))
     parts += [drop_mark(base, number) for number in marks - dropping]
     frozen = {number: frozenset(suffixes) for number, suffixes in versions.items() if number not in dropping}
-    return Listing(base, frozen, tuple(sorted(parts)), dropping, frozenset(pinned), has_ver)
+    return Listing(base, frozen, tuple(sorted(parts)), dropping, frozenset(pinned), sealed, has_ver)
 
 
 def member_of(base: str, name: str) -> tuple[int, str] | None:

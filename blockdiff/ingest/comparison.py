@@ -36,16 +36,19 @@ class Comparison:
             self.xxh.close()
 
 
-def choose(backup_set: BackupSet, parent: Parent, block_size: int, digest: str, *, rescan: bool) -> Comparison:
+def choose(
+    backup_set: BackupSet, parent: Parent, block_size: int, digest: str, *, rescan: bool, use_xxh: bool = True
+) -> Comparison:
     """Return the fastest comparison that both sides can make; who calls closes it.
 
-    `digest`: the fastest kind that the agent has; `rescan`: compute the MD5 of every block.
+    `digest`: the fastest kind that the agent has; `rescan`: compute the MD5 of every block;
+    `use_xxh`: the parent's XXH3-128 digests can be trusted.
     """
     before = parent.version
     if before is None:
         return Comparison(block_size, digest)
     size = before.manifest.size if before.manifest is not None else None
-    xxh = _xxh128(backup_set, before)
+    xxh = _xxh128(backup_set, before) if use_xxh else None
     if digest == "md5":
         return Comparison(block_size, "md5", False, xxh is not None, parent.md5, xxh, size)
     if xxh is not None and not rescan:

@@ -11,6 +11,7 @@ from blockdiff.sets import identity
 from blockdiff.sets import parent as parents
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.parent import Parent
+from blockdiff.sets.signatures import Signing
 from blockdiff.sets.version import LOCAL
 from blockdiff.source.opened import Opened
 from blockdiff.source.prepared import Prepared
@@ -30,6 +31,7 @@ class Job:
     progress: Progress = lambda done, size: None
     host: str = LOCAL  # of the volume, as its transport will name it
     label: str = ""  # put before its warnings and errors
+    signing: Signing | None = None  # signs the manifest
 
 
 class JobLog:

@@ -132,15 +132,15 @@ class Parts:
 
 def _together(parts: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
     """Yield where requests for these parts of a file begin and end, none of them longer than a large page."""
-    begin = end = 0
+    begin = end = before = 0
     for offset, length in parts:
-        if offset < end or offset + length > size:
+        if offset < before or offset + length > size:
             break  # of a damaged index: who reads will find out
         if offset - end > SMALL or begin == end:
             if begin < end:
                 yield begin, end
-            begin = offset
-        end = offset + length
+            begin = max(begin, offset)
+        end, before = max(end, offset + length), offset
         while end - begin > LARGE:
             yield begin, begin + LARGE
             begin += LARGE

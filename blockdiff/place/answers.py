@@ -52,8 +52,8 @@ def sorted_out(status: int, code: str, text: str) -> Unknown | Refused:
     return Refused(status, code, text)
 
 
-def md5_header(data: bytes | BinaryIO) -> str:
-    """Return the MD5 of data as Content-MD5 has it, of a file from its begin on."""
+def md5(data: bytes | BinaryIO) -> bytes:
+    """Return the MD5 of data, of a file from its begin on."""
     digest = hashlib.md5(usedforsecurity=False)
     if isinstance(data, bytes):
         digest.update(data)
@@ -61,4 +61,9 @@ def md5_header(data: bytes | BinaryIO) -> str:
         data.seek(0)
         while piece := data.read(1 << 20):
             digest.update(piece)
-    return base64.b64encode(digest.digest()).decode("ascii")
+    return digest.digest()
+
+
+def md5_header(digest: bytes) -> str:
+    """Return an MD5 as Content-MD5 has it."""
+    return base64.b64encode(digest).decode("ascii")

@@ -8,9 +8,12 @@ import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from blockdiff.formats.manifest import StoredFile
+
+if TYPE_CHECKING:
+    from blockdiff.sealing.keys import Identity, Recipient
 
 PIECE = 1024 * 1024  # bytes read at a time
 
@@ -18,7 +21,7 @@ PIECE = 1024 * 1024  # bytes read at a time
 class Look(NamedTuple):
     """How a file looks from outside: while this stays the same, the file is the same one, and unchanged."""
 
-    size: int  # bytes
+    size: int  # bytes as they are stored
     mtime_ns: int  # since 1970
     mark: tuple[int, int] | str  # device and inode, or the store's mark for these bytes
 
@@ -32,13 +35,15 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Access:
-    """How an object store is used; nothing of it is for folders."""
+    """How a place is used; most of it is for object stores."""
 
     as_of: int | None = None  # seconds since 1970: files as they were then; None: as they are
     locks: str = ""  # folder of this machine for the locks of stores; empty: nothing is written
     alone: bool = False  # only one machine writes there, so that any store will do
     lock_until: int | None = None  # seconds since 1970: until when nobody can delete what is written
     storage_class: str | None = None  # of diff files that are written
+    identities: "tuple[Identity, ...]" = ()  # private keys that open sealed files; without, no file is sealed
+    recipients: "tuple[Recipient, ...]" = ()  # public keys, for which all files that are written are sealed
 
 
 PLAIN = Access()
@@ -99,6 +104,9 @@ class Part(Protocol):
     def publish(self) -> None:
         """Give it its name, which must be free; call `close` before.  Raises ForeignFiles if the name is taken."""
 
+    def check(self) -> None:
+        """Make sure that the place has what was written, after `publish`.  Raises StoreFailed."""
+
     def replace(self) -> None:
         """Give it its name, from the file that has it, if there is one; call `close` before."""
 
@@ -119,6 +127,7 @@ class Place(Protocol):
     """A folder, or what is like one.  Raises OSError, or the place's own errors."""
 
     at: str  # as people write it
+    sealed: bool  # its files are, so that those which only speed things up are not there
 
     def exists(self) -> bool:
         """Return whether there is such a place, as far as that shows without asking another machine."""
@@ -131,6 +140,9 @@ class Place(Protocol):
 
     def look(self, path: str) -> Look:
         """Return how a file looks; it may have looked so when `names` was asked last."""
+
+    def size(self, path: str) -> int:
+        """Return the bytes that a file has for who reads it; as `look`."""
 
     def first(self, path: str, most: int) -> bytes:
         """Return the first bytes of a file as it is now, `most` at most.  Raises as `open`."""

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from blockdiff.errors import ProgramUnfit, SetChanged, StoreFailed, StoreRefused, StoreUnreadable
 from blockdiff.place import listing
-from blockdiff.place.answers import Answer, Refused, Unknown, itself, md5_header
+from blockdiff.place.answers import Answer, Refused, Unknown, itself, md5, md5_header
 from blockdiff.place.listing import Entry, OpenUpload, Version, entry
 from blockdiff.place.upload import Upload, cancel
 from blockdiff.printable import name as printable_name
@@ -225,7 +225,7 @@ class Bucket:
         return self._client.call(operation, shown, writes=writes, then=itself, **asked)
 
     def _put(self, name: str, data: bytes | BinaryIO, expect: tuple[int, ...] = (), **asked: Any) -> None:
-        asked |= {"Key": self._prefix + name, "Body": data, "ContentMD5": md5_header(data)}
+        asked |= {"Key": self._prefix + name, "Body": data, "ContentMD5": md5_header(md5(data))}
         self._client.call("put_object", self.shown(name), writes=True, expect=expect, then=itself, **asked)
 
     def _head(self, name: str, version: str = "") -> Answer | None:

@@ -18,7 +18,12 @@ def at(path: str, access: Access = PLAIN) -> Place:
 
     Raises StoreRefused without settings for the store, or ProgramUnfit without the library for it.
     """
-    return _store(path.rstrip("/"), access) if in_store(path) else Folder(path)
+    place: Place = _store(path.rstrip("/"), access) if in_store(path) else Folder(path)
+    if access.identities or access.recipients:
+        from blockdiff.place.sealed import SealedPlace  # what it needs takes a while to load
+
+        return SealedPlace(place, access.identities, access.recipients)
+    return place
 
 
 def split(name: str) -> tuple[str, str]:

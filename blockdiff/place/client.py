@@ -4,6 +4,7 @@ Only this module uses botocore. Content-MD5 goes with all that is stored, and no
 Amazon's refuse or ignore those, but all know this one.
 """
 
+import functools
 import urllib.parse
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
@@ -49,6 +50,7 @@ class Client:
         }  # fmt: skip
         try:
             session = botocore.session.get_session()
+            session.register_component("data_loader", _loader())
             # a host name for each bucket is what only Amazon is sure to have
             self._client = session.create_client("s3", config=Config(s3={"addressing_style": "path"}, **fixed))
             if urllib.parse.urlsplit(self._client.meta.endpoint_url).netloc.endswith(".amazonaws.com"):
@@ -135,6 +137,12 @@ class Client:
         if not error.reached:
             return StoreUnreachable(f"s3://{self._bucket} at {quoted(self._host)}", quoted(error.why))
         return (StoreFailed if writes else StoreUnreadable)(shown, quoted(error.why))
+
+
+@functools.cache
+def _loader() -> Any:
+    """Return what reads botocore's descriptions of the API: a tenth of a second, once a process."""
+    return botocore.session.get_session().get_component("data_loader")
 
 
 def _meaning(error: ClientError) -> Unknown | Refused:

@@ -60,12 +60,14 @@ class File:
 
 
 def open_file(path: str) -> File:
-    """Open a file for reading.  Raises OSError."""
-    return File(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path)
+    """Open a file for reading, also one that would wait for a writer.  Raises OSError."""
+    return File(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), path)
 
 
 class Folder:
     """A folder; see place.base.Place."""
+
+    sealed = False
 
     def __init__(self, path: str) -> None:
         self.at = path
@@ -82,6 +84,9 @@ class Folder:
 
     def look(self, path: str) -> Look:
         return _look(os.stat(path))
+
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size
 
     def first(self, path: str, most: int) -> bytes:
         with contextlib.closing(open_file(path)) as blob:

@@ -116,7 +116,7 @@ def _pages(
                 last = max(last, key := decode(one["Key"]))
                 if key.startswith(prefix):
                     found.append(take(kind, key[len(where.before) :], one))
-        return found, _next(answer, last) if answer.get("IsTruncated") else {}
+        return found, _next(operation, answer, last) if answer.get("IsTruncated") else {}
 
     while True:
         asked |= {"Prefix": prefix, **position}
@@ -130,9 +130,9 @@ def _pages(
         position = more
 
 
-def _next(answer: Answer, last: str) -> dict[str, str]:
-    """Return where the next page begins, as it is asked for; `last`: the last key of this one."""
-    if "NextContinuationToken" in answer:
+def _next(operation: str, answer: Answer, last: str) -> dict[str, str]:
+    """Return where the next page begins, as it is asked for; `last`: the last key of this one; for a `then`."""
+    if operation == "list_objects_v2":
         return {"ContinuationToken": str(answer["NextContinuationToken"])}
     # stores do not agree on how NextKeyMarker is encoded
     after = {"KeyMarker": last}

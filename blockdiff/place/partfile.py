@@ -158,6 +158,11 @@ class PartFile:
         except OSError as error:
             raise write_failed(error, self.path) from None
 
+    def date(self, mtime_ns: int) -> None:
+        """Give the file this time, in ns since 1970; call it before `close`; never raises."""
+        with contextlib.suppress(OSError):
+            os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+
     def fileno(self) -> int:
         """Return the descriptor, for a process that writes the file itself."""
         return self._fd
@@ -243,6 +248,9 @@ class PartFile:
             raise ForeignFiles(why, hint="nothing of this run was published; run again") from None
         except OSError as error:
             raise write_failed(error, self.final_path) from None
+
+    def check(self) -> None:
+        """A folder has what was synced there."""
 
     def replace(self) -> None:
         """Give the file its own name, replacing the file that had it; call `close` before.

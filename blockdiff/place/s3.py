@@ -83,6 +83,8 @@ class Object:
 class Store:
     """See place.base.Place."""
 
+    sealed = False
+
     def __init__(self, path: str, access: Access) -> None:
         """`path`: s3://BUCKET or s3://BUCKET/PREFIX.  Nothing is asked of the store yet."""
         self.at, self._access = path, access
@@ -152,6 +154,9 @@ class Store:
                 length = entry.size if entry.size <= most else first
                 yield (name, entry), length, functools.partial(self.fetch, name, entry)
 
+    def size(self, path: str) -> int:
+        return self._entry(path)[0].size
+
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         wanted = {path: self._name(path) for path in paths}
         if wanted:
@@ -167,7 +172,7 @@ class Store:
         return self._bucket.get_range(name, offset, length, mark=entry.etag, version=entry.version)
 
     def part(self, name: str, run: str) -> Whole | Uploaded:
-        if name.endswith(_SMALL):
+        if name.removesuffix(".age").endswith(_SMALL):
             return Whole(self._bucket, name, self._access)
         return Uploaded(self._bucket, name, self._access)
 

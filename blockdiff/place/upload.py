@@ -2,12 +2,11 @@
 
 import collections
 import contextlib
-import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from blockdiff.errors import BlockdiffError, SetChanged, StoreFailed
-from blockdiff.place.answers import Answer, Refused, Unknown, etag, itself, md5_header
+from blockdiff.place.answers import Answer, Refused, Unknown, etag, itself, md5, md5_header
 
 if TYPE_CHECKING:
     from blockdiff.place.client import Client
@@ -83,7 +82,7 @@ class Upload:
         After this, its bytes in the store are those that were written.
         """
         self.finish()
-        whole = hashlib.md5(b"".join(self._digests), usedforsecurity=False).hexdigest()
+        whole = md5(b"".join(self._digests)).hex()
         self.etag = f"{whole}-{len(self._digests)}"
         parts = [{"PartNumber": number, "ETag": f'"{one.hex()}"'} for number, one in enumerate(self._digests, 1)]
         tried = 0
@@ -116,12 +115,12 @@ class Upload:
 
     def _send_part(self, number: int, part: bytes) -> bytes:
         """Send a part and return its MD5."""
-        digest = hashlib.md5(part, usedforsecurity=False).digest()
+        digest = md5(part)
         try:
             self._client.call(
                 "upload_part", self._shown, writes=True, expect=(404,), then=itself,
                 wanted=lambda: not self._ended, Key=self._key, UploadId=self._id, PartNumber=number, Body=part,
-                ContentMD5=md5_header(part),
+                ContentMD5=md5_header(digest),
             )  # fmt: skip
         except Refused:
             raise SetChanged(self._shown) from None

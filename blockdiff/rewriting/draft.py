@@ -5,6 +5,7 @@ What a crash leaves at each step:
 - R0, drafts of the diff file, its index and the manifest: nothing has happened;
 - R1, the index is removed, since it is not of the new diff file;
 - R2, the diff file is replaced: all versions restore, and the old manifest is still that of the version;
+- of a signed version, the signature is replaced: it is of the manifest that still has its temporary name;
 - R3, the manifest is replaced: from now on the version stands on another one;
 - R4, the index is there again.
 From R2 on, the next run that locks the set does what is left (sets/rollforward.py).
@@ -30,6 +31,7 @@ from blockdiff.rewriting.plan import Plan
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.digests import Digests
 from blockdiff.sets.newdiff import NewDiff
+from blockdiff.sets.signatures import Signing
 from blockdiff.sets.version import VersionFiles
 
 _KEPT = "the version is as it was"
@@ -45,6 +47,7 @@ class Draft:
     stored: int  # bytes of its own diff file
     _new: NewDiff
     _sheet: PartFile
+    _signed: PartFile | None
 
     @property
     def number(self) -> int:
@@ -59,7 +62,7 @@ class Draft:
         """
         backup_set = self.plan.backup_set
         self.plan.check()
-        if not all(part.is_there() for part in (*self._new.files.values(), self._sheet)):
+        if not all(part.is_there() for part in self._parts):
             raise SetChanged(backup_set.name)
         index = backup_set.path(self.number, ".idx")
         if os.path.lexists(index):
@@ -69,6 +72,8 @@ class Draft:
                 raise write_failed(error, index) from None
             backup_set.sync()
         self._replace(self._new.files[self._new.suffix])
+        if self._signed is not None:
+            self._replace(self._signed)
         self._replace(self._sheet)
         if ".idx" in self._new.files:
             self._replace(self._new.files[".idx"])
@@ -78,8 +83,12 @@ class Draft:
         part.replace()
         self.plan.backup_set.sync()
 
+    @property
+    def _parts(self) -> list[PartFile]:
+        return [*self._new.files.values(), *filter(None, [self._signed]), self._sheet]
+
     def _release(self) -> None:
-        for part in (*self._new.files.values(), self._sheet):
+        for part in self._parts:
             part.release()
 
     def discard(self) -> None:
@@ -91,7 +100,8 @@ class Draft:
             self._release()
         else:
             self._new.discard()
-            self._sheet.discard()
+            for part in self._parts:
+                part.discard()
 
 
 def draft(
@@ -100,16 +110,18 @@ def draft(
     onto: int | None,
     *,
     threads: int,
+    signing: Signing | None = None,
     progress: Progress = silent,
     proving: Progress = silent,
 ) -> Draft:
     """Rewrite version `number` onto version `onto`, or as a full, and return the draft.
 
     The set was settled, and is not locked now.  `progress` and `proving`: of what is read from the
-    chain, for a long one several times, and then from the draft.  The caller calls `discard` in the
+    chain, for a long one several times, and then from the draft.  `signing` signs a version that is
+    signed: an unsigned one stays so, since nobody vouches for it.  The caller calls `discard` in the
     end.  Raises NotInChain, or BlockdiffError; then nothing is left of it.
     """
-    made = plan.make(backup_set, number, onto)
+    made = plan.make(backup_set, number, onto, signing)
     made.check_room()
     with ThreadPoolExecutor(threads, thread_name_prefix="rewrite") as pool, contextlib.ExitStack() as failed:
         with contextlib.ExitStack() as cleanup:
@@ -133,9 +145,15 @@ def draft(
         failed.callback(part.discard)
         part.write(data)
         part.close()
+        signed = None
+        if made.signed and signing is not None:
+            signed = in_folder(backup_set.part(number, ".sig"))
+            failed.callback(signed.discard)
+            signed.write(signing.sign(data))
+            signed.close()
         backup_set.sync()
         failed.pop_all()
-    return Draft(made, merged, read + merged.read, stored[new.suffix].size, new, part)
+    return Draft(made, merged, read + merged.read, stored[new.suffix].size, new, part, signed)
 
 
 def _base(made: Plan, cleanup: contextlib.ExitStack) -> tuple[Digests | None, str | None]:

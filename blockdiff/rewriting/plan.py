@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from blockdiff import printable
-from blockdiff.errors import MissingFile, NoRoom, SetChanged, SetLocked, StoreUnreadable
+from blockdiff.errors import MissingFile, NoRoom, NotSigned, SetChanged, SetLocked, StoreUnreadable
 from blockdiff.formats import FormatError, difffile, names
 from blockdiff.rewriting import merge
-from blockdiff.sets import chain, versions
+from blockdiff.sets import chain, signatures, versions
 from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.signatures import Signers, Signing
 from blockdiff.sets.version import Version
 
+_LEFT = "nothing was changed; --allowed-signers says whose signatures count beside those of the key of --sign"
 _Identity = tuple[tuple[object, ...], ...]
 
 
@@ -28,6 +30,7 @@ class Plan:
     onto: Version | None
     identity: _Identity
     stored: int  # bytes of the diff files that are read
+    signed: bool  # the version is signed
 
     @property
     def version(self) -> Version:
@@ -58,14 +61,17 @@ class Plan:
             raise NoRoom(f"{what}, and {printable.size(room)} are free")
 
 
-def make(backup_set: BackupSet, number: int, onto: int | None) -> Plan:
+def make(backup_set: BackupSet, number: int, onto: int | None, signing: Signing | None = None) -> Plan:
     """Return what a rewrite of version `number` onto `onto` reads; None: it becomes a full.
 
-    Raises NoSuchVersion, NotInChain, SetLocked if an active run rewrites a version of this set, and
-    whatever keeps the version from being restored, as far as its files' names, sizes and links tell.
+    `signing`: what signs it anew if it is signed.
+    Raises NoSuchVersion, NotInChain, SetLocked if an active run rewrites a version of this set, SignatureLost,
+    NotSigned if its signature is not good, and whatever keeps the version from being restored, as far as its
+    files' names, sizes and links tell.
     """
     listing = backup_set.listing()
     versions.choose(backup_set, number, listing)
+    signatures.refuse_loss(backup_set.name, listing, [number], signing)
     _refuse_drafts(backup_set, listing)
     links = chain.chain_of(backup_set, number, listing)
     before: Version | None = None
@@ -77,9 +83,23 @@ def make(backup_set: BackupSet, number: int, onto: int | None) -> Plan:
             raise NotInChain(f"version {number} does not need version {onto}: its chain begins with {numbers[0]}")
         place = numbers.index(onto)
         before, links = links[place], links[place + 1 :]
+    signed = ".sig" in listing.versions[number]
+    if signed and signing is not None:
+        _refuse_bad(backup_set, links[-1], signing.trusted)
     seen = identity(backup_set, [*([] if before is None else [before]), *links])
     links = [*map(_slim, links[:-1]), links[-1]]
-    return Plan(backup_set, tuple(links), before, seen, sum(_size(backup_set, link) for link in links))
+    return Plan(backup_set, tuple(links), before, seen, sum(_size(backup_set, link) for link in links), signed)
+
+
+def _refuse_bad(backup_set: BackupSet, version: Version, signers: Signers) -> None:
+    """Raise NotSigned unless a version's signature is good: a forged version must not get one that is."""
+    path = backup_set.path(version.number, ".sig")
+    try:
+        why = signatures.doubt(backup_set.place, path, backup_set.base, version, signers)
+    except OSError as error:
+        raise StoreUnreadable(path, error.strerror) from None
+    if why:
+        raise NotSigned(path.removesuffix(".sig") + ".json", why, hint=_LEFT)
 
 
 def _slim(version: Version) -> Version:

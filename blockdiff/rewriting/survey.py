@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 from blockdiff.blocks import overlap
 from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles, NoSuchVersion, StoreUnreadable
-from blockdiff.sets import catalogue, chain, pruning, versions
+from blockdiff.sets import catalogue, chain, pruning, signatures, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.pruning import Link
 from blockdiff.sets.retention import Point, Rules, Untrusted, check_times
+from blockdiff.sets.signatures import Signing
 from blockdiff.sets.verified import Damage
 
 Local = Callable[[datetime.datetime], datetime.datetime]  # brings a time into the zone of the calendar
@@ -32,6 +33,7 @@ class Wanted:
     exact: bool = False  # also what does not pay
     max_chain: int = pruning.MAX_CHAIN
     wait_s: float = 0.0  # for the set's lock
+    signing: Signing | None = None  # signs versions that are signed and rewritten
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def survey(
     """Return what a set has and what is to be done with it; only small files and samples of digests are read.
 
     `also`: versions that stay, for other sets' sake; `damage`: of versions, as a verify found it.
-    Raises BlockdiffError if the set or its times are of no use, or if what stays needs what is damaged.
+    Raises BlockdiffError if the set or its times are of no use, if what stays needs what is damaged, or if
+    a version that is signed would be rewritten without a signature.
     """
     entries = _entries(backup_set)
     points = _points(backup_set, entries)
@@ -89,6 +92,8 @@ def survey(
         return round(sum(sizes[number] for number in path) * overlap.share(backup_set, onto, path))
 
     plan = pruning.plan(links, stay.keys(), estimate, exact=wanted.exact, max_chain=wanted.max_chain)
+    rewritten = [rewrite.number for group in plan.go for rewrite in group.rewrites]
+    signatures.refuse_loss(backup_set.name, backup_set.listing(), rewritten, wanted.signing)
     return Survey(tuple(entries), stay, plan)
 
 

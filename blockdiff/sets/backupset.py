@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from blockdiff.errors import ForeignFiles, NoSuchSet
+from blockdiff.errors import ForeignFiles, NoSuchSet, NotSigned, Sealed
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.place import base, choose
 from blockdiff.place.base import PLAIN, Access, Part
 from blockdiff.place.partfile import read_failed
+from blockdiff.sets.signatures import Believed, Signers
 
 _PATIENCE_S = 0.5  # how long to wait for a run that is just publishing
 _LOCK_PATIENCE_S = 10  # how long a backup waits for the lock: a rewrite of a version has it for less than a second
@@ -23,8 +24,11 @@ _PAUSE_S = 0.05
 class BackupSet:
     """The set that a NAME (a path prefix) means."""
 
-    def __init__(self, name: str, access: Access = PLAIN) -> None:
-        """Raises NoSuchSet if NAME cannot be a set or its folder does not exist, and as choose.at."""
+    def __init__(self, name: str, access: Access = PLAIN, signers: Signers | None = None) -> None:
+        """`signers`: only manifests that they signed are read.
+
+        Raises NoSuchSet if NAME cannot be a set or its folder does not exist, and as choose.at.
+        """
         self.name = name
         self._run = names.run_name(os.urandom(8))
         self.folder, self.base = choose.split(name)
@@ -33,6 +37,7 @@ class BackupSet:
             raise NoSuchSet(name, hint="NAME is a folder and the beginning of a file name")
         if not self.place.exists():
             raise NoSuchSet(name, hint=f"there is no folder {self.folder}")
+        self.believed = None if signers is None else Believed(signers, self.place, self.base)
 
     def path(self, number: int, suffix: str) -> str:
         """Return the path of a version's file."""
@@ -49,6 +54,8 @@ class BackupSet:
             found = names.list_set(self.base, self.place.names(f"{self.base}.") if files is None else files)
         except OSError as error:
             raise read_failed(error, self.folder) from None
+        if found.sealed and not found.versions:
+            raise Sealed(self.name, "a private key is needed")
         return replace(found, ver=ver, has_ver=ver is not None)
 
     def settled_listing(self, above: bool = True) -> names.Listing:
@@ -60,8 +67,8 @@ class BackupSet:
         while True:
             found = self.listing()
             number = names.decode_ver(found.ver or b"")
-            busy = not found.has_ver and set(found.versions) == {1}
-            busy = busy or (above and number is not None and number + 1 in found.versions)
+            busy = not found.has_ver and len(found.versions) == 1
+            busy = busy or (above and number is not None and bool(found.above(number)))
             if not busy or time.monotonic() > until:
                 return found
             time.sleep(_PAUSE_S)
@@ -106,18 +113,33 @@ class BackupSet:
 
     def size(self, number: int, suffix: str) -> int:
         """Return the size of one file in bytes.  Raises OSError."""
-        return self.place.look(self.path(number, suffix)).size
+        return self.place.size(self.path(number, suffix))
 
     def hash(self, number: int, suffix: str) -> manifest.StoredFile:
         """Read one file and return its size and SHA-256.  Raises OSError."""
         return self.place.hash(self.path(number, suffix))
 
     def read_manifest(self, number: int) -> manifest.Manifest:
-        """Return a version's manifest, whether or not it counts.  Raises FormatError or OSError."""
-        found = manifest.decode(base.head(self.place, self.path(number, ".json"), manifest.MAX_SIZE + 1))
+        """Return a version's manifest, whether or not it counts.  Raises FormatError or OSError.
+
+        With signers: NotSigned if it is not signed, or of another set or version.
+        """
+        path = self.path(number, ".json")
+        data = base.head(self.place, path, manifest.MAX_SIZE + 1)
+        if self.believed is not None:
+            data = self.believed.choose(path, data, self._drafts(number))
+        found = manifest.decode(data)
+        if self.believed is not None and (found.value.get("set"), found.version) != (self.base, number):
+            raise NotSigned(path, f"it is of version {found.version} of {found.value.get('set')!r}")
         if found.version != number:
             raise FormatError(f"manifest is of version {found.version}")
         return found
+
+    def _drafts(self, number: int) -> Iterator[str]:
+        """Yield the paths of manifests that a rewrite of a version has written and not renamed yet."""
+        for name in self.listing().parts:
+            if names.member_of(self.base, name) == (number, ".json"):
+                yield self.place.path(name)
 
     # writing
 

@@ -39,6 +39,7 @@ class Entry:
     consistency: str = ""
     parent: int | None = None  # number of the version that it continues; None: it is a full, or not known
     rewritten: bool = False  # its diff file was made anew from stored versions
+    signed: bool = False  # there is a signature, which is not looked at here
     host: str = ""  # of the source; "" where no manifest names it
     path: str = ""  # of the volume there
     moment: str = ""  # the same in all sets that were backed up at one moment
@@ -97,6 +98,7 @@ class Found:
     name: str
     files: tuple[str, ...] | None = None  # they may have changed since
     problem: BlockdiffError | None = None  # why it is not known what there is
+    access: Access = PLAIN
 
 
 def find(operands: Iterable[str], access: Access = PLAIN) -> list[Found]:
@@ -107,9 +109,9 @@ def find(operands: Iterable[str], access: Access = PLAIN) -> list[Found]:
             for found in _found(operand, access):
                 out.setdefault(found.name, found)
         except OSError:
-            out.setdefault(operand, Found(operand))
+            out.setdefault(operand, Found(operand, access=access))
         except BlockdiffError as error:
-            out.setdefault(operand, Found(operand, problem=error))
+            out.setdefault(operand, Found(operand, problem=error, access=access))
     return list(out.values())
 
 
@@ -118,12 +120,12 @@ def _found(operand: str, access: Access) -> Iterator[Found]:
         where = choose.at(operand, access)
         listed = sorted(where.names())
         for base in names.set_names(listed):
-            yield Found(where.path(base), tuple(names.beginning(listed, base)))
+            yield Found(where.path(base), tuple(names.beginning(listed, base)), access=access)
         return
-    yield Found(operand, choose.listed(operand, access))
+    yield Found(operand, choose.listed(operand, access), access=access)
 
 
-def look(found: Found, access: Access = PLAIN) -> Listed:
+def look(found: Found) -> Listed:
     """Return a set; its errors are among its problems."""
     if found.problem is not None:
         return Listed(found.name, problems=[found.problem])
@@ -133,7 +135,7 @@ def look(found: Found, access: Access = PLAIN) -> Listed:
         except StoreUnreadable as error:
             return Listed(found.name, problems=[error])
     try:
-        backup_set = BackupSet(found.name, access)
+        backup_set = BackupSet(found.name, found.access)
         if found.files is not None:
             with contextlib.suppress(BlockdiffError):
                 out = describe(backup_set, found.files)
@@ -147,7 +149,7 @@ def look(found: Found, access: Access = PLAIN) -> Listed:
 
 def every(operands: Iterable[str], access: Access = PLAIN) -> list[Listed]:
     """Return each set that is named, or is in a folder that is named; its errors are among its problems."""
-    return [look(found, access) for found in find(operands, access)]
+    return [look(found) for found in find(operands, access)]
 
 
 def describe(backup_set: BackupSet, files: Sequence[str] | None = None) -> Listed:
@@ -180,7 +182,7 @@ def describe(backup_set: BackupSet, files: Sequence[str] | None = None) -> Liste
             versions.check_size(backup_set, version)
         except BlockdiffError as error:
             why, broken[number] = why or str(error), why or _spoiled(number, error)
-        entry = _entry(backup_set, version, stored, why)
+        entry = _entry(backup_set, version, listing.versions[number], stored, why)
         if source and entry.source and entry.source != source:
             entry = replace(entry, why="; ".join(filter(None, [entry.why, f"its source was {source} before"])))
         source = entry.source or source
@@ -213,13 +215,15 @@ def _stored(backup_set: BackupSet, number: int, suffixes: frozenset[str]) -> int
     total = 0
     for suffix in suffixes:
         try:
-            total += backup_set.size(number, suffix)
+            total += backup_set.place.look(backup_set.path(number, suffix)).size
         except OSError:
             continue  # gone since the folder was listed
     return total
 
 
-def _entry(backup_set: BackupSet, version: Version, stored: int, broken: str) -> Entry:
+def _entry(
+    backup_set: BackupSet, version: Version, suffixes: frozenset[str], stored: int, broken: str
+) -> Entry:
     value = version.manifest.value if version.manifest is not None else {}
     time = value.get("ended")
     recorded, begun = isinstance(time, str), value.get("begun")
@@ -243,6 +247,7 @@ def _entry(backup_set: BackupSet, version: Version, stored: int, broken: str) ->
         consistency=consistency if isinstance(consistency, str) else "",
         parent=version.parent,
         rewritten=version.manifest is not None and version.manifest.rewritten is not None,
+        signed=".sig" in suffixes,
         host=_text(value, "host"),
         path=_text(value, "path"),
         moment=moment if isinstance(moment, str) else "",

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable
 
-from blockdiff.errors import ChainBroken, NoSuchVersion, StoreUnreadable
+from blockdiff.errors import ChainBroken, DamagedFile, NoSuchVersion, NotOurFormat, Sealed, StoreUnreadable
 from blockdiff.formats import names
 from blockdiff.sets import versions
 from blockdiff.sets.backupset import BackupSet
@@ -43,6 +43,8 @@ def check_link(backup_set: BackupSet, child: Version) -> None:
         raise ChainBroken(child.number, backup_set.name, f"{error.filename} is missing") from None
     except OSError as error:
         raise StoreUnreadable(str(error.filename), error.strerror) from None
+    except (DamagedFile, NotOurFormat, Sealed) as error:  # it is sealed
+        raise ChainBroken(child.number, backup_set.name, error.message) from None
     if found != child.manifest.parent_md5_sha256:
         why = f"it does not continue the version {child.parent} that is here"
         raise ChainBroken(child.number, backup_set.name, why)

@@ -44,7 +44,7 @@ def chosen(backup_set: BackupSet, number: int | None, force: bool) -> Iterator[C
 
 def _size(backup_set: BackupSet, files: VersionFiles) -> int:
     try:
-        return backup_set.place.look(files.diff).size
+        return backup_set.place.size(files.diff)
     except OSError as error:
         raise StoreUnreadable(files.diff, error.strerror) from None
 

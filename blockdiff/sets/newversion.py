@@ -9,6 +9,7 @@ from blockdiff.place.base import Part
 from blockdiff.sets import publishing
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.newdiff import NewDiff
+from blockdiff.sets.signatures import Signing
 
 
 class NewVersion:
@@ -57,17 +58,23 @@ class NewVersion:
         """Bytes of the diff file so far."""
         return self._new_diff.stored
 
-    def publish(self, value: manifest.NewManifest, payload: int, last_look: Callable[[], object]) -> None:
+    def publish(
+        self,
+        value: manifest.NewManifest,
+        payload: int,
+        last_look: Callable[[], object],
+        signing: Signing | None = None,
+    ) -> None:
         """Sync everything to the disk and make it the set's newest version.
 
         `value` is what the manifest records of the run; `payload`: bytes of the diff file before
-        compression; `last_look` is called when all is on the disk, and may raise.
+        compression; `last_look` is called when all is on the disk, and may raise; `signing` signs the manifest.
         """
         self._new_diff.close(payload)
         for part in self._parts.values():
             part.close()
         parts = {**self._new_diff.parts, **self._parts}
-        publishing.publish(self._backup_set, self.number, parts, value, last_look)
+        publishing.publish(self._backup_set, self.number, parts, value, last_look, signing)
 
     def discard(self) -> None:
         """Remove what was written unless it was published; never raises."""

@@ -3,7 +3,9 @@
 Order of a backup, and what a crash leaves at each step:
 1. every file is written under a temporary name (.part) and synced: nothing has happened;
 2. each gets its final name, the digest file first and the manifest last, and the folder is
-   synced: if all of them are there the next run adopts the version, otherwise it replaces it;
+   synced: if all of them are there the next run adopts the version, otherwise it replaces it.
+   A signature is on the disk, under its final name, before the manifest is: no crash makes a
+   version that was to be signed one that is not;
 3. NAME.ver is replaced by rename: only now does the version exist.
 The set's lock separates two runs.  If it does not (it was removed, or a network file system does
 not support it), file names that are never replaced separate them: of two runs that write the same
@@ -21,6 +23,7 @@ from blockdiff.errors import ForeignFiles, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.place.base import Part
 from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.signatures import Signing
 
 MOVE_AWAY = "another run, or another tool, may have left it; move it away"
 
@@ -31,11 +34,14 @@ def publish(
     parts: Mapping[str, Part],
     value: manifest.NewManifest,
     last_look: Callable[[], object] = lambda: None,
+    signing: Signing | None = None,
 ) -> None:
-    """Make the closed parts version `number`; `value` is what its manifest records of the run.
+    """Make the closed parts version `number`, which comes after `number` - 1.
 
-    `last_look` is called when all is on the disk, and may raise.  Raises NoRoom, StoreFailed,
-    SetLocked or ForeignFiles; then the old state is unchanged, or everything except NAME.ver is done.
+    `value` is what its manifest records of the run; `last_look` is called when all is on the disk, and
+    may raise; `signing` signs the manifest.  Raises NoRoom, StoreFailed, SetLocked, ForeignFiles or
+    CannotSign; then the old state is unchanged, or
+    everything except NAME.ver is done.
     """
     stored = {suffix: part.stored() for suffix, part in parts.items()}
     (diff,) = stored.keys() & names.DIFF_SUFFIXES
@@ -43,48 +49,82 @@ def publish(
         data = value.encode(stored, diff)
     except FormatError as error:
         raise NotOurFormat(backup_set.name, error) from None
-    sheet = backup_set.part(number, ".json")
-    ordered = sorted(parts, key=lambda suffix: suffix != ".md5")  # the run that gets this name continues
-    files = [*(parts[suffix] for suffix in ordered), sheet]
+    signed = signing.sign(data) if signing is not None else None
+    publish_as(backup_set, number, parts, data, number - 1, last_look, signed)
+
+
+def publish_as(
+    backup_set: BackupSet,
+    number: int,
+    parts: Mapping[str, Part],
+    data: bytes | None,
+    after: int,
+    last_look: Callable[[], object] = lambda: None,
+    signed: bytes | None = None,
+) -> None:
+    """Make the closed parts version `number` of a set whose newest version is `after`; 0: it has none.
+
+    `data`: the version's manifest; None: it has none, as a version of the original.  `signed`: its signature,
+    unless that is among the parts.  The rest is as in `publish`.
+    """
+    sheet = None if data is None else backup_set.part(number, ".json")
+    # a manifest shows whose the files are, so the run that gets this name continues; without one it is the last one
+    ordered = sorted(parts, key=lambda suffix: (suffix != ".md5") == (data is not None))
+    files = [*(parts[suffix] for suffix in ordered), *([] if sheet is None else [sheet])]
+    signature = None
     try:
-        sheet.write(data)
-        sheet.close()
+        if sheet is not None and data is not None:
+            sheet.write(data)
+            sheet.close()
+        if signed is not None:
+            signature = backup_set.part(number, ".sig")
+            files.insert(-1, signature)
+            signature.write(signed)
+            signature.close()
         last_look()
-        _refuse_taken(backup_set, number)
-        for part in files:
+        _refuse_taken(backup_set, number, after)
+        for part in files[:-1]:
             part.publish()
+        for part in files[:-1]:
+            part.check()
+        if signature is not None or ".sig" in parts:
+            backup_set.sync()
+        files[-1].publish()
         backup_set.sync()
-        _name(backup_set, number, files)
+        _name(backup_set, number, after, files)
     except BaseException:
-        whole = all(part.has_its_name() for part in files) and not _moved(backup_set, number)
+        whole = all(part.has_its_name() for part in files) and not _moved(backup_set, number, after)
         # a complete version is adopted by the next run.  Of an incomplete first version, the temporary
         # manifest shows that it is ours and not another program's: so it is removed last, and only
         # if all files that it lists are removed
         left = [] if whole else [part for part in reversed(files) if not part.withdraw()]
-        if not left:
-            sheet.discard()
-        sheet.release()
+        if signature is not None:
+            signature.discard()
+        if sheet is not None:
+            if not left:
+                sheet.discard()
+            sheet.release()
         raise
     for part in files:
         part.release()
 
 
-def _moved(backup_set: BackupSet, number: int) -> bool:
+def _moved(backup_set: BackupSet, number: int, after: int) -> bool:
     """Return whether NAME.ver names neither this version nor the one before."""
     with contextlib.suppress(StoreUnreadable):
-        return not (backup_set.ver_is(number - 1) or backup_set.ver_is(number))
+        return not (backup_set.ver_is(after) or backup_set.ver_is(number))
     return False
 
 
-def _refuse_taken(backup_set: BackupSet, number: int) -> None:
+def _refuse_taken(backup_set: BackupSet, number: int, after: int) -> None:
     """Raise ForeignFiles if another run has published, or files of this number have appeared, since the run began."""
-    backup_set.expect(number - 1)
+    backup_set.expect(after)
     came = [backup_set.path(number, suffix) for suffix in sorted(backup_set.listing().versions.get(number, ()))]
     if came:
         raise ForeignFiles(f"{' and '.join(came)} appeared while version {number} was being made", hint=MOVE_AWAY)
 
 
-def _name(backup_set: BackupSet, number: int, files: list[Part]) -> None:
+def _name(backup_set: BackupSet, number: int, after: int, files: list[Part]) -> None:
     """Publish a version whose files have their names; another run may have adopted them already."""
     with contextlib.suppress(ForeignFiles):
         backup_set.expect(number)
@@ -93,4 +133,4 @@ def _name(backup_set: BackupSet, number: int, files: list[Part]) -> None:
     if not all(part.has_its_name() for part in files):
         why = f"the files of version {number} were replaced by another run during this one"
         raise ForeignFiles(why, hint="nothing of this run was published; run again")
-    backup_set.publish_ver(number, after=number - 1)
+    backup_set.publish_ver(number, after=after)

@@ -7,7 +7,7 @@ Format: blockdiff-formats(5), "Publishing".
 import contextlib
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from blockdiff.errors import (
     ChainBroken,
@@ -22,7 +22,7 @@ from blockdiff.errors import (
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.place.partfile import Busy, lock_alone, remove_dead, write_failed
 from blockdiff.printable import Log
-from blockdiff.sets import chain, drop, rollforward, versions
+from blockdiff.sets import chain, drop, rollforward, signatures, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.publishing import MOVE_AWAY
 
@@ -36,29 +36,26 @@ def settle(backup_set: BackupSet, note: Log) -> int:
     """
     listing = backup_set.listing()
     _refuse_newer(backup_set, listing)
-    if not listing.has_ver and set(listing.versions) == {1}:
-        with _holding(backup_set, 1):
-            if is_whole(backup_set, 1, listing):
-                backup_set.publish_ver(1, after=0)
-                note(f"version 1 of {backup_set.name} was complete but not yet published: adopted")
-            else:
-                _drop_torn_first(backup_set, listing)
+    if not listing.has_ver and len(listing.versions) == 1:  # a copy may begin with another one than version 1
+        (first,) = listing.versions
+        with keeping(backup_set, first):
+            if not _adopted(backup_set, first, 0, listing, note):
+                _drop_torn_first(backup_set, first, listing)
         listing = backup_set.listing()
     newest = backup_set.newest(listing)
     above = listing.above(newest)
-    if above and above[-1] > newest + 1:
-        raise ForeignFiles(
-            f"{backup_set.name} has version {above[-1]}, but {names.ver_name(backup_set.base)} names {newest}",
-            hint="put the number of the newest good version into it, or move the files above it away",
-        )
     if above:
-        with _holding(backup_set, newest + 1) as found:
-            if is_whole(backup_set, newest + 1, listing):
-                newest += 1
-                backup_set.publish_ver(newest, after=newest - 1)
-                note(f"version {newest} of {backup_set.name} was complete but not yet published: adopted")
-            else:
-                _drop_torn(backup_set, newest + 1, found)
+        number = above[-1]
+        with keeping(backup_set, number) as found:
+            if len(above) == 1 and _adopted(backup_set, number, newest, listing, note):
+                newest = number
+            elif number == newest + 1:
+                _drop_torn(backup_set, number, found)
+            elif len(above) > 1 or not _drop_torn_first(backup_set, number, listing):
+                raise ForeignFiles(
+                    f"{backup_set.name} has version {number}, but {names.ver_name(backup_set.base)} names {newest}",
+                    hint="put the number of the newest good version into it, or move the files above it away",
+                )
     rollforward.finish(backup_set, newest, note)
     if listing.dropping:
         drop.finish(backup_set, listing)
@@ -82,6 +79,15 @@ def _refuse_newer(backup_set: BackupSet, listing: names.Listing) -> None:
             continue  # another fault; whoever needs this version tells it
 
 
+def _adopted(backup_set: BackupSet, number: int, after: int, listing: names.Listing, note: Log) -> bool:
+    """Publish a version that NAME.ver does not name yet, if it is whole; return whether it is."""
+    if not is_whole(backup_set, number, listing):
+        return False
+    backup_set.publish_ver(number, after)
+    note(f"version {number} of {backup_set.name} was complete but not yet published: adopted")
+    return True
+
+
 def is_whole(backup_set: BackupSet, number: int, listing: names.Listing) -> bool:
     """Return whether a version that NAME.ver does not name yet is whole, linked and ours.
 
@@ -100,7 +106,7 @@ def is_whole(backup_set: BackupSet, number: int, listing: names.Listing) -> bool
 
 
 @contextlib.contextmanager
-def _holding(backup_set: BackupSet, number: int) -> Iterator[list[str]]:
+def keeping(backup_set: BackupSet, number: int) -> Iterator[list[str]]:
     """Keep other runs from publishing or removing the files of a version that is not published.
 
     Gives their suffixes.  Raises SetLocked if a run that is active made them.
@@ -129,38 +135,41 @@ def _sweep_parts(backup_set: BackupSet, newest: int) -> None:
             raise SetLocked(backup_set.name)
 
 
-def _drop_torn_first(backup_set: BackupSet, listing: names.Listing) -> None:
-    """Remove the files of a first run that was killed between its renames; they are locked.
+def _drop_torn_first(backup_set: BackupSet, number: int, listing: names.Listing) -> bool:
+    """Remove the files of a version that a run was killed while naming; they are locked.
 
     Such a run left the manifest under its temporary name, and the manifest has the SHA-256 of
-    every file of version 1.  A manifest without other files, which earlier versions of the
-    program left, is removed, too.  Anything else is not touched.
+    every file of the version.  A manifest without other files, which earlier versions of the
+    program left, is removed, too.  Anything else is not touched.  Return whether it was removed.
     """
-    if listing.versions[1] == {".json"} and _named(backup_set, 1):
-        _remove(backup_set, 1, [".json"])
-        return
-    for path in _temporary_sheets(backup_set, 1):
-        if _tells_of_first(backup_set, path, listing):
-            _remove(backup_set, 1, sorted(listing.versions[1]))
-            return
+    suffixes = listing.versions[number]
+    ours = not listing.has_ver and suffixes == {".json"} and bool(_named(backup_set, number))
+    signature = backup_set.path(number, ".sig")
+    ours = ours or (suffixes == {".sig"} and signatures.is_signature(backup_set.place, signature))
+    if ours or any(_describes(backup_set, path, number, suffixes) for path in _temporary_sheets(backup_set, number)):
+        remove(backup_set, number, sorted(suffixes))
+        return True
+    return False
 
 
 def _drop_torn(backup_set: BackupSet, number: int, found: list[str]) -> None:
     """Remove what a run of ours left at the number after NAME.ver's; files with these suffixes are locked.
 
-    Those are the files that its manifest lists; the manifest may still have its temporary name.
+    Those are the files that its manifest lists, and its signature; the manifest may still have its temporary name.
     Raises ForeignFiles if there are others; nothing was touched then.
     """
     named = _named(backup_set, number)
     others = [backup_set.path(number, suffix) for suffix in found if suffix not in named]
+    others = [path for path in others if not signatures.is_signature(backup_set.place, path)]
     if others:
         what = f"{' and '.join(others)}: above the newest version, and no manifest of ours names it"
         raise ForeignFiles(what, hint=f"{MOVE_AWAY}, or remove it with: rm -- {shlex.join(others)}")
     backup_set.expect(number - 1)
-    _remove(backup_set, number, sorted(found, key=".json".__eq__))  # the manifest last: it shows which files are ours
+    remove(backup_set, number, sorted(found, key=".json".__eq__))  # the manifest last: it shows which files are ours
 
 
-def _remove(backup_set: BackupSet, number: int, suffixes: list[str]) -> None:
+def remove(backup_set: BackupSet, number: int, suffixes: list[str]) -> None:
+    """Remove these files of a version that is not published.  Raises StoreFailed."""
     for suffix in suffixes:
         path = backup_set.path(number, suffix)
         try:
@@ -187,10 +196,12 @@ def _named(backup_set: BackupSet, number: int) -> set[str]:
     return named
 
 
-def _tells_of_first(backup_set: BackupSet, path: str, listing: names.Listing) -> bool:
+def _describes(backup_set: BackupSet, path: str, number: int, suffixes: Collection[str]) -> bool:
     try:
         with open(path, "rb") as file:
             files = manifest.decode(file.read(manifest.MAX_SIZE + 1)).files
-        return all(files.get(suffix) == backup_set.hash(1, suffix) for suffix in listing.versions[1])
+        if ".sig" in suffixes and not signatures.is_signature(backup_set.place, backup_set.path(number, ".sig")):
+            return False
+        return all(files.get(suffix) == backup_set.hash(number, suffix) for suffix in set(suffixes) - {".sig"})
     except (FormatError, OSError):
         return False

@@ -1,8 +1,8 @@
 """What a run that was killed while it gave a rewritten version its names left: the rest is done.
 
-The diff file is replaced first, and then the manifest and the index.  A manifest that still has its
-temporary name, and that describes the diff file that is there, is whole: it was written after the
-new diff file had been read back and proved.
+The diff file is replaced first, then the signature, and then the manifest and the index.  A manifest
+that still has its temporary name, and that describes the diff file that is there, is whole: it was
+written after the new diff file had been read back and proved.  Its signature is of the same run.
 Format: blockdiff-formats(5), "Rewriting a version".
 """
 
@@ -43,6 +43,11 @@ def _finish_sheet(backup_set: BackupSet, number: int, path: str, note: Log) -> N
         return
     if any(not _is(backup_set, number, suffix, sheet.files[suffix]) for suffix in (".md5", diff)):
         return
+    parts = backup_set.listing().parts
+    drafts = [name for name in parts if names.member_of(backup_set.base, name) == (number, ".sig")]
+    if drafts:
+        (signed,) = drafts
+        _rename(backup_set, os.path.join(backup_set.folder, signed), number, ".sig")
     _rename(backup_set, path, number, ".json")
     note(f"version {number} of {backup_set.name} was being rewritten by a run that was killed: now it is complete")
 

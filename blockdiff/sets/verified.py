@@ -18,6 +18,7 @@ from typing import Any
 
 from blockdiff.formats import names
 from blockdiff.place import choose
+from blockdiff.place.base import PLAIN, Access
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.catalogue import Listed
 from blockdiff.sets.version import Version
@@ -105,11 +106,11 @@ def fits(backup_set: BackupSet, number: int, proof: Proof) -> bool:
     return False
 
 
-def fitting(listed: Listed, notes: Notes) -> dict[int, int]:
+def fitting(listed: Listed, notes: Notes, access: Access = PLAIN) -> dict[int, int]:
     """Return when the versions of a set were proved that still have the diff file that was, in seconds since 1970."""
     if not listed.versions or not notes.proofs:
         return {}
-    backup_set = BackupSet(listed.name)
+    backup_set = BackupSet(listed.name, access)
     return {n: proof.at for n, proof in notes.proofs.items() if fits(backup_set, n, proof)}
 
 

@@ -20,6 +20,8 @@ from blockdiff.errors import (
     NoSuchSet,
     NoSuchVersion,
     NotOurFormat,
+    NotSigned,
+    Sealed,
     StoreUnreadable,
 )
 from blockdiff.formats import FormatError, difffile, digestfile, manifest, names
@@ -47,6 +49,8 @@ def version(backup_set: BackupSet, number: int, listing: names.Listing, deep: bo
         md5.close()
         count = md5.count
         sheet, stale, notes = _manifest(backup_set, number, listing, deep)
+        if backup_set.believed is not None and sheet is None:
+            raise NotSigned(backup_set.path(number, ".md5"), "no manifest lists it")
         found = listing.diffs(number)
         if sheet is not None:
             suffix, more = _named_diff(backup_set, number, found, sheet)
@@ -69,7 +73,7 @@ def version(backup_set: BackupSet, number: int, listing: names.Listing, deep: bo
         fits = sheet.size is None or digestfile.blocks_of(sheet.size, block_size) == count
         if sheet.block_size != block_size or not fits:
             raise NotOurFormat(backup_set.path(number, ".json"), "it does not fit its own digest file")
-    ignored: list[str] = [] if stale is None else [s for s in (".json", ".idx", ".xxh128") if s in suffixes]
+    ignored: list[str] = [] if stale is None else [s for s in (".json", ".idx", ".xxh128", ".sig") if s in suffixes]
     ignored += [s for s in listing.diffs(number) if s != suffix]
     known = sheet or (stale if own else None)  # else the manifest is not of this digest file
     return Version(
@@ -259,7 +263,7 @@ def counts(backup_set: BackupSet, owner: Version, suffix: str) -> bool:
             if diff is None or backup_set.size(owner.number, owner.suffix) != diff.size:
                 return False
         return backup_set.hash(owner.number, suffix) == owner.manifest.files[suffix]
-    except OSError:
+    except (OSError, DamagedFile, NotOurFormat, Sealed):  # the last three where it is sealed
         return False
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import shutil
 
@@ -5,6 +6,7 @@ import pytest
 from chains import files_of, new_set, write_version
 
 from blockdiff import codecs
+from blockdiff.blocks import directory
 from blockdiff.blocks.directory import Indexed, Listed, Plain, directory_of
 from blockdiff.codecs import base
 from blockdiff.errors import NotOurFormat
@@ -45,6 +47,16 @@ def test_it_finds_the_member_of_a_block(codec, indexed, tmp_path):
     if indexed:
         assert found.find(2) is None
         assert found.find(39) is None
+
+
+def test_members_near_one_that_was_found_are_found_without_reading_the_index(tmp_path, monkeypatch):
+    monkeypatch.setattr(directory, "_PAGE", 2)
+    files = written(tmp_path, ZSTD)
+    opened = []
+    found = Indexed(dataclasses.replace(files, open=lambda path: opened.append(path) or files.open(path)), files.index)
+    one, *others = (found.find(block) for block in (20, 4, 21, 9, 20))
+    assert others[-1] == one and None not in others
+    assert len(opened) == 3  # at its start, and for each of the two pages
 
 
 def test_groups_of_a_plain_file(tmp_path, monkeypatch):

@@ -26,9 +26,15 @@ from blockdiff.sets.backupset import BackupSet
 SUFFIXES = ["", ".gz", ".zst"] + ([".lzop"] if shutil.which("lzop") else [])
 BLOCK = 16
 MOST = 400  # bytes of payload that are decompressed at once
-TINY = {owners: {"_BLOCKS": 7, "_WINDOWS": 2}, storedblocks: {"_PIECE": 40}}
+TINY = {
+    owners: {"_BLOCKS": 7, "_WINDOWS": 2},
+    storedblocks: {"_PIECE": 40},
+    directory: {"_PAGE": 2, "_RECENT": 2},
+    image: {"_TOGETHER": 3},
+}
 BORDERS = {
     "a window that was forgotten",
+    "a page of an index that was forgotten",
     "a member that was forgotten",
     "a member that was kept",
     "a part of a large member",
@@ -43,11 +49,16 @@ BORDERS = {
 def crossed(monkeypatch):
     """How often each border was crossed, by name; all limits are tiny."""
     found = collections.Counter(dict.fromkeys(BORDERS, 0))
-    windows, kept = set(), set()
+    windows, pages, kept = set(), set(), set()
 
     def window(result, work, first):
         found["a window that was forgotten"] += (id(work), first) in windows
         windows.add((id(work), first))
+
+    def page(result, work, block):
+        key = (id(work), result[0])
+        found["a page of an index that was forgotten"] += key in pages
+        pages.add(key)
 
     def loaded(result, work, member):
         key = (work.files.diff, id(work), member.place)
@@ -72,6 +83,7 @@ def crossed(monkeypatch):
                 assert hasattr(module, name)
                 patch.setattr(module, name, value)
         limits.watch(patch, owners.Owners, "_window", window)
+        limits.watch(patch, directory.Indexed, "_page", page)
         limits.watch(patch, storedblocks.StoredBlocks, "_decompress", loaded)
         limits.watch(patch, storedblocks.StoredBlocks, "_gather", lambda *_: found.update(["a part of a large member"]))
         limits.watch(patch, directory.Listed, "frames", lambda *_: found.update(["frames that are listed"]))

@@ -88,24 +88,27 @@ def test_only_one_thread_loads_a_member_and_others_wait_for_room():
 
 def test_one_that_is_not_kept_is_given_to_those_who_wait_for_it():
     cache = MemberCache(5)
-    waiting, go = threading.Event(), threading.Event()
+    waiting, loading, go = threading.Event(), threading.Event(), threading.Event()
     loads = []
 
     def load():
         loads.append(1)
+        loading.set()
         assert go.wait(30)
         return Item(10)
 
-    inner = cache._changed.wait_for
-
-    def wait_for(predicate):
-        waiting.set()
-        return inner(predicate)
-
-    cache._changed.wait_for = wait_for
     first, one = in_thread(lambda: cache.get("a", 10, load))
+    assert loading.wait(30)
+    inner = cache._loading["a"].ended.wait
+
+    def wait():
+        waiting.set()
+        return inner()
+
+    cache._loading["a"].ended.wait = wait
     second, two = in_thread(lambda: cache.get("a", 10, load))
     assert waiting.wait(30)
+    assert not cache._changed._waiters  # another member that ends does not wake it
     go.set()
     first.join(30)
     second.join(30)

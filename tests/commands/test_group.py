@@ -12,7 +12,7 @@ LAUNCHERS = sorted(path.name for path in (ROOT / "bin").iterdir())
 GROUPED = {
     "backup": "blockdiff-backup", "dump": "blockdiff-dump", "ssh-dump": "ssh-blockdiff-dump",
     "lvm-dump": "ssh-lvm-dump", "merge": "blockdiff-merge", "verify": "blockdiff-verify", "nbd": "blockdiff-nbd", "list": "blockdiff-list", "look": "blockdiff-look",
-    "check": "blockdiff-check", "report": "blockdiff-report", "prune": "blockdiff-prune", "consolidate": "blockdiff-consolidate", "drill": "blockdiff-drill", "run": "blockdiff-run", "mysqllock": "mysqllock", "cronlog": "cronlog",
+    "check": "blockdiff-check", "report": "blockdiff-report", "prune": "blockdiff-prune", "consolidate": "blockdiff-consolidate", "copy": "blockdiff-copy", "drill": "blockdiff-drill", "run": "blockdiff-run", "mysqllock": "mysqllock", "cronlog": "cronlog",
 }  # fmt: skip
 
 

@@ -32,8 +32,10 @@ ALWAYS = {
 }
 DONE = {0, 2, 3, *INTERRUPTED}
 NO_SET = dict.fromkeys(
-    ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken"), "it is about no set"
+    ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "ChainBroken", "NotSigned", "SignatureLost"),
+    "it is about no set",
 )
+NO_SIGNATURE = dict.fromkeys(("NotSigned", "SignatureLost"), "it does not look at signatures")
 NO_SNAPSHOT = dict.fromkeys(
     ("SnapshotRefused", "SnapshotOverflowed", "LockUnreachable", "LockNotGranted", "LockLost"), "it makes no snapshot"
 )
@@ -59,19 +61,24 @@ NEVER = {
         **dict.fromkeys(
             ("NoSuchVersion", "NotOurFormat", "NewerManifest", "DamagedFile", "MissingFile"), "it is told in the list"
         ),
+        **NO_SIGNATURE,
     },
     "blockdiff-nbd": dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
     "blockdiff-look": dict.fromkeys(("SetLocked", "StoreFailed"), "it writes nothing to the set"),
+    "blockdiff-copy": {"SourceChanged": "it reads no source", "RunTooLong": "it has no such option"},
     "blockdiff-drill": {
         "SetLocked": "it writes nothing to the set",
         "TargetFailed": "its clone is not kept",
         **dict.fromkeys(("LockUnreachable", "HostSilent"), "the drill failed then"),
         "RunTooLong": "it has no such option",
     },
-    "blockdiff-report": dict.fromkeys(
-        ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "NotOurFormat", "NewerManifest", "DamagedFile", "MissingFile"),
-        "it is on the page",
-    ),
+    "blockdiff-report": {
+        **dict.fromkeys(
+            ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "NotOurFormat", "NewerManifest", "DamagedFile", "MissingFile"),
+            "it is on the page",
+        ),
+        **NO_SIGNATURE,
+    },
     "blockdiff-run": {"StoreFailed": "it writes no log"},
     "cronlog": {"Interrupted": "the signal is passed on to its command"},
 }
@@ -320,15 +327,20 @@ def test_json_has_the_keys_that_the_pages_tell(volume):
     assert run("blockdiff-list --json db00") == 0
     assert run("blockdiff-check --json db00 none") == 2
     assert run("blockdiff-consolidate --json -n db00") == 0
+    (folder / "away").mkdir()
+    assert run("blockdiff-copy --json db00 away") == 0
+    assert run("blockdiff-copy --json db00 missing away") == 10
     assert run("blockdiff-prune --json -n --keep-last 1 db00") == 0
     assert run("blockdiff-prune --json -n --keep-last 1 db00 missing") == 10
     (folder / "jobs").write_text("more vol\n")
     assert run("blockdiff-run --json jobs") == 0
     assert run("blockdiff-merge --json db00 copy") == 0
     assert run("blockdiff-merge --json copy < db00.2") == 0
+    (folder / "lost").mkdir()
     with (folder / "db00.1.gz").open("r+b") as file:
         file.seek(100000)
         file.write(b"decay")
+    assert run("blockdiff-copy --json db00 lost") == 51
     assert run("blockdiff-verify --json db00") == 53
     assert run("blockdiff-verify --json --oldest-first db00 missing") == 10
     assert run("blockdiff-merge --json db00 another") == 53

@@ -55,6 +55,12 @@ def test_its_python_finds_our_modules_and_its_own_standard_library():
     assert paths[1:] and all(path.endswith("-packages") and path != stdlib for path in paths[1:])
 
 
+def test_memory_is_used_again_and_a_setting_of_the_caller_stands():
+    found = server.environment("/sbin/nbdkit", {"MALLOC_ARENA_MAX": "3"}, "/s")
+    assert found["MALLOC_ARENA_MAX"] == "3"
+    assert found["MALLOC_MMAP_THRESHOLD_"] == found["MALLOC_TRIM_THRESHOLD_"] == str(32 * 1024 * 1024)
+
+
 def test_a_uri_has_any_path_escaped_and_no_longer_one_than_a_socket_can_have():
     assert server.uri_of("/a b/ü?&#") == "nbd+unix:///?socket=/a%20b/%C3%BC%3F%26%23"
     with pytest.raises(NotAllowedHere, match="more than 107 bytes") as caught:

@@ -3,24 +3,46 @@
 import hashlib
 import os
 import random
+from dataclasses import replace
 
 import pytest
 
-from blockdiff.errors import BlockdiffError
-from blockdiff.formats import names
+from blockdiff.errors import BlockdiffError, StoreFailed
+from blockdiff.formats import manifest, names
 from blockdiff.place import base, choose
 from blockdiff.place.base import Access
+from blockdiff.sealing.keys import Identity, Recipient
+from blockdiff.sets import publishing
+from blockdiff.sets.backupset import BackupSet
 
 RUN = names.run_name(b"\x11" * 8)
 DATA = random.Random(1).randbytes(3000)
+VALUE = manifest.NewManifest(
+    blockdiff="0", set="db", version=1, parent=None, parent_md5_sha256=None, begun="2026-01-01T01:00:00Z",
+    ended="2026-01-01T01:00:01Z", source=manifest.Source("localhost", "/vol", "file", 0, None), block_size=512,
+    blocks=manifest.Blocks(0, 0, 0), bytes=manifest.Transfer(0, 4, None),
+)  # fmt: skip
 
 
-@pytest.fixture(params=["folder", pytest.param("store", marks=pytest.mark.store)])
-def place(request, tmp_path):
-    if request.param == "folder":
-        return choose.at(str(tmp_path))
+PLACES = ["folder", "sealed folder", *(pytest.param(f"{kind}store", marks=pytest.mark.store) for kind in ("", "sealed "))]
+
+
+def keys():
+    key = Identity(bytes(range(32)))
+    return Access(identities=(key,), recipients=(Recipient(key.public),))
+
+
+@pytest.fixture(params=PLACES)
+def access(request):
+    return keys() if request.param.startswith("sealed") else Access()
+
+
+@pytest.fixture
+def place(request, tmp_path, access):
+    if request.node.callspec.params["access"].endswith("folder"):
+        return choose.at(str(tmp_path), access)
     request.getfixturevalue("store_environment")
-    return choose.at(f"s3://{request.getfixturevalue('bucket')}/pre/fix")
+    return choose.at(f"s3://{request.getfixturevalue('bucket')}/pre/fix", access)
 
 
 def written(place, name, data=DATA):
@@ -51,12 +73,48 @@ def test_a_file_has_its_name_only_once_it_is_published(place, name):
     part = written(place, name)
     assert [each for each in place.names() if not each.endswith(".part")] == [] and not part.has_its_name()
     part.publish()
+    part.check()
     assert part.has_its_name()
     part.release()
     place.sync()
     assert place.names() == [name] and content(place, place.path(name)) == DATA
     assert part.stored() == base.hash_of(place.open(place.path(name)))
     assert (part.size, part.sha256()) == (3000, hashlib.sha256(DATA).hexdigest())
+
+
+@pytest.mark.store
+@pytest.mark.parametrize("name", ["db.1.gz", "db.1.md5"])
+def test_a_store_that_has_other_bytes_than_were_sent(store_environment, bucket, objectstore, name):
+    part = written(choose.at(f"s3://{bucket}"), name)
+    part.publish()
+    part.check()
+    objectstore.client.put_object(Bucket=bucket, Key=name, Body=DATA[:-1] + b"?")
+    with pytest.raises(StoreFailed):
+        part.check()
+    part.discard()
+
+
+@pytest.mark.store
+def test_a_version_gets_no_manifest_while_the_store_lacks_one_of_its_files(
+    store_environment, bucket, objectstore, tmp_path
+):
+    backup_set = BackupSet(f"s3://{bucket}/db", Access(locks=str(tmp_path), alone=True))
+    parts = {suffix: backup_set.part(1, suffix) for suffix in (".gz", ".md5", ".idx")}
+    for part in parts.values():
+        part.write(b"bytes")
+        part.close()
+    real = parts[".idx"].publish
+
+    def publish():
+        real()
+        objectstore.client.delete_object(Bucket=bucket, Key="db.1.md5")
+
+    parts[".idx"].publish = publish
+    with pytest.raises(StoreFailed, match="does not have"):
+        publishing.publish(backup_set, 1, parts, VALUE)
+    for part in parts.values():
+        part.discard()
+    assert backup_set.place.names() == []
 
 
 @pytest.mark.parametrize("name", ["db.1.gz", "db.1.md5"])
@@ -100,8 +158,9 @@ def test_a_file_is_replaced(place):
 
 
 def test_any_bytes_of_a_file(place):
-    blob = place.open(put(place, "db.1.gz"))
-    assert blob.size == 3000
+    blob_path = put(place, "db.1.gz")
+    blob = place.open(blob_path)
+    assert blob.size == 3000 == place.size(blob_path)
     chance = random.Random(2)
     for _ in range(30):
         offset, length = chance.randrange(3100), chance.randrange(700)
@@ -117,7 +176,7 @@ def test_any_bytes_of_a_file(place):
 
 def test_an_empty_file(place):
     path = put(place, "db.1.md5", b"")
-    assert content(place, path) == b"" and place.look(path).size == 0
+    assert content(place, path) == b"" and place.size(path) == 0
 
 
 def test_a_file_that_is_not_there(place):
@@ -127,9 +186,10 @@ def test_a_file_that_is_not_there(place):
             place.names()
         with pytest.raises(FileNotFoundError) as caught:
             place.open(path).pread(1, 0)
-        assert caught.value.filename == path
-        with pytest.raises(FileNotFoundError):
-            place.look(path)
+        assert caught.value.filename.removesuffix(".age") == path
+        for ask in (place.look, place.size):
+            with pytest.raises(FileNotFoundError):
+                ask(path)
         assert place.looks([path]) == {path: None}
 
 
@@ -144,13 +204,13 @@ def test_looks_tell_one_file_from_another(place):
     assert place.looks([path])[path] not in (None, before)
 
 
-def test_names_are_those_of_one_level(place):
+def test_names_are_those_of_one_level(place, access):
     put(place, "db.1.gz")
     put(place, "db2.1.gz")
     assert sorted(place.names()) == ["db.1.gz", "db2.1.gz"]
     assert set(place.names("db.")) - {"db2.1.gz"} == {"db.1.gz"}
     assert choose.is_place(place.at) and not choose.is_place(place.path("db"))
-    below = choose.at(place.path("db"))
+    below = choose.at(place.path("db"), access)
     if not below.exists():
         os.mkdir(below.at)
     put(below, "in.1.gz")
@@ -164,8 +224,8 @@ def test_names_with_strange_bytes(place):
     assert place.names() == [name] and content(place, path) == DATA
 
 
-def test_a_lock(place, tmp_path):
-    access = Access(locks=str(tmp_path))
+def test_a_lock(place, tmp_path, access):
+    access = replace(access, locks=str(tmp_path))
     one, other = choose.at(place.at, access), choose.at(place.at, access)
     with one.locked("db.lock", 0), other.locked("db2.lock", 0):
         with pytest.raises(BlockdiffError) as caught, other.locked("db.lock", 0):
@@ -173,3 +233,14 @@ def test_a_lock(place, tmp_path):
         assert caught.value.exit_code == 12 and place.path("db") in str(caught.value)
     with other.locked("db.lock", 0):
         pass
+
+
+def test_what_is_not_sealed_does_not_count_in_a_sealed_place(tmp_path):
+    plain, sealed = choose.at(str(tmp_path)), choose.at(str(tmp_path), keys())
+    put(plain, "db.1.gz")
+    put(plain, "db.ver", b"1\n")
+    assert sealed.names() == ["db.ver"] and content(sealed, sealed.path("db.ver")) == b"1\n"
+    with pytest.raises(FileNotFoundError):
+        sealed.open(sealed.path("db.1.gz"))
+    put(sealed, "db.1.gz", b"sealed")
+    assert content(sealed, sealed.path("db.1.gz")) == b"sealed" and content(plain, plain.path("db.1.gz")) == DATA

@@ -108,7 +108,7 @@ def test_one_that_another_run_has_cancelled_does_not_appear(at, small_parts):
     bucket = at()
     late, early = bucket.upload("a"), bucket.upload("b")
     late.write(DATA)
-    late._settle(0)
+    late.finish()
     for one in bucket.uploads():
         bucket.abort(one)
     with pytest.raises(SetChanged, match=r"^s3://test-\w+/a was changed by another run"):

@@ -5,12 +5,14 @@ import pathlib
 
 import chains
 import pytest
+import signed
 from engine import files_of
 
 from blockdiff.errors import ForeignFiles
 from blockdiff.formats import manifest
 from blockdiff.sets import publishing
 from blockdiff.sets.backupset import BackupSet
+from blockdiff.signing.signer import Signer
 
 VALUE = manifest.NewManifest(
     blockdiff="0",
@@ -53,12 +55,15 @@ def test_a_version_has_its_files_its_manifest_and_its_number_in_ver(backup_set, 
     assert found.value["bytes"]["stored"] == 4
 
 
-def test_nothing_stays_of_a_version_that_the_last_look_refuses(backup_set, parts):
+@pytest.mark.parametrize("with_key", [False, True])
+def test_nothing_stays_of_a_version_that_the_last_look_refuses(with_key, backup_set, parts):
+    signing = Signer(str(signed.key()), os.environ) if with_key else None
+
     def refuse():
         raise ForeignFiles("no")
 
     with pytest.raises(ForeignFiles):
-        publishing.publish(backup_set, 1, parts, VALUE, refuse)
+        publishing.publish(backup_set, 1, parts, VALUE, refuse, signing)
     for part in parts.values():
         part.discard()
 

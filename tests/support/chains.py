@@ -59,6 +59,7 @@ def write_version(
     with_index=True,
     begun=None,
     moment=None,
+    signing=None,
 ):
     """Write the next version of a set and return its number."""
     number = backup_set.newest() + 1
@@ -71,7 +72,7 @@ def write_version(
     else:
         _write_ours(
             backup_set, number, len(volume), blocks, digests, changed, block_size, codec, before, member, with_index,
-            begun, moment,
+            begun, moment, signing,
         )  # fmt: skip
     return number
 
@@ -135,7 +136,7 @@ def members_of(blocks, changed, block_size, codec, most):
 
 
 def _write_ours(
-    backup_set, number, size, blocks, digests, changed, block_size, codec, before, most, with_index, begun, moment
+    backup_set, number, size, blocks, digests, changed, block_size, codec, before, most, with_index, begun, moment, signing
 ):
     suffixes = [codec.suffix, ".md5", ".xxh128"] + (
         [".idx"] if with_index and codec.suffix in (".gz", ".zst") else []
@@ -179,6 +180,7 @@ def _write_ours(
                 bytes=manifest.Transfer(read=size, payload=payload, wire=payload),
                 moment=moment,
             ),
+            signing=signing,
         )
     finally:
         for part in parts.values():

@@ -45,11 +45,11 @@ def identities(backup_set):
     return {name: (each.st_ino, each.st_mtime_ns, each.st_size) for name, each in found.items()}
 
 
-def rewrite(backup_set, number, onto, threads=2):
+def rewrite(backup_set, number, onto, threads=2, signing=None):
     """Rewrite a version as every verb does: settled, drafted without the lock, swapped with it."""
     with backup_set.locked():
         recover.settle(backup_set, lambda line: None)
-    made = draft(backup_set, number, onto, threads=threads)
+    made = draft(backup_set, number, onto, threads=threads, signing=signing)
     try:
         with backup_set.locked():
             made.swap()

@@ -19,7 +19,7 @@ function __blockdiff_complete --argument-names program
     end
 end
 
-for program in blockdiff blockdiff-backup blockdiff-check blockdiff-report blockdiff-consolidate blockdiff-drill blockdiff-dump blockdiff-list blockdiff-look blockdiff-merge \
+for program in blockdiff blockdiff-backup blockdiff-check blockdiff-report blockdiff-consolidate blockdiff-copy blockdiff-drill blockdiff-dump blockdiff-list blockdiff-look blockdiff-merge \
         blockdiff-nbd blockdiff-prune blockdiff-run blockdiff-verify cronlog mysqllock ssh-blockdiff-dump ssh-lvm-dump blockdiff_backup blockdiff_dump blockdiff_merge \
         ssh_blockdiff_dump ssh_lvm_dump
     complete --command $program --no-files --arguments "(__blockdiff_complete $program)"

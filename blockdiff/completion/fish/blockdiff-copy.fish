@@ -1,0 +1,1 @@
+blockdiff.fish
