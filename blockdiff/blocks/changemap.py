@@ -17,7 +17,7 @@ from blockdiff.formats import digestfile
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.catalogue import Entry
 from blockdiff.sets.digests import Digests, open_digests
-from blockdiff.sets.versions import SMALL
+from blockdiff.sets.expected import SMALL
 
 COLUMNS = 256  # at most
 _WINDOW = 16384  # digests of a version that are in memory

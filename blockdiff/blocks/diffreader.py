@@ -147,17 +147,10 @@ class DiffFile:
             return None  # the last block is short, and this one is whole
         return first, stop
 
-    def _wanted(self, index_path: str, wants: Callable[[int, int], bool]) -> Iterator[tuple[int, int]]:
-        """Yield which parts of the file `_members` will read, as (offset, length)."""
-        with contextlib.suppress(FormatError, OSError), contextlib.closing(self._open(index_path)) as blob:
-            for member, stored, _ in index.spans(Sequence(blob).read, blob.size, self.version.block_size):
-                if wants(member.first, min(member.last + 1, self.version.count)):
-                    yield member.place, stored
-
     def _members(self, index_path: str, wants: Callable[[int, int], bool] | None) -> Iterator[Piece]:
-        if wants is not None:
-            self._blob.expect(self._wanted(index_path, wants))
         with contextlib.closing(self._open(index_path)) as blob:
+            if wants is not None:
+                self._blob.expect(index.places(Sequence(blob).read, blob.size, self.version.block_size, wants))
             end = 0
             for member, stored, length in index.spans(Sequence(blob).read, blob.size, self.version.block_size):
                 end = member.place + stored

@@ -14,7 +14,7 @@ from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, StoreUnrea
 from blockdiff.formats import difffile, names
 from blockdiff.place import choose
 from blockdiff.place.base import PLAIN, Access
-from blockdiff.sets import versions
+from blockdiff.sets import expected, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version, spelt
 
@@ -165,7 +165,7 @@ def describe(backup_set: BackupSet, files: Sequence[str] | None = None) -> Liste
     known: dict[int, Version] = {}
     source = ""  # of the versions so far
     broken: dict[int, str] = {}  # why a version does not restore, "" if it does
-    for number in versions.ahead(backup_set, sorted(listing.versions), listing, deep=False, surely=True):
+    for number in expected.ahead(backup_set, sorted(listing.versions), listing, deep=False, surely=True):
         stored = _stored(backup_set, number, listing.versions[number])
         if out.newest and number > out.newest:
             out.versions.append(Entry(number, False, "not published", stored=stored))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from blockdiff.errors import ChainBroken, DamagedFile, NoSuchVersion, NotOurFormat, Sealed, StoreUnreadable
 from blockdiff.formats import names
-from blockdiff.sets import versions
+from blockdiff.sets import expected, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
@@ -61,7 +61,7 @@ def chain_of(
     if number not in listing.versions:
         raise NoSuchVersion(backup_set.name, number)
     known: dict[int, Version] = {}
-    likely = versions.ahead(
+    likely = expected.ahead(
         backup_set, sorted((n for n in listing.versions if n <= number), reverse=True), listing, ".idx", deep=deep
     )
 
