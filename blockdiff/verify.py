@@ -85,7 +85,11 @@ def verify(
     with holding(backup_set, collect) as (result, seen, held):
         with pool, progress(_stored(backup_set, held.listing, seen)) as done:
             walk = Walk(backup_set, seen, held, known or {}, done)
-            for candidate in expected.ahead(backup_set, list(seen), held.listing, *names.DIFF_SUFFIXES, surely=True):
+            unread = [each for each in seen if each not in (known or {})]
+            soon = expected.ahead(backup_set, unread, held.listing, *names.DIFF_SUFFIXES, surely=True)
+            for candidate in seen:
+                if candidate not in (known or {}):
+                    next(soon, None)
                 if stop(walk.read):
                     break
                 result.versions.append(walk.step(candidate, pool))

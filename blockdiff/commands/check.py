@@ -227,7 +227,7 @@ def _json(each: Any) -> dict[str, Any]:
         "drilled_version": None if each.drill is None else each.drill.version,
         "drill_passed": None if each.drill is None else each.drill.passed,
         "running": each.running,
-        "free": each.free,
+        "free": None if each.device is None else each.free,
     }
 
 

@@ -6,11 +6,10 @@ more of the next ones are fetched meanwhile, up to `most` bytes.  Where it is kn
 will be read, those are fetched and nothing between them; and of small files, all of it beforehand.
 """
 
-import contextlib
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from typing import NamedTuple
 
 FIRST = 64  # bytes; a first read of so few is not a page
@@ -115,19 +114,21 @@ class Parts:
         with self._lock:
             while self._ranges and self._ranges[0].end <= offset:
                 self._ranges.popleft().data.cancel()
-            self._fetch_ahead()
+            self._fetch_ahead(end)
             found = [each for each in self._ranges if each.begin < end]
         if not found or found[0].begin > offset or found[-1].end < end:
             return self._fetch(end - offset, offset)
         parts = [each.data.result()[max(0, offset - each.begin) : end - each.begin] for each in found]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _fetch_ahead(self) -> None:
+    def _fetch_ahead(self, wanted: int) -> None:
+        """Begin to fetch what comes next, at least up to `wanted`."""
         ahead = sum(each.end - each.begin for each in self._ranges)
-        while ahead < self._most and (part := next(self._parts, None)):
-            begin, end = part
-            self._ranges.append(_Range(begin, end, self._pool.submit(self._fetch, end - begin, begin)))
-            ahead += end - begin
+        reached = self._ranges[-1].end if self._ranges else 0
+        while (ahead < self._most or reached < wanted) and (part := next(self._parts, None)):
+            begin, reached = part
+            self._ranges.append(_Range(begin, reached, self._pool.submit(self._fetch, reached - begin, begin)))
+            ahead += reached - begin
 
 
 def _together(parts: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
@@ -175,17 +176,20 @@ class Begins:
                     self._forget(next(iter(self._kept)))
 
     def of(self, key: Hashable, end: int) -> bytes | None:
-        """Return a file's first bytes, at least up to `end`; None if so many are not kept or could not be fetched."""
+        """Return a file's first bytes, up to `end` at least; None if they are not kept.  Raises what fetching did."""
         with self._lock:
             length, found = self._kept.get(key, (0, None))
             if found is None or length < end:
                 return None
             self._kept.move_to_end(key)
-        with contextlib.suppress(Exception):  # who reads it asks again, and is told
+        try:
             return found.result()
-        with self._lock:
-            self._forget(key)
-        return None
+        except CancelledError:
+            return None
+        except Exception:
+            with self._lock:
+                self._forget(key)
+            raise
 
     def _forget(self, key: Hashable) -> None:
         length, found = self._kept.pop(key, (0, None))

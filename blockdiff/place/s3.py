@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from blockdiff.errors import SetLocked
+from blockdiff.errors import SetLocked, StoreRefused
 from blockdiff.formats.manifest import StoredFile
 from blockdiff.formats.names import set_names
 from blockdiff.place.ahead import Begins, Fetch, Pages, Parts
@@ -102,8 +102,9 @@ class Store:
 
     def is_folder(self, base: str) -> bool:
         """Return whether there is no set of this name, but what is like a folder."""
-        if base in set_names(self.names(f"{base}.")):
-            return False
+        with contextlib.suppress(StoreRefused):  # a key may be for this "folder" alone
+            if base in set_names(self.names(f"{base}.")):
+                return False
         if self._access.as_of is None:
             return self._bucket.any(f"{base}/")
         return bool(self._bucket.versions(f"{base}/"))
@@ -225,7 +226,13 @@ class Store:
         return found, b""
 
     def _unlisted(self, path: str, most: int) -> tuple[Entry, bytes]:
-        found = self._bucket.first(self._name(path), most)
+        name = self._name(path)
+        try:
+            found = self._bucket.first(name, most)
+        except StoreRefused:  # as many stores say of what is not there, if a key may list only some names
+            if name in self._bucket.list(name):
+                raise
+            found = None
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found
