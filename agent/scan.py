@@ -1,8 +1,8 @@
 """Read, digest, compare and compress the blocks of a volume, in parallel; results come in order.
 
 Each extent is one task with a buffer of its own.  The bytes of all buffers are limited, so that
-memory does not grow with the volume.  Holes are not read; the digest of a block decides whether
-it is sent.
+memory does not grow with the volume.  Holes are not read, nor what a hint leaves out; the digest of
+a block decides whether it is sent.
 """
 
 import collections
@@ -34,15 +34,20 @@ class Result:
         self.length = 0  # bytes read
 
 
+class HintWrong(Exception):
+    """A block is not what a hint has it to be; `args` has its offset."""
+
+
 class Scan:
     """One pass over a volume."""
 
-    def __init__(self, volume, asked, old, pays, pool):
+    def __init__(self, volume, asked, old, pays, pool, stretches=None):
         """Scan a volume as the Request asks.
 
         `old(count)` returns the parent's digests of the next count blocks, fewer if the parent
         had fewer; None for a full backup.  `pays()` returns whether compressing pays now, if it is
-        allowed; `pool` has buffers of `buffer_size`.
+        allowed; `pool` has buffers of `buffer_size`; `stretches`: what is read where there is a hint,
+        see snapshots/selection.py.
         """
         self._volume = volume
         self._block_size = block_size = asked.block_size
@@ -58,27 +63,29 @@ class Scan:
         self._slots = max(1, min(2 * jobs if jobs > 1 else 1, most))
         self._jobs = min(jobs, self._slots)
         self._pool = pool
+        self._stretches = stretches
         self._thread = threading.local()
         self.total = digestfile.blocks_of(volume.size, block_size)
         self.changed = 0  # blocks, zero ones counted
         self.zero = 0  # changed blocks that are zero
         self.read = 0  # bytes
+        self.hinted = self.audited = 0  # blocks that were read for a hint, and for its audit
         self._hash = hashlib.sha256(digestfile.encode_header(block_size))
         self._other_hash = hashlib.sha256(digestfile.encode_header(block_size))
 
     def results(self):
-        """Yield (Extent, Result) in block order; the buffer of a Result is used again after the next is asked for."""
+        """Yield (Extent, Result) in block order, or raise HintWrong; a Result's buffer is used again later."""
         executor = _executor(self._jobs)
         pending = collections.deque()
         try:
-            for extent, fetched in extents.ahead(self._volume, extents.plan(self._volume, self._block_size)):
+            for extent, fetched in extents.ahead(self._volume, self._extents()):
                 old = None if self._old is None else self._old(extent.count)
                 # never wait for a buffer while something can be sent: the server may wait for that
                 while len(pending) >= self._slots or (pending and not self._pool.ready()):
                     for item in self._finish(*pending.popleft()):
                         yield item
-                if extent.hole:
-                    pending.append((extent, executor.submit(self._hole, extent, old)))
+                if extent.unread:
+                    pending.append((extent, executor.submit(self._unread, extent, old)))
                 else:
                     pending.append((extent, executor.submit(self._data, extent, fetched, old, self._pool.take())))
             while pending:
@@ -87,11 +94,20 @@ class Scan:
         finally:
             executor.shutdown()
 
+    def _extents(self):
+        if self._stretches is None:
+            return extents.plan(self._volume, self._block_size)
+        return extents.hinted(self._volume, self._block_size, self._stretches)
+
     def _finish(self, extent, future):
         result = future.result()
         self._hash.update(result.digests)
         self._other_hash.update(result.other_digests)
         self.read += result.length
+        if extent.audit:
+            self.audited += extent.count
+        elif self._stretches is not None and not extent.unread:
+            self.hinted += extent.count
         for what, count in result.runs:
             self.changed += count if what != messages.SAME else 0
             self.zero += count if what == messages.ZERO else 0
@@ -117,7 +133,10 @@ class Scan:
         whole = self._zero_digest(digester, self._block_size) if extent.count > 1 else b""
         return whole * (extent.count - 1) + self._zero_digest(digester, tail)
 
-    def _hole(self, extent, old):
+    def _unread(self, extent, old):
+        """Return the Result of an extent that is not read."""
+        if extent.kept:
+            return Result([(messages.SAME, extent.count)], old)
         digests = self._zero_digests_of(self._digester, extent)
         other_digests = b"" if self._other is None else self._zero_digests_of(self._other, extent)
         runs = _Runs()
@@ -135,6 +154,8 @@ class Scan:
         self._volume.read_into(buffer.view[: extent.length], extent.offset)
         self._volume.cache.drop(fetched)
         digests = self._digester.digests(buffer, extent.length, self._block_size)
+        if extent.audit:
+            self._check(extent, digests, old if extent.kept else self._zero_digests_of(self._digester, extent))
         other_digests = b""
         if self._other is not None:
             other_digests = self._other.digests(buffer, extent.length, self._block_size)
@@ -168,6 +189,12 @@ class Scan:
             result.frames, result.buffer = self._pieces(buffer, places), buffer
         result.length = extent.length
         return result
+
+    def _check(self, extent, digests, expected):
+        """Raise HintWrong unless the blocks are what they would have been unread."""
+        for place in range(0, len(digests) if digests != expected else 0, BYTES_OF_DIGEST):
+            if digests[place : place + BYTES_OF_DIGEST] != expected[place : place + BYTES_OF_DIGEST]:
+                raise HintWrong(extent.offset + place // BYTES_OF_DIGEST * self._block_size)
 
     def _pieces(self, buffer, places):
         """Return (codec, length, body) of the DATA frames for these places of the buffer, in order."""

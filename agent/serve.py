@@ -81,14 +81,20 @@ def _back_up(link, asked):
         from .snapshots import prepare
 
         path = request.encode_path(asked.path)
-        snapshot = prepare.prepare(path, asked.snapshot, float(asked.timeout_s), link.last_received, _logger(link))
+        snapshot = prepare.prepare(
+            path, asked.snapshot, float(asked.timeout_s), link.last_received, _logger(link), asked.hints
+        )
     if snapshot is None:
-        _send_end(link, _send_blocks(link, asked, None), None)
+        if asked.hints is not None:
+            _logger(link)("no hints, the whole volume is read: it has no snapshot")
+        _send_end(link, asked, *_send_blocks(link, asked, None))
         return None
     try:
         _take(link, asked, snapshot)
-        work = _send_blocks(link, asked, snapshot)
-        _send_end(link, work, snapshot.check())  # checked after the last read
+        found = _send_blocks(link, asked, snapshot)
+        _send_end(link, asked, *found, snapshot=snapshot.check(), keeps=snapshot.keeps)  # checked after the last read
+        if snapshot.keeps:
+            return snapshot.keep(*_published(link))
     except BaseException:
         remains = snapshot.remove()
         if remains is not None:  # as a note, since the last message has the reason why the backup failed
@@ -112,8 +118,20 @@ def _take(link, asked, snapshot):
     snapshot.take(places, lambda: link.send(messages.TAKEN, messages.encode_talk({})))
 
 
+def _published(link):
+    """Wait until the server has published the version; returns its number, and the SHA-256 of its digest file."""
+    kind, payload = link.receive()
+    if kind != messages.KEEP:
+        raise FormatError("expected the version of a base, got frame %d" % kind)
+    version = messages.decode_talk(payload, version=int, sha256=str)
+    return version["version"], version["sha256"]
+
+
 def _send_blocks(link, asked, snapshot):
-    """Read the whole image and send what differs; returns the Scan."""
+    """Read the image, or what a hint leaves to be read, and send what differs; returns the Scan, and END's hint."""
+    hint = None
+    if snapshot is not None and asked.hints is not None:
+        hint = snapshot.hint(asked.hints)
     source = volume.Volume(request.encode_path(asked.path) if snapshot is None else snapshot.path)
     try:
         if snapshot is None:
@@ -121,19 +139,51 @@ def _send_blocks(link, asked, snapshot):
         else:
             facts = dict(snapshot.facts, size=source.size, same=look.same(asked), users=None)
         link.send(messages.OPENED, messages.encode_talk(facts))
-        old = None if asked.old is None else _OldDigests(link, asked.old)
-        sender = Sender(link, max(0, asked.bwlimit), native.compressor().pays_below)
-        work = scan.Scan(source, asked, old, lambda: sender.slow, _pool(link, asked, source))
         try:
-            sender.send_extents(work.results())
+            found = _read(link, asked, source, snapshot, hint)
         except AgentError as error:
             if snapshot is not None and error.error == "ReadFailed":
                 snapshot.check()  # reading a lost snapshot gives read errors
             raise
         source.check_size()
-        return work
+        return found
     finally:
         source.close()
+
+
+def _read(link, asked, source, snapshot, hint):
+    """Read what a hint leaves to be read; or everything, if it is wrong, or there is none."""
+    old = None if asked.old is None else _OldDigests(link, asked.old)
+    sender = Sender(link, max(0, asked.bwlimit), native.compressor().pays_below)
+    pool, stretches = _pool(link, asked, source), None
+    if hint is not None:
+        import random
+
+        stretches = hint.stretches(
+            source.size, asked.block_size, asked.old or 0, asked.hints.version, random.SystemRandom()
+        )
+    work = scan.Scan(source, asked, old, lambda: sender.slow, pool, stretches)
+    wrong = None
+    try:
+        sender.send_extents(work.results())
+    except scan.HintWrong as error:
+        (wrong,) = error.args
+    found = None
+    if hint is not None:
+        found = {"method": hint.method, "blocks": work.hinted, "audited": work.audited, "wrong": wrong}
+    if wrong is not None:
+        snapshot.distrust()
+        if old is not None:
+            old.skip()  # when all have come, the server can send them again
+            old = _OldDigests(link, asked.old)
+        link.send(messages.AGAIN, messages.encode_talk({"offset": wrong}))
+        read = work.read
+        # the server may still have some of the shared memory
+        pool = buffers.Private(scan.buffer_size(source, asked.block_size))
+        work = scan.Scan(source, asked, old, lambda: sender.slow, pool)
+        sender.send_extents(work.results())
+        work.read += read
+    return work, found
 
 
 def _pool(link, asked, source):
@@ -145,7 +195,7 @@ def _pool(link, asked, source):
     return pool
 
 
-def _send_end(link, work, snapshot):
+def _send_end(link, asked, work, hint, snapshot=None, keeps=False):
     end = {
         "total": work.total,
         "changed": work.changed,
@@ -154,6 +204,8 @@ def _send_end(link, work, snapshot):
         "digests": work.digest_hashes(),
         "snapshot": snapshot,
     }
+    if asked.hints is not None:
+        end.update(hint=hint, keeps=keeps)
     link.send(messages.END, messages.encode_talk(end))
 
 
@@ -172,11 +224,19 @@ class _OldDigests:
         self._left -= count
         size = count * BYTES_OF_DIGEST
         while len(self._buffer) < size:
-            kind, payload = self._link.receive()
-            if kind != messages.DIGESTS or not 0 < len(payload) <= min(messages.MAX_DIGESTS, self._to_come):
-                raise FormatError("expected digests, got frame %d of %d bytes" % (kind, len(payload)))
-            self._to_come -= len(payload)
-            self._buffer += payload
+            self._buffer += self._more()
         digests = bytes(self._buffer[:size])
         del self._buffer[:size]
         return digests
+
+    def skip(self):
+        """Receive all that have not come yet."""
+        while self._to_come:
+            self._more()
+
+    def _more(self):
+        kind, payload = self._link.receive()
+        if kind != messages.DIGESTS or not 0 < len(payload) <= min(messages.MAX_DIGESTS, self._to_come):
+            raise FormatError("expected digests, got frame %d of %d bytes" % (kind, len(payload)))
+        self._to_come -= len(payload)
+        return payload

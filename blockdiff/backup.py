@@ -17,17 +17,19 @@ from blockdiff import __version__, codecs
 from blockdiff.errors import BlockdiffError
 from blockdiff.formats import manifest
 from blockdiff.ingest import comparison
-from blockdiff.ingest.comparison import Comparison
+from blockdiff.ingest.comparison import Comparison, HintWrong
 from blockdiff.ingest.job import Continuation, Job, JobLog, continued
 from blockdiff.ingest.scan import Scan
 from blockdiff.printable import Log
-from blockdiff.sets import recover, signatures
+from blockdiff.sets import signatures, unfinished
 from blockdiff.sets.newversion import NewVersion, now, stamp
 from blockdiff.sets.outcome import Outcome
+from blockdiff.sets.parent import Parent
 from blockdiff.source import push, snapshots
 from blockdiff.source.opened import Opened
 from blockdiff.source.prepared import Prepared
 from blockdiff.source.wanted import NONE, set_tag
+from blockdiff.wire.request import HintRequest
 
 if TYPE_CHECKING:
     from blockdiff.ingest import receiver
@@ -99,7 +101,8 @@ def _begin(job: Job, log: JobLog, moment: str | None) -> Iterator[_Begun]:
     """Do all checks that can refuse the run, and write nothing."""
     backup_set, wanted = job.backup_set, job.wanted
     with backup_set.locked(), contextlib.ExitStack() as cleanup:
-        of = cleanup.enter_context(continued(job, recover.settle(backup_set, log.note), log))
+        newest, number = unfinished.settle(backup_set, log.note)
+        of = cleanup.enter_context(continued(job, newest, log, number))
         if of.source.unknown:
             log.note(f"{backup_set.name} did not name its source until now: it is of {of.source.spelt}")
         time = now()
@@ -109,7 +112,7 @@ def _begin(job: Job, log: JobLog, moment: str | None) -> Iterator[_Begun]:
             backup_set, of.parent, of.block_size, digest, rescan=wanted.rescan, use_xxh=_trusts_parent(of)
         )
         cleanup.callback(compared.close)
-        found = scan.ask(compared, of.source.known)
+        found = scan.ask(compared, of.source.known, _hints(of, compared))
         of.accept(found, keep_xxh=compared.keep_xxh)
         yield _Begun(of, scan, compared, found, time, moment)
 
@@ -143,8 +146,41 @@ def _open(begun: _Begun) -> Opened:
     return opened
 
 
+def _hints(of: Continuation, compared: Comparison) -> HintRequest | None:
+    """Return what the agent needs for hints, if they are asked for."""
+    wanted, before = of.job.wanted, of.parent
+    if not wanted.hints:
+        return None
+    # the digests of all blocks that a whole comparison is for come only of blocks that are read
+    whole = before.version is not None and (wanted.rescan or compared.other_digests)
+    return HintRequest(before.number, before.parent_number, before.link, whole)
+
+
 def _write(begun: _Begun, opened: Opened, facts: dict[str, Any] | None, cores: int) -> Outcome:
     """Write what the agent reads, and publish it; `facts` are the lock's."""
+    try:
+        return _write_pass(begun, opened, facts, cores)
+    except HintWrong as error:
+        begun.of.log.warn(_wrong(begun.of.parent, error.offset))
+        return _write_pass(begun, opened, facts, cores)
+
+
+def _wrong(before: Parent, offset: int) -> str:
+    """Return the warning for a hint that left out the block at an offset."""
+    line = f"a hint left out the block at byte {offset}, so the whole volume is read"
+    since = None
+    for version in reversed(before.links):
+        hint = version.manifest.value.get("hint") if version.manifest is not None else None
+        if not isinstance(hint, dict) or hint.get("method") != "thin_delta" or hint.get("wrong") is not None:
+            break
+        since = version.number
+    if since is not None:
+        line += f"; versions {since} to {before.number - 1}, which were read by hints, may have older bytes there"
+    return line
+
+
+def _write_pass(begun: _Begun, opened: Opened, facts: dict[str, Any] | None, cores: int) -> Outcome:
+    """Write what the agent reads, and publish it.  Raises HintWrong if a second pass follows."""
     job, before = begun.of.job, begun.of.parent
     codec = codecs.BY_SUFFIX[job.wanted.suffix]
     new = NewVersion(job.backup_set, before.number, codec, begun.of.block_size, begun.compared.keep_xxh)
@@ -156,7 +192,7 @@ def _write(begun: _Begun, opened: Opened, facts: dict[str, Any] | None, cores: i
         new.publish(value, totals.payload, lambda: before.check(job.backup_set), job.signing)
     finally:
         new.discard()
-    begun.scan.finish()
+    begun.scan.finish((before.number, new.hashes()["md5"]) if totals.keeps else None)
     return Outcome(
         name=job.backup_set.name,
         version=before.number,
@@ -172,6 +208,7 @@ def _write(begun: _Begun, opened: Opened, facts: dict[str, Any] | None, cores: i
         stored=new.stored,
         seconds=(now() - begun.time).total_seconds(),
         consistency=value.consistency,
+        hint=value.hint,
         warnings=begun.of.log.warnings,
     )
 
@@ -208,6 +245,7 @@ def _manifest(
         snapshot=snapshot,
         consistency=consistency,
         moment=begun.moment,
+        hint=totals.hint,
         agent=manifest.Agent(
             python=session.hello.python,
             digest=begun.compared.compared,

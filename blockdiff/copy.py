@@ -17,10 +17,11 @@ from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.errors import BlockdiffError, ChainBroken, DamagedFile, DigestMismatch, NoRoom, NotOurFormat, NotSigned
 from blockdiff.formats import names
 from blockdiff.printable import Log, size
-from blockdiff.sets import chain, copyfit, copying, publishing, versions
+from blockdiff.sets import chain, copyfit, copying, publishing, retaining, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.copying import Original
 from blockdiff.sets.held import Held, holding
+from blockdiff.sets.signatures import Signing
 from blockdiff.sets.version import VersionFiles
 
 _DAMAGE = (DamagedFile, DigestMismatch, ChainBroken, NotOurFormat, NotSigned)  # of one version; others can be whole
@@ -45,6 +46,7 @@ class Copied:
     newest: int  # of the set that is copied
     before: int = 0  # the newest version there before; 0: there was none
     dry_run: bool = False
+    extended: int = 0  # versions that were there, and are locked for longer now
     versions: list[One] = field(default_factory=list)
     faults: list[BlockdiffError] = field(default_factory=list)  # why a version was not copied, in order
     warnings: list[str] = field(default_factory=list)
@@ -81,6 +83,8 @@ def copy(
     wait_s: float | None = None,
     dry_run: bool = False,
     rate: int = 0,
+    until: int | None = None,
+    signing: Signing | None = None,
     threads: int = 2,
     progress: Progress = silent,
     note: Log = lambda line: None,
@@ -90,8 +94,10 @@ def copy(
 
     Into a set without versions: from the full on that the newest version needs, or `every` one.
     `wait_s`: how long to wait for the lock of `dest`; `rate`: bytes a second at most, 0: any;
-    `copied` is called after each version.  What is wrong with one version, or ended the run later, is
-    in the result.  Raises BlockdiffError if nothing was copied because of what both sets are.
+    `until`: seconds since 1970, until when what the new versions need is locked, as they are themselves;
+    `signing` signs versions that are not signed; `copied` is called after each version.  What is wrong with
+    one version, or ended the run later, is in the result.  Raises BlockdiffError if nothing was copied
+    because of what both sets are.
     """
     warnings: list[str] = []
     with contextlib.ExitStack() as cleanup:
@@ -100,16 +106,19 @@ def copy(
             copyfit.settle(dest, source, warnings.append)
         there = dest.settled_listing() if dry_run else dest.listing()
         before = dest.newest(there)
-        collect = functools.partial(_collect, source, before, every)
+        collect = functools.partial(_collect, source, before, every, dest.place.sealed)
         found = cleanup.enter_context(holding(source, collect))
         out = Copied(source.name, dest.name, found.newest, before, dry_run, warnings=warnings)
         if before > found.newest:
             there_is = f"{dest.name} has version {before}, which is newer than those of {source.name}"
             warnings.append(f"{there_is}: nothing is copied")
         copyfit.check(dest, there, before, source, found.listing, found.whole)
+        if until is not None and not dry_run:
+            parents = [each.version.parent for each in found.whole.values() if each.version.parent is not None]
+            out.extended = retaining.extend(dest, there, parents, until, source)
         pool = cleanup.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="copy"))
         done = cleanup.enter_context(progress(_work(found)))
-        run = _Run(source, dest, found, out, pool, _limited(rate, done), done)
+        run = _Run(source, dest, found, out, pool, signing, _limited(rate, done), done)
         for number in found.originals:
             one = run.step(number)
             if one is not None:
@@ -127,7 +136,7 @@ def _work(found: _Found) -> int:
 
 
 def _collect(
-    source: BackupSet, before: int, every: bool, listing: names.Listing, held: Held
+    source: BackupSet, before: int, every: bool, sealed: bool, listing: names.Listing, held: Held
 ) -> tuple[_Found, list[VersionFiles]]:
     """Return what is to be copied after version `before`."""
     newest, _ = versions.choose(source, None, listing)
@@ -137,7 +146,7 @@ def _collect(
         first = chain.chain_of(source, newest, listing, deep=False)[0].number
     for number in sorted(n for n in listing.versions if first <= n <= newest):
         try:
-            out.originals[number] = copying.look(source, number, held)
+            out.originals[number] = copying.look(source, number, held, sealed)
         except BlockdiffError as error:
             out.originals[number] = error
     whole = out.whole
@@ -153,11 +162,11 @@ class _Run:
 
     def __init__(
         self, source: BackupSet, dest: BackupSet, found: _Found, out: Copied, pool: ThreadPoolExecutor,
-        written: Callable[[int], object], walked: Callable[[int], object],
+        signing: Signing | None, written: Callable[[int], object], walked: Callable[[int], object],
     ) -> None:  # fmt: skip
         """`written` and `walked` are called with the bytes that were written, and read to prove them, since."""
         self._source, self._dest, self._found, self._out = source, dest, found, out
-        self._pool, self._written = pool, written
+        self._pool, self._signing, self._written = pool, signing, written
         self._newest = out.before
         self._there = dict.fromkeys(dest.listing().versions, "")  # and SHA-256 of the digest file, if known
         self._lost: list[int] = []
@@ -203,12 +212,17 @@ class _Run:
         try:
             self._there[number] = written.parts[".md5"].sha256()
             publishing.publish_as(
-                self._dest, number, written.parts, original.sheet, self._newest, signed=original.signed
+                self._dest, number, written.parts, original.sheet, self._newest, signed=self._signature(original)
             )
         finally:
             written.discard()
         self._out.warnings += written.warnings
         return written.size
+
+    def _signature(self, original: Original) -> bytes | None:
+        if original.signed is None and self._signing is not None and original.sheet is not None:
+            return self._signing.sign(original.sheet)
+        return original.signed
 
     def _prove(self, original: Original) -> None:
         """Walk the blocks of a version that no manifest describes.  Raises what is wrong with it."""

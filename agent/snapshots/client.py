@@ -16,12 +16,14 @@ import time
 import typing
 
 from ..errors import AgentError
-from . import snapshot, tags
+from . import pool, snapshot, tags
 from .runner import Runner
 from .supervisor import Supervisor
+from .thindelta import Doubt
 
 ANSWER_S = 60.0  # for all requests but those that wait for LVM
 REAP_S = 5.0
+_SLOW = ("create", "find", "remove", "reserve", "release", "keep")  # they wait for LVM, or the device mapper
 _SIGNALS = (  # that a terminal, a hangup or the agent could send; the supervisor ignores them
     signal.SIGHUP,
     signal.SIGINT,
@@ -58,6 +60,7 @@ class SupervisorClient:
         self._buffer = b""
         self._created = None  # (volume, owner) of the snapshot that was asked for
         self._snapshot = None
+        self._reserved = None  # the Pool whose metadata is
         self._pid, self._channel = _fork(silence_s, verbose)
 
     def make(self, volume, wanted, set_hash, run_id, made=lambda: None):
@@ -91,6 +94,29 @@ class SupervisorClient:
         """
         return self._checked(self._ask("state", True))
 
+    def reserve(self, found):
+        """Return whether the metadata of a Pool is reserved; False while another run of ours has it.
+
+        Raises Doubt if it cannot be reserved, or AgentError.
+        """
+        refused = self._ask("reserve", list(found))
+        if refused:
+            raise Doubt(refused)
+        self._reserved = found if refused is None else None
+        return refused is None
+
+    def release(self):
+        """Release it.  Raises AgentError."""
+        self._ask("release")
+        self._reserved = None
+
+    def keep(self, base):
+        """Make the snapshot a Base: it is not removed any more.  Raises Doubt if it is none, or AgentError."""
+        refused = self._ask("keep", list(base))
+        if refused is not None:
+            raise Doubt(refused)
+        self._snapshot = self._created = None
+
     def remove(self):
         """Remove the snapshot if there is one, end the supervisor, return None or why it could not be removed.
 
@@ -102,6 +128,8 @@ class SupervisorClient:
             self._channel.close()
             self._reap(REAP_S)
             run = Runner(self._log, self._verbose)
+            if self._reserved is not None:
+                self._log(pool.release(self._reserved, run) or "released the metadata of %s" % self._reserved.name)
             if self._snapshot is not None:
                 return snapshot.remove(self._snapshot, run)
             if self._created is not None:  # it may have died while it made one
@@ -125,7 +153,7 @@ class SupervisorClient:
             self._number += 1
             request = {"number": self._number, "do": do, "arguments": arguments}
             try:
-                self._channel.settimeout(None if do in ("create", "find", "remove") else ANSWER_S)
+                self._channel.settimeout(None if do in _SLOW else ANSWER_S)
                 self._channel.sendall(json.dumps(request).encode("utf-8") + b"\n")
                 reply = self._reply()
             except OSError as error:  # a timeout is one, too

@@ -10,11 +10,11 @@ from . import lvm
 from .runner import Runner
 
 
-def prepare(path, wanted, timeout_s, last_received, log):
+def prepare(path, wanted, timeout_s, last_received, log, hints=None):
     """Return the SnapshotVolume of a logical volume's path (bytes), or None: read the volume itself.
 
-    `wanted` is a SnapshotRequest; `log(line)` takes lines for the log.  Snapshots of dead runs are
-    removed before.  Raises AgentError.
+    `wanted` is a SnapshotRequest, `hints` a HintRequest; `log(line)` takes lines for the log.  Snapshots of
+    dead runs are removed before, and bases that are of no use.  Raises AgentError.
     """
     run = Runner(log, wanted.verbose)
     name = os.fsdecode(path)
@@ -24,7 +24,7 @@ def prepare(path, wanted, timeout_s, last_received, log):
         return None
     from . import sweep, volume
 
-    for note in sweep.sweep(run):
+    for note in sweep.sweep(run, of_set=wanted.set, hints=hints):
         log(note)
     found = lvm.find(name, run)
     if found is None:

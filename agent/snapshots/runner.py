@@ -17,6 +17,12 @@ class ProgramFailed(Exception):
         self.reason = reason
 
 
+def environment():
+    """Return the environment for a program: the C locale, and the folders of the system's programs."""
+    path = ":".join(filter(None, (os.environ.get("PATH"), SBIN)))
+    return dict(os.environ, LC_ALL="C", LVM_SUPPRESS_FD_WARNINGS="1", PATH=path)
+
+
 class Runner:
     """Runs programs in the C locale, with nothing on stdin and none of our descriptors.
 
@@ -43,8 +49,6 @@ class Runner:
 
     def __call__(self, program, *arguments):
         """Return what the program writes to stdout; raises ProgramFailed."""
-        environment = dict(os.environ, LC_ALL="C", LVM_SUPPRESS_FD_WARNINGS="1")
-        environment["PATH"] = ":".join(filter(None, (os.environ.get("PATH"), SBIN)))
         try:
             child = subprocess.Popen(
                 (program, *arguments),
@@ -52,7 +56,7 @@ class Runner:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 close_fds=True,
-                env=environment,
+                env=environment(),
             )
         except OSError as error:
             raise ProgramFailed(program, 127, "cannot be run: %s" % error.strerror) from error

@@ -17,7 +17,8 @@ REMOVE_WAITS_S = (0.2, 1.0)  # between attempts at a busy device; LVM itself wai
 
 _FIELDS = (
     "vg_name,lv_name,lv_uuid,lv_attr,lv_size,lv_tags,data_percent,metadata_percent,"
-    "lv_snapshot_invalid,lv_health_status,lv_kernel_major,lv_kernel_minor,lv_dm_path,vg_free_count"
+    "lv_snapshot_invalid,lv_health_status,lv_kernel_major,lv_kernel_minor,lv_dm_path,vg_free_count,"
+    "origin,pool_lv,thin_id,lv_merging"
 )
 
 

@@ -5,7 +5,8 @@ moment; nothing is executed and no file is written.  It runs in a session of its
 or a signal to the reader's process group does not reach it.  It removes the snapshot on
 request, when its reader ends in any way, when the reader has sent nothing for too long (a cut
 network ends no process), and on SIGTERM.  Only SIGKILL or a loss of power leaves a snapshot,
-and then the next run's sweep finds its owner in its tags.
+and then the next run's sweep finds its owner in its tags.  It also releases the pool's metadata
+if the reader has it reserved, and a snapshot that becomes a base is not its own any longer.
 
 One thread checks the fill of the snapshot and extends it; the other answers the reader's
 requests: JSON, one line each way.
@@ -20,8 +21,9 @@ import threading
 import time
 
 from ..errors import AgentError
-from . import lvm, sizing, snapshot, tags
+from . import bases, lvm, pool, sizing, snapshot, tags
 from .runner import ProgramFailed, Runner
+from .thindelta import Doubt
 
 LOOK_MOST_S = 1.0  # between two checks of the fill
 LOOK_LEAST_S = 0.1
@@ -44,6 +46,7 @@ class Supervisor:
         self._run = Runner(self._notes.append, verbose)
         self._created = None  # (volume, room or None, owner) of the snapshot that was asked for
         self._snapshot = None
+        self._metadata = None  # the pool.MetadataSnapshot that is reserved
         self._ended = False  # by SIGTERM
         self._stop = threading.Event()
         self._watcher = None
@@ -140,6 +143,35 @@ class Supervisor:
     def _do_remove(self):
         return self._remove(snapshot.REMOVE_WAITS_S)
 
+    # hints
+
+    def _do_reserve(self, found):
+        """Return None if the metadata of a Pool is reserved, False while another run of ours has it, else why not."""
+        metadata = pool.MetadataSnapshot(pool.Pool(*found), self._run)
+        try:
+            if not metadata.reserve():
+                return False
+        except (Doubt, ProgramFailed) as error:
+            return str(error)
+        self._metadata = metadata
+        return None
+
+    def _do_release(self):
+        metadata, self._metadata = self._metadata, None
+        trouble = None if metadata is None else metadata.release()
+        if trouble is not None:
+            self._notes.append(trouble)
+
+    def _do_keep(self, base):
+        """Make the snapshot a base, which is not removed here; return why it is not one, or None."""
+        self._unwatch()
+        try:
+            bases.keep(self._snapshot, bases.Base(*base), self._created[2], self._run)
+        except ProgramFailed as error:
+            return str(error)
+        self._snapshot = self._created = self._seen = None
+        return None
+
     # the fill
 
     def _watch(self):
@@ -231,10 +263,14 @@ class Supervisor:
 
     # the end
 
-    def _remove(self, waits_s):
+    def _unwatch(self):
         self._stop.set()
         if self._watcher is not None:
             self._watcher.join()
+
+    def _remove(self, waits_s):
+        self._unwatch()
+        self._do_release()
         waits = {"waits_s": waits_s, "sleep": self._sleep}
         if self._snapshot is not None:
             holder = snapshot.remove(self._snapshot, self._run, **waits)

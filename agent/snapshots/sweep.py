@@ -1,25 +1,25 @@
 """Remove snapshots that a dead run left: after SIGKILL, or when the host lost power.
 
 Only a snapshot that has all tags of blockdiff and whose owner is provably dead is removed; see
-tags.py.
+tags.py.  And a base that is of no use any longer; see bases.py.
 """
 
 import os
 import signal
 import time
 
-from . import snapshot, tags
+from . import bases, snapshot, tags
 from .runner import ProgramFailed
 
 OLD_NAME = "lvm_dump"  # the snapshot of the blockdiff of 2010, which set no tags
 _TERM_WAIT_S = 15.0  # for a supervisor to remove its snapshot and end
 
 
-def sweep(run, ended=(), sleep=time.sleep, monotonic=time.monotonic):
+def sweep(run, ended=(), of_set=None, hints=None, sleep=time.sleep, monotonic=time.monotonic):
     """Remove what dead runs left; return notes for the log, one line each, none if there was nothing.
 
     `ended` are runs that the caller knows to be over; their supervisor may still run, and gets
-    SIGTERM first.
+    SIGTERM first.  `of_set` is the set of a run that begins, `hints` its HintRequest: see bases.useless.
     """
     try:
         rows = snapshot.tagged(run)
@@ -32,7 +32,9 @@ def sweep(run, ended=(), sleep=time.sleep, monotonic=time.monotonic):
         marks = snapshot.row_tags(row)
         who = tags.parse(marks)
         if who is None:
-            if tags.MARK in marks:
+            if bases.MARK in marks:
+                notes += _tidy(row, rows, of_set, hints, run, sleep)
+            elif tags.MARK in marks:
                 notes.append("%s carries our tag but not all of them; it is left alone" % name)
             elif row["lv_name"] == OLD_NAME and row["lv_attr"][:1] in "sSV":
                 notes.append(
@@ -55,6 +57,20 @@ def sweep(run, ended=(), sleep=time.sleep, monotonic=time.monotonic):
             else:
                 notes.append("cannot remove %s, which run %s left behind: %s" % (name, who.run, holder))
     return notes
+
+
+def _tidy(row, rows, of_set, hints, run, sleep):
+    """Remove a base that is of no use any longer; returns notes."""
+    why = bases.useless(row, rows, of_set, hints)
+    if why is None:
+        return []
+    name = "%s/%s" % (row["vg_name"], row["lv_name"])
+    if row["lv_attr"][:1] != "V":
+        return ["%s carries the tags of a base but is no thin snapshot; it is left alone" % name]
+    holder = snapshot.remove(snapshot.of(row), run, sleep=sleep)
+    if holder is None:
+        return ["removed the base %s: %s" % (name, why)]
+    return ["cannot remove the base %s: %s" % (name, holder)]
 
 
 def _end(who, me, sleep, monotonic):

@@ -9,6 +9,7 @@ import threading
 
 from ..errors import AgentError
 from . import client, consistency, sizing
+from .runner import Runner
 
 SILENCE_MORE_S = 15.0  # added to the timeout of the wire: how long the supervisor waits
 
@@ -20,6 +21,8 @@ class SnapshotVolume:
         """`last_received()` returns when the server sent something last.  Raises AgentError SnapshotRefused."""
         self._volume = volume
         self._wanted = wanted
+        self._log = log
+        self._hints = None
         self._last_received = last_received
         self._room = sizing.extents(volume, wanted.size)
         self.plan = sizing.plan(volume, self._room)
@@ -82,6 +85,33 @@ class SnapshotVolume:
             raise self.failure
         state = self._supervisor.check()
         return {"fill": state.fill, "size": state.size, "extended": state.extended}
+
+    def hint(self, wanted):
+        """Return the Hint of what is to be read, for a HintRequest, or None: the whole volume.  Raises AgentError."""
+        from . import hints  # loaded only where they are asked for
+
+        run = Runner(self._log, self._wanted.verbose)
+        self._hints = hints.Hints(
+            self._volume, self._snapshot, wanted, self._wanted.set, self._supervisor, run, self._log
+        )
+        return self._hints.hint()
+
+    @property
+    def keeps(self):
+        """Return whether the snapshot may become the base for the next version, after `hint`."""
+        return self._hints is not None and self._hints.keeps
+
+    def distrust(self):
+        """Remove the base, whose hint was wrong; and keep no other one."""
+        self._hints.keeps = False
+        remains = self._hints.drop()
+        if remains is not None:
+            self._log(remains)
+
+    def keep(self, version, md5):
+        """Make the snapshot the base for what continues this version; returns what is left over as text, or None."""
+        remains = self._hints.keep(version, md5)
+        return "; ".join(filter(None, (remains, self.remove()))) or None
 
     def remove(self):
         """Remove the snapshot; return what could not be removed as text, or None."""

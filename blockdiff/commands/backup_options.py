@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from blockdiff.commands import dump_arguments, options_source, progress
+from blockdiff.place import choose
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class Options:
     lock: str | None
     others: tuple[tuple[str, str], ...]  # NAME and SOURCE of each --with
     rescan: bool
+    hints: bool
     new_source: bool
+    break_lease: bool
     sign: str | None  # path of a key
     dry_run: bool
     as_json: bool
@@ -57,4 +60,7 @@ def read(context: click.Context, parameters: dict[str, Any]) -> Options:
     options = Options(reach=options_source.take_reach(parameters), words=context.obj, **parameters)
     if (options.source is None) == (not options.words):
         raise click.UsageError("NAME and a SOURCE, or NAME and a COMMAND, are needed")
+    names = [options.name, *(name for name, _ in options.others)]
+    if options.break_lease and not any(map(choose.in_store, names)):
+        raise click.UsageError("--break-lease is for a set in an object store; a folder's lock ends with its run")
     return options

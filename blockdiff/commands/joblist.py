@@ -14,6 +14,7 @@ import click
 
 from blockdiff.commands import completing, text
 from blockdiff.errors import StoreUnreadable
+from blockdiff.place import choose
 
 STDIN = "-"
 _PROBE = ["NAME", "SOURCE"]
@@ -121,5 +122,7 @@ def _read(path: str) -> str:
 
 def identity(name: str) -> str:
     """Return what is the same for all spellings of a set's name, also if its folder is missing."""
+    if choose.in_store(name):
+        return name
     folder, base = os.path.split(os.path.abspath(name))
     return os.path.join(os.path.realpath(folder), base)

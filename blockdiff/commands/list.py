@@ -100,6 +100,15 @@ def _sizes(entries: Any) -> list[str]:
 
 
 def _kind(entry: Any) -> str:
+    """Return the kind of a version, and how it was read if that was not all of the volume."""
+    kind = _bare_kind(entry)
+    if entry.hint is None or entry.rewritten:
+        return kind
+    how = "hint wrong" if entry.hint["wrong"] is not None else f"by {text.name(entry.hint['method'])}"
+    return f"{kind}, {how}"
+
+
+def _bare_kind(entry: Any) -> str:
     if entry.parent is None:
         return "full, made here" if entry.rewritten and entry.kind == "full" else entry.kind or "?"
     return entry.kind if entry.parent == entry.number - 1 else f"{entry.kind} on {entry.parent}"
@@ -136,6 +145,7 @@ def _json(listed: Any, notes: Any) -> dict[str, Any]:
                 "changed_blocks": entry.changed,
                 "stored": entry.stored,
                 "consistency": entry.consistency or None,
+                "hint": entry.hint,
                 "restores": entry.restores
                 and entry.number not in notes.damage
                 and (None if entry.number in doubtful else True),

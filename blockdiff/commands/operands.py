@@ -11,6 +11,8 @@ import click
 from blockdiff.commands import dump_arguments, text
 from blockdiff.errors import NoSuchSet
 from blockdiff.ingest.job import Job
+from blockdiff.place import choose
+from blockdiff.place.base import PLAIN, Access
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.transport.destination import parse_source
 
@@ -80,11 +82,13 @@ def _is_volume(path: str) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
 
 
-def named_set(name: str, path: str | None) -> BackupSet:
+def named_set(name: str, path: str | None, access: Access = PLAIN) -> BackupSet:
     """Return the set of this name for a source's path, None if it is not of this machine.
 
     A name that is also a folder or a source counts as a set only if the set has versions.  Raises NoSuchSet.
     """
+    if choose.in_store(name):
+        return BackupSet(name, access)
     in_it = os.path.join(name, os.path.basename(path or "") or "web")
     folder = NoSuchSet(name, hint=f"that is a folder; a set in it is named such as {text.name(in_it)}")
     swapped = NoSuchSet(name, hint="NAME comes first, then the source")
@@ -108,10 +112,12 @@ def named_set(name: str, path: str | None) -> BackupSet:
 
 def refuse_twins(jobs: Sequence[Job]) -> None:
     """Refuse two sources for one set, also with different spellings of its name.  Raises click.UsageError."""
-    seen = set()
+    seen: set[tuple[object, str]] = set()
     for job in jobs:
-        folder = os.stat(job.backup_set.folder)
-        place = folder.st_dev, folder.st_ino, job.backup_set.base
-        if place in seen:
+        place: object = job.backup_set.folder
+        if not choose.in_store(job.backup_set.folder):
+            folder = os.stat(job.backup_set.folder)
+            place = folder.st_dev, folder.st_ino
+        if (place, job.backup_set.base) in seen:
             raise click.UsageError(f"the set {text.name(job.backup_set.name)} is named twice")
-        seen.add(place)
+        seen.add((place, job.backup_set.base))

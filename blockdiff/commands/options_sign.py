@@ -21,6 +21,11 @@ sign_anew_option = click.option(
     help="Sign versions that are signed, and are written anew, with this key of OpenSSH.",
 )  # fmt: skip
 
+sign_unsigned_option = click.option(
+    "--sign", "sign", metavar="KEYFILE", shell_complete=completing.files,
+    help="Sign versions that are not signed with this key of OpenSSH.",
+)  # fmt: skip
+
 
 def _read(context: click.Context, parameter: click.Parameter, path: str | None) -> AllowedSigners | None:
     """Return what the option's file has.  Raises click.BadParameter or ProgramUnfit."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from blockdiff.errors import BlockdiffError
+from blockdiff.errors import BlockdiffError, StoreFailed
 from blockdiff.place import choose
 from blockdiff.sets import drills, verified, versions
 from blockdiff.sets.backupset import BackupSet
@@ -50,6 +50,16 @@ def add_drill(name: str, value: dict[str, Any], keep: int) -> None:
 def notes(name: str) -> verified.Notes:
     """Return what is noted of a set."""
     return verified.load(path(name))
+
+
+def locks() -> str:
+    """Return the folder for the locks of sets that are in object stores; it is made.  Raises StoreFailed."""
+    folder = os.path.join(os.path.dirname(os.path.dirname(path(""))), "locks")
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StoreFailed(folder, error.strerror) from None
+    return folder
 
 
 def note_checked(name: str, found: Iterable[Checked], existing: Iterable[int] | None = None) -> None:

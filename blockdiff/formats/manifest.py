@@ -121,6 +121,16 @@ class Agent:
 
 
 @dataclass(frozen=True)
+class Hint:
+    """How a version was read of which not all blocks were read, since the volume's pool knows more of it."""
+
+    method: str  # "thin_delta": what changed since the parent; "mappings": what the volume has
+    blocks: int  # that were read for it
+    audited: int  # further ones that were read to check it
+    wrong: int | None  # offset in bytes of a block that it left out: then the whole volume was read
+
+
+@dataclass(frozen=True)
 class NewManifest:
     """What is known of a version before its files are complete.  The names of the fields are the keys."""
 
@@ -141,6 +151,7 @@ class NewManifest:
     agent: Agent | None = None
     moment: str | None = None  # the same in all sets that were backed up at one moment
     command: str | None = None  # the name of the program that read the volume instead of an agent
+    hint: Hint | None = None  # None: the whole volume was read
 
     @property
     def kind(self) -> str:
@@ -153,7 +164,7 @@ class NewManifest:
         `files`: all files of the version but this one, by suffix; the diff file has `diff_suffix`.
         """
         value = asdict(self)
-        for key in ("command", "moment"):
+        for key in ("command", "hint", "moment"):
             if value[key] is None:
                 del value[key]
         value |= {"format": format_of(self.version, self.parent), "kind": self.kind}

@@ -13,6 +13,14 @@ from blockdiff.sets.parent import Parent
 from blockdiff.sets.version import Version
 
 
+class HintWrong(Exception):
+    """The audit of a hint found a block that it should not have left out; its offset is `offset`, in bytes."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What is compared, and with what."""

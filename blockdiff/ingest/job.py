@@ -66,6 +66,7 @@ class Continuation:
         """
         self.source.see(found.size, found.lv_uuid, found.same)
         self.source.see_room(found.size, self.least(found.size, keep_xxh))
+        self.source.see_digests(found.size, self.block_size)
         if isinstance(found, Opened) and found.users is not None:
             # the original's commands read it so as well, without a warning
             log = self.log.warn if self.job.wanted.snapshot == AUTO else self.log.note
@@ -80,15 +81,16 @@ class Continuation:
 
 
 @contextlib.contextmanager
-def continued(job: Job, newest: int, log: JobLog) -> Iterator[Continuation]:
+def continued(job: Job, newest: int, log: JobLog, number: int | None = None) -> Iterator[Continuation]:
     """Yield what the next version of a job's set continues; `newest` is the set's newest version, 0 if there is none.
 
+    `number`: of the next version, if it is not the one after that.
     Raises BlockSizeDiffers or SourceChanged, or why there is no good parent if a full must not be made instead.
     """
     wanted, backup_set = job.wanted, job.backup_set
     found = parents.find(
         backup_set, newest, log.warn, log.note,
-        full=wanted.full, auto_full=wanted.auto_full, block_size=wanted.block_size,
+        number=number, full=wanted.full, auto_full=wanted.auto_full, block_size=wanted.block_size,
     )
     with contextlib.closing(found):
         block_size = wanted.block_size or found.block_size or wanted.default_block_size

@@ -18,11 +18,11 @@ from typing import Any, Protocol
 from blockdiff import codecs
 from blockdiff.codecs import base
 from blockdiff.errors import ProtocolBroken
-from blockdiff.formats import BYTES_OF_DIGEST, Buffer, FormatError, digestfile
+from blockdiff.formats import BYTES_OF_DIGEST, Buffer, FormatError, digestfile, manifest
 from blockdiff.formats.index import Member
 from blockdiff.ingest import members
 from blockdiff.ingest.batch import Batch, BatchWorker, Data, Done, expect
-from blockdiff.ingest.comparison import Comparison
+from blockdiff.ingest.comparison import Comparison, HintWrong
 from blockdiff.ingest.members import MadeMember
 from blockdiff.source.session import Session
 from blockdiff.wire import messages
@@ -64,6 +64,8 @@ class Totals:
     payload: int = 0  # bytes of the diff file before compression
     stored: int = 0  # bytes of the diff file
     snapshot: dict[str, Any] | None = None  # fill in percent, size in bytes, extended: at the end
+    hint: manifest.Hint | None = None  # None: all was read
+    keeps: bool = False  # the agent waits for KEEP
 
 
 class Receiver:
@@ -77,14 +79,21 @@ class Receiver:
         size: int,
         comparison: Comparison,
         progress: Callable[[int], object] = lambda length: None,
+        *,
+        hints: bool = False,
+        wrong: int | None = None,
     ) -> None:
-        """`size`: bytes of the volume; `progress` is called with how many more of them are done."""
+        """`size`: bytes of the volume; `progress` is called with how many more of them are done.
+
+        `hints`: they were asked for; `wrong`: the offset at which one was, so that this is the second pass.
+        """
         self._session, self._writer, self._size = session, writer, size
         self._comparison = comparison
         self._block_size = comparison.block_size
         self._codec = codec
         self._worker = BatchWorker(codec, size, self._block_size, comparison.compared, session.free)
         self._progress = progress
+        self._hints, self._wrong = hints, wrong
         self.totals = Totals(blocks=digestfile.blocks_of(size, self._block_size))
         self._most_data = max(messages.MAX_DATA, self._block_size)  # bytes of changed blocks in an extent
         self._next = 0  # block that the next extent begins with
@@ -94,7 +103,8 @@ class Receiver:
     def run(self, threads: int) -> Totals:
         """Take everything until the agent's END, work on it in so many threads, and write it.
 
-        Raises ProtocolBroken if anything does not agree, and whatever ends the session.
+        Raises ProtocolBroken if anything does not agree, and whatever ends the session.  Raises HintWrong
+        if a second pass follows, by a new Receiver, of which nothing that was written here is a part.
         """
         pool = ThreadPoolExecutor(threads, thread_name_prefix="receiver")
         pending: collections.deque[tuple[int, Future[Done]]] = collections.deque()
@@ -139,6 +149,11 @@ class Receiver:
             shared = codec == messages.SHARED
             self._batch.frames.append(self._shared(length, body) if shared else Data(codec, length, body))
             return
+        if kind == messages.AGAIN and self._hints and self._wrong is None and self._owed == 0:
+            offset = messages.decode_talk(payload, offset=int)["offset"]
+            expect(0 <= offset < self._size, f"a hint wrong at byte {offset} of {self._size}")
+            self._progress(-min(self._next * self._block_size, self._size))
+            raise HintWrong(offset)
         expect(kind == messages.EXTENT, f"unexpected frame {kind}")
         expect(self._owed == 0, "an extent before the data of the last one")
         extent = messages.decode_extent(payload, self._next, self.totals.blocks)
@@ -258,8 +273,23 @@ class Receiver:
             ("zero blocks", end["zero"], ours.zero),
         ):
             expect(theirs == found, f"it counted {theirs} {name}, here are {found}")
-        expect(0 <= end["read"] <= self._size, f"it read {end['read']} bytes of {self._size}")
+        most = self._size if self._wrong is None else 2 * self._size
+        expect(0 <= end["read"] <= most, f"it read {end['read']} bytes of {self._size}")
+        if self._hints:
+            self._take_hint(messages.check(end, hint=(dict, type(None)), keeps=bool))
         ours.read = end["read"]
         hashes = self._writer.hashes()
         for kind in {self._comparison.compared} | ({"md5", "xxh128"} if self._comparison.other_digests else set()):
             expect(end["digests"].get(kind) == hashes[kind], f"the {kind} digests differ from those it computed")
+
+    def _take_hint(self, end: dict[str, Any]) -> None:
+        """Take what END has of a hint."""
+        self.totals.keeps = end["keeps"]
+        wrong = None
+        if end["hint"] is not None:
+            told = messages.check(end["hint"], method=str, blocks=int, audited=int, wrong=(int, type(None)))
+            wrong = told["wrong"]
+            known = told["method"] in ("mappings", "thin_delta") and told["blocks"] >= 0 <= told["audited"]
+            expect(known and told["blocks"] + told["audited"] <= self.totals.blocks, "an impossible hint")
+            self.totals.hint = manifest.Hint(told["method"], told["blocks"], told["audited"], wrong)
+        expect(wrong == self._wrong, f"a hint wrong at byte {wrong}, it was at {self._wrong}")

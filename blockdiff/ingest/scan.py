@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from blockdiff import codecs
-from blockdiff.ingest.comparison import Comparison
+from blockdiff.ingest.comparison import Comparison, HintWrong
 from blockdiff.printable import Log
 from blockdiff.source import leftovers
 from blockdiff.source.opened import Opened
@@ -18,7 +18,7 @@ from blockdiff.source.prepared import Prepared
 from blockdiff.source.session import Session
 from blockdiff.source.wanted import Wanted, request
 from blockdiff.transport.base import Transport
-from blockdiff.wire.request import Request
+from blockdiff.wire.request import HintRequest, Request
 
 if TYPE_CHECKING:
     from blockdiff.ingest import receiver
@@ -40,6 +40,8 @@ class Scan:
         self._wanted, self._connect, self._set_tag, self._about = wanted, connect, set_tag, about
         self._warn, self._note = warn, note
         self._request: Request | None = None  # as long as a snapshot may have to be looked for
+        self._hints = False  # they were asked for
+        self._wrong: int | None = None  # the offset at which one was
 
     def __enter__(self) -> "Scan":
         self.session = self._wanted.session(self._connect(), self._log, self._note)
@@ -56,11 +58,14 @@ class Scan:
         """Take a line of the agent's; what its sweep could not settle is for a person."""
         (self._warn if leftovers.concerns(line) else self._note)(line)
 
-    def ask(self, comparison: Comparison, known: str | None = None) -> Prepared | Opened:
+    def ask(
+        self, comparison: Comparison, known: str | None = None, hints: HintRequest | None = None
+    ) -> Prepared | Opened:
         """Ask for the volume; returns what waits for its snapshot, or what is open.
 
         `known`: path by which the set knows its volume.
         """
+        self._hints = hints is not None
         old = comparison.old
         asked = request(
             self._wanted,
@@ -72,6 +77,7 @@ class Scan:
             others=comparison.other_digests,
             old=None if old is None else old.count,
             shared=self.session.offer,
+            hints=hints,
         )
         found = self.session.ask(asked)
         self._request = asked if isinstance(found, Prepared) else None
@@ -90,17 +96,29 @@ class Scan:
         cores: int,
         progress: Callable[[int], object] = lambda length: None,
     ) -> "receiver.Totals":
-        """Take what the agent reads of `size` bytes, and write it; `cores`: threads, if none are asked for."""
+        """Take what the agent reads of `size` bytes, and write it; `cores`: threads, if none are asked for.
+
+        Raises HintWrong, at most once, if it is to be called again, with a new writer.
+        """
         if comparison.old is not None:
             self.session.feed(comparison.old)
         from blockdiff.ingest import receiver  # loaded while the agent reads
 
-        work = receiver.Receiver(self.session, writer, codec, size, comparison, progress)
-        return work.run(max(1, self._wanted.threads or cores))
+        work = receiver.Receiver(
+            self.session, writer, codec, size, comparison, progress, hints=self._hints, wrong=self._wrong
+        )
+        try:
+            return work.run(max(1, self._wanted.threads or cores))
+        except HintWrong as error:
+            self._wrong = error.offset
+            if comparison.old is not None:
+                self.session.fed()  # the agent has received all, and waits for them once more
+                comparison.old.rewind()
+            raise
 
-    def finish(self) -> None:
-        """Receive the rest; warn of what a person should know of how the agent left its host."""
-        for line in self.session.finish():
+    def finish(self, keep: tuple[int, str] | None = None) -> None:
+        """Receive the rest; warn of what a person should know of how the agent left its host; `keep`: see Session."""
+        for line in self.session.finish(keep):
             self._warn(line)
 
     def failed(self, error: BaseException | None) -> None:

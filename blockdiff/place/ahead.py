@@ -1,7 +1,7 @@
 """Bytes of a distant file, fetched in pages: kept for a while, and fetched ahead of who reads in order.
 
 A request takes as long as some hundred KiB do, so no read asks for less than a page, except the first
-few bytes of a file, which may be all that is wanted.  While pages are read one after the other more and
+few bytes of a larger file, which may be all that is wanted.  While pages are read one after the other more and
 more of the next ones are fetched meanwhile, up to `most` bytes.  Where it is known which parts of a file
 will be read, those are fetched and nothing between them; and of small files, all of it beforehand.
 """
@@ -15,6 +15,7 @@ from typing import NamedTuple
 FIRST = 64  # bytes; a first read of so few is not a page
 SMALL = 256 * 1024  # bytes of a page where any bytes are read
 LARGE = 4 * 1024 * 1024  # bytes of a page of a file that is read in order
+WHOLE = 16 * 1024  # bytes of a file that is fetched whole, whatever is wanted of it
 _KEPT = 8  # small pages
 
 Fetch = Callable[[int, int], bytes]  # given length and offset
@@ -45,7 +46,7 @@ class Pages:
         end = min(offset + length, self._size)
         if offset >= end:
             return b""
-        if end <= FIRST and self._page == SMALL and not self._pages:
+        if end <= FIRST and self._page == SMALL and not self._pages and self._size > WHOLE:
             return self._fetch(end - offset, offset)
         first, last = offset // self._page, (end - 1) // self._page
         if self._page == SMALL and end - offset >= SMALL:

@@ -40,6 +40,7 @@ class Access:
     as_of: int | None = None  # seconds since 1970: files as they were then; None: as they are
     locks: str = ""  # folder of this machine for the locks of stores; empty: nothing is written
     alone: bool = False  # only one machine writes there, so that any store will do
+    break_lease: bool = False  # write a set although another run may still do so
     lock_until: int | None = None  # seconds since 1970: until when nobody can delete what is written
     storage_class: str | None = None  # of diff files that are written
     identities: "tuple[Identity, ...]" = ()  # private keys that open sealed files; without, no file is sealed
@@ -76,6 +77,10 @@ class Blob(Protocol):
 
     def close(self) -> None:
         """Close it."""
+
+
+class Busy(Exception):
+    """An active run has made this file, or checks it in the same way."""
 
 
 Opener = Callable[[str], Blob]  # from a path; raises OSError: FileNotFoundError if there is no such file
@@ -127,6 +132,10 @@ class Place(Protocol):
     """A folder, or what is like one.  Raises OSError, or the place's own errors."""
 
     at: str  # as people write it
+    checks: bool  # a file that is there came whole: it was compared with its MD5 then, and its size shows no less
+    blind: bool  # its files are sealed, and there is no key to open one: only names and NAME.ver tell of them
+    claims: bool  # that a name is given only once is all that keeps runs apart, so what is there is never taken away
+    most_beside: int | None  # bytes of a file that is no diff file; None: any number
     sealed: bool  # its files are, so that those which only speed things up are not there
 
     def exists(self) -> bool:
@@ -161,6 +170,27 @@ class Place(Protocol):
 
     def part(self, name: str, run: str) -> Part:
         """Begin to write a file; `run`: what `names.run_name` made for this run.  Raises NoRoom or StoreFailed."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if it is there.  Raises StoreFailed."""
+
+    def made_by_us(self, path: str) -> bool:
+        """Return whether it shows that a run of this program has made a file, without what other files say of it."""
+
+    def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
+        """Let no other run finish what it is writing under names that begin so, and are wanted."""
+
+    def alone(self, path: str) -> AbstractContextManager[None]:
+        """Keep runs from taking a file that is not published meanwhile.  Raises Busy if an active one has made it."""
+
+    def sweep(self, path: str) -> bool:
+        """Remove a temporary file unless an active run writes it; return whether none does."""
+
+    def retain(self, path: str, until: int) -> None:
+        """Let nobody remove a file before then, in seconds since 1970.  Raises StoreRefused."""
+
+    def retained(self, path: str) -> int:
+        """Return until when nobody can remove a file, in seconds since 1970; 0: anybody may.  Raises OSError."""
 
     def sync(self) -> None:
         """Make all names last that were given or removed.  Raises StoreFailed."""

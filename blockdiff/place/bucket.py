@@ -160,20 +160,29 @@ class Bucket:
         That a store does not know this condition shows only in a second call, which then returns True, or raises
         StoreRefused. `lock_until`: seconds since 1970, until when nobody can delete this version.
         """
-        token = secrets.token_hex(16)  # an attempt whose answer was lost may have made it
+        stored = _stored(lock_until, storage_class)
+        sent_again = False  # then an attempt whose answer was lost may have made it
+
+        def once_more() -> bool:
+            nonlocal sent_again
+            sent_again = True
+            return True
+
         try:
-            once = {"IfNoneMatch": "*", "Metadata": {_TOKEN: token}}
-            self._put(name, data, expect=(400, 412), **once, **_stored(lock_until, storage_class))
+            self._put(name, data, expect=(400, 412), IfNoneMatch="*", wanted=once_more, **stored)
         except Refused as error:
             if error.status != 412:
                 raise error.ours(self.shown(name), _NO_LOCK if lock_until else "") from None
-            answer = self._head(name)
-            return answer is not None and answer.get("Metadata", {}).get(_TOKEN) == token
+            answer = self._head(name) if sent_again else None
+            return answer is not None and answer.get("Metadata", {}).get(_TOKEN) == stored["Metadata"][_TOKEN]
         return True
 
     def put(self, name: str, data: bytes | BinaryIO, *, lock_until: int | None = None) -> None:
         """Make an object, or replace it; see `create_once`."""
-        self._put(name, data, **_stored(lock_until, None))
+        try:
+            self._put(name, data, expect=(400,), **_stored(lock_until, None))
+        except Refused as error:
+            raise error.ours(self.shown(name), _NO_LOCK if lock_until else "") from None
 
     def delete(self, name: str) -> None:
         """Delete an object, if it is there; where versions are kept, they stay."""
@@ -188,6 +197,11 @@ class Bucket:
         retention = {"Mode": "COMPLIANCE", "RetainUntilDate": _date(until)}
         asked = {"Key": self._prefix + name, "VersionId": version, "Retention": retention}
         self._ask("put_object_retention", self.shown(name), writes=True, **asked)
+
+    def made_by_us(self, name: str) -> bool:
+        """Return whether a run of this program has made an object."""
+        answer = self._head(name)
+        return answer is not None and _TOKEN in answer.get("Metadata", {})
 
     def lock(self, name: str, until: int) -> None:
         """Lock an object as it is now, so that nobody can delete it before then; a longer lock stays."""
@@ -239,7 +253,9 @@ class Bucket:
 
 def _stored(lock_until: int | None, storage_class: str | None) -> dict[str, Any]:
     """Return how a new object is to be stored, as a request has it."""
-    asked: dict[str, Any] = {} if storage_class is None else {"StorageClass": storage_class}
+    asked: dict[str, Any] = {"Metadata": {_TOKEN: secrets.token_hex(16)}}
+    if storage_class is not None:
+        asked["StorageClass"] = storage_class
     if lock_until is not None:
         asked |= {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": _date(lock_until)}
     return asked

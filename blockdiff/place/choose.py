@@ -47,7 +47,7 @@ def is_place(path: str, access: Access = PLAIN) -> bool:
 
 def listed(name: str, access: Access = PLAIN) -> tuple[str, ...] | None:
     """Return the names of a set's files, if `is_place` has just listed them; None: not known."""
-    if not in_store(name):
+    if not in_store(name) or access.identities:
         return None
     folder, base = split(name)
     return tuple(sorted(_store(folder, access).listed(f"{base}."))) or None

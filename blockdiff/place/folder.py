@@ -5,12 +5,12 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from blockdiff.errors import SetLocked, StoreFailed
 from blockdiff.formats.manifest import StoredFile
 from blockdiff.place.base import Look, hash_of
-from blockdiff.place.partfile import FILE_MODE, PartFile, is_at, write_failed
+from blockdiff.place.partfile import FILE_MODE, PartFile, is_at, lock_alone, remove_dead, write_failed
 
 _TRIES = 10  # to lock a lock file that another program replaces
 _PAUSE_S = 0.05
@@ -67,6 +67,10 @@ def open_file(path: str) -> File:
 class Folder:
     """A folder; see place.base.Place."""
 
+    blind = False
+    checks = False
+    claims = False
+    most_beside: int | None = None
     sealed = False
 
     def __init__(self, path: str) -> None:
@@ -112,6 +116,37 @@ class Folder:
 
     def part(self, name: str, run: str) -> PartFile:
         return PartFile(self.at, name, run)
+
+    def remove(self, path: str) -> None:
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        except OSError as error:
+            raise write_failed(error, path) from None
+
+    def made_by_us(self, path: str) -> bool:
+        return False  # only a manifest shows it
+
+    def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
+        """A dead run's files have temporary names, which nothing changes."""
+
+    @contextlib.contextmanager
+    def alone(self, path: str) -> Iterator[None]:
+        fd = lock_alone(path)
+        try:
+            yield
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def sweep(self, path: str) -> bool:
+        return remove_dead(path)
+
+    def retain(self, path: str, until: int) -> None:
+        raise StoreFailed(path, "a folder cannot keep a file from being removed")
+
+    def retained(self, path: str) -> int:
+        return 0
 
     def sync(self) -> None:
         try:

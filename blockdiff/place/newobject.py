@@ -9,25 +9,45 @@ file's name.
 import abc
 import hashlib
 import tempfile
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from blockdiff.errors import BlockdiffError, SetLocked, StoreFailed
 from blockdiff.formats.manifest import StoredFile
 from blockdiff.place.base import Access
 from blockdiff.place.bucket import Bucket
+from blockdiff.place.listing import Entry
 from blockdiff.place.partfile import write_failed
+
+MOST = 5 << 30  # bytes of an object that one request makes
+
+
+class Target(Protocol):
+    """Where the files go, for one of their names."""
+
+    bucket: Bucket
+    access: Access
+
+    def allow(self, last: bool = False) -> None:
+        """Raise SetLocked unless this run may still write; `last`: what makes a version appear."""
+
+    def found(self) -> Entry | None:
+        """Return the object as it is, asked for since this run has last changed anything."""
+
+    def changed(self) -> None:
+        """Forget how objects look."""
 
 
 class NewObject(abc.ABC):
     """What both kinds have."""
 
-    def __init__(self, bucket: Bucket, name: str) -> None:
-        self._bucket, self._name = bucket, name
+    def __init__(self, target: Target, name: str) -> None:
+        self._target, self._bucket, self._name = target, target.bucket, name
         self.size = 0  # bytes
         self._sha256 = hashlib.sha256()
         self._etag = ""  # that the object has; empty until it was published
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._target.allow()
         self._sha256.update(data)
         self.size += len(data)
         self._take(data)
@@ -43,13 +63,14 @@ class NewObject(abc.ABC):
         return StoredFile(self.size, self.sha256())
 
     def has_its_name(self) -> bool:
-        found = self._bucket.head(self._name) if self._etag else None
+        found = self._target.found() if self._etag else None
         return found is not None and (found.size, found.etag) == (self.size, self._etag)
 
     def withdraw(self) -> bool:
         try:
             if self.has_its_name():
                 self._bucket.delete(self._name)
+                self._target.changed()
         except BlockdiffError:
             return False
         return True
@@ -63,10 +84,9 @@ class NewObject(abc.ABC):
 class Uploaded(NewObject):
     """A file that goes up in parts."""
 
-    def __init__(self, bucket: Bucket, name: str, access: Access) -> None:
-        super().__init__(bucket, name)
-        self._until = access.lock_until
-        self._upload = bucket.upload(name, storage_class=access.storage_class)
+    def __init__(self, target: Target, name: str) -> None:
+        super().__init__(target, name)
+        self._upload = target.bucket.upload(name, storage_class=target.access.storage_class)
 
     def _take(self, data: bytes | bytearray | memoryview) -> None:
         self._upload.write(data)
@@ -75,10 +95,12 @@ class Uploaded(NewObject):
         self._upload.finish()
 
     def publish(self) -> None:
+        self._target.allow()
+        self._target.changed()
         self._upload.complete()
         self._etag = self._upload.etag
-        if self._until is not None:
-            self._bucket.lock(self._name, self._until)
+        if self._target.access.lock_until is not None:
+            self._bucket.lock(self._name, self._target.access.lock_until)
 
     def replace(self) -> None:
         self.publish()
@@ -93,9 +115,8 @@ class Uploaded(NewObject):
 class Whole(NewObject):
     """A file that is made by one request."""
 
-    def __init__(self, bucket: Bucket, name: str, access: Access) -> None:
-        super().__init__(bucket, name)
-        self._access = access
+    def __init__(self, target: Target, name: str) -> None:
+        super().__init__(target, name)
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._spool: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
 
@@ -110,8 +131,10 @@ class Whole(NewObject):
         pass
 
     def publish(self) -> None:
-        until = self._access.lock_until
-        if self._access.alone:
+        self._target.allow(last=self._name.endswith(".json"))
+        self._target.changed()
+        until = self._target.access.lock_until
+        if self._target.access.alone:
             if self._bucket.head(self._name) is not None:
                 raise self._taken()
             self._bucket.put(self._name, self._spool, lock_until=until)
@@ -124,6 +147,8 @@ class Whole(NewObject):
         return SetLocked(self._bucket.shown(self._name), hint=hint)
 
     def replace(self) -> None:
+        self._target.allow()
+        self._target.changed()
         self._bucket.put(self._name, self._spool)
         self._etag = self._md5.hexdigest()
 

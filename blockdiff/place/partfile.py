@@ -16,7 +16,7 @@ import stat
 
 from blockdiff.errors import ForeignFiles, NoRoom, StoreFailed, StoreUnreadable
 from blockdiff.formats import manifest, names
-from blockdiff.place.base import PIECE, Part
+from blockdiff.place.base import PIECE, Busy, Part
 
 FILE_MODE = 0o600
 _NAME_MAX = 255  # bytes of a file name, on whatever file system
@@ -33,10 +33,6 @@ def write_failed(error: OSError, path: str) -> NoRoom | StoreFailed:
 def read_failed(error: OSError, path: str) -> StoreUnreadable:
     """Return the error for a read that failed."""
     return StoreUnreadable(path, error.strerror or str(error))
-
-
-class Busy(Exception):
-    """An active run has made this file, or checks it in the same way."""
 
 
 def is_at(fd: int, path: str) -> bool:

@@ -12,86 +12,50 @@ import functools
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from blockdiff.errors import SetLocked, StoreRefused
+from blockdiff.formats import names as set_names
 from blockdiff.formats.manifest import StoredFile
-from blockdiff.formats.names import set_names
-from blockdiff.place.ahead import Begins, Fetch, Pages, Parts
+from blockdiff.place import lease
+from blockdiff.place.ahead import WHOLE, Begins, Fetch
 from blockdiff.place.base import Access, Look, hash_of
 from blockdiff.place.bucket import Bucket
 from blockdiff.place.folder import Folder
-from blockdiff.place.listing import Entry, Version
-from blockdiff.place.newobject import Uploaded, Whole
+from blockdiff.place.lease import Lease
+from blockdiff.place.listing import Entry, as_of
+from blockdiff.place.newobject import MOST, Uploaded, Whole
+from blockdiff.place.object import Object, look_of
 
 _SMALL = (".md5", ".json", ".idx", ".xxh128", ".sig", ".ver")  # what is no diff file
+_SMALL_KEPT = 64  # small files
 _FETCHES = 8  # at once
-_AHEAD = 32 * 1024 * 1024  # bytes of a file that are fetched before they are asked for
 _BEGINS = 16 * 1024 * 1024  # bytes of small files, and of what others begin with, that are kept
 _HEAD = 64  # bytes that are fetched of a file that was not listed
-
-
-class Object:
-    """An object that is open for reading; see place.base.Blob."""
-
-    def __init__(
-        self, store: "Store", name: str, entry: Entry, begin: bytes = b"", pages: Pages | Parts | None = None
-    ) -> None:
-        """`begin`: its first bytes, as far as they are known."""
-        self._store, self._name, self._entry, self._begin = store, name, entry, begin
-        self._pages = pages or self._paged()
-
-    @property
-    def size(self) -> int:
-        return self._entry.size
-
-    def look(self) -> Look:
-        return _look(self._entry)
-
-    def pread(self, length: int, offset: int) -> bytes:
-        end = min(offset + length, self.size)
-        begin: bytes | None = self._begin
-        if len(self._begin) < end:
-            begin = self._store.begins.of((self._name, self._entry), end)
-        return self._pages.pread(length, offset) if begin is None else begin[offset:end]
-
-    def in_order(self) -> None:
-        pages = self._paged()
-        pages.in_order()
-        self._pages = pages
-
-    def expect(self, parts: Iterable[tuple[int, int]]) -> None:
-        self._pages = Parts(self._fetch, parts, self.size, self._store.pool, _AHEAD)
-
-    def again(self) -> "Object":
-        return Object(self._store, self._name, self._entry, self._begin, self._pages)
-
-    def fileno(self) -> int:
-        return -1
-
-    def close(self) -> None:
-        pass
-
-    def _paged(self) -> Pages:
-        return Pages(self._fetch, self.size, self._store.pool, _AHEAD)
-
-    def _fetch(self, length: int, offset: int) -> bytes:
-        return self._store.fetch(self._name, self._entry, length, offset)
 
 
 class Store:
     """See place.base.Place."""
 
+    blind = False
+    checks = True
+    most_beside: int | None = MOST
     sealed = False
 
     def __init__(self, path: str, access: Access) -> None:
         """`path`: s3://BUCKET or s3://BUCKET/PREFIX.  Nothing is asked of the store yet."""
-        self.at, self._access = path, access
+        self.at, self.access, self.claims = path, access, not access.alone
         bucket, _, prefix = path.partition("://")[2].partition("/")
-        self._bucket = Bucket(bucket, f"{prefix}/" if prefix else "")
+        self._where = bucket, f"{prefix}/" if prefix else ""
+        self.bucket = Bucket(*self._where)
         self._listed: dict[str, Entry] = {}  # by name
         self._begins: list[str] = []  # what all names that were listed begin with
+        self._leases: dict[str, Lease] = {}  # that this run has, by set
+        self._fresh: set[str] = set()  # the sets of these of which what was listed is still true
+        self._unknown: set[str] = set()  # names that this run changes, or has changed since they were listed
+        self._small: OrderedDict[tuple[str, ...], Object] = OrderedDict()  # files that one request reads
         self._lock = threading.Lock()
         self._hashes: dict[tuple[str, Entry], StoredFile] = {}
         self.pool = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
@@ -103,36 +67,44 @@ class Store:
     def is_folder(self, base: str) -> bool:
         """Return whether there is no set of this name, but what is like a folder."""
         with contextlib.suppress(StoreRefused):  # a key may be for this "folder" alone
-            if base in set_names(self.names(f"{base}.")):
+            if base in set_names.set_names(self.names(f"{base}.")):
                 return False
-        if self._access.as_of is None:
-            return self._bucket.any(f"{base}/")
-        return bool(self._bucket.versions(f"{base}/"))
+        if self.access.as_of is None:
+            return self.bucket.any(f"{base}/")
+        return bool(self.bucket.versions(f"{base}/"))
 
     def path(self, name: str) -> str:
         return f"{self.at}/{name}"
 
     def names(self, begin: str = "") -> list[str]:
-        if self._access.as_of is None:
-            found = self._bucket.list(begin)
-        elif self._is_listed(begin):
-            return self.listed(begin)
+        with self._lock:
+            # of what was at a time, a list is true for ever
+            known = self.access.as_of is not None and any(begin.startswith(each) for each in self._begins)
+            if known or begin.removesuffix(".") in self._fresh:
+                return [name for name in self._listed if name.startswith(begin)]
+        return list(self._list(begin))
+
+    def _list(self, begin: str) -> dict[str, Entry]:
+        if self.access.as_of is None:
+            found = self.bucket.list(begin)
         else:
-            found = self._then(begin, self._access.as_of)
+            found = as_of(self.bucket.versions(begin), self.access.as_of)
         with self._lock:
             self._listed = {name: at for name, at in self._listed.items() if not name.startswith(begin)} | found
             self._begins = [each for each in self._begins if not each.startswith(begin)] + [begin]
-        return list(found)
+            self._unknown = {name for name in self._unknown if not name.startswith(begin)}
+            self._fresh |= {begin.removesuffix(".")} & self._leases.keys()
+        return found
 
     def listed(self, begin: str) -> list[str]:
         """Return the names that begin so of those that were listed."""
         return [name for name in self._listed if name.startswith(begin)]
 
     def look(self, path: str) -> Look:
-        return _look(self._entry(path)[0])
+        return look_of(self._entry(path)[0])
 
     def first(self, path: str, most: int) -> bytes:
-        if self._access.as_of is not None:
+        if self.access.as_of is not None or set_names.owner(self._name(path), self._fresh):
             return self.open(path).pread(most, 0)
         return self._unlisted(path, most)[1]
 
@@ -161,66 +133,124 @@ class Store:
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         wanted = {path: self._name(path) for path in paths}
         if wanted:
-            self.names(os.path.commonprefix(list(wanted.values())))  # noqa: RUF071  # letters: a key has no folders
+            self._list(os.path.commonprefix(list(wanted.values())))  # noqa: RUF071  # letters: a key has no folders
         found = self._listed
-        return {path: _look(found[name]) if name in found else None for path, name in wanted.items()}
+        return {path: look_of(found[name]) if name in found else None for path, name in wanted.items()}
 
     def open(self, path: str) -> Object:
-        return Object(self, self._name(path), *self._entry(path))
+        name, (entry, begin) = self._name(path), self._entry(path)
+        key = name, entry.etag, entry.version
+        with self._lock:
+            if key in self._small:
+                return self._small[key].again()
+            found = Object(self, name, entry, begin)
+            if entry.size <= WHOLE:
+                self._small[key] = found
+                while len(self._small) > _SMALL_KEPT:
+                    self._small.popitem(last=False)
+            return found
 
     def fetch(self, name: str, entry: Entry, length: int, offset: int) -> bytes:
         """Return these bytes of an object; see Bucket.get_range."""
-        return self._bucket.get_range(name, offset, length, mark=entry.etag, version=entry.version)
+        return self.bucket.get_range(name, offset, length, mark=entry.etag, version=entry.version)
 
     def part(self, name: str, run: str) -> Whole | Uploaded:
-        if name.removesuffix(".age").endswith(_SMALL):
-            return Whole(self._bucket, name, self._access)
-        return Uploaded(self._bucket, name, self._access)
+        target = _Target(self, name)
+        return Whole(target, name) if name.removesuffix(".age").endswith(_SMALL) else Uploaded(target, name)
+
+
+    def remove(self, path: str) -> None:
+        name = self._name(path)
+        _Target(self, name).allow(last=True)  # nothing keeps this from what another run has made of this name
+        self._change(name)
+        self._urgent.delete(name)
+
+    def made_by_us(self, path: str) -> bool:
+        return self.bucket.made_by_us(self._name(path))
+
+    def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
+        for upload in self.bucket.uploads(begin):
+            if wanted(upload.name):
+                self.bucket.abort(upload)
+
+    @contextlib.contextmanager
+    def alone(self, path: str) -> Iterator[None]:
+        """The lock of the set keeps others away; what they upload is fenced."""
+        yield
+
+    def sweep(self, path: str) -> bool:
+        """It is none of ours: nothing is written here under a temporary name."""
+        return True
+
+    def retain(self, path: str, until: int) -> None:
+        self.bucket.lock(self._name(path), until)
+
+    def retained(self, path: str) -> int:
+        found = self.bucket.head(self._name(path))
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return found.locked_until or 0
 
     def sync(self) -> None:
         """A store has no names that would be lost."""
 
     @contextlib.contextmanager
     def locked(self, name: str, patience_s: float) -> Iterator[None]:
+        if not self.access.alone:
+            with self._leased(name.removesuffix(".lock"), patience_s):
+                yield
+            return
         here = hashlib.sha256(self.path(name).encode("utf-8", "surrogateescape")).hexdigest()[:32]
         try:
-            with Folder(self._access.locks).locked(f"{here}.lock", patience_s):
+            with Folder(self.access.locks).locked(f"{here}.lock", patience_s):
                 yield
         except SetLocked as error:
-            if error.args[0] != os.path.join(self._access.locks, here):
+            if error.args[0] != os.path.join(self.access.locks, here):
                 raise
             raise SetLocked(self.path(name.removesuffix(".lock"))) from None
 
     def room(self) -> int | None:
         return None
 
-    def _then(self, begin: str, time: int) -> dict[str, Entry]:
-        """Return the objects as they were at the end of this second, whatever was done to them since."""
-        found: dict[str, Version] = {}
-        for each in self._bucket.versions(begin):
-            if each.entry.modified <= time and "/" not in each.name:
-                known = found.get(each.name)
-                if known is None or _order(known) < _order(each):
-                    found[each.name] = each
-        return {name: each.entry for name, each in found.items() if not each.deleted}
+    @functools.cached_property
+    def _urgent(self) -> Bucket:
+        """The same bucket, for what must not take long."""
+        return Bucket(*self._where, read_s=lease.READ_S, retries=lease.RETRIES)
+
+    @contextlib.contextmanager
+    def _leased(self, base: str, patience_s: float) -> Iterator[None]:
+        own = Lease(self._urgent, base, may_break=self.access.break_lease)
+        with own.held(lambda: self._list(base), patience_s):
+            with self._lock:
+                self._leases[base] = own
+                self._fresh.add(base)
+            try:
+                yield
+            finally:
+                with self._lock:
+                    del self._leases[base]
+                    self._fresh.discard(base)
+
+    def _change(self, name: str) -> None:
+        """Forget what is known of an object that this run is about to change."""
+        with self._lock:
+            self._listed.pop(name, None)
+            self._unknown.add(name)
+            self._fresh.discard(set_names.owner(name, self._fresh) or "")
 
     def _name(self, path: str) -> str:
         return path[len(self.at) + 1 :]
-
-    def _is_listed(self, begin: str) -> bool:
-        with self._lock:
-            return any(begin.startswith(each) for each in self._begins)
 
     def _entry(self, path: str) -> tuple[Entry, bytes]:
         """Return what is known of an object, and its first bytes if it was asked for because nobody listed it."""
         name = self._name(path)
         with self._lock:
             found = self._listed.get(name)
-        if found is None and not self._is_listed(name):
-            if self._access.as_of is None:
+            listed = name not in self._unknown and any(name.startswith(begin) for begin in self._begins)
+        if found is None and not listed:
+            if self.access.as_of is None:
                 return self._unlisted(path, _HEAD)
-            self.names(name)
-            found = self._listed.get(name)
+            found = self._list(name).get(name)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found, b""
@@ -228,9 +258,9 @@ class Store:
     def _unlisted(self, path: str, most: int) -> tuple[Entry, bytes]:
         name = self._name(path)
         try:
-            found = self._bucket.first(name, most)
+            found = self.bucket.first(name, most)
         except StoreRefused:  # as many stores say of what is not there, if a key may list only some names
-            if name in self._bucket.list(name):
+            if name in self.bucket.list(name):
                 raise
             found = None
         if found is None:
@@ -238,10 +268,25 @@ class Store:
         return found
 
 
-def _order(version: Version) -> tuple[int, bool, bool]:
-    """Return what is larger for the later of two versions of an object; of one second, a deletion is the earlier."""
-    return version.entry.modified, version.newest, not version.deleted
+class _Target:
+    """See place.newobject.Target."""
 
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name, self.access = store, name, store.access
+        self._base = set_names.owner(name, store._leases)
+        self._lease = None if self._base is None else store._leases[self._base]
+        self.bucket = store._urgent if self._lease is not None and name.endswith(".json") else store.bucket
 
-def _look(entry: Entry) -> Look:
-    return Look(entry.size, entry.modified * 10**9, entry.etag)
+    def allow(self, last: bool = False) -> None:
+        if self._lease is not None:
+            self._lease.secure() if last else self._lease.check()
+
+    def found(self) -> Entry | None:
+        if self._base is None:
+            return self.bucket.head(self._name)
+        if self._base not in self._store._fresh:
+            self._store._list(self._base)
+        return self._store._listed.get(self._name)
+
+    def changed(self) -> None:
+        self._store._change(self._name)

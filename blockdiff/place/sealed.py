@@ -7,7 +7,8 @@ Format: blockdiff-formats(5), "Sealed files".
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from blockdiff.formats.manifest import StoredFile
@@ -18,6 +19,9 @@ from blockdiff.sealing.opened import FIRST, OpenedFile
 from blockdiff.sealing.sealer import Sealer
 
 _PLAIN = (".ver", ".lock", ".keep")  # what they say, the names of the others show as well
+_TEMPORARY = r"((?:\.r[0-9a-f]{16})?\.part)?"  # see formats.names
+_SEALED = re.compile(rf"(.*?)({re.escape(SEALED)}|(?<=\.ver)|(?<=\.lock)|(?<=\.keep)){_TEMPORARY}", re.DOTALL)
+_PART = re.compile(rf"(.*?){_TEMPORARY}", re.DOTALL)
 
 
 class SealedBlob:
@@ -112,7 +116,8 @@ class SealedPlace:
         """`place`: where the sealed files are; `identities`: open them; `recipients`: of what is written."""
         self._place, self._identities, self._recipients = place, identities, recipients
         self._hashes: dict[tuple[str, Look], StoredFile] = {}
-        self.at = place.at
+        self.at, self.checks, self.blind = place.at, place.checks, not identities
+        self.claims, self.most_beside = place.claims, place.most_beside
 
     def exists(self) -> bool:
         return self._place.exists()
@@ -122,7 +127,7 @@ class SealedPlace:
 
     def names(self, begin: str = "") -> list[str]:
         found = self._place.names(begin)
-        return [name.removesuffix(SEALED) for name in found if name.endswith((SEALED, *_PLAIN))]
+        return [match[1] + (match[3] or "") for match in map(_SEALED.fullmatch, found) if match]
 
     def look(self, path: str) -> Look:
         return self._place.look(_stored(path))
@@ -166,6 +171,27 @@ class SealedPlace:
             return self._place.part(name, run)
         return SealedPart(self._place.part(f"{name}{SEALED}", run), self._recipients)
 
+    def remove(self, path: str) -> None:
+        self._place.remove(_stored(path))
+
+    def made_by_us(self, path: str) -> bool:
+        return self._place.made_by_us(_stored(path))
+
+    def cancel(self, begin: str, wanted: Callable[[str], bool]) -> None:
+        self._place.cancel(begin, lambda name: wanted(name.removesuffix(SEALED)))
+
+    def alone(self, path: str) -> AbstractContextManager[None]:
+        return self._place.alone(_stored(path))
+
+    def sweep(self, path: str) -> bool:
+        return self._place.sweep(_stored(path))
+
+    def retain(self, path: str, until: int) -> None:
+        self._place.retain(_stored(path), until)
+
+    def retained(self, path: str) -> int:
+        return self._place.retained(_stored(path))
+
     def sync(self) -> None:
         self._place.sync()
 
@@ -178,4 +204,6 @@ class SealedPlace:
 
 def _stored(path: str) -> str:
     """Return the path of the file that has the seal of another one."""
-    return path if path.endswith(_PLAIN) else f"{path}{SEALED}"
+    match = _PART.fullmatch(path)
+    whole, part = (match[1], match[2] or "") if match else (path, "")
+    return path if whole.endswith(_PLAIN) else f"{whole}{SEALED}{part}"

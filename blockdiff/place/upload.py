@@ -97,8 +97,8 @@ class Upload:
             return
         self._ended = True  # nothing is sent again
         self._pool.shutdown(cancel_futures=True)  # a part that arrives after the cancelling may stay for ever
-        with contextlib.suppress(BlockdiffError):
-            cancel(self._client, self._key, self._shown, self._id)
+        with contextlib.suppress(BlockdiffError, Refused, Unknown):  # once: a snapshot may be waiting for the end
+            self._client.once("abort_multipart_upload", then=itself, Key=self._key, UploadId=self._id)
 
     def _send(self, part: bytes) -> None:
         """Hand a part to a thread, when few enough are under way."""

@@ -73,7 +73,7 @@ def _first(backup_set: BackupSet, version: Version) -> dict[str, Any]:
             bytes=manifest.Transfer(None, 0, None),
         )
     )
-    del value["command"], value["moment"]
+    del value["command"], value["hint"], value["moment"]
     kind = "full" if version.full else "incremental"
     own = asdict(backup_set.hash(version.number, ".md5"))
     return value | {"kind": kind, "files": {".md5": own}}

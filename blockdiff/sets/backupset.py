@@ -88,9 +88,11 @@ class BackupSet:
         """Hold the set's lock.  Raises SetLocked if another run still does after `patience_s`.
 
         It is the kernel's lock on an open file: it always ends with the process.  None: as long as
-        a backup waits, since a run that only gives a rewritten version its names has it for a moment.
+        a backup waits: in a folder, a run that only gives a rewritten version its names has it for a moment.
         """
-        with self.place.locked(names.lock_name(self.base), _LOCK_PATIENCE_S if patience_s is None else patience_s):
+        if patience_s is None:
+            patience_s = 0 if self.place.claims else _LOCK_PATIENCE_S
+        with self.place.locked(names.lock_name(self.base), patience_s):
             yield
 
     def newest(self, listing: names.Listing | None = None) -> int:

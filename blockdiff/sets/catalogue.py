@@ -44,6 +44,7 @@ class Entry:
     path: str = ""  # of the volume there
     moment: str = ""  # the same in all sets that were backed up at one moment
     lock_s: float | None = None  # for how long an application was locked; None: it was not
+    hint: Mapping[str, Any] | None = None  # how it was read, if not all of the volume was; see manifest.Hint
     fill: float | None = None  # of the snapshot at its end, in percent; None: without a snapshot, or not known
 
     @property
@@ -253,6 +254,7 @@ def _entry(
         moment=moment if isinstance(moment, str) else "",
         lock_s=_measured(value.get("quiesce"), "held_s"),
         fill=_measured(value.get("snapshot"), "fill_at_end"),
+        hint=_hint(value.get("hint")),
     )
 
 
@@ -261,6 +263,14 @@ def _measured(facts: object, key: str) -> float | None:
     found = facts.get(key) if isinstance(facts, dict) else None
     known = isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < 1e9
     return float(found) if known and found is not None else None
+
+
+def _hint(told: object) -> Mapping[str, Any] | None:
+    """Return what a manifest has of a hint; None where that is not usable."""
+    if not isinstance(told, dict) or not isinstance(told.get("method"), str):
+        return None
+    counts = {key: told[key] if type(told.get(key)) is int else None for key in ("blocks", "audited", "wrong")}
+    return {"method": told["method"], **counts}
 
 
 def _text(value: Mapping[str, Any], key: str) -> str:

@@ -13,7 +13,7 @@ from blockdiff.formats import FormatError, names
 from blockdiff.printable import Log
 from blockdiff.sets import identity, recover
 from blockdiff.sets.backupset import BackupSet
-from blockdiff.sets.copying import Original, is_needed
+from blockdiff.sets.copying import Original
 
 _HINT = "nothing was changed; copy to another folder, or to a NAME without versions"
 
@@ -21,30 +21,53 @@ _HINT = "nothing was changed; copy to another folder, or to a NAME without versi
 def settle(dest: BackupSet, source: BackupSet, note: Log) -> int:
     """Bring the locked set that gets versions into the state its last run meant, and return its newest version.
 
-    A version without a manifest, which no other run can tell from another program's, is adopted if it
-    is byte for byte the source's, and removed as far as its files are.  Raises as recover.settle.
+    Files of a version above NAME.ver that no manifest shows to be ours, as they can be of a version of the
+    original, and in an object store, are compared with the source's: if they are the same ones, a version
+    that is complete is adopted, and the files of another one are removed.  Raises as recover.settle.
     """
+    dest.place.cancel(dest.base, lambda name: names.member_of(dest.base, name) is not None)
+    if dest.place.blind:
+        return _settle_blind(dest, note)
     listing = dest.listing()
     newest = names.decode_ver(listing.ver or b"") if listing.has_ver else 0
     above = [] if newest is None else listing.above(newest)
-    there = source.listing()
-    if newest is not None and len(above) == 1:
+    if newest is not None and len(above) == 1 and _unlisted(dest, above[0], listing):
         (number,) = above
-        own, other = listing.versions[number], there.versions.get(number, frozenset())
-        if own <= other and all(map(is_needed, own)) and _none_written(dest, number, listing):
-            with recover.keeping(dest, number) as found:
-                if all(_same(dest, source, number, suffix) for suffix in found):
-                    if len(found) == 2 and ".md5" in found:
-                        dest.publish_ver(number, after=newest)
-                        note(f"version {number} of {dest.name} was complete but not yet published: adopted")
-                    else:
-                        recover.remove(dest, number, found)
+        wanted = source.listing().versions.get(number, frozenset())
+        with recover.keeping(dest, number) as found:
+            if all(suffix in wanted and _same(dest, source, number, suffix) for suffix in found):
+                if len(found) == len(wanted) == 2:
+                    dest.publish_ver(number, after=newest)
+                    note(f"version {number} of {dest.name} was complete but not yet published: adopted")
+                else:
+                    recover.remove(dest, number, found)
     return recover.settle(dest, note)
 
 
-def _none_written(dest: BackupSet, number: int, listing: names.Listing) -> bool:
-    """Return whether no manifest of this version is being written."""
-    return (number, ".json") not in {names.member_of(dest.base, name) for name in listing.parts}
+def _settle_blind(dest: BackupSet, note: Log) -> int:
+    """Do the same where nothing can be opened: a version whose manifest is there is whole, since that comes last."""
+    listing = dest.listing()
+    newest = dest.newest(listing) if listing.has_ver else 0
+    above = listing.above(newest)
+    if len(above) > 1:
+        what = f"{dest.name} has version {above[-1]}, but {names.ver_name(dest.base)} names {newest or 'none'}"
+        raise ForeignFiles(what, hint="put the number of the newest good version into it, or move the others away")
+    for number in above:
+        with recover.keeping(dest, number) as found:
+            if {".json", ".md5"} <= set(found) and listing.diffs(number):
+                dest.publish_ver(number, after=newest)
+                note(f"version {number} of {dest.name} was complete but not yet published: adopted")
+                newest = number
+            else:
+                recover.remove(dest, number, found)
+    recover.sweep_parts(dest, newest)
+    return newest
+
+
+def _unlisted(dest: BackupSet, number: int, listing: names.Listing) -> bool:
+    """Return whether no manifest of a version is there, also under a temporary name."""
+    parts = {names.member_of(dest.base, name) for name in listing.parts}
+    return ".json" not in listing.versions[number] and (number, ".json") not in parts
 
 
 def _same(dest: BackupSet, source: BackupSet, number: int, suffix: str) -> bool:
@@ -63,6 +86,8 @@ def check(
 
     Raises ForeignFiles, ChainBroken, MissingFile or StoreUnreadable.
     """
+    if dest.place.blind:
+        return  # nothing there can be compared
     common = sorted(n for n in there.versions if n <= newest and n in here.versions)
     parents = {each.version.parent for each in originals.values()}
     for number in (n for n in common if n in parents or n == common[-1]):
@@ -78,6 +103,11 @@ def digests_of(backup_set: BackupSet, number: int) -> str:
     """Return the SHA-256 of a version's digest file.  Raises MissingFile or StoreUnreadable."""
     path = backup_set.path(number, ".md5")
     try:
+        if backup_set.place.checks:  # it need not come here again
+            with contextlib.suppress(FormatError, FileNotFoundError):
+                entry = backup_set.read_manifest(number).files[".md5"]
+                if backup_set.size(number, ".md5") == entry.size:
+                    return entry.sha256
         return backup_set.hash(number, ".md5").sha256
     except FileNotFoundError:
         raise MissingFile(path) from None
@@ -132,7 +162,7 @@ def check_link(
     if version.parent not in there:
         why = "was not copied" if version.parent in lost else f"is not in {dest.name}"
         raise ChainBroken(version.number, source.name, f"version {version.parent}, which it continues, {why}")
-    if version.manifest is not None:
+    if version.manifest is not None and (there[version.parent] or not dest.place.blind):
         found = there[version.parent] or digests_of(dest, version.parent)
         if found != version.manifest.parent_md5_sha256:
             why = f"it does not continue the version {version.parent} that is in {dest.name}"

@@ -63,14 +63,19 @@ def is_needed(suffix: str) -> bool:
     return suffix == ".md5" or suffix in names.DIFF_SUFFIXES
 
 
-def look(source: BackupSet, number: int, held: Held) -> Original:
-    """Return what there is of a version.  Raises as versions.version, and NotSigned."""
-    version = versions.version(source, number, held.listing)
+def look(source: BackupSet, number: int, held: Held, sealed: bool) -> Original:
+    """Return what there is of a version, for a place that is `sealed` or not.
+
+    Raises as versions.version, and NotSigned.
+    """
+    version = versions.version(source, number, held.listing, deep=not source.place.checks)
     files = versions.files_of(source, version, held.open)
     sheet, signed, wanted = None, None, [version.suffix, ".md5"]
     if version.manifest is not None:
         sheet = head(source.place, source.path(number, ".json"), MAX_SIZE + 1)
         wanted += [suffix for suffix in version.manifest.files if suffix not in wanted]
+        if sealed and ".xxh128" in wanted:
+            wanted.remove(".xxh128")  # it is for the next backup, and a sealed set is not continued
         if ".sig" in held.listing.versions[number]:
             path = source.path(number, ".sig")
             try:

@@ -83,6 +83,10 @@ class Digests:
         self._place += len(data)
         return data
 
+    def rewind(self) -> None:
+        """Let `read` begin with the first digest again."""
+        self._place = digestfile.HEADER_SIZE
+
     def take(self, first: int, count: int) -> bytes:
         """Return the digests of these blocks, joined.
 

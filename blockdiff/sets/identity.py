@@ -137,6 +137,15 @@ class Check:
             why = f"its volume has {printable.size(size)}, which {takes}"
             raise NoRoom(f"version {self._newest + 1} of {self._backup_set.name}: {why}")
 
+    def see_digests(self, size: int, block_size: int) -> None:
+        """Refuse a volume of `size` bytes of which this place cannot take the digest file."""
+        most = self._backup_set.place.most_beside
+        takes = digestfile.position(digestfile.blocks_of(size, block_size))
+        if most is not None and takes > most:
+            path = self._backup_set.path(self._newest + 1, ".md5")
+            why = f"it would have {printable.size(takes)}, and a store takes {printable.size(most)} at once"
+            raise NoRoom(f"{path}: {why}", hint="give a larger --block-size, with --full if the set has versions")
+
     def _same_host(self, old: Known) -> bool:
         return old.host.lower() == self._host.lower()
 

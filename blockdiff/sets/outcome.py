@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from blockdiff.formats.manifest import Hint
+
 
 def size_of(size: int | None, block_size: int, blocks: int) -> int:
     """Return a volume's size in bytes; that of a command that is not ours may be unknown: what its blocks hold."""
@@ -33,6 +35,7 @@ class Outcome:
     stored: int  # bytes
     seconds: float
     consistency: str  # "none", "crash" or "application"
+    hint: Hint | None = None  # None: the whole volume was read
     warnings: list[str] = field(default_factory=list)  # the version is complete, but these need attention
 
     @property

@@ -70,16 +70,18 @@ def find(
     warn: Log,
     note: Log,
     *,
+    number: int | None = None,
     full: bool = False,
     auto_full: bool = True,
     block_size: int | None = None,
 ) -> Parent:
     """Return what the next version continues; a parent that cannot be proved makes it a full.
 
-    `block_size` (bytes) is what was explicitly asked for.  The caller closes the Parent.
+    `number`: of the next version, if it is not the one after the newest; `block_size` (bytes) is what was explicitly
+    asked for.  The caller closes the Parent.
     Raises BlockSizeDiffers, NewerManifest, or, if `auto_full` is off, the reason why the parent cannot be continued.
     """
-    number = newest + 1
+    number = number or newest + 1
     if newest == 0:
         return Parent(number, None, None)
     listing = backup_set.listing()

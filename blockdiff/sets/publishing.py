@@ -40,8 +40,7 @@ def publish(
 
     `value` is what its manifest records of the run; `last_look` is called when all is on the disk, and
     may raise; `signing` signs the manifest.  Raises NoRoom, StoreFailed, SetLocked, ForeignFiles or
-    CannotSign; then the old state is unchanged, or
-    everything except NAME.ver is done.
+    CannotSign; then the old state is unchanged, or everything except NAME.ver is done.
     """
     stored = {suffix: part.stored() for suffix, part in parts.items()}
     (diff,) = stored.keys() & names.DIFF_SUFFIXES
@@ -81,18 +80,30 @@ def publish_as(
             files.insert(-1, signature)
             signature.write(signed)
             signature.close()
-        last_look()
-        _refuse_taken(backup_set, number, after)
+        if not backup_set.place.claims:
+            last_look()
+            _refuse_taken(backup_set, number, after)
         for part in files[:-1]:
             part.publish()
         for part in files[:-1]:
             part.check()
-        if signature is not None or ".sig" in parts:
+        if backup_set.place.claims:
+            last_look()
+        elif signature is not None or ".sig" in parts:
             backup_set.sync()
         files[-1].publish()
+        files[-1].check()
         backup_set.sync()
-        _name(backup_set, number, after, files)
+        if backup_set.place.claims:
+            files[0].check()  # a run that believes this one dead removes it first
+            backup_set.publish_ver(number)
+        else:
+            _name(backup_set, number, after, files)
     except BaseException:
+        if backup_set.place.claims:  # what another run has claimed by now must not be removed: the next one settles
+            for part in files:
+                part.discard()
+            raise
         whole = all(part.has_its_name() for part in files) and not _moved(backup_set, number, after)
         # a complete version is adopted by the next run.  Of an incomplete first version, the temporary
         # manifest shows that it is ours and not another program's: so it is removed last, and only

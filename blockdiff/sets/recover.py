@@ -5,7 +5,6 @@ Format: blockdiff-formats(5), "Publishing".
 """
 
 import contextlib
-import os
 import shlex
 from collections.abc import Collection, Iterator
 
@@ -20,7 +19,7 @@ from blockdiff.errors import (
     StoreUnreadable,
 )
 from blockdiff.formats import FormatError, manifest, names
-from blockdiff.place.partfile import Busy, lock_alone, remove_dead, write_failed
+from blockdiff.place.base import Busy, head
 from blockdiff.printable import Log
 from blockdiff.sets import chain, drop, rollforward, signatures, versions
 from blockdiff.sets.backupset import BackupSet
@@ -60,7 +59,7 @@ def settle(backup_set: BackupSet, note: Log) -> int:
     if listing.dropping:
         drop.finish(backup_set, listing)
         note(f"{len(listing.dropping)} versions of {backup_set.name} were being removed: now they are")
-    _sweep_parts(backup_set, newest)  # after that: a temporary manifest shows what is ours
+    sweep_parts(backup_set, newest)  # after that: a temporary manifest shows what is ours
     return newest
 
 
@@ -69,10 +68,9 @@ def _refuse_newer(backup_set: BackupSet, listing: names.Listing) -> None:
     paths = [backup_set.path(n, ".json") for n, suffixes in sorted(listing.versions.items()) if ".json" in suffixes]
     paths += [backup_set.path(number, ".json") for number in sorted(listing.dropping)]
     parts = [name for name in listing.parts if (names.member_of(backup_set.base, name) or (0, ""))[1] == ".json"]
-    for path in paths + [os.path.join(backup_set.folder, name) for name in parts]:
+    for path in paths + list(map(backup_set.place.path, parts)):
         try:
-            with open(path, "rb") as file:
-                manifest.decode(file.read(manifest.MAX_SIZE + 1))
+            _read(backup_set, path)
         except manifest.NewerFormat as error:
             raise NewerManifest(path, error) from None
         except (FormatError, OSError):
@@ -88,6 +86,11 @@ def _adopted(backup_set: BackupSet, number: int, after: int, listing: names.List
     return True
 
 
+def _read(backup_set: BackupSet, path: str) -> manifest.Manifest:
+    """Return the manifest in a file, also under a temporary name.  Raises FormatError or OSError."""
+    return manifest.decode(head(backup_set.place, path, manifest.MAX_SIZE + 1))
+
+
 def is_whole(backup_set: BackupSet, number: int, listing: names.Listing) -> bool:
     """Return whether a version that NAME.ver does not name yet is whole, linked and ours.
 
@@ -98,11 +101,18 @@ def is_whole(backup_set: BackupSet, number: int, listing: names.Listing) -> bool
         if found.manifest is None:
             return False
         chain.check_link(backup_set, found)
-        return all(backup_set.hash(number, suffix) == entry for suffix, entry in found.manifest.files.items())
+        return all(_is_there(backup_set, number, suffix, entry) for suffix, entry in found.manifest.files.items())
     except NewerManifest:
         raise
     except (NoSuchVersion, DamagedFile, NotOurFormat, StoreUnreadable, ChainBroken, OSError):
         return False
+
+
+def _is_there(backup_set: BackupSet, number: int, suffix: str, entry: manifest.StoredFile) -> bool:
+    """Return whether a file is as its manifest lists it."""
+    if backup_set.place.checks:  # and a manifest comes there after the files that it lists
+        return backup_set.size(number, suffix) == entry.size
+    return backup_set.hash(number, suffix) == entry
 
 
 @contextlib.contextmanager
@@ -115,15 +125,13 @@ def keeping(backup_set: BackupSet, number: int) -> Iterator[list[str]]:
         suffixes = sorted(backup_set.listing().versions.get(number, ()))
         for suffix in suffixes:
             try:
-                fd = lock_alone(backup_set.path(number, suffix))
+                cleanup.enter_context(backup_set.place.alone(backup_set.path(number, suffix)))
             except Busy:
                 raise SetLocked(backup_set.name) from None
-            if fd is not None:
-                cleanup.callback(os.close, fd)
         yield suffixes
 
 
-def _sweep_parts(backup_set: BackupSet, newest: int) -> None:
+def sweep_parts(backup_set: BackupSet, newest: int) -> None:
     """Remove temporary files that a killed run of this set left; the lock is held.
 
     An active run may be rewriting a version without the lock.  Raises SetLocked if one makes a new
@@ -131,7 +139,7 @@ def _sweep_parts(backup_set: BackupSet, newest: int) -> None:
     """
     for name in backup_set.listing().parts:
         found = names.member_of(backup_set.base, name)
-        if not remove_dead(os.path.join(backup_set.folder, name)) and (found is None or found[0] > newest):
+        if not backup_set.place.sweep(backup_set.place.path(name)) and (found is None or found[0] > newest):
             raise SetLocked(backup_set.name)
 
 
@@ -171,17 +179,13 @@ def _drop_torn(backup_set: BackupSet, number: int, found: list[str]) -> None:
 def remove(backup_set: BackupSet, number: int, suffixes: list[str]) -> None:
     """Remove these files of a version that is not published.  Raises StoreFailed."""
     for suffix in suffixes:
-        path = backup_set.path(number, suffix)
-        try:
-            os.unlink(path)
-        except OSError as error:
-            raise write_failed(error, path) from None
+        backup_set.place.remove(backup_set.path(number, suffix))
 
 
 def _temporary_sheets(backup_set: BackupSet, number: int) -> list[str]:
     """Return the paths of a version's manifests that have not got their names yet."""
     begin = names.member_name(backup_set.base, number, ".json") + "."
-    return [os.path.join(backup_set.folder, name) for name in backup_set.listing().parts if name.startswith(begin)]
+    return [backup_set.place.path(name) for name in backup_set.listing().parts if name.startswith(begin)]
 
 
 def _named(backup_set: BackupSet, number: int) -> set[str]:
@@ -190,16 +194,15 @@ def _named(backup_set: BackupSet, number: int) -> set[str]:
     with contextlib.suppress(FormatError, OSError):
         named |= {".json", *backup_set.read_manifest(number).files}
     for path in _temporary_sheets(backup_set, number):
-        with contextlib.suppress(FormatError, OSError), open(path, "rb") as file:
-            sheet = manifest.decode(file.read(manifest.MAX_SIZE + 1))
+        with contextlib.suppress(FormatError, OSError):
+            sheet = _read(backup_set, path)
             named |= set(sheet.files) if sheet.version == number else set()
     return named
 
 
 def _describes(backup_set: BackupSet, path: str, number: int, suffixes: Collection[str]) -> bool:
     try:
-        with open(path, "rb") as file:
-            files = manifest.decode(file.read(manifest.MAX_SIZE + 1)).files
+        files = _read(backup_set, path).files
         if ".sig" in suffixes and not signatures.is_signature(backup_set.place, backup_set.path(number, ".sig")):
             return False
         return all(files.get(suffix) == backup_set.hash(number, suffix) for suffix in set(suffixes) - {".sig"})

@@ -11,7 +11,8 @@ import hashlib
 import os
 
 from blockdiff.formats import manifest, names
-from blockdiff.place.partfile import Busy, lock_alone, write_failed
+from blockdiff.place.base import Busy
+from blockdiff.place.partfile import lock_alone, write_failed
 from blockdiff.printable import Log
 from blockdiff.sets.backupset import BackupSet
 

@@ -29,6 +29,10 @@ class Feeder:
         self._thread = threading.Thread(target=self._feed, daemon=True)
         self._thread.start()
 
+    def wait(self) -> None:
+        """Return when all has been sent, or the link has ended."""
+        self._thread.join()
+
     def _feed(self) -> None:
         try:
             waiting = b""

@@ -232,16 +232,26 @@ class Session:
         assert self._link is not None
         self._feeder = Feeder(self._link, digests)
 
+    def fed(self) -> None:
+        """Wait until all of them are sent."""
+        if self._feeder is not None:
+            self._feeder.wait()
+
     def free(self, places: list[int]) -> None:
         """Let the agent use these places of the shared memory again; any thread may call it."""
         assert self._link is not None
         with contextlib.suppress(link.LinkClosed):  # the receiving side raises why
             self._link.send(messages.FREE, messages.encode_places(places))
 
-    def finish(self) -> list[str]:
-        """Receive the rest after the agent's END; returns warnings about what is left on its host."""
+    def finish(self, keep: tuple[int, str] | None = None) -> list[str]:
+        """Receive the rest after the agent's END; returns warnings about what is left on its host.
+
+        `keep`: the version that was published, and the SHA-256 of its digest file, if its snapshot is to be kept.
+        """
         self._phase = _END
         try:
+            if keep is not None:
+                self._send(messages.KEEP, messages.encode_talk({"version": keep[0], "sha256": keep[1]}))
             kind, payload = self.receive()
             if kind != messages.LEFT:
                 return [f"the agent on {self.host} sent something after its end (frame {kind})"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from blockdiff.place import choose
 from blockdiff.printable import Log
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.source import push
@@ -33,6 +34,7 @@ class Wanted:
     rescan: bool = False  # compute every MD5, even where XXH3-128 shows no change
     snapshot: str = AUTO  # AUTO: of a logical volume; MUST: refuse any other volume; NONE: no snapshot
     live: bool = False  # reading without a snapshot is intended: do not report who may write to it meanwhile
+    hints: bool = False  # read only what the pool of a thin volume knows to have changed, and leave a base there
     new_source: bool = False  # the set continues with this source, even if it is of another
     snapshot_size: str | None = None  # as lvcreate takes it, or a share as "15%"
     pack_wire: bool = False  # compress data on the wire
@@ -73,4 +75,4 @@ def request(wanted: Wanted, set_tag: str, run_id: str, **more: Any) -> Request:
 
 def set_tag(backup_set: BackupSet) -> str:
     """Return the tag of a set's snapshots that names the set."""
-    return hashlib.sha256(os.fsencode(os.path.abspath(backup_set.name))).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(choose.absolute(backup_set.name))).hexdigest()[:16]

@@ -36,6 +36,8 @@ TARGET = 17  #         agent   JSON: what is at the target of a restore now
 GO = 18  #             server  nothing: the target may be written
 PLACE = 19  #          server  which blocks of the target the DATA after it is
 PLACED = 20  #         agent   u64: so many bytes are written and on the disk; a sign of progress
+AGAIN = 21  #           agent   JSON: a hint was wrong at this offset; the whole volume comes from its first block on
+KEEP = 22  #            server  JSON: the version is published; its snapshot becomes the base for the next one
 METERED = frozenset((DIGESTS, EXTENT, DATA, PLACE))  # kinds that are sent on credit only
 
 MAX_TALK = 64 * 1024  # bytes of a JSON message

@@ -24,6 +24,15 @@ class SnapshotRequest(NamedTuple):
     verbose: bool  # send all output of LVM as NOTE
 
 
+class HintRequest(NamedTuple):
+    """Read only what the pool of a thin volume knows to have changed, and keep a base for the next version."""
+
+    version: int  # number of the version that is made
+    base: Optional[int]  # number of its parent; None: it is a full
+    sha256: Optional[str]  # of the parent's digest file, in hex
+    whole: bool  # read all of it, and only keep a base
+
+
 class SharedMemory(NamedTuple):
     """Memory of the server that the agent has inherited; the last three must match what the agent finds."""
 
@@ -62,9 +71,12 @@ class Request(NamedTuple):
     look: bool = False  # only describe what would be read
     ended: Optional[str] = None  # a run that is over: only remove the snapshots that it left
     restore: Optional[RestoreRequest] = None  # the path is a target
+    hints: Optional[HintRequest] = None  # None: no hints; then the message does not have it either
 
 
-_NESTED: Dict[str, Any] = {"shared": SharedMemory, "snapshot": SnapshotRequest, "restore": RestoreRequest}
+_NESTED: Dict[str, Any] = {
+    "shared": SharedMemory, "snapshot": SnapshotRequest, "restore": RestoreRequest, "hints": HintRequest,
+}  # fmt: skip
 
 
 def encode(request: Request) -> bytes:
@@ -73,12 +85,16 @@ def encode(request: Request) -> bytes:
     for name in _NESTED:
         if value[name] is not None:
             value[name] = value[name]._asdict()
+    if value["hints"] is None:
+        del value["hints"]
     return messages.encode_talk(value)
 
 
 def decode(payload: Buffer) -> Request:
     """Return the request in payload.  Raises FormatError."""
-    value = messages.decode_talk(payload, **_types(Request))
+    value = messages.decode_talk(payload)
+    value.setdefault("hints", None)
+    messages.check(value, **_types(Request))
     for name, kind in _NESTED.items():
         if value[name] is not None:
             value[name] = _build(kind, messages.check(value[name], **_types(kind)))
@@ -90,6 +106,8 @@ def decode(payload: Buffer) -> Request:
         raise FormatError("parent of %d blocks" % request.old)
     if request.restore is not None and not 0 <= request.restore.size < MAX_SIZE:
         raise FormatError("volume of %d bytes" % request.restore.size)
+    if request.hints is not None and not 0 < request.hints.version < MAX_OLD:
+        raise FormatError("hints for version %d" % request.hints.version)
     for path in (request.path, request.known or ""):
         encode_path(path)
     return request

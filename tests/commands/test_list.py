@@ -6,6 +6,8 @@ import os
 import chains
 from verbs import BLOCK
 
+from blockdiff.formats import manifest
+
 
 def test_list_of_a_set_and_of_a_folder(run_verb, plain_set, tmp_path):
     chains.write_version(chains.new_set(tmp_path, "other"), b"x", BLOCK)
@@ -30,6 +32,21 @@ def test_list_json(run_verb, plain_set):
     (one,) = told["sets"]
     assert one["newest"] == 3 and [v["changed_blocks"] for v in one["versions"]] == [30, 1, 1]
     assert all(v["restores"] and v["size"] == 30 * BLOCK for v in one["versions"])
+
+
+def test_list_shows_how_a_version_was_read(run_verb, plain_set):
+    hint = {"method": "thin_delta", "blocks": 3, "audited": 1, "wrong": None}
+    for number, told in ((1, {**hint, "method": "mappings"}), (2, hint), (3, {**hint, "wrong": 512})):
+        data = manifest.encode({**plain_set.read_manifest(number).value, "hint": told})
+        with open(plain_set.path(number, ".json"), "wb") as file:
+            file.write(data)
+
+    lines = run_verb("list", plain_set.name).out.splitlines()
+    assert [line.split("20")[0].split(None, 1)[1].strip() for line in lines[2:5]] == [
+        "full, by mappings", "incremental, by thin_delta", "incremental, hint wrong",
+    ]  # fmt: skip
+    (one,) = json.loads(run_verb("list", "--json", plain_set.name).out)["sets"]
+    assert [version["hint"]["method"] for version in one["versions"]] == ["mappings", "thin_delta", "thin_delta"]
 
 
 def test_list_tells_what_does_not_restore(run_verb, plain_set):

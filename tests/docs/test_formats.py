@@ -289,7 +289,7 @@ def told_kinds():
     for head, lines in items(PROTOCOL.section("Messages")):
         name, number, _ = re.fullmatch(r"Cm (\w+) Pq (\d+) , (agent|server|both)", head).groups()
         keys_told = [line for line in lines if line.startswith(".Cm")]
-        found[name] = int(number), {word for line in keys_told for word in re.findall(r"[a-z_]+", line)}
+        found[name] = int(number), {word for line in keys_told for word in re.findall(r"[a-z_][a-z0-9_]*", line)}
     return found
 
 

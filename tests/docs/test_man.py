@@ -84,7 +84,16 @@ NEVER = {
         ),
         **NO_SIGNATURE,
     },
-    "blockdiff-run": {"StoreFailed": "it writes no log"},
+    "blockdiff-run": {
+        "StoreFailed": "it writes no log",
+        **dict.fromkeys(
+            (
+                "SetLocked", "SetChanged", "NoRoom", "ForeignFiles", "StoreRefused", "NotOurFormat", "DamagedFile", "Sealed",
+                "ProgramUnfit",
+            ),
+            "it looks at no set",
+        ),
+    },
     "cronlog": {"Interrupted": "the signal is passed on to its command"},
 }
 

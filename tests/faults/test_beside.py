@@ -1,6 +1,5 @@
 """Readers beside a run that publishes, and beside what they may not read."""
 
-import builtins
 import contextlib
 import json
 import os
@@ -47,7 +46,7 @@ def test_a_version_that_is_published_between_any_two_looks(before, tmp_path, mon
         folder.mkdir()
         backup_set = written(folder, before)
         with monkeypatch.context() as patched:
-            for module, name in ((os, "listdir"), (builtins, "open")):
+            for module, name in ((os, "listdir"), (os, "open")):
 
                 def called(*args, real=getattr(module, name), **kwargs):
                     nonlocal calls, hit

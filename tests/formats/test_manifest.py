@@ -95,6 +95,15 @@ def test_a_new_one_has_the_key_command_only_if_a_command_read_the_volume():
     assert "command" not in manifest.decode(new().encode(FILES, ".gz")).value
 
 
+def test_a_new_one_has_the_key_hint_only_if_a_hint_chose_what_was_read():
+    """In the format of all programs, which keep keys that they do not know."""
+    found = manifest.decode(new(hint=manifest.Hint("thin_delta", 12, 300, None)).encode(FILES, ".gz"))
+
+    assert found.value["hint"] == {"method": "thin_delta", "blocks": 12, "audited": 300, "wrong": None}
+    assert found.value["format"] == 1
+    assert "hint" not in manifest.decode(new().encode(FILES, ".gz")).value
+
+
 def test_a_new_one_that_cannot_be_read_back_is_not_written():
     for parent in (2, 3):
         with pytest.raises(FormatError):

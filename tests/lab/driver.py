@@ -8,14 +8,16 @@ import errno
 import hashlib
 import json
 import os
+import signal
 import sys
+import time
 import traceback
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from agent.errors import AgentError  # noqa: E402
-from agent.snapshots import client, lvm, sizing, sweep  # noqa: E402
+from agent.snapshots import client, lvm, pool, sizing, sweep  # noqa: E402
 from agent.snapshots.runner import Runner  # noqa: E402
 
 
@@ -74,6 +76,44 @@ class Driver:
             for data in iter(lambda: file.read(1 << 20), b""):
                 digest.update(data)
         return digest.hexdigest()
+
+    def reserve(self, path, numbers):
+        """For each signal reserve the metadata of a thin volume's pool, and get it; return what the pool says then."""
+        found, _ = pool.find(path, self.run)
+        states = []
+        for number in numbers:
+            ready, told = os.pipe()
+            child = os.fork()
+            if child == 0:
+                os.close(ready)
+                signal.signal(number, signal.SIG_DFL) if number != signal.SIGKILL else None
+                custody = client.SupervisorClient(60, self.said.append)
+                os.write(told, b"y" if custody.reserve(found) else b"n")
+                time.sleep(60)
+            os.close(told)
+            assert os.read(ready, 1) == b"y"
+            os.close(ready)
+            held = self._held(found)
+            os.kill(child, number)
+            os.waitpid(child, 0)
+            deadline = time.monotonic() + 10
+            while self._held(found) != "-" and time.monotonic() < deadline:
+                time.sleep(0.05)
+            states.append([held != "-", self._held(found)])
+        return states
+
+    def orphaned(self, path):
+        """Reserve it, lose the supervisor, and clean up; return what the pool says before and after."""
+        found, _ = pool.find(path, self.run)
+        custody = client.SupervisorClient(60, self.said.append)
+        assert custody.reserve(found)
+        os.kill(custody._pid, signal.SIGKILL)
+        held = self._held(found)
+        custody.remove()
+        return [held != "-", self._held(found)]
+
+    def _held(self, found):
+        return self.run("dmsetup", "status", found.name).split()[6]
 
     def remove(self):
         return self.custody.remove()

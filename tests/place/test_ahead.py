@@ -23,6 +23,7 @@ def small(monkeypatch):
     monkeypatch.setattr(ahead, "FIRST", 4)
     monkeypatch.setattr(ahead, "SMALL", 10)
     monkeypatch.setattr(ahead, "LARGE", 50)
+    monkeypatch.setattr(ahead, "WHOLE", 0)
     monkeypatch.setattr(ahead, "_KEPT", 3)
 
 

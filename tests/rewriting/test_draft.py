@@ -118,6 +118,7 @@ def test_a_version_of_the_original_gets_its_first_manifest(name, tmp_path):
 
         sheet = backup_set.read_manifest(last)
         assert (sheet.parent, sheet.value["source"]["host"], sheet.value["agent"]) == (onto, None, None)
+        assert not {"command", "hint", "moment"} & set(sheet.value)
         assert sheet.size in ((versions[-1]["size"],) if onto is None else (None, versions[-1]["size"]))
         for version in versions:
             target = tmp_path / "out"

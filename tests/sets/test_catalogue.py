@@ -68,6 +68,18 @@ def test_the_source_and_where_it_changed(tmp_path):
     assert all(entry.restores for entry in listed.versions)
 
 
+def test_how_a_version_was_read(tmp_path):
+    backup_set = three(tmp_path)
+    hint = {"method": "thin_delta", "blocks": 12, "audited": 300, "wrong": None}
+    for number, told in ((1, hint), (2, "x"), (3, {"method": "new", "wrong": True, "more": 1})):
+        data = manifest.encode({**backup_set.read_manifest(number).value, "hint": told})
+        with open(backup_set.path(number, ".json"), "wb") as file:
+            file.write(data)
+
+    unknown = {"method": "new", "blocks": None, "audited": None, "wrong": None}
+    assert [entry.hint for entry in catalogue.describe(backup_set).versions] == [hint, None, unknown]
+
+
 def three(folder):
     backup_set = chains.new_set(folder)
     for number in range(3):

@@ -14,5 +14,6 @@ def test_warnings_decide_the_exit_code():
 def test_its_json_has_every_field():
     assert DONE.as_json() == {
         "name": "db", "version": 2, "kind": "incremental", "size": 20, "block_size": 8, "blocks": 3, "changed": 2, "zero": 1,
-        "read": 20, "wire": 40, "payload": 36, "stored": 31, "seconds": 1.5, "consistency": "crash", "warnings": [],
+        "read": 20, "wire": 40, "payload": 36, "stored": 31, "seconds": 1.5, "consistency": "crash", "hint": None,
+        "warnings": [],
     }  # fmt: skip

@@ -50,7 +50,8 @@ class Cuts(socketserver.ThreadingTCPServer):
 
     `faults` has what happens at a request: "before": it is cut and never arrives; "after": it arrives, the answer not;
     "middle": half of the answer's body arrives; "body", "answer": a bit in its body, or the answer's, is flipped; a
-    number: that status is the answer, and the request does not arrive.
+    number: that status is the answer, and the request does not arrive; a function: it is called before the request
+    is sent on.
     """
 
     daemon_threads = True
@@ -151,6 +152,8 @@ class _Connection(socketserver.StreamRequestHandler):
             self.wfile.write(f"HTTP/1.1 {fault} No\r\nContent-Length: 0\r\n\r\n".encode())
             return True
         time.sleep(self.server.delay_s)
+        if callable(fault):
+            fault()
         if self.upstream is None:
             connection = socket.create_connection(self.server.store)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

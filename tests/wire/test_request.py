@@ -6,7 +6,7 @@ import pytest
 
 from blockdiff.formats import FormatError
 from blockdiff.wire import request
-from blockdiff.wire.request import Request, RestoreRequest, SharedMemory, SnapshotRequest
+from blockdiff.wire.request import HintRequest, Request, RestoreRequest, SharedMemory, SnapshotRequest
 
 SNAPSHOT = SnapshotRequest(size="15%", set="0123456789abcdef", run="feed", must=True, verbose=False)
 MEMORY = SharedMemory(fd=5, device=1, inode=77, size=16777216)
@@ -14,7 +14,7 @@ LEAST = Request("/dev/vg/\udcff", 65536, "xxh128", 120.0)
 FULLEST = Request(
     "/dev/vg/a", 512, "md5", 2, old=9, others=True, compress=True, jobs=3, bwlimit=1000, shared=MEMORY,
     snapshot=SNAPSHOT, users=True, known="/dev/b", look=True, ended="beef",
-    restore=RestoreRequest(size=7, dry_run=True),
+    restore=RestoreRequest(size=7, dry_run=True), hints=HintRequest(version=4, base=3, sha256="ab", whole=False),
 )  # fmt: skip
 # by hand, from blockdiff-protocol(5), "Messages"
 WIRE = [
@@ -26,8 +26,8 @@ WIRE = [
     ),
     (
         FULLEST,
-        b'{"block_size":512,"bwlimit":1000,"compress":true,"digest":"md5","ended":"beef","jobs":3,"known":"/dev/b",'
-        b'"look":true,"old":9,"others":true,"path":"/dev/vg/a","restore":{"dry_run":true,"size":7},'
+        b'{"block_size":512,"bwlimit":1000,"compress":true,"digest":"md5","ended":"beef",'
+        b'"hints":{"base":3,"sha256":"ab","version":4,"whole":false},"jobs":3,"known":"/dev/b","look":true,"old":9,"others":true,"path":"/dev/vg/a","restore":{"dry_run":true,"size":7},'
         b'"shared":{"device":1,"fd":5,"inode":77,"size":16777216},'
         b'"snapshot":{"must":true,"run":"feed","set":"0123456789abcdef","size":"15%","verbose":false},'
         b'"timeout_s":2,"users":true}',
@@ -55,9 +55,11 @@ def changed(name, value):
 KEYS = [*Request._fields, *(f"shared.{name}" for name in SharedMemory._fields)]
 KEYS += [f"snapshot.{name}" for name in SnapshotRequest._fields]
 KEYS += [f"restore.{name}" for name in RestoreRequest._fields]
+KEYS += [f"hints.{name}" for name in HintRequest._fields]
+OPEN = {"old", "known", "ended", "shared", "snapshot", "restore", "hints", "snapshot.size", "hints.base", "hints.sha256"}  # may be null
 
 
-@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize("name", [name for name in KEYS if name != "hints"])
 def test_every_key_must_be_there(name):
     whole = json.loads(WIRE[1][1])
     *outer, key = name.split(".")
@@ -72,10 +74,10 @@ def test_every_value_must_be_of_its_type(name):
         request.decode(changed(name, ["neither text, number, object nor null"]))
 
 
-@pytest.mark.parametrize("name", [name for name in KEYS if name not in ("old", "known", "ended", "shared", "snapshot", "restore")])
+@pytest.mark.parametrize("name", KEYS)
 def test_only_what_may_be_left_open_may_be_null(name):
-    if name == "snapshot.size":
-        assert request.decode(changed(name, None)).snapshot.size is None
+    if name in OPEN:
+        request.decode(changed(name, None))
     else:
         with pytest.raises(FormatError):
             request.decode(changed(name, None))
@@ -86,7 +88,8 @@ def test_only_what_may_be_left_open_may_be_null(name):
     [
         ("block_size", 0), ("block_size", -1), ("block_size", (1 << 24) + 1), ("block_size", True),
         ("digest", "sha1"), ("old", -1), ("old", 1 << 56), ("timeout_s", float("inf")), ("timeout_s", float("nan")),
-        ("path", "/\ud800"), ("known", "/\ud800"), ("jobs", 1 << 64), ("shared.size", 1.5), ("restore.size", -1), ("restore.size", 1 << 63),
+        ("path", "/\ud800"), ("known", "/\ud800"), ("jobs", 1 << 64), ("shared.size", 1.5), ("restore.size", -1),
+        ("restore.size", 1 << 63), ("hints.version", 0), ("hints.version", 1 << 56),
     ],
 )  # fmt: skip
 def test_a_value_out_of_its_bounds_is_refused(name, value):
