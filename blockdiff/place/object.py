@@ -1,14 +1,12 @@
 """An object of a store that is open for reading; see place.base.Blob."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from concurrent.futures import Executor
+from typing import Protocol
 
-from blockdiff.place.ahead import Pages, Parts
+from blockdiff.place.ahead import WHOLE, Begins, Pages, Parts
 from blockdiff.place.base import Look
 from blockdiff.place.listing import Entry
-
-if TYPE_CHECKING:
-    from blockdiff.place.s3 import Store
 
 _AHEAD = 32 * 1024 * 1024  # bytes of a file that are fetched before they are asked for
 
@@ -18,11 +16,21 @@ def look_of(entry: Entry) -> Look:
     return Look(entry.size, entry.modified * 10**9, entry.etag)
 
 
+class Source(Protocol):
+    """Where objects come from."""
+
+    pool: Executor
+    begins: Begins
+
+    def fetch(self, name: str, entry: Entry, length: int, offset: int) -> bytes:
+        """Return these bytes of an object."""
+
+
 class Object:
     """One object; its bytes are those with one mark, whatever becomes of its name."""
 
     def __init__(
-        self, store: "Store", name: str, entry: Entry, begin: bytes = b"", pages: Pages | Parts | None = None
+        self, store: Source, name: str, entry: Entry, begin: bytes = b"", pages: Pages | Parts | None = None
     ) -> None:
         """`begin`: its first bytes, as far as they are known."""
         self._store, self._name, self._entry, self._begin = store, name, entry, begin
@@ -43,9 +51,10 @@ class Object:
         return self._pages.pread(length, offset) if begin is None else begin[offset:end]
 
     def in_order(self) -> None:
-        pages = self._paged()
-        pages.in_order()
-        self._pages = pages
+        if self.size > WHOLE:
+            pages = self._paged()
+            pages.in_order()
+            self._pages = pages
 
     def expect(self, parts: Iterable[tuple[int, int]]) -> None:
         self._pages = Parts(self._fetch, parts, self.size, self._store.pool, _AHEAD)

@@ -14,7 +14,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from blockdiff.errors import SetLocked, StoreRefused
 from blockdiff.formats import names as set_names
@@ -58,7 +58,7 @@ class Store:
         self._small: OrderedDict[tuple[str, ...], Object] = OrderedDict()  # files that one request reads
         self._lock = threading.Lock()
         self._hashes: dict[tuple[str, Entry], StoredFile] = {}
-        self.pool = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
+        self.pool: Executor = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
         self.begins = Begins(self.pool, _BEGINS)
 
     def exists(self) -> bool:
@@ -104,7 +104,7 @@ class Store:
         return look_of(self._entry(path)[0])
 
     def first(self, path: str, most: int) -> bytes:
-        if self.access.as_of is not None or set_names.owner(self._name(path), self._fresh):
+        if self.access.as_of is not None or set_names.owner(self._name(path), self._leases):
             return self.open(path).pread(most, 0)
         return self._unlisted(path, most)[1]
 
@@ -117,7 +117,8 @@ class Store:
         return self._hashes[key]
 
     def soon(self, paths: Iterable[str], most: int, first: int = 0) -> None:
-        self.begins.expect(self._soon(paths, most, first))
+        if not self._leases:  # who writes reads only the version before, and counts its requests
+            self.begins.expect(self._soon(paths, max(most, WHOLE), first))
 
     def _soon(self, paths: Iterable[str], most: int, first: int) -> Iterator[tuple[tuple[str, Entry], int, Fetch]]:
         for path in paths:
