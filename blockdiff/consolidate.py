@@ -8,7 +8,8 @@ import contextlib
 from dataclasses import dataclass, field
 
 from blockdiff.blocks.parallel import Progress, silent
-from blockdiff.errors import SetChanged
+from blockdiff.errors import SetChanged, StoreRefused
+from blockdiff.place import choose
 from blockdiff.printable import Log
 from blockdiff.rewriting import draft, plan
 from blockdiff.sets import drop, recover, versions
@@ -57,6 +58,9 @@ def consolidate(
     the version if it is signed; `progress` and `proving`: of what is read of the chain, and of the new file.
     Raises plan.NotInChain, or BlockdiffError; then nothing was changed, or all but the removal is done.
     """
+    if choose.in_store(backup_set.folder):
+        why = "a version has several files, and a store cannot replace them at one moment"
+        raise StoreRefused(backup_set.name, why, hint="consolidate in a folder, or back up with --full")
     warnings: list[str] = []
     for again in (True, False):
         if not dry_run:

@@ -143,7 +143,11 @@ def _collect(
     out = _Found(newest, listing, held)
     first = before + 1
     if not before and not every:
-        first = chain.chain_of(source, newest, listing, deep=False)[0].number
+        try:
+            first = chain.chain_of(source, newest, listing, deep=False)[0].number
+        except _DAMAGE as error:
+            error.hint = "--all copies the versions that are whole"
+            raise
     for number in sorted(n for n in listing.versions if first <= n <= newest):
         try:
             out.originals[number] = copying.look(source, number, held, sealed)
@@ -203,6 +207,11 @@ class _Run:
         if room is not None and original.size > room:
             what = f"version {original.version.number} of {self._dest.name}"
             raise NoRoom(f"{what}: it has {size(original.size)}, and {size(room)} are free")
+        most = self._dest.place.most_beside
+        beside = max(length for suffix, length in original.stored.items() if suffix != original.version.suffix)
+        if most is not None and beside > most:
+            path = self._dest.path(original.version.number, ".md5")
+            raise NoRoom(f"{path}: it has {size(beside)}, and a store takes {size(most)} at once")
 
     def _copy(self, original: Original) -> int:
         """Copy and publish a version; returns the bytes that were written."""

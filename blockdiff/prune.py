@@ -18,7 +18,7 @@ from blockdiff.printable import Log
 from blockdiff.rewriting import draft, report
 from blockdiff.rewriting.plan import identity
 from blockdiff.rewriting.survey import KEPT, Local, Survey, Wanted, survey
-from blockdiff.sets import drop, pruning, recover, verified, versions
+from blockdiff.sets import drop, pruning, unfinished, verified, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.pruning import Group
 
@@ -135,7 +135,7 @@ def prune(
     work = _Prune(backup_set, wanted, noted.proofs, now, threads, progress, over, save)
     for again in (True, False):
         with backup_set.locked(wanted.wait_s):
-            recover.settle(backup_set, work.out.warnings.append)
+            unfinished.settle(backup_set, work.out.warnings.append)
             seen = survey(backup_set, wanted, now, local, also, noted.damage)
             work.begin(seen)
         try:

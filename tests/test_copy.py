@@ -1,5 +1,6 @@
 """Versions copied to another place: which ones, that they are the same ones, and what is refused with nothing changed."""
 
+import errno
 import os
 import pathlib
 import shutil
@@ -10,7 +11,7 @@ import pytest
 from rewrites import faults, restores, rewrite
 
 from blockdiff import codecs, copy
-from blockdiff.errors import ChainBroken, DamagedFile, ForeignFiles, NoRoom, NoSuchSet, SetLocked
+from blockdiff.errors import ChainBroken, DamagedFile, ForeignFiles, NoRoom, NoSuchSet, SetLocked, StoreUnreadable
 from blockdiff.formats import manifest
 from blockdiff.place.folder import Folder
 from blockdiff.sets import drop, parent, recover
@@ -131,6 +132,20 @@ def test_a_version_that_was_rewritten_since_is_the_same_one(source, dest):
     assert faults(dest) == []
 
 
+def test_a_prune_beside_it_does_not_matter(source, dest, tmp_path):
+    """After the first version is copied, all others but the newest one are removed."""
+    here = contents(source)
+
+    def prune(one):
+        if one.number == 1:
+            rewrite(source, 5, None)
+            with source.locked():
+                drop.drop(source, [1, 2, 3, 4])
+
+    assert numbers(copy.copy(source, dest, every=True, copied=prune)) == [1, 2, 3, 4, 5]
+    assert contents(dest) == here and sorted(source.listing().versions) == [5]
+
+
 def test_a_dry_run_changes_nothing(source, dest):
     done = copy.copy(source, dest, every=True, dry_run=True)
     assert numbers(done) == [1, 2, 3, 4, 5]
@@ -234,6 +249,45 @@ def test_a_chain_that_is_not_linked(source, dest):
     assert [fault.exit_code for fault in done.faults] == [51, 52]
 
 
+def test_a_newest_version_that_shows_no_chain(source, dest):
+    os.unlink(source.path(5, ".md5"))
+    with pytest.raises(DamagedFile, match="--all copies the versions that are whole"):
+        copy.copy(source, dest)
+    done = copy.copy(source, dest, every=True)
+    assert [one.number for one in done.versions] == [1, 2, 3, 4] and done.exit_code == 51
+
+
+def test_a_disk_that_does_not_give_a_file_ends_the_run(source, dest, monkeypatch):
+    """It may be whole: nothing after it is copied, so that the next run tries it again."""
+    real, bad = os.pread, os.stat(source.path(2, ".gz")).st_ino
+
+    def pread(fd, *arguments):
+        if os.fstat(fd).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", pread)
+        done = copy.copy(source, dest, every=True)
+    assert [one.number for one in done.versions] == [1] and [type(fault) for fault in done.faults] == [StoreUnreadable]
+    assert not dest.listing().parts
+    assert numbers(copy.copy(source, dest, every=True)) == [2, 3, 4, 5]
+
+
+def test_a_version_that_was_replaced_under_the_next_one(source, dest, tmp_path):
+    """Each is whole, but version 5 was made on another version 4."""
+    (tmp_path / "more").mkdir()
+    other = chains.new_set(tmp_path / "more")
+    for number in (1, 2, 3, 7):
+        chains.write_version(other, VOLUMES[number], BLOCK, full=number == 7)
+    for suffix in other.listing().versions[4]:
+        shutil.copy(other.path(4, suffix), source.path(4, suffix))
+    done = copy.copy(source, dest)
+    assert [one.number for one in done.versions] == [4]
+    assert [type(fault) for fault in done.faults] == [ChainBroken]
+    assert "does not continue the version 4" in str(done.faults[0])
+
+
 # what is refused
 
 
@@ -313,6 +367,12 @@ def test_no_room(source, dest, monkeypatch):
     done = copy.copy(source, dest)
     assert [type(fault) for fault in done.faults] == [NoRoom]
     assert done.versions == [] and contents(dest) == {}
+
+
+def test_a_file_that_no_request_can_bring(source, dest, monkeypatch):
+    monkeypatch.setattr(Folder, "most_beside", 100)
+    done = copy.copy(source, dest)
+    assert [type(fault) for fault in done.faults] == [NoRoom] and contents(dest) == {}
 
 
 def test_a_limit_of_the_rate(source, dest):

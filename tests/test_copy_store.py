@@ -15,6 +15,7 @@ from blockdiff.errors import ForeignFiles, StoreRefused
 from blockdiff.place import choose
 from blockdiff.place.base import Access
 from blockdiff.place.client import Client
+from blockdiff.sealing.keys import Identity, Recipient
 from blockdiff.sets import backupset, drop
 from blockdiff.sets.backupset import BackupSet
 
@@ -89,6 +90,10 @@ def test_there_and_back(objectstore, bucket, source, tmp_path):
     assert stored(objectstore, bucket, "off/") == (contents(source, 2, 3, 4, 5), [])
     back = home(bucket, tmp_path)
     assert contents(back) == contents(source, 2, 3, 4, 5)
+    other = BackupSet(f"s3://{bucket}/other/vol", Access(alone=True, locks=str(tmp_path / "locks")))
+    assert numbers(copy.copy(BackupSet(f"s3://{bucket}/off/vol"), other)) == [2, 3, 4, 5]
+    keys = [each["Key"] for each in objectstore.client.list_objects_v2(Bucket=bucket, Prefix="other/")["Contents"]]
+    assert keys == [f"other/{name}" for name in sorted(contents(source, 2, 3, 4, 5))]
 
 
 def test_a_golden_set(objectstore, bucket, tmp_path):
@@ -111,6 +116,13 @@ def test_what_is_another_set_is_refused(objectstore, bucket, source, tmp_path):
     assert stored(objectstore, bucket) == before
 
 
+def test_what_another_program_left_is_not_touched(objectstore, bucket, source, tmp_path):
+    objectstore.client.put_object(Bucket=bucket, Key="off/vol.2.md5", Body=b"not ours")
+    with pytest.raises(ForeignFiles, match="vol"):
+        copy.copy(source, there(bucket, tmp_path))
+    assert stored(objectstore, bucket, "off/") == ({"vol.2.md5": b"not ours"}, [])
+
+
 def test_uploads_of_dead_runs_are_ended_and_those_of_other_sets_stay(objectstore, bucket, source, tmp_path):
     for key in ("off/vol.2.gz", "off/vol.1.2.gz", "off/vol.other", "off/vol2.2.gz"):
         objectstore.client.create_multipart_upload(Bucket=bucket, Key=key)
@@ -118,7 +130,7 @@ def test_uploads_of_dead_runs_are_ended_and_those_of_other_sets_stay(objectstore
     assert sorted(stored(objectstore, bucket, "off/")[1]) == ["vol.1.2.gz", "vol.other", "vol2.2.gz"]
 
 
-def test_after_a_kill_before_any_request_the_next_copy_ends_it(objectstore, source, tmp_path, monkeypatch):
+def test_after_a_kill_before_any_request_the_next_copy_ends_it(objectstore, bucket, source, tmp_path, monkeypatch):
     """Before each request that changes something: a version of ours, and one of the original."""
     monkeypatch.setattr(backupset, "_PATIENCE_S", 0)  # nobody is just publishing
     with source.locked():
@@ -126,10 +138,7 @@ def test_after_a_kill_before_any_request_the_next_copy_ends_it(objectstore, sour
     rewrite(source, 3, None)
     written(source, 1, original=True)
     whole, states, count = contents(source, 3, 4), set(), 1
-    while True:
-        bucket = objectstore.make_bucket()
-        if not killed(lambda bucket=bucket: copy.copy(source, there(bucket, tmp_path)), count):
-            break
+    while killed(lambda: copy.copy(source, there(bucket, tmp_path)), count):
         found, _ = stored(objectstore, bucket, "off/")
         newest = int(found.get("vol.ver", b"0"))
         states.add((newest, frozenset(found)))
@@ -138,6 +147,8 @@ def test_after_a_kill_before_any_request_the_next_copy_ends_it(objectstore, sour
         done = copy.copy(source, there(bucket, tmp_path))
         assert done.faults == [] and done.exit_code in (0, 3)
         assert stored(objectstore, bucket, "off/") == (whole, [])
+        keys = [{"Key": f"off/{name}"} for name in whole]
+        objectstore.client.delete_objects(Bucket=bucket, Delete={"Objects": keys})
         count += 1
     assert count > 12 and len(states) > 6 and {newest for newest, _ in states} == {0, 3}
     assert contents(home(bucket, tmp_path)) == whole
@@ -203,6 +214,18 @@ def test_all_that_a_version_needs_is_locked_as_long_as_it_is(objectstore, source
     assert set(deletable(objectstore, bucket)) == {"off/vol.ver"}
 
 
+def test_what_a_sealed_version_needs_is_locked_as_well(objectstore, source, tmp_path):
+    bucket, until = objectstore.make_bucket(lock=True), int(time.time()) + 30 * 86400
+    seal = (Recipient(Identity(bytes([7] * 32)).public),)
+    for later in (0, 2 * 86400):
+        access = {"lock_until": until + later, "recipients": seal}
+        done = copy.copy(source, there(bucket, tmp_path, **access), until=until + later)
+        written(source, 1)
+    assert numbers(done) == [4] and done.extended == 2
+    names = [f"off/{name}.age" for name in contents(source, 2, 3, 4) if not name.endswith((".ver", ".xxh128"))]
+    assert {until_of(objectstore, bucket, name) for name in names} == {until + 2 * 86400}
+
+
 def test_a_bucket_without_locks_is_refused(objectstore, bucket, source, tmp_path):
     until = int(time.time()) + 86400
     done = copy.copy(source, there(bucket, tmp_path, lock_until=until), until=until)
@@ -217,7 +240,7 @@ def test_the_command(objectstore, bucket, source, run_verb, tmp_path):
     done = run_verb("copy", "-n", source.name, f"{name}/vol", env=objectstore.environment)
     assert f"nothing to copy, {name}/vol has version 3" in done.err
     (tmp_path / "home").mkdir()
-    assert run_verb("copy", "-q", "--all", f"{name}/vol", tmp_path / "home", env=objectstore.environment).err == ""
+    assert run_verb("copy", "-q", "--all", f"{name}/", tmp_path / "home", env=objectstore.environment).err == ""
     assert contents(BackupSet(f"{tmp_path}/home/vol")) == contents(source, 2, 3)
     done = run_verb("copy", "--retain-days", 3, source.name, f"{name}2/", env=objectstore.environment)
     assert done.returncode == 18 and "object lock" in done.err

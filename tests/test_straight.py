@@ -8,6 +8,7 @@ import os
 import subprocess
 import threading
 
+import nights
 import pytest
 import verbs
 from botocore.exceptions import ClientError
@@ -17,6 +18,7 @@ from programs import Program, until
 from blockdiff.errors import BlockdiffError, ForeignFiles, NoRoom, Sealed, StoreFailed
 from blockdiff.place import bucket as buckets
 from blockdiff.place import choose, lease, s3, upload
+from blockdiff.sets import catalogue
 from blockdiff.sets.backupset import BackupSet
 
 pytestmark = pytest.mark.store
@@ -149,6 +151,8 @@ def test_a_way_that_ends_at_any_request_leaves_the_new_version_or_none(
         done = run(name, volume)
         numbers = versions(name)
         contents = older + newer[before - len(numbers) :]
+        if kind == "after" and came.key.endswith((".json", ".ver")):
+            assert len(numbers) == before + 2  # it was there, and is not made once more
         assert BackupSet(name).newest() == numbers[-1] == done.version
         for number, content in zip(numbers, contents, strict=True):
             assert restored(name, number, tmp_path / "out") == content, (first, kind, came)
@@ -220,7 +224,36 @@ def test_of_two_runs_one_that_stopped_at_any_write_makes_no_mixed_version(
         assert contents.pop(1) == old
         assert contents[done.version] == contents[newest] == other.read_bytes()
         assert set(contents.values()) <= {new, other.read_bytes()}, number
+        assert one.error is not None or new in contents.values(), number
         assert found[-1] == newest == BackupSet(name).newest()
+
+
+def test_a_removal_that_arrives_late_is_of_no_version(
+    way, died, objectstore, bucket, volume, tmp_path, monkeypatch
+):
+    """A run stops while it removes what a dead one left, another one goes through, and then that removal arrives."""
+    dead = f"s3://{bucket}/first/db"
+    run(dead, volume)
+    old = volume.read_bytes()
+    new = change(volume, 3)
+    way.reset()
+    run(prepared(objectstore, bucket, keys(objectstore, bucket), "counted"), volume)
+    sheet = next(n for n, request in enumerate(way.log, 1) if request.key.endswith(".json") and request.method == "PUT")
+    cut(way, dead, volume, sheet, "before")
+    template = [key for key in keys(objectstore, bucket) if key.startswith("first/")]
+    way.reset()
+    assert run(prepared(objectstore, bucket, template, "all"), volume).version == 3
+    removals = [n for n, request in enumerate(way.log, 1) if request.kind == "DeleteObject" and "lease" not in request.key]
+    assert len(removals) == 4
+    for number in (removals[0], removals[-1]):
+        name = prepared(objectstore, bucket, template, str(number))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", way.url)
+        one = Stopped(way, name, volume, number)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", objectstore.endpoint)
+        done = run(name, volume)
+        one.go_on()
+        assert restored(name, 1, tmp_path / "out") == old
+        assert restored(name, done.version, tmp_path / "out") == new
 
 
 def test_a_killed_run_leaves_one_open_upload_which_the_next_one_cancels(
@@ -322,3 +355,58 @@ def test_what_cannot_be_asked_for(words, run_verb):
     keys = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     refused = run_verb("backup", *words, env={**keys, "AWS_REGION": "default"})
     assert refused.returncode == 2, refused.err
+
+
+@pytest.fixture
+def nights_there(store_environment, bucket, volume):
+    """A set of a full and two increments on it, and the same once more; and the contents of its versions."""
+    name, contents = f"s3://{bucket}/db", {}
+    for number in range(1, 7):
+        contents[number] = change(volume, number)
+        run(name, volume, full=number == 4)
+    return name, contents
+
+
+def restore_all(name, contents, folder):
+    for number in versions(name):
+        assert restored(name, number, folder / "out") == contents[number], number
+
+
+def test_a_prune_removes_whole_chains_and_rewrites_nothing(nights_there, objectstore, bucket, tmp_path, run_verb):
+    name, contents = nights_there
+    stays = run_verb("prune", "--keep-last", "4", "--exact", name, env=objectstore.environment)
+    assert (stays.returncode, versions(name)) == (0, [1, 2, 3, 4, 5, 6]), stays.err
+    assert "in an object store nothing is rewritten" in stays.out
+    gone = run_verb("prune", "--keep-last", "3", name, env=objectstore.environment)
+    assert (gone.returncode, versions(name)) == (0, [4, 5, 6]), gone.err
+    assert not [key for key in keys(objectstore, bucket) if key[:5] in ("db.1.", "db.2.", "db.3.")]
+    restore_all(name, contents, tmp_path)
+    refused = run_verb("consolidate", name, env=objectstore.environment)
+    assert refused.returncode == 18 and "cannot replace them at one moment" in refused.err
+
+
+def test_a_prune_that_is_cut_at_any_request_leaves_versions_that_restore(
+    nights_there, way, died, objectstore, bucket, tmp_path, volume
+):
+    name, contents = nights_there
+    template = [(key, key.replace("db", "first/db", 1)) for key in keys(objectstore, bucket)]
+    for key, other in template:
+        objectstore.client.copy_object(Bucket=bucket, Key=other, CopySource={"Bucket": bucket, "Key": key})
+    template = [other for _, other in template]
+    way.reset()
+    nights.pruned(BackupSet(prepared(objectstore, bucket, template, "all")), last=3)
+    removals = [n for n, request in enumerate(way.log, 1) if request.kind == "DeleteObject" and "lease" not in request.key]
+    assert len(removals) == 15
+    for number in removals[::2]:
+        name = prepared(objectstore, bucket, template, f"cut{number}")
+        choose._store.cache_clear()
+        way.reset(**{f"n{number + more}": "before" if more else "after" for more in range(ON)})
+        with pytest.raises(BlockdiffError):
+            nights.pruned(BackupSet(name), last=3)
+        way.reset()
+        choose._store.cache_clear()
+        for each in catalogue.describe(BackupSet(name)).versions:
+            if each.restores:
+                assert restored(name, each.number, tmp_path / "out") == contents[each.number]
+        nights.pruned(BackupSet(name), last=3)
+        assert versions(name) == [4, 5, 6]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, options_sign, options_store, state, text
+from blockdiff.commands import amounts, completing, options_sign, state, text
 from blockdiff.commands.progress import progress
 from blockdiff.signing.allowed import AllowedSigners
 
@@ -48,7 +48,6 @@ def command(
     from blockdiff.sets.backupset import BackupSet
 
     signing = options_sign.signer(sign, signers)
-    options_store.refuse(name, "versions of an object store are not made anew; consolidate in a folder and copy")
     begun = time.monotonic()
     backup_set = BackupSet(name)
     try:

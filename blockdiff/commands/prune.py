@@ -15,13 +15,13 @@ from blockdiff.commands import (
     exits,
     joblist,
     options_sign,
-    options_store,
     setnames,
     state,
     text,
 )
 from blockdiff.commands.progress import progress
 from blockdiff.errors import BlockdiffError
+from blockdiff.place import choose
 from blockdiff.sets import retention
 from blockdiff.sets.pruning import MAX_CHAIN
 from blockdiff.signing.allowed import AllowedSigners
@@ -115,8 +115,6 @@ def command(
     )
     if wanted.rules.none:
         raise click.UsageError("no rule: give at least one --keep-..., such as --keep-daily 14")
-    for operand in setnames.given(operands, list_path):
-        options_store.refuse(operand, "nothing is removed from an object store")
     names = setnames.expand(operands, list_path)
     now = datetime.datetime.now(datetime.UTC)
     run = _Run(wanted, now, dry_run, jobs or len(os.sched_getaffinity(0)), budget, quiet)
@@ -222,6 +220,8 @@ def _report(done: Any, dry_run: bool) -> str:
         why = row.why
         if row.writes:
             why = f"frees {_signed(row.frees)} for {text.size(row.writes)} written; --exact removes them"
+            if choose.in_store(done.name):
+                why = "others need them, and in an object store nothing is rewritten"
         rows.append((numbers, text.when(row.time), row.kind, text.size(row.stored), row.plan, why))
     return f"{text.name(done.name)}: {title}\n{text.table(rows, frozenset((0, 3)))}"
 

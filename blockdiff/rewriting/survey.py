@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from blockdiff.blocks import overlap
 from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles, NoSuchVersion, StoreUnreadable
+from blockdiff.place import choose
 from blockdiff.sets import catalogue, chain, pruning, signatures, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.pruning import Link
@@ -92,6 +93,8 @@ def survey(
         return round(sum(sizes[number] for number in path) * overlap.share(backup_set, onto, path))
 
     plan = pruning.plan(links, stay.keys(), estimate, exact=wanted.exact, max_chain=wanted.max_chain)
+    if choose.in_store(backup_set.folder):  # it cannot replace the files of a version at one moment
+        plan = plan.without_rewrites()
     rewritten = [rewrite.number for group in plan.go for rewrite in group.rewrites]
     signatures.refuse_loss(backup_set.name, backup_set.listing(), rewritten, wanted.signing)
     return Survey(tuple(entries), stay, plan)

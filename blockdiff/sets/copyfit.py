@@ -23,7 +23,8 @@ def settle(dest: BackupSet, source: BackupSet, note: Log) -> int:
 
     Files of a version above NAME.ver that no manifest shows to be ours, as they can be of a version of the
     original, and in an object store, are compared with the source's: if they are the same ones, a version
-    that is complete is adopted, and the files of another one are removed.  Raises as recover.settle.
+    that is complete is adopted, and the files of another one are removed, as are those that the place itself
+    shows to be ours.  Raises as recover.settle.
     """
     dest.place.cancel(dest.base, lambda name: names.member_of(dest.base, name) is not None)
     if dest.place.blind:
@@ -35,12 +36,11 @@ def settle(dest: BackupSet, source: BackupSet, note: Log) -> int:
         (number,) = above
         wanted = source.listing().versions.get(number, frozenset())
         with recover.keeping(dest, number) as found:
-            if all(suffix in wanted and _same(dest, source, number, suffix) for suffix in found):
-                if len(found) == len(wanted) == 2:
-                    dest.publish_ver(number, after=newest)
-                    note(f"version {number} of {dest.name} was complete but not yet published: adopted")
-                else:
-                    recover.remove(dest, number, found)
+            if len(found) == len(wanted) == 2 and all(_same(dest, source, number, suffix) for suffix in found):
+                dest.publish_ver(number, after=newest)
+                note(f"version {number} of {dest.name} was complete but not yet published: adopted")
+            elif all(_ours(dest, source, number, suffix) for suffix in found):
+                recover.remove(dest, number, found)
     return recover.settle(dest, note)
 
 
@@ -68,6 +68,10 @@ def _unlisted(dest: BackupSet, number: int, listing: names.Listing) -> bool:
     """Return whether no manifest of a version is there, also under a temporary name."""
     parts = {names.member_of(dest.base, name) for name in listing.parts}
     return ".json" not in listing.versions[number] and (number, ".json") not in parts
+
+
+def _ours(dest: BackupSet, source: BackupSet, number: int, suffix: str) -> bool:
+    return dest.place.made_by_us(dest.path(number, suffix)) or _same(dest, source, number, suffix)
 
 
 def _same(dest: BackupSet, source: BackupSet, number: int, suffix: str) -> bool:

@@ -87,6 +87,7 @@ def look(source: BackupSet, number: int, held: Held, sealed: bool) -> Original:
         path = source.path(number, suffix)
         try:
             stored[suffix] = source.size(number, suffix)
+            held.others += [path] if suffix == ".xxh128" else []
         except FileNotFoundError:
             if is_needed(suffix):
                 raise MissingFile(path) from None

@@ -6,6 +6,7 @@ What a run that is killed leaves at each step, and what everybody sees then:
 2. its other files are removed: the same;
 3. NAME.N.md5.part is removed: nothing is left of N.
 Each step is synced before the next.  The next run that has the lock ends what is left.
+In an object store nothing can be renamed: there the manifest is removed first, and then the digest file.
 Format: blockdiff-formats(5), "Removing a version".
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Collection, Iterable
 
 from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles
 from blockdiff.formats import names
+from blockdiff.place import choose
 from blockdiff.place.partfile import write_failed
 from blockdiff.sets import versions
 from blockdiff.sets.backupset import BackupSet
@@ -28,6 +30,9 @@ def drop(backup_set: BackupSet, numbers: Collection[int]) -> None:
     if not numbers:
         return
     check(backup_set, numbers)
+    if choose.in_store(backup_set.folder):
+        _remove_objects(backup_set, numbers)
+        return
     for number in sorted(numbers, reverse=True):
         path = backup_set.path(number, ".md5")
         try:
@@ -58,7 +63,7 @@ def check(backup_set: BackupSet, numbers: Collection[int], moved: Collection[int
         if number >= newest:
             raise ForeignFiles(f"version {number} of {backup_set.name} is the newest one and is not removed")
         if number in listing.pinned:
-            path = os.path.join(backup_set.folder, names.keep_name(backup_set.base, number))
+            path = backup_set.place.path(names.keep_name(backup_set.base, number))
             raise ForeignFiles(f"version {number} of {backup_set.name} is not removed: there is {path}")
     for other in sorted(listing.versions.keys() - {*numbers, *moved}):
         try:
@@ -67,6 +72,19 @@ def check(backup_set: BackupSet, numbers: Collection[int], moved: Collection[int
             parent = other - 1  # not known; this is what a version without a manifest continues
         if parent in numbers:
             raise ChainBroken(other, backup_set.name, f"it needs version {parent}, which is not removed")
+
+
+def _remove_objects(backup_set: BackupSet, numbers: Collection[int]) -> None:
+    """Remove versions of a set in an object store, the newest first.
+
+    Without its manifest a version is one like those of the original, which restores as before; without
+    that and its digest file, what is left of it is removed by the next run that writes.
+    """
+    listing = backup_set.listing()
+    for number in sorted(numbers, reverse=True):
+        suffixes = listing.versions[number]
+        for suffix in (*(s for s in (".json", ".md5") if s in suffixes), *sorted(suffixes - {".json", ".md5"})):
+            backup_set.place.remove(backup_set.path(number, suffix))
 
 
 def _remove(backup_set: BackupSet, numbers: Iterable[int]) -> None:

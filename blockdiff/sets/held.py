@@ -40,7 +40,7 @@ def holding(
                 if left and held.changed():
                     continue
                 raise
-            held.hold(files)
+            held.hold(files, held.others)
             if not held.changed():
                 yield found
                 return
@@ -56,6 +56,7 @@ class Held:
         paths = [backup_set.path(n, suffix) for n, suffixes in listing.versions.items() for suffix in suffixes]
         self._looks = {path: self._look(path) for path in paths}
         self._blobs: dict[str, Blob] = {}
+        self.others: list[str] = []  # paths of files that are held beside those of `collect`
 
     def close(self) -> None:
         """Close all files."""
@@ -74,11 +75,15 @@ class Held:
         looks = self._looks if path is None else {path: self._looks.get(path)}
         return self._place.looks(looks) != looks
 
-    def hold(self, files: Iterable[VersionFiles]) -> None:
-        """Open these files; those that are too many, or cannot be opened, are opened when they are read."""
+    def hold(self, files: Iterable[VersionFiles], others: Iterable[str] = ()) -> None:
+        """Open these files; those that are too many, or cannot be opened, are opened when they are read.
+
+        `others`: paths of more files, which matter less.
+        """
         files = list(files)
-        pairs = [path for each in files for path in (each.diff, each.index) if path is not None]
-        paths = pairs + [each.digests for each in files]
+        paths = [path for each in files for path in (each.diff, each.index) if path is not None]
+        paths += [each.digests for each in files]
+        paths += others
         limit = _room(len(paths))
         for path in paths:
             try:

@@ -68,6 +68,11 @@ class Plan:
         """The versions that go."""
         return frozenset(number for group in self.go for number in group.numbers)
 
+    def without_rewrites(self) -> "Plan":
+        """Return the same, but what another version needs stays as it is."""
+        rewriting = tuple(group for group in self.go if group.rewrites)
+        return Plan(tuple(group for group in self.go if not group.rewrites), self.held + rewriting)
+
 
 def plan(
     links: Iterable[Link],

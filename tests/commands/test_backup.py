@@ -162,15 +162,6 @@ def test_options_that_change_nothing(call, begun, options):
     begun.check()
 
 
-def test_what_is_no_thin_volume_has_no_hints(call, begun):
-    for options in ([], ["--no-snapshot"]):
-        code, _, err = call("--hints", *options, begun.name, begun.source)
-        assert (code, err) == (0, [f"running: {begun.source}", "localhost: no hints, the whole volume is read: it has no snapshot", DONE])
-    assert call("--no-hints", begun.name, begun.source) == (0, "", [f"running: {begun.source}", DONE])
-    assert not [number for number in (1, 2, 3) if "hint" in manifest(begun, number)]
-    begun.check()
-
-
 def test_a_lock_around_what_is_no_logical_volume_is_refused_and_names_it(call, begun):
     code, _, err = call("--lock", "true", begun.name, begun.source)
     assert (code, len(err), begun.files()) == (31, 2, {}), err

@@ -56,8 +56,7 @@ NEVER = {
         "RunTooLong": "it has no such option",
     },
     "blockdiff-check": dict.fromkeys(raising.codes_of("check"), "its codes are Nagios'; ours are in its text"),
-    "blockdiff-prune": {"RunTooLong": "it has no such option", "StoreRefused": "it takes no object store"},
-    "blockdiff-consolidate": {"StoreRefused": "it takes no object store"},
+    "blockdiff-prune": {"RunTooLong": "it has no such option"},
     "blockdiff-list": {
         **dict.fromkeys(("SetLocked", "NoRoom", "StoreFailed"), "it writes nothing"),
         **dict.fromkeys(

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from engine import back_up
 from hostile import FIRST, HONEST, LEFT, SECOND, Set, extent, put_together, raw, talk
 
 from blockdiff.errors import ProtocolBroken
@@ -37,6 +38,15 @@ def test_a_version_has_the_hint_by_which_it_was_read(number):
         assert BackupSet(str(it.folder / "set")).read_manifest(number).value["hint"] == hint
         assert outcome.as_json()["hint"] == hint
         assert outcome.warnings == []
+
+
+def test_what_has_no_snapshot_has_no_hints(tmp_path):
+    (tmp_path / "vol").write_bytes(FIRST)
+    for number, options in enumerate(({}, {"snapshot": "none"}), 1):
+        notes = []
+        assert back_up(tmp_path / "set", tmp_path / "vol", hints=True, note=notes.append, **options).warnings == []
+        assert notes[-1] == "localhost: no hints, the whole volume is read: it has no snapshot"
+        assert "hint" not in BackupSet(str(tmp_path / "set")).read_manifest(number).value
 
 
 def test_a_wrong_hint_costs_a_second_pass_and_is_a_warning():

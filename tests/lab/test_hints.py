@@ -242,7 +242,7 @@ def test_whatever_ends_a_run_at_whatever_step_the_next_one_is_right(guest, tmp_p
     source = Source(guest, tmp_path)
     source.back_up()
     runs.fill(guest, PATH, 1, at=2)
-    what = "echo o > /proc/sysrq-trigger; sleep 60" if power else KILL
+    what = "echo o > /proc/sysrq-trigger; sleep 60" if power else f"{KILL}; exit 1"
     words = f'case "$name $*" in {program.replace(" ", "?")}) {what};; esac'
     source.at(words if when == "before" else f"after() {{ {words}; }}")
     more = ("--timeout", "5") if power else ()

@@ -149,8 +149,8 @@ def test_a_bit_that_is_flipped_on_the_way_is_no_restore(run_verb, stored, cuts, 
 
 
 @pytest.mark.parametrize("words", [
-    ["merge", "NAME", "s3://elsewhere/x"], ["merge", "s3://elsewhere/x"], ["prune", "--keep-last", "1", "NAME"],
-    ["consolidate", "NAME"], ["list", "--as-of", "1d", "/var/backup/db"], ["list", "--as-of", "never", "NAME"],
+    ["merge", "NAME", "s3://elsewhere/x"], ["merge", "s3://elsewhere/x"],
+    ["list", "--as-of", "1d", "/var/backup/db"], ["list", "--as-of", "never", "NAME"],
     ["verify", "--as-of", "1d", "--new", "NAME"],
 ])  # fmt: skip
 def test_what_makes_no_sense_is_said_in_a_line(run_verb, words):
