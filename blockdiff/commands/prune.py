@@ -9,16 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from blockdiff.commands import (
-    amounts,
-    completing,
-    exits,
-    joblist,
-    options_sign,
-    setnames,
-    state,
-    text,
-)
+from blockdiff.commands import amounts, completing, exits, joblist, options_sign, setnames, state, text
 from blockdiff.commands.progress import progress
 from blockdiff.errors import BlockdiffError
 from blockdiff.place import choose
