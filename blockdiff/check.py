@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from blockdiff.formats import names
 from blockdiff.place import choose
+from blockdiff.place.base import PLAIN, Access
 from blockdiff.sets import catalogue, drills, health, verified
 from blockdiff.sets.checked import Checked, marked, rooms
 from blockdiff.sets.health import Finding, Limits, State
@@ -25,13 +26,16 @@ def check(
     room_s: float | None,
     now: datetime.datetime,
     locks: str = "/proc/locks",
+    drilled: Callable[[str], str] = drills.path_of,
+    access: Access = PLAIN,
 ) -> list[Checked]:
     """Return what was found of each set that is named, or is in a folder that is named; the worst first.
 
     `noted`: what is noted of the versions of a set; `room_s`: for how long there must be space,
-    at the rate of the last days; `locks`: what the kernel lists of locks.
+    at the rate of the last days; `locks`: what the kernel lists of locks; `drilled`: where the drills of a set are.
     """
-    return judge([one(found, noted(found.name), limits, now, locks) for found in catalogue.find(operands)], room_s)
+    every = catalogue.find(operands, access)
+    return judge([one(found, noted(found.name), limits, now, locks, drilled) for found in every], room_s)
 
 
 def judge(sets: Iterable[Checked], room_s: float | None) -> list[Checked]:
@@ -50,11 +54,12 @@ def one(
     limits: Limits,
     now: datetime.datetime,
     locks: str = "/proc/locks",
+    drilled: Callable[[str], str] = drills.path_of,
 ) -> Checked:
     """Return what was found of one set, but of the space that it shares; see `check`."""
     listed = catalogue.look(found)
-    proofs = {n: proof.at for n, proof in noted.proofs.items() if verified.fits(listed.name, n, proof)}
-    drill = drills.newest(listed.name)
+    proofs = verified.fitting(listed, noted, found.access)
+    drill = drills.newest(drilled(listed.name))
     what = health.findings(listed, proofs, noted.damage, limits, now, drill)
     out = Checked(listed.name, what, listed.newest, stored=listed.stored, drill=drill)
     out.listed, out.proofs, out.damage = marked(listed, noted), proofs, noted.damage
@@ -74,7 +79,8 @@ def one(
         ended = _seconds(entries[-1].time)
         out.seconds = ended - begun if ended is not None and entries[-1].recorded else None
         out.a_day = _a_day(entries, begun)
-    _look_around(out, listed.parts, locks)
+    if not choose.in_store(out.name):  # which shows no lock, no file that is half written, and no end of its space
+        _look_around(out, listed.parts, locks)
     return out
 
 

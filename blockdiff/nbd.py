@@ -16,6 +16,7 @@ from blockdiff.export.child import Child
 from blockdiff.export.clone import cloned
 from blockdiff.export.mount import mounted
 from blockdiff.place import choose
+from blockdiff.place.base import PLAIN, Access
 from blockdiff.signing.allowed import AllowedSigners
 
 
@@ -31,6 +32,8 @@ class Wanted:
     once: bool = False  # until the last client has left
     file: str | None = None  # folder in which it is mounted as a file; "": one of ours
     scratch: str = "/var/tmp"  # folder for what is written
+    access: Access = PLAIN
+    identity_files: Sequence[str] = ()  # paths; of what `access` has them
     signers: AllowedSigners | None = None  # only versions that they signed
 
 
@@ -77,8 +80,8 @@ def exporting(
     `runtime`: the folder for a folder with the socket.  `stderr`: descriptor that gets errors of reads.
     Raises BlockdiffError.
     """
-    folder = os.path.dirname(name) or "."
-    if os.path.isdir(folder) and os.path.samefile(folder, wanted.scratch):
+    folder, base = choose.split(name)
+    if not choose.in_store(folder) and os.path.isdir(folder) and os.path.samefile(folder, wanted.scratch):
         raise TargetRefused(wanted.scratch, "it is the folder of the set, in which nothing is written")
     private = os.path.join(os.path.abspath(runtime), f"blockdiff.{secrets.token_hex(4)}")
     with contextlib.ExitStack() as stack:
@@ -93,13 +96,14 @@ def exporting(
         filters = ["exitlast"] * (wanted.once and wanted.clone is None) + ["cow"] * wanted.writable
         work = server.serving(
             choose.absolute(name), wanted.number, below, cache=wanted.cache, filters=filters, folder=private,
-            sockets=[path], environ=environ, scratch=wanted.scratch, stderr=stderr, signers=wanted.signers,
+            sockets=[path], environ=environ, scratch=wanted.scratch, stderr=stderr, as_of=wanted.access.as_of,
+            identity_files=wanted.identity_files, signers=wanted.signers,
         )  # fmt: skip
         process, served = stack.enter_context(work)
         export = Export(name, served, uri, children=[process])
         if wanted.clone is not None:
             clone = cloned(
-                wanted.clone, os.path.basename(name), served, server.uri_of(below), path,
+                wanted.clone, base, served, server.uri_of(below), path,
                 os.path.join(private, "cloned"), once=wanted.once, environ=environ,
             )  # fmt: skip
             export.children.append(stack.enter_context(clone))

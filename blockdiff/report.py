@@ -18,6 +18,8 @@ from blockdiff import __version__
 from blockdiff.blocks import changemap
 from blockdiff.errors import BlockdiffError
 from blockdiff.page import charts, render, values
+from blockdiff.place import choose
+from blockdiff.place.base import PLAIN, Access
 from blockdiff.printable import size
 from blockdiff.sets import health
 from blockdiff.sets.backupset import BackupSet
@@ -34,14 +36,15 @@ Judge = Callable[[Iterable[Checked]], list[Checked]]  # all of them, the worst f
 
 
 def report(
-    operands: Iterable[str], look: Look, judge: Judge, *, title: str, now: datetime, maps: int, jobs: int
-) -> str:
+    operands: Iterable[str], look: Look, judge: Judge, *, title: str, now: datetime, maps: int, jobs: int,
+    access: Access = PLAIN,
+) -> str:  # fmt: skip
     """Return the page of each set that is named, or is in a folder that is named.
 
     `now`: in the zone that the page's times are in; `maps`: so many of the newest versions are in change maps;
     `jobs`: processes.
     """
-    found = find(operands)
+    found = find(operands, access)
     work = functools.partial(_section, look, maps, now)
     done = _spread(work, found, jobs if len(found) > _FEW else 1)
     numbers = {id(checked): number for number, (checked, _) in enumerate(done)}
@@ -60,14 +63,15 @@ def report(
 
 
 def _spread(work: Work, found: Sequence[Found], jobs: int) -> list[Section]:
-    """Return what `work` makes of each set, by so many processes; what one that died did not make is made here."""
+    """Return what `work` makes of each set, by so many processes; what they do not make is made here."""
     done: dict[int, Section] = {}
+    local = [number for number, each in enumerate(found) if not choose.in_store(each.name)]
     with contextlib.ExitStack() as stack:
         readers: list[Connection] = []
         for first in range(jobs if jobs > 1 else 0):
             reader, writer = _FORK.Pipe(duplex=False)
             stack.callback(reader.close)
-            numbers = range(first, len(found), jobs)
+            numbers = local[first::jobs]  # a connection to a store is not shared
             process = _FORK.Process(target=_some, args=(work, found, numbers, reader, writer), daemon=True)
             process.start()
             writer.close()
@@ -102,7 +106,8 @@ def _section(look: Look, maps: int, now: datetime, number: int, found: Found) ->
     checked = look(found)
     entries = [entry for entry in checked.listed.versions if entry.number <= checked.newest]
     try:
-        changes = changemap.change_map(BackupSet(checked.name), entries, maps) if entries and maps else None
+        backup_set = BackupSet(checked.name, found.access)
+        changes = changemap.change_map(backup_set, entries, maps) if entries and maps else None
     except BlockdiffError:
         changes = None  # its folder is gone, which is among the findings
     times = [values.moment(entry.begun, now.tzinfo) for entry in entries]

@@ -4,13 +4,14 @@ A version is proved alone: every block of its diff file by its own digest file, 
 there whose digest differs from its parent's.  If that holds for all versions of a chain, all restore.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from blockdiff.blocks.walk import Checked, Seen, Walk, look
 from blockdiff.errors import BlockdiffError, NoSuchSet
 from blockdiff.formats import names
+from blockdiff.place.base import PLAIN, Access
 from blockdiff.sets import verified
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.catalogue import Listed
@@ -39,20 +40,20 @@ class Proved:
     read: int  # bytes of its diff file
 
 
-def units(sets: Iterable[Listed], noted: Callable[[str], Mapping[int, verified.Proof]]) -> list[Unit]:
+def units(
+    sets: Iterable[Listed], noted: Callable[[str], verified.Notes], access: Access = PLAIN
+) -> list[Unit]:
     """Return the published versions of sets, those that were never proved first, then by their proofs' age.
 
-    `noted`: the proofs of a set's versions.
+    `noted`: what is noted of a set's versions.
     """
     out = []
     for listed in sets:
-        proofs = noted(listed.name)
+        proofs = verified.fitting(listed, noted(listed.name), access)
         for entry in listed.versions:
             if listed.newest and entry.number > listed.newest:
                 continue
-            proof = proofs.get(entry.number)
-            at = proof.at if proof is not None and verified.fits(listed.name, entry.number, proof) else None
-            out.append(Unit(listed.name, entry.number, entry.diff, entry.begun, at))
+            out.append(Unit(listed.name, entry.number, entry.diff, entry.begun, proofs.get(entry.number)))
     return sorted(out, key=lambda unit: (unit.at is not None, unit.at or 0, unit.begun, unit.name, unit.number))
 
 
@@ -61,6 +62,7 @@ def scrub(
     over: Callable[[int], bool],
     note: Callable[[Proved], object],
     *,
+    access: Access = PLAIN,
     signers: Signers | None = None,
     threads: int = 2,
     progress: Callable[[int], object] = lambda count: None,
@@ -80,7 +82,7 @@ def scrub(
             if unit.name in unreadable:
                 continue
             try:
-                proved = _prove(unit, signers, pool, progress)
+                proved = _prove(unit, access, signers, pool, progress)
             except BlockdiffError as error:
                 unreadable.add(unit.name)
                 proved = Proved(unit, Checked(unit.number, unknown=True, faults=[error]), 0)
@@ -90,10 +92,14 @@ def scrub(
 
 
 def _prove(
-    unit: Unit, signers: Signers | None, pool: ThreadPoolExecutor, progress: Callable[[int], object]
+    unit: Unit,
+    access: Access,
+    signers: Signers | None,
+    pool: ThreadPoolExecutor,
+    progress: Callable[[int], object],
 ) -> Proved | None:
     """Prove one version; None: it is not there any more.  Raises BlockdiffError if its set cannot be read."""
-    backup_set = BackupSet(unit.name, signers=signers)
+    backup_set = BackupSet(unit.name, access, signers)
 
     def collect(listing: names.Listing, held: Held) -> tuple[tuple[dict[int, Seen], Held], list[VersionFiles]]:
         if not listing.versions and not listing.has_ver:

@@ -14,7 +14,7 @@ from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.blocks.walk import Checked, Seen, Walk, look
 from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, NoSuchVersion
 from blockdiff.formats import names
-from blockdiff.sets import verified, versions
+from blockdiff.sets import expected, verified, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.held import Held, holding
 from blockdiff.sets.version import VersionFiles
@@ -77,14 +77,19 @@ def verify(
 
     def collect(listing: names.Listing, held: Held) -> tuple[_Begun, list[VersionFiles]]:
         result, numbers = _choose(backup_set, listing, only)
-        seen = {each: look(backup_set, each, held) for each in numbers}
+        ahead = expected.ahead(backup_set, numbers, listing, ".idx", ".xxh128", surely=True)
+        seen = {each: look(backup_set, each, held) for each in ahead}
         return (result, seen, held), [v.files for v in seen.values() if isinstance(v.files, VersionFiles)]
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
     with holding(backup_set, collect) as (result, seen, held):
         with pool, progress(_stored(backup_set, held.listing, seen)) as done:
             walk = Walk(backup_set, seen, held, known or {}, done)
+            unread = [each for each in seen if each not in (known or {})]
+            soon = expected.ahead(backup_set, unread, held.listing, *names.DIFF_SUFFIXES, surely=True)
             for candidate in seen:
+                if candidate not in (known or {}):
+                    next(soon, None)
                 if stop(walk.read):
                     break
                 result.versions.append(walk.step(candidate, pool))

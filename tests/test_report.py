@@ -145,8 +145,8 @@ from blockdiff import report
 parent = os.getpid()
 def work(number, found):
     {work}
-    return number, found * 100_000
-print(report._spread(work, ["x"] * {count}, 2) == [(number, "x" * 100_000) for number in range({count})])
+    return number, found.name * 100_000
+print(report._spread(work, [report.Found("x")] * {count}, 2) == [(number, "x" * 100_000) for number in range({count})])
 """
     words = [sys.executable, "-c", textwrap.dedent(script)]
     environment = dict(os.environ, PYTHONPATH=str(places.ROOT))

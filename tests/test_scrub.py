@@ -17,7 +17,7 @@ BLOCK = 64
 
 
 def queue(*names, known=None):
-    return scrub.units(catalogue.every(names), lambda name: (known or {}).get(name, {}))
+    return scrub.units(catalogue.every(names), lambda name: verified.Notes((known or {}).get(name, {})))
 
 
 def scrubbed(units, budget=None):

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from blockdiff.blocks import blockset
 from blockdiff.errors import BlockdiffError
+from blockdiff.formats import digestfile
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.catalogue import Entry
 from blockdiff.sets.digests import Digests, open_digests
+from blockdiff.sets.expected import SMALL
 
 COLUMNS = 256  # at most
 _WINDOW = 16384  # digests of a version that are in memory
@@ -49,6 +51,9 @@ def change_map(backup_set: BackupSet, entries: Sequence[Entry], most: int) -> Ch
     usable = [entry for entry in known if entry.block_size == known[-1].block_size]
     with contextlib.ExitStack() as stack:
         opened = []
+        backup_set.place.soon(
+            (backup_set.path(entry.number, ".md5") for entry in usable[-most - 1 :]), SMALL, digestfile.HEADER_SIZE
+        )
         for entry in usable[-most - 1 :]:
             with contextlib.suppress(BlockdiffError):
                 _, digests = open_digests(backup_set.path(entry.number, ".md5"), opener=backup_set.place.open)

@@ -149,6 +149,8 @@ class DiffFile:
 
     def _members(self, index_path: str, wants: Callable[[int, int], bool] | None) -> Iterator[Piece]:
         with contextlib.closing(self._open(index_path)) as blob:
+            if wants is not None:
+                self._blob.expect(index.places(Sequence(blob).read, blob.size, self.version.block_size, wants))
             end = 0
             for member, stored, length in index.spans(Sequence(blob).read, blob.size, self.version.block_size):
                 end = member.place + stored

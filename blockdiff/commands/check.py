@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, joblist, outfile, setnames, state, text
+from blockdiff.commands import amounts, completing, joblist, options_store, outfile, setnames, state, text
+from blockdiff.commands.options_store import Reading
 from blockdiff.errors import BlockdiffError
 from blockdiff.sets import health
 from blockdiff.sets.health import State
@@ -81,6 +82,7 @@ class _Pair(click.ParamType[tuple[float, float]]):
 @click.option("--perfdata", is_flag=True, help="Add performance data to the first line.")
 @click.option("--prometheus", metavar="FILE", shell_complete=completing.files,
               help="Write FILE for the textfile collector of node_exporter.")  # fmt: skip
+@options_store.options_now
 @joblist.option
 @text.json_option
 @click.option("-v", "--verbose", is_flag=True, help="Print a table of all sets, the worst first.")
@@ -98,6 +100,7 @@ def command(
     drilled: float | None,
     perfdata: bool,
     prometheus: str | None,
+    reading: Reading,
     list_path: str | None,
     as_json: bool,
     verbose: bool,
@@ -115,7 +118,7 @@ def command(
     limits = health.Limits(
         age=age, proved=proved, points=points, still=still, consistency=consistency or "", drilled=drilled
     )
-    sets = check.check(names, state.notes, limits, room, now)
+    sets = check.check(names, state.notes, limits, room, now, drilled=state.drills_path, access=reading.access(names))
     worst = health.worst([each.state for each in sets]) if sets else State.UNKNOWN
     if prometheus is not None:
         outfile.replace(prometheus, _metrics(sets, now))
@@ -224,7 +227,7 @@ def _json(each: Any) -> dict[str, Any]:
         "drilled_version": None if each.drill is None else each.drill.version,
         "drill_passed": None if each.drill is None else each.drill.passed,
         "running": each.running,
-        "free": each.free,
+        "free": None if each.device is None else each.free,
     }
 
 

@@ -10,7 +10,18 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, exits, options_export, options_sign, outfile, text
+from blockdiff.commands import (
+    amounts,
+    completing,
+    exits,
+    options_export,
+    options_sign,
+    options_store,
+    outfile,
+    state,
+    text,
+)
+from blockdiff.commands.options_store import Reading
 from blockdiff.place.partfile import write_failed
 from blockdiff.sets import drills
 from blockdiff.signing.allowed import AllowedSigners
@@ -57,6 +68,7 @@ class _Regex(click.ParamType[str]):
               help="Write FILE for the textfile collector of node_exporter.")  # fmt: skip
 @options_export.cache_option
 @options_export.scratch_option
+@options_store.options_now
 @options_sign.signers_option
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
@@ -83,6 +95,7 @@ def command(
     metrics: str | None,
     cache: int,
     scratch: str | None,
+    reading: Reading,
     signers: AllowedSigners | None,
     as_json: bool,
     quiet: bool,
@@ -116,7 +129,7 @@ def command(
         expect=expect, check=check, run=command_,
         boot=boot, memory=memory >> 20, part=part, lv=lv, scratch=folder, limit_s=limit,
     )  # fmt: skip
-    backup_set = BackupSet(name, signers=signers)
+    backup_set = BackupSet(name, reading.access([name]), signers)
     loud = not quiet and not as_json
 
     def show(step: Any) -> None:
@@ -128,13 +141,13 @@ def command(
             when = f" ({text.when(taken)})" if taken else ""
             click.echo(f"drill of version {version} of {text.name(name)}{when}")
 
-    clone = _cloning(name, cache, folder, None if boot is not None else "", signers)
+    clone = _cloning(name, cache, folder, None if boot is not None else "", reading, signers)
     done = drill.drill(backup_set, number, wanted, clone, os.environ, begin, show)
     warnings = []
     try:
-        drills.add(name, _kept(done), keep)
+        state.add_drill(name, _kept(done), keep)
     except OSError as error:
-        warnings.append(f"{text.name(drills.path_of(name))}: {error.strerror}: the result is not kept")
+        warnings.append(f"{text.name(state.drills_path(name))}: {error.strerror}: the result is not kept")
     if metrics is not None:
         try:
             outfile.replace(metrics, _metrics(done))
@@ -151,15 +164,18 @@ def command(
     context.exit(3 if warnings else 0)
 
 
-def _cloning(name: str, cache: int, scratch: str, file: str | None, signers: AllowedSigners | None) -> Any:
+def _cloning(
+    name: str, cache: int, scratch: str, file: str | None, reading: Reading, signers: AllowedSigners | None
+) -> Any:
     """Return what makes a clone of a version: an export of it that can be written; `file`: see nbd.Wanted."""
     from blockdiff import drill, nbd
 
     @contextlib.contextmanager
     def clone(version: int) -> Iterator[Any]:
         wanted = nbd.Wanted(
-            number=version, cache=cache, writable=True, scratch=scratch, file=file, signers=signers
-        )
+            number=version, cache=cache, writable=True, scratch=scratch, file=file,
+            access=reading.access([name]), identity_files=reading.paths, signers=signers,
+        )  # fmt: skip
         with nbd.exporting(name, wanted, os.environ, options_export.runtime(), sys.stderr.fileno()) as export:
             yield drill.Clone(export.uri, export.file, lambda: export.served.read)
 

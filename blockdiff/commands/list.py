@@ -5,29 +5,35 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import completing, joblist, state, text
+from blockdiff.commands import completing, joblist, options_store, state, text
+from blockdiff.commands.options_store import Reading
 
 _SECTOR = 512  # bytes; lvcreate takes whole ones only
 
 
 @click.command()
 @click.argument("operands", metavar="[NAME|FOLDER]...", nargs=-1, shell_complete=completing.sets)
+@options_store.options
 @joblist.option
 @text.json_option
 @click.pass_context
-def command(context: click.Context, operands: tuple[str, ...], list_path: str | None, as_json: bool) -> None:
+def command(
+    context: click.Context, operands: tuple[str, ...], reading: Reading, list_path: str | None, as_json: bool
+) -> None:
     """List the versions of set NAME, or of all sets in FOLDER (default: the current folder).
 
     It reads only names, sizes, manifests and what a verify noted; blockdiff-verify proves that versions restore.
     """
     from blockdiff.sets import catalogue
 
-    found = catalogue.every(joblist.names(operands, list_path) or (".",))
+    given = joblist.names(operands, list_path) or ["."]
+    found = catalogue.every(given, reading.access(given))
     problems = [problem for listed in found for problem in listed.problems]
+    as_of = reading.as_of
     if as_json:
-        text.put_json({"sets": [_json(listed) for listed in found]})
+        text.put_json({"sets": [_json(listed, _notes(listed, as_of)) for listed in found]})
     else:
-        reports = [_report(listed) for listed in found if listed.versions]
+        reports = [_report(listed, _notes(listed, as_of), as_of) for listed in found if listed.versions]
         if reports or not problems:
             click.echo("\n\n".join(reports) or "no sets")
     for problem in problems:
@@ -36,17 +42,23 @@ def command(context: click.Context, operands: tuple[str, ...], list_path: str | 
         context.exit(problems[0].exit_code)
 
 
-def _report(listed: Any) -> str:
+def _notes(listed: Any, as_of: int | None) -> Any:
+    """Return what is noted of a set as it is; of what it was, nothing is."""
+    from blockdiff.sets.verified import Notes
+
+    return state.notes(listed.name) if as_of is None else Notes()
+
+
+def _report(listed: Any, notes: Any, as_of: int | None) -> str:
     from blockdiff.sets import drills
 
     title = f"{text.name(listed.name)}: {len(listed.versions)} versions, {text.size(listed.stored)}"
     title += f", of {text.name(listed.source)}" if listed.source else ""
-    drill = drills.newest(listed.name)
+    drill = drills.newest(state.drills_path(listed.name)) if as_of is None else None
     if drill is not None:
         when = datetime.datetime.fromtimestamp(drill.begun).astimezone().strftime("%Y-%m-%d")
         title += f", version {drill.version} drilled {when}" + ("" if drill.passed else ": FAILED")
     rows = [("version", "kind", "time", "size", "changed", "stored", "consistency", "restores")]
-    notes = state.notes(listed.name)
     doubtful = notes.doubtful(listed.parents)
     for entry in listed.versions:
         restores, why = "yes" if entry.restores else "NO", entry.why
@@ -108,8 +120,7 @@ def _numbers(numbers: list[int]) -> str:
     return f"{len(numbers)} versions from {numbers[0]} to {numbers[-1]} are"
 
 
-def _json(listed: Any) -> dict[str, Any]:
-    notes = state.notes(listed.name)
+def _json(listed: Any, notes: Any) -> dict[str, Any]:
     doubtful = notes.doubtful(listed.parents)
     return {
         "set": listed.name,

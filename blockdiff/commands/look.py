@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, options_export, options_sign, text
+from blockdiff.commands import amounts, completing, options_export, options_sign, options_store, text
+from blockdiff.commands.options_store import Reading
 from blockdiff.guest.answers import Data, Entry, Volume
 from blockdiff.signing.allowed import AllowedSigners
 
@@ -62,6 +63,7 @@ class _Listing:
               help="Write each PATH, with all that is in it, into FOLDER.")  # fmt: skip
 @click.option("--tar", "as_tar", is_flag=True, help="Write a tar archive to standard output.")
 @click.option("--as-is", is_flag=True, help="Do not replay a journal; what is only there is missing.")
+@options_store.options
 @options_export.cache_option
 @options_export.scratch_option
 @options_sign.signers_option
@@ -79,6 +81,7 @@ def command(
     dest: str | None,
     as_tar: bool,
     as_is: bool,
+    reading: Reading,
     cache: int,
     scratch: str | None,
     signers: AllowedSigners | None,
@@ -112,7 +115,7 @@ def command(
         part=part, lv=lv, paths=given, listing=listing, parents=dest is None, as_is=as_is, timeout_s=timeout
     )
     folder = scratch or tempfile.gettempdir()
-    with _exported(name, number, cache, folder, signers) as (version, image):
+    with _exported(name, number, reading, cache, folder, signers) as (version, image):
         listed = _Listing(as_json)
         with _sink(listed, dest, as_tar, os.path.getsize(image)) as sink:
             found = look.look(image, (version, text.name(name)), wanted, sink, os.environ, folder)
@@ -131,12 +134,15 @@ def command(
 
 @contextmanager
 def _exported(
-    name: str, number: int | None, cache: int, scratch: str, signers: AllowedSigners | None
+    name: str, number: int | None, reading: Reading, cache: int, scratch: str, signers: AllowedSigners | None
 ) -> Iterator[tuple[int, str]]:
     """Give the version, and a file that has its bytes."""
     from blockdiff import nbd
 
-    wanted = nbd.Wanted(number=number, cache=cache, file="", scratch=scratch, signers=signers)
+    wanted = nbd.Wanted(
+        number=number, cache=cache, file="", scratch=scratch, access=reading.access([name]),
+        identity_files=reading.paths, signers=signers,
+    )  # fmt: skip
     with nbd.exporting(name, wanted, os.environ, options_export.runtime(), sys.stderr.fileno()) as export:
         assert export.file is not None
         for line in export.served.warnings:

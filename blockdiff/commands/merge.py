@@ -17,11 +17,13 @@ from blockdiff.commands import (
     merge_output,
     options_sign,
     options_source,
+    options_store,
     programs,
     state,
     text,
 )
 from blockdiff.commands.options_source import Reach
+from blockdiff.commands.options_store import Reading
 from blockdiff.commands.progress import progress
 from blockdiff.formats import Buffer
 from blockdiff.signing.allowed import AllowedSigners
@@ -41,6 +43,7 @@ from blockdiff.transport.destination import Destination, parse_source
     shell_complete=completing.files,
     help="With TARGET alone: the version's .md5, to prove the result.",
 )
+@options_store.options
 @click.option("--rescan", is_flag=True, help="Compare a target on a host by MD5, also where XXH3-128 is there.")
 @options_sign.signers_option
 @text.json_option
@@ -57,6 +60,7 @@ def command(
     force: bool,
     dry_run: bool,
     digests: str | None,
+    reading: Reading,
     rescan: bool,
     signers: AllowedSigners | None,
     jobs: int | None,
@@ -79,6 +83,9 @@ def command(
         if number is not None or dry_run or signers is not None:
             raise click.UsageError("--to, --dry-run and --allowed-signers need NAME and TARGET")
         _refuse_remote_options(reach, rescan)
+        options_store.refuse(operands[0], "nothing is written over in an object store; give NAME and TARGET")
+        if reading.as_of is not None or reading.paths:
+            raise click.UsageError("--as-of and --identity need NAME and TARGET")
         if _where(operands[0])[0] is not None:
             raise click.UsageError("a host is a target for NAME; a diff on stdin is written on this machine only")
         context.exit(_patch(operands[0], digests, threads, as_json, quiet))
@@ -89,13 +96,14 @@ def command(
     from blockdiff import restore
     from blockdiff.sets.backupset import BackupSet
 
+    options_store.refuse(operands[1], "a version is restored to a file or block device, not to an object store")
     to_pipe = operands[1] == "-"
     destination, path = (None, "") if to_pipe else _where(operands[1])
     if destination is None:
         _refuse_remote_options(reach, rescan)
     if to_pipe and as_json:
         raise click.UsageError("--json needs standard output for itself")
-    backup_set = BackupSet(operands[0], signers=signers)
+    backup_set = BackupSet(operands[0], reading.access(operands[:1]), signers)
     show = functools.partial(progress, label="restore", enabled=not quiet)
     options: Any = {"force": force, "dry_run": dry_run, "threads": threads, "progress": show}
     begun = time.monotonic()
@@ -107,7 +115,7 @@ def command(
             done = restore.stream(backup_set, number, _stdout(), **options)
         else:
             done = restore.restore(backup_set, number, goal, **options)
-    if done.proof is not None:
+    if done.proof is not None and reading.as_of is None:
         state.add_proofs(done.name, {done.version: done.proof})
     merge_output.put(done, as_json, quiet, verbose, time.monotonic() - begun, err=to_pipe)
     if done.failure is not None:

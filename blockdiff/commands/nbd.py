@@ -7,7 +7,8 @@ import tempfile
 
 import click
 
-from blockdiff.commands import completing, options_export, options_sign, text
+from blockdiff.commands import completing, options_export, options_sign, options_store, text
+from blockdiff.commands.options_store import Reading
 from blockdiff.errors import Interrupted
 from blockdiff.signing.allowed import AllowedSigners
 
@@ -34,6 +35,7 @@ class _Command(click.Command):
               help="Let clients write; what they write is kept in FILE, a qcow2 file.")  # fmt: skip
 @click.option("--file", metavar="FOLDER", shell_complete=completing.files,
               help="Mount it, too, as the file FOLDER/disk, for programs that do not speak NBD.")  # fmt: skip
+@options_store.options
 @options_export.cache_option
 @options_export.scratch_option
 @options_sign.signers_option
@@ -47,6 +49,7 @@ def command(
     writable: bool,
     clone: str | None,
     file: str | None,
+    reading: Reading,
     cache: int,
     scratch: str | None,
     signers: AllowedSigners | None,
@@ -68,7 +71,8 @@ def command(
         raise click.UsageError("--writable discards what is written and --clone keeps it: give one of them")
     wanted = nbd.Wanted(
         number=number, cache=cache, socket=socket, writable=writable, clone=clone, once=once, file=file,
-        scratch=scratch or tempfile.gettempdir(), signers=signers,
+        scratch=scratch or tempfile.gettempdir(), access=reading.access([name]), identity_files=reading.paths,
+        signers=signers,
     )  # fmt: skip
     ready = False
     try:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blockdiff.commands import amounts, completing, joblist, outfile, setnames, state, text
+from blockdiff.commands import amounts, completing, joblist, options_store, outfile, setnames, state, text
+from blockdiff.commands.options_store import Reading
 from blockdiff.errors import ProgramUnfit
 from blockdiff.place.partfile import write_failed
 from blockdiff.sets import catalogue
@@ -27,6 +28,7 @@ _ROOM_S = 7 * 86400.0  # as blockdiff-check asks for by default
 @click.option("--title", default="Backups", show_default=True, metavar="TEXT", help="The title of the page.")
 @click.option("--maps", type=click.IntRange(0, 1000), default=30, show_default=True, metavar="N",
               help="Show what changed where in the N newest versions of a set; 0: read no digest file.")  # fmt: skip
+@options_store.options_now
 @joblist.option
 @amounts.jobs_option
 def command(
@@ -34,6 +36,7 @@ def command(
     output: str | None,
     title: str,
     maps: int,
+    reading: Reading,
     list_path: str | None,
     jobs: int | None,
 ) -> None:
@@ -59,6 +62,7 @@ def command(
         now=now,
         maps=maps,
         jobs=jobs or len(os.sched_getaffinity(0)),
+        access=reading.access(names),
     )
     if output is None:
         sys.stdout.buffer.write(page.encode())
@@ -72,4 +76,4 @@ def command(
 def _look(found: catalogue.Found, now: datetime.datetime) -> "Checked":
     from blockdiff import check
 
-    return check.one(found, state.notes(found.name), Limits(), now)
+    return check.one(found, state.notes(found.name), Limits(), now, drilled=state.drills_path)

@@ -9,6 +9,7 @@ import click
 from blockdiff.commands import amounts, exits, state, text
 from blockdiff.commands.progress import progress
 from blockdiff.errors import NoSuchSet, NotSigned
+from blockdiff.place.base import Access
 from blockdiff.sets import health
 from blockdiff.signing.allowed import AllowedSigners
 
@@ -21,6 +22,7 @@ def run(
     operands: Sequence[str],
     budget: tuple[float | None, int | None] | None,
     every_s: float | None,
+    access: Access,
     signers: AllowedSigners | None,
     threads: int,
     as_json: bool,
@@ -32,10 +34,10 @@ def run(
 
     spending = amounts.Spending(budget)
     began, start = time.time(), time.monotonic()
-    listed = catalogue.every(operands)
+    listed = catalogue.every(operands, access)
     if not listed:
         raise NoSuchSet(operands[0])
-    every = scrub.units(listed, lambda name: state.notes(name).proofs)
+    every = scrub.units(listed, state.notes, access)
     due = [unit for unit in every if every_s is None or unit.at is None or began - unit.at >= every_s]
     work = _Work(quiet)
     problems = [problem for each in listed for problem in each.problems]
@@ -43,7 +45,7 @@ def run(
         work.codes.append(exits.report(problem))
     most = sum(unit.diff for unit in due)
     with progress(min(most, spending.bytes or most), label="verify", enabled=not quiet) as done:
-        scrub.scrub(due, spending.over, work.note, signers=signers, threads=threads, progress=done)
+        scrub.scrub(due, spending.over, work.note, access=access, signers=signers, threads=threads, progress=done)
     for name in work.unsaved:
         text.warn(f"{text.name(state.path(name))} cannot be written: the next run proves the same again")
         work.codes.append(3)

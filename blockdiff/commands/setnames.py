@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import click
 
 from blockdiff.commands import joblist
+from blockdiff.commands.options_store import NOW, Reading
 
 
-def expand(operands: Sequence[str], list_path: str | None) -> list[str]:
+def expand(operands: Sequence[str], list_path: str | None, reading: Reading = NOW) -> list[str]:
     """Return each NAME once, also those of a list if one is given.
 
     Raises as joblist.read, click.UsageError if there is no set, and NoSuchSet or StoreUnreadable.
@@ -16,8 +17,10 @@ def expand(operands: Sequence[str], list_path: str | None) -> list[str]:
     from blockdiff.sets import catalogue
 
     found: list[str] = []
-    for operand in given(operands, list_path):
-        found += catalogue.sets(operand) if choose.is_place(operand) else [operand]
+    all_given = given(operands, list_path)
+    access = reading.access(all_given)
+    for operand in all_given:
+        found += catalogue.sets(operand, access) if choose.is_place(operand, access) else [operand]
     if not found:
         raise click.UsageError(f"there is no set in {' '.join(operands)}")
     return list(dict.fromkeys(found))

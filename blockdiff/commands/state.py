@@ -5,11 +5,11 @@ import fcntl
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from blockdiff.errors import BlockdiffError, StoreFailed
 from blockdiff.place import choose
-from blockdiff.sets import verified, versions
+from blockdiff.sets import drills, verified, versions
 from blockdiff.sets.backupset import BackupSet
 
 
@@ -30,6 +30,21 @@ class Checked(Protocol):
 def path(name: str) -> str:
     """Return the path of the file that has the notes of a set."""
     return verified.path_of(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), name)
+
+
+def drills_path(name: str) -> str:
+    """Return the path of the file that has the results of a set's drills: beside the set, if it is in a folder."""
+    if not choose.in_store(name):
+        return drills.path_of(name)
+    return path(name).removesuffix(".json") + drills.SUFFIX
+
+
+def add_drill(name: str, value: dict[str, Any], keep: int) -> None:
+    """Keep the result of a drill, and only so many.  Raises OSError."""
+    where = drills_path(name)
+    if choose.in_store(name):
+        os.makedirs(os.path.dirname(where), mode=0o700, exist_ok=True)
+    drills.add(where, value, keep)
 
 
 def notes(name: str) -> verified.Notes:

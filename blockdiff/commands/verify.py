@@ -6,7 +6,19 @@ from typing import Any
 
 import click
 
-from blockdiff.commands import amounts, completing, exits, joblist, options_sign, scrub, setnames, state, text
+from blockdiff.commands import (
+    amounts,
+    completing,
+    exits,
+    joblist,
+    options_sign,
+    options_store,
+    scrub,
+    setnames,
+    state,
+    text,
+)
+from blockdiff.commands.options_store import Reading
 from blockdiff.commands.progress import progress
 from blockdiff.errors import BlockdiffError, NotSigned
 from blockdiff.signing.allowed import AllowedSigners
@@ -22,6 +34,7 @@ _WARNED = 3
 @amounts.budget_option
 @click.option("--every", type=amounts.Seconds(100 * 365 * 86400), metavar="TIME",
               help="Leave out versions that were proved in this time: 30d.")  # fmt: skip
+@options_store.options
 @options_sign.signers_option
 @amounts.jobs_option
 @joblist.option
@@ -36,6 +49,7 @@ def command(
     oldest_first: bool,
     budget: tuple[float | None, int | None] | None,
     every: float | None,
+    reading: Reading,
     signers: AllowedSigners | None,
     jobs: int | None,
     list_path: str | None,
@@ -53,14 +67,18 @@ def command(
         if number is not None or new:
             raise click.UsageError("--to and --new cannot be used with --oldest-first, --budget or --every")
         given = setnames.given(operands, list_path)
-        context.exit(scrub.run(given, budget, every, signers, threads, as_json, quiet))
-    names = setnames.expand(operands, list_path)
+        if reading.as_of is not None:
+            raise click.UsageError("--as-of cannot be used with --oldest-first, --budget or --every")
+        context.exit(scrub.run(given, budget, every, reading.access(given), signers, threads, as_json, quiet))
+    if new and reading.as_of is not None:
+        raise click.UsageError("--as-of cannot be used with --new")
+    names = setnames.expand(operands, list_path, reading)
     if number is not None and len(names) > 1:
         raise click.UsageError("--to is for one NAME")
     codes = []
     for name in names:
         try:
-            codes.append(_verify(name, number, new, signers, threads, as_json, quiet, several=len(names) > 1))
+            codes.append(_verify(name, number, new, reading, signers, threads, as_json, quiet, len(names) > 1))
         except BlockdiffError as error:
             if len(names) == 1:
                 raise
@@ -76,6 +94,7 @@ def _verify(
     name: str,
     number: int | None,
     new: bool,
+    reading: Reading,
     signers: AllowedSigners | None,
     threads: int,
     as_json: bool,
@@ -86,13 +105,14 @@ def _verify(
     from blockdiff import verify
     from blockdiff.sets.backupset import BackupSet
 
-    backup_set = BackupSet(name, signers=signers)
+    backup_set = BackupSet(name, reading.access([name]), signers)
     known = state.notes(name).proofs if new else None
     show = functools.partial(progress, label="verify", enabled=not quiet)
     result = verify.verify(backup_set, number, known=known, threads=threads, progress=show)
     try:
-        existing = backup_set.listing().versions if number is None else None
-        state.note_checked(name, result.versions, existing)
+        if reading.as_of is None:  # what is noted is about the set as it is
+            existing = backup_set.listing().versions if number is None else None
+            state.note_checked(name, result.versions, existing)
     except OSError as error:
         if new:
             result.warnings.append(f"{state.path(name)}: {error.strerror}; the next --new reads everything again")

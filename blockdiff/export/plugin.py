@@ -20,6 +20,7 @@ from typing import Any
 from blockdiff import codecs
 from blockdiff.blocks import image
 from blockdiff.errors import BlockdiffError
+from blockdiff.place.base import Access
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.signing import allowed
 from blockdiff.signing.allowed import AllowedSigners
@@ -76,7 +77,8 @@ def get_ready() -> None:
     request = _State.request
     try:
         _try_codecs()
-        opened = image.opened(BackupSet(request["set"], signers=_signers()), request["version"], request["cache"])
+        backup_set = BackupSet(request["set"], _access(), _signers())
+        opened = image.opened(backup_set, request["version"], request["cache"])
         _State.image = _State.stack.enter_context(opened)
     except BlockdiffError as error:
         _answer(error=type(error).__name__, args=[str(each) for each in error.args], hint=error.hint)
@@ -84,6 +86,16 @@ def get_ready() -> None:
     except ImportError as error:
         _answer(error="ProgramUnfit", args=["nbdkit", f"in its python: {error}"], hint="")
         raise
+
+
+def _access() -> Access:
+    """Return how the set is read."""
+    paths = _State.request["identities"]
+    if not paths:
+        return Access(as_of=_State.request["as_of"])
+    from blockdiff.sealing import keys  # what it needs takes a while to load
+
+    return Access(as_of=_State.request["as_of"], identities=tuple(keys.identities(paths)))
 
 
 def _signers() -> AllowedSigners | None:

@@ -98,6 +98,8 @@ def serving(
     environ: Mapping[str, str],
     scratch: str,
     stderr: int,
+    as_of: int | None = None,
+    identity_files: Sequence[str] = (),
     signers: AllowedSigners | None = None,
 ) -> Iterator[tuple[Child, Served]]:
     """Serve version `number` of a set on the Unix socket `path`; clients can connect from here on.
@@ -114,7 +116,7 @@ def serving(
     words = [nbdkit, "--exit-with-parent", "--foreground", f"--threads={THREADS}", "--unix", path]
     words += [*(f"--filter={each}" for each in filters), "python", plugin, f"control={theirs.fileno()}"]
     request: dict[str, Any] = {"set": name, "version": number, "cache": cache, "folder": folder}
-    request |= {"sockets": list(sockets), "signers": None}
+    request |= {"sockets": list(sockets), "as_of": as_of, "identities": list(identity_files), "signers": None}
     with ours:
         with theirs, os.fdopen(os.dup(stderr), "wb", 0) as told, contextlib.ExitStack() as given:
             keep = [theirs.fileno(), told.fileno()]

@@ -5,6 +5,7 @@ removed: then the diff file is read from its start.  Pure.
 Format: blockdiff-formats(5), "Index".
 """
 
+import contextlib
 import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -93,6 +94,19 @@ def spans(read: Callable[[int], bytes], size: int, block_size: int) -> Iterator[
             elif member.place or member.payload:
                 raise FormatError("index does not begin with the first member")
             before = member
+
+
+def places(
+    read: Callable[[int], bytes], size: int, block_size: int, wants: Callable[[int, int], bool]
+) -> Iterator[tuple[int, int]]:
+    """Yield where the members are that may have a block which `wants` (first, stop), and their lengths in the file.
+
+    It ends where the index is damaged.
+    """
+    with contextlib.suppress(FormatError, OSError):
+        for member, stored, _ in spans(read, size, block_size):
+            if wants(member.first, member.last + 1):
+                yield member.place, stored
 
 
 def _exactly(read: Callable[[int], bytes], size: int) -> bytes:

@@ -2,13 +2,15 @@
 
 A request takes as long as some hundred KiB do, so no read asks for less than a page, except the first
 few bytes of a larger file, which may be all that is wanted.  While pages are read one after the other more and
-more of the next ones are fetched meanwhile, up to `most` bytes.
+more of the next ones are fetched meanwhile, up to `most` bytes.  Where it is known which parts of a file
+will be read, those are fetched and nothing between them; and of small files, all of it beforehand.
 """
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import CancelledError, Executor, Future
+from typing import NamedTuple
 
 FIRST = 64  # bytes; a first read of so few is not a page
 SMALL = 256 * 1024  # bytes of a page where any bytes are read
@@ -16,11 +18,13 @@ LARGE = 4 * 1024 * 1024  # bytes of a page of a file that is read in order
 WHOLE = 16 * 1024  # bytes of a file that is fetched whole, whatever is wanted of it
 _KEPT = 8  # small pages
 
+Fetch = Callable[[int, int], bytes]  # given length and offset
+
 
 class Pages:
     """One file's pages; for any thread."""
 
-    def __init__(self, fetch: Callable[[int, int], bytes], size: int, pool: Executor, most: int) -> None:
+    def __init__(self, fetch: Fetch, size: int, pool: Executor, most: int) -> None:
         """`fetch` returns (length, offset) of the file's `size` bytes; `most`: bytes that are fetched ahead."""
         self._fetch, self._size, self._pool, self._most = fetch, size, pool, most
         self._page = SMALL
@@ -35,6 +39,7 @@ class Pages:
             if self._page != LARGE:
                 self._page = LARGE
                 self._pages.clear()
+                self._next = 0
 
     def pread(self, length: int, offset: int) -> bytes:
         """Return these bytes, fewer only at the end."""
@@ -44,29 +49,34 @@ class Pages:
         if end <= FIRST and self._page == SMALL and not self._pages and self._size > WHOLE:
             return self._fetch(end - offset, offset)
         first, last = offset // self._page, (end - 1) // self._page
-        if self._page == SMALL and last - first >= _KEPT:
+        if self._page == SMALL and end - offset >= SMALL:
             return self._fetch(end - offset, offset)
         parts = []
-        for number in range(first, last + 1):
-            data = self._wanted(number).result()
+        for number, page in [(number, self._wanted(number)) for number in range(first, last + 1)]:
             start = number * self._page
-            parts.append(data[max(0, offset - start) : end - start])
+            parts.append(page.result()[max(0, offset - start) : end - start])
+        self._evict()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _wanted(self, number: int) -> Future[bytes]:
         with self._lock:
             found = self._ask(number)
             if self._page == LARGE and number >= self._next:
-                most = max(1, self._most // LARGE)
+                most = self._most // LARGE
                 self._ahead = min(most, 2 * self._ahead or 1) if number == self._next else 0
                 self._next = number + 1
                 for after in range(number + 1, number + 1 + self._ahead):
                     if after * LARGE < self._size:
                         self._ask(after)
+            return found
+
+    def _evict(self) -> None:
+        with self._lock:
             kept = _KEPT if self._page == SMALL else self._ahead + 2
             while len(self._pages) > kept:
-                self._pages.popitem(last=False)[1].cancel()
-            return found
+                old = self._pages.popitem(last=False)[1]
+                if self._page == LARGE:  # else another thread may be waiting for it
+                    old.cancel()
 
     def _ask(self, number: int) -> Future[bytes]:
         found = self._pages.get(number)
@@ -77,3 +87,113 @@ class Pages:
         else:
             self._pages.move_to_end(number)
         return found
+
+
+class _Range(NamedTuple):
+    """A part of a file that is being fetched, or was."""
+
+    begin: int
+    end: int
+    data: Future[bytes]
+
+
+class Parts:
+    """One file's parts that will be read, in order; parts with little between them are fetched together."""
+
+    def __init__(self, fetch: Fetch, parts: Iterable[tuple[int, int]], size: int, pool: Executor, most: int) -> None:
+        """`parts`: (offset, length) in order, taken as they are needed; `most`: bytes that are fetched ahead."""
+        self._fetch, self._size, self._pool, self._most = fetch, size, pool, most
+        self._parts = _together(parts, size)
+        self._ranges: deque[_Range] = deque()
+        self._lock = threading.Lock()
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Return these bytes, fewer only at the end; what is before them is not kept."""
+        end = min(offset + length, self._size)
+        if offset >= end:
+            return b""
+        with self._lock:
+            while self._ranges and self._ranges[0].end <= offset:
+                self._ranges.popleft().data.cancel()
+            self._fetch_ahead(end)
+            found = [each for each in self._ranges if each.begin < end]
+        if not found or found[0].begin > offset or found[-1].end < end:
+            return self._fetch(end - offset, offset)
+        parts = [each.data.result()[max(0, offset - each.begin) : end - each.begin] for each in found]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _fetch_ahead(self, wanted: int) -> None:
+        """Begin to fetch what comes next, at least up to `wanted`."""
+        ahead = sum(each.end - each.begin for each in self._ranges)
+        reached = self._ranges[-1].end if self._ranges else 0
+        while (ahead < self._most or reached < wanted) and (part := next(self._parts, None)):
+            begin, reached = part
+            self._ranges.append(_Range(begin, reached, self._pool.submit(self._fetch, reached - begin, begin)))
+            ahead += reached - begin
+
+
+def _together(parts: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
+    """Yield where requests for these parts of a file begin and end, none of them longer than a large page."""
+    begin = end = before = 0
+    for offset, length in parts:
+        if offset < before or offset + length > size:
+            break  # of a damaged index: who reads will find out
+        if offset - end > SMALL or begin == end:
+            if begin < end:
+                yield begin, end
+            begin = max(begin, offset)
+        end, before = max(end, offset + length), offset
+        while end - begin > LARGE:
+            yield begin, begin + LARGE
+            begin += LARGE
+    if begin < end:
+        yield begin, end
+
+
+class Begins:
+    """The first bytes of files, fetched before they are read, and the last ones kept; for any thread."""
+
+    def __init__(self, pool: Executor, most: int) -> None:
+        """`most`: bytes that are kept."""
+        self._pool, self._most = pool, most
+        self._kept: OrderedDict[Hashable, tuple[int, Future[bytes]]] = OrderedDict()  # lengths, bytes
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def expect(self, files: Iterable[tuple[Hashable, int, Fetch]]) -> None:
+        """Begin to fetch so many first bytes of files, unless they are kept; of too many only some."""
+        asked = 0
+        for key, length, fetch in files:
+            asked += length
+            if asked > self._most // 2:
+                return
+            with self._lock:
+                known = self._kept.get(key)
+                if length and (known is None or known[0] < length):
+                    self._forget(key)
+                    self._kept[key] = length, self._pool.submit(fetch, length, 0)
+                    self._bytes += length
+                while self._bytes > self._most:
+                    self._forget(next(iter(self._kept)))
+
+    def of(self, key: Hashable, end: int) -> bytes | None:
+        """Return a file's first bytes, up to `end` at least; None if they are not kept.  Raises what fetching did."""
+        with self._lock:
+            length, found = self._kept.get(key, (0, None))
+            if found is None or length < end:
+                return None
+            self._kept.move_to_end(key)
+        try:
+            return found.result()
+        except CancelledError:
+            return None
+        except Exception:
+            with self._lock:
+                self._forget(key)
+            raise
+
+    def _forget(self, key: Hashable) -> None:
+        length, found = self._kept.pop(key, (0, None))
+        self._bytes -= length
+        if found is not None:
+            found.cancel()

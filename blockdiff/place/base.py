@@ -27,8 +27,10 @@ class Look(NamedTuple):
 
     @property
     def inode(self) -> int:
-        """The inode's number; 0 where a place has none."""
-        return self.mark[1] if isinstance(self.mark, tuple) else 0
+        """The inode's number; where a place has none, a number that is another one for other bytes."""
+        if isinstance(self.mark, tuple):
+            return self.mark[1]
+        return int.from_bytes(hashlib.sha256(self.mark.encode()).digest()[:7])
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ class Blob(Protocol):
 
     def in_order(self) -> None:
         """Expect to be read from begin to end; never raises."""
+
+    def expect(self, parts: Iterable[tuple[int, int]]) -> None:
+        """Expect that these parts, (offset, length), are read in this order and nothing else; never raises."""
 
     def again(self) -> "Blob":
         """Return the same file, opened once more.  Raises OSError."""
@@ -147,6 +152,15 @@ class Place(Protocol):
 
     def size(self, path: str) -> int:
         """Return the bytes that a file has for who reads it; as `look`."""
+
+    def first(self, path: str, most: int) -> bytes:
+        """Return the first bytes of a file as it is now, `most` at most.  Raises as `open`."""
+
+    def hash(self, path: str) -> StoredFile:
+        """Return the size and SHA-256 of a file.  Raises as `open`."""
+
+    def soon(self, paths: Iterable[str], most: int, first: int = 0) -> None:
+        """Expect files of up to `most` bytes to be read, and `first` bytes of larger ones; never raises."""
 
     def looks(self, paths: Iterable[str]) -> "dict[str, Look | None]":
         """Return how files look now, None for those that cannot be seen."""

@@ -126,6 +126,31 @@ class Bucket:
                 raise error.ours(self.shown(name)) from None
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.shown(name)) from None
 
+    def first(self, name: str, most: int) -> tuple[Entry, bytes] | None:
+        """Return an object as it is now, and its first bytes, `most` at most; None if there is none of this name."""
+
+        def begin(answer: Answer) -> tuple[Entry, bytes]:
+            with answer["Body"] as body:
+                sent = re.fullmatch(r"bytes 0-(\d{1,19})/(\d{1,19})", str(answer.get("ContentRange")))
+                size = int(sent[2]) if sent else 0
+                if not sent or int(sent[1]) + 1 != min(most, size):
+                    raise Unknown("other bytes were sent than asked for")
+                data: bytes = body.read(most + 1)
+            if len(data) != min(most, size):
+                raise Unknown(f"{len(data)} bytes were sent, not {min(most, size)}")
+            return entry(answer, size), data
+
+        try:
+            return self._client.call(
+                "get_object", self.shown(name), then=begin, expect=(404, 416),
+                Key=self._prefix + name, Range=f"bytes=0-{most - 1}",
+            )  # fmt: skip
+        except Refused as error:
+            if error.code == "NoSuchBucket":
+                raise error.ours(self.shown(name)) from None
+            empty = self.head(name) if error.status == 416 else None
+            return None if empty is None else (empty, b"")
+
     def create_once(
         self, name: str, data: bytes | BinaryIO, *, lock_until: int | None = None, storage_class: str | None = None
     ) -> bool:

@@ -35,11 +35,22 @@ def split(name: str) -> tuple[str, str]:
 
 
 def is_place(path: str, access: Access = PLAIN) -> bool:
-    """Return whether a path is that of a folder, or what is like one, which may have sets in it."""
+    """Return whether a path is that of a folder, or what is like one, which may have sets in it.
+
+    In a store, what is also the name of a set is that set, unless it ends with a "/".
+    """
     if not in_store(path):
         return os.path.isdir(path)
     folder, base = split(path.rstrip("/"))
-    return path.endswith("/") or not base or _store(folder, access).has(f"{base}/")
+    return path.endswith("/") or not base or _store(folder, access).is_folder(base)
+
+
+def listed(name: str, access: Access = PLAIN) -> tuple[str, ...] | None:
+    """Return the names of a set's files, if `is_place` has just listed them; None: not known."""
+    if not in_store(name) or access.identities:
+        return None
+    folder, base = split(name)
+    return tuple(sorted(_store(folder, access).listed(f"{base}."))) or None
 
 
 def in_store(path: str) -> bool:

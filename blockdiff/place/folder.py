@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from blockdiff.errors import SetLocked, StoreFailed
-from blockdiff.place.base import Look
+from blockdiff.formats.manifest import StoredFile
+from blockdiff.place.base import Look, hash_of
 from blockdiff.place.partfile import FILE_MODE, PartFile, is_at, lock_alone, remove_dead, write_failed
 
 _TRIES = 10  # to lock a lock file that another program replaces
@@ -42,6 +43,9 @@ class File:
     def in_order(self) -> None:
         with contextlib.suppress(OSError):
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+    def expect(self, parts: Iterable[tuple[int, int]]) -> None:
+        pass  # the kernel reads ahead
 
     def again(self) -> "File":
         return File(os.dup(self._fd), self._path)
@@ -87,6 +91,17 @@ class Folder:
 
     def size(self, path: str) -> int:
         return os.stat(path).st_size
+
+    def first(self, path: str, most: int) -> bytes:
+        with contextlib.closing(open_file(path)) as blob:
+            return blob.pread(most, 0)
+
+    def hash(self, path: str) -> StoredFile:
+        with contextlib.closing(open_file(path)) as blob:
+            return hash_of(blob)
+
+    def soon(self, paths: Iterable[str], most: int, first: int = 0) -> None:
+        pass  # nothing here takes long
 
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         out: dict[str, Look | None] = {}

@@ -4,7 +4,7 @@ All of it comes from another machine: names are only data, and a list that does 
 """
 
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from blockdiff.errors import StoreUnreadable
@@ -82,6 +82,22 @@ def versions(where: Where) -> list[Version]:
         return Version(name, entry(one, one.get("Size", 0)), one["IsLatest"] is True, kind == "DeleteMarkers")
 
     return list(_pages(where, "list_object_versions", ("Versions", "DeleteMarkers"), take))
+
+
+def as_of(found: Iterable[Version], time: int) -> dict[str, Entry]:
+    """Return the objects that there were at the end of this second, whatever was done to them since."""
+    last: dict[str, Version] = {}
+    for each in found:
+        if each.entry.modified <= time and "/" not in each.name:
+            known = last.get(each.name)
+            if known is None or _order(known) < _order(each):
+                last[each.name] = each
+    return {name: each.entry for name, each in last.items() if not each.deleted}
+
+
+def _order(version: Version) -> tuple[int, bool, bool]:
+    """Return what is larger for the later of two versions of an object; of one second, a deletion is the earlier."""
+    return version.entry.modified, version.newest, not version.deleted
 
 
 def uploads(where: Where) -> list[OpenUpload]:

@@ -2,7 +2,7 @@
 
 Each object is a file of the same name.  One request lists them with sizes, times and marks, and what was
 listed is not asked for again.  A file that is open has the mark of its bytes in each request: what was
-replaced meanwhile is not read.
+replaced meanwhile is not read.  What was, at a time in the past, never changes, and is listed once.
 Format: blockdiff-formats(5), "Object stores".
 """
 
@@ -16,58 +16,24 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 
-from blockdiff.errors import SetLocked
+from blockdiff.errors import SetLocked, StoreRefused
 from blockdiff.formats import names as set_names
+from blockdiff.formats.manifest import StoredFile
 from blockdiff.place import lease
-from blockdiff.place.ahead import WHOLE, Pages
-from blockdiff.place.base import Access, Look
+from blockdiff.place.ahead import WHOLE, Begins, Fetch
+from blockdiff.place.base import Access, Look, hash_of
 from blockdiff.place.bucket import Bucket
 from blockdiff.place.folder import Folder
 from blockdiff.place.lease import Lease
-from blockdiff.place.listing import Entry
+from blockdiff.place.listing import Entry, as_of
 from blockdiff.place.newobject import MOST, Uploaded, Whole
+from blockdiff.place.object import Object, look_of
 
 _SMALL = (".md5", ".json", ".idx", ".xxh128", ".sig", ".ver")  # what is no diff file
 _SMALL_KEPT = 64  # small files
 _FETCHES = 8  # at once
-_AHEAD = 32 * 1024 * 1024  # bytes of a file that are fetched before they are asked for
-
-
-class Object:
-    """An object that is open for reading; see place.base.Blob."""
-
-    def __init__(self, bucket: Bucket, name: str, entry: Entry, pool: Executor, pages: Pages | None = None) -> None:
-        self._bucket, self._name, self._entry, self._pool = bucket, name, entry, pool
-        self._pages = pages or self._paged()
-
-    @property
-    def size(self) -> int:
-        return self._entry.size
-
-    def look(self) -> Look:
-        return _look(self._entry)
-
-    def pread(self, length: int, offset: int) -> bytes:
-        return self._pages.pread(length, offset)
-
-    def in_order(self) -> None:
-        self._pages = self._paged()
-        self._pages.in_order()
-
-    def again(self) -> "Object":
-        return Object(self._bucket, self._name, self._entry, self._pool, self._pages)
-
-    def fileno(self) -> int:
-        return -1
-
-    def close(self) -> None:
-        pass
-
-    def _paged(self) -> Pages:
-        return Pages(self._fetch, self._entry.size, self._pool, _AHEAD)
-
-    def _fetch(self, length: int, offset: int) -> bytes:
-        return self._bucket.get_range(self._name, offset, length, mark=self._entry.etag, version=self._entry.version)
+_BEGINS = 16 * 1024 * 1024  # bytes of small files, and of what others begin with, that are kept
+_HEAD = 64  # bytes that are fetched of a file that was not listed
 
 
 class Store:
@@ -91,58 +57,103 @@ class Store:
         self._unknown: set[str] = set()  # names that this run changes, or has changed since they were listed
         self._small: OrderedDict[tuple[str, ...], Object] = OrderedDict()  # files that one request reads
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
+        self._hashes: dict[tuple[str, Entry], StoredFile] = {}
+        self.pool: Executor = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
+        self.begins = Begins(self.pool, _BEGINS)
 
     def exists(self) -> bool:
         return True
 
-    def has(self, begin: str) -> bool:
-        """Return whether there is anything whose name begins so, also with a "/" in it."""
-        return self.bucket.any(begin)
+    def is_folder(self, base: str) -> bool:
+        """Return whether there is no set of this name, but what is like a folder."""
+        with contextlib.suppress(StoreRefused):  # a key may be for this "folder" alone
+            if base in set_names.set_names(self.names(f"{base}.")):
+                return False
+        if self.access.as_of is None:
+            return self.bucket.any(f"{base}/")
+        return bool(self.bucket.versions(f"{base}/"))
 
     def path(self, name: str) -> str:
         return f"{self.at}/{name}"
 
     def names(self, begin: str = "") -> list[str]:
         with self._lock:
-            if begin in self._fresh:
+            # of what was at a time, a list is true for ever
+            known = self.access.as_of is not None and any(begin.startswith(each) for each in self._begins)
+            if known or begin.removesuffix(".") in self._fresh:
                 return [name for name in self._listed if name.startswith(begin)]
         return list(self._list(begin))
 
     def _list(self, begin: str) -> dict[str, Entry]:
-        found = self.bucket.list(begin) if self.access.as_of is None else self._then(begin, self.access.as_of)
+        if self.access.as_of is None:
+            found = self.bucket.list(begin)
+        else:
+            found = as_of(self.bucket.versions(begin), self.access.as_of)
         with self._lock:
             self._listed = {name: at for name, at in self._listed.items() if not name.startswith(begin)} | found
             self._begins = [each for each in self._begins if not each.startswith(begin)] + [begin]
             self._unknown = {name for name in self._unknown if not name.startswith(begin)}
-            self._fresh |= {begin} & self._leases.keys()
+            self._fresh |= {begin.removesuffix(".")} & self._leases.keys()
         return found
 
+    def listed(self, begin: str) -> list[str]:
+        """Return the names that begin so of those that were listed."""
+        return [name for name in self._listed if name.startswith(begin)]
+
     def look(self, path: str) -> Look:
-        return _look(self._entry(path))
+        return look_of(self._entry(path)[0])
+
+    def first(self, path: str, most: int) -> bytes:
+        if self.access.as_of is not None or set_names.owner(self._name(path), self._leases):
+            return self.open(path).pread(most, 0)
+        return self._unlisted(path, most)[1]
+
+    def hash(self, path: str) -> StoredFile:
+        name, found = self._name(path), self.open(path)
+        key = name, self._entry(path)[0]
+        if key not in self._hashes:
+            found.in_order()
+            self._hashes[key] = hash_of(found)
+        return self._hashes[key]
+
+    def soon(self, paths: Iterable[str], most: int, first: int = 0) -> None:
+        if not self._leases:  # who writes reads only the version before, and counts its requests
+            self.begins.expect(self._soon(paths, max(most, WHOLE), first))
+
+    def _soon(self, paths: Iterable[str], most: int, first: int) -> Iterator[tuple[tuple[str, Entry], int, Fetch]]:
+        for path in paths:
+            name = self._name(path)
+            entry = self._listed.get(name)
+            if entry is not None:
+                length = entry.size if entry.size <= most else first
+                yield (name, entry), length, functools.partial(self.fetch, name, entry)
 
     def size(self, path: str) -> int:
-        return self._entry(path).size
+        return self._entry(path)[0].size
 
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         wanted = {path: self._name(path) for path in paths}
         if wanted:
             self._list(os.path.commonprefix(list(wanted.values())))  # noqa: RUF071  # letters: a key has no folders
         found = self._listed
-        return {path: _look(found[name]) if name in found else None for path, name in wanted.items()}
+        return {path: look_of(found[name]) if name in found else None for path, name in wanted.items()}
 
     def open(self, path: str) -> Object:
-        name, entry = self._name(path), self._entry(path)
+        name, (entry, begin) = self._name(path), self._entry(path)
         key = name, entry.etag, entry.version
         with self._lock:
             if key in self._small:
                 return self._small[key].again()
-            found = Object(self.bucket, name, entry, self._pool)
+            found = Object(self, name, entry, begin)
             if entry.size <= WHOLE:
                 self._small[key] = found
                 while len(self._small) > _SMALL_KEPT:
                     self._small.popitem(last=False)
             return found
+
+    def fetch(self, name: str, entry: Entry, length: int, offset: int) -> bytes:
+        """Return these bytes of an object; see Bucket.get_range."""
+        return self.bucket.get_range(name, offset, length, mark=entry.etag, version=entry.version)
 
     def part(self, name: str, run: str) -> Whole | Uploaded:
         target = _Target(self, name)
@@ -228,27 +239,31 @@ class Store:
             self._unknown.add(name)
             self._fresh.discard(set_names.owner(name, self._fresh) or "")
 
-    def _then(self, begin: str, time: int) -> dict[str, Entry]:
-        """Return the objects as they were at a time, also those that were deleted before."""
-        found: dict[str, Entry] = {}
-        for each in self.bucket.versions(begin):
-            known = found.get(each.name)
-            counts = not each.deleted and "/" not in each.name and each.entry.modified <= time
-            if counts and (known is None or known.modified < each.entry.modified):
-                found[each.name] = each.entry
-        return found
-
     def _name(self, path: str) -> str:
         return path[len(self.at) + 1 :]
 
-    def _entry(self, path: str) -> Entry:
-        """Return what is known of an object; it is asked for only if its name was not listed."""
+    def _entry(self, path: str) -> tuple[Entry, bytes]:
+        """Return what is known of an object, and its first bytes if it was asked for because nobody listed it."""
         name = self._name(path)
         with self._lock:
             found = self._listed.get(name)
             listed = name not in self._unknown and any(name.startswith(begin) for begin in self._begins)
         if found is None and not listed:
-            found = self.bucket.head(name)
+            if self.access.as_of is None:
+                return self._unlisted(path, _HEAD)
+            found = self._list(name).get(name)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return found, b""
+
+    def _unlisted(self, path: str, most: int) -> tuple[Entry, bytes]:
+        name = self._name(path)
+        try:
+            found = self.bucket.first(name, most)
+        except StoreRefused:  # as many stores say of what is not there, if a key may list only some names
+            if name in self.bucket.list(name):
+                raise
+            found = None
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found
@@ -276,7 +291,3 @@ class _Target:
 
     def changed(self) -> None:
         self._store._change(self._name)
-
-
-def _look(entry: Entry) -> Look:
-    return Look(entry.size, entry.modified * 10**9, entry.etag)

@@ -5,6 +5,7 @@ do not count here: whoever can write there could have made them.
 Format: blockdiff-formats(5), "Sealed files".
 """
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -12,9 +13,9 @@ from contextlib import AbstractContextManager
 
 from blockdiff.formats.manifest import StoredFile
 from blockdiff.formats.names import SEALED
-from blockdiff.place.base import Blob, Look, Part, Place
+from blockdiff.place.base import Blob, Look, Part, Place, hash_of, head
 from blockdiff.sealing.keys import Identity, Recipient
-from blockdiff.sealing.opened import OpenedFile
+from blockdiff.sealing.opened import FIRST, OpenedFile
 from blockdiff.sealing.sealer import Sealer
 
 _PLAIN = (".ver", ".lock", ".keep")  # what they say, the names of the others show as well
@@ -41,6 +42,9 @@ class SealedBlob:
 
     def in_order(self) -> None:
         self._stored.in_order()
+
+    def expect(self, parts: Iterable[tuple[int, int]]) -> None:
+        self._stored.expect(self._file.stored(offset, length) for offset, length in parts)
 
     def again(self) -> "SealedBlob":
         stored = self._stored.again()
@@ -111,6 +115,7 @@ class SealedPlace:
     def __init__(self, place: Place, identities: Sequence[Identity], recipients: Sequence[Recipient]) -> None:
         """`place`: where the sealed files are; `identities`: open them; `recipients`: of what is written."""
         self._place, self._identities, self._recipients = place, identities, recipients
+        self._hashes: dict[tuple[str, Look], StoredFile] = {}
         self.at, self.checks, self.blind = place.at, place.checks, not identities
         self.claims, self.most_beside = place.claims, place.most_beside
 
@@ -138,6 +143,22 @@ class SealedPlace:
             return blob.size
         finally:
             blob.close()
+
+    def first(self, path: str, most: int) -> bytes:
+        if path.endswith(_PLAIN):
+            return self._place.first(path, most)
+        return head(self, path, most)
+
+    def hash(self, path: str) -> StoredFile:
+        key = path, self.look(path)
+        if key not in self._hashes:
+            with contextlib.closing(self.open(path)) as blob:
+                blob.in_order()
+                self._hashes[key] = hash_of(blob)
+        return self._hashes[key]
+
+    def soon(self, paths: Iterable[str], most: int, first: int = 0) -> None:
+        self._place.soon(map(_stored, paths), max(most, FIRST), FIRST)
 
     def open(self, path: str) -> Blob:
         stored = self._place.open(_stored(path))

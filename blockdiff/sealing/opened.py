@@ -15,7 +15,7 @@ from blockdiff.sealing import header
 from blockdiff.sealing.keys import Identity
 from blockdiff.sealing.payload import CHUNK, NONCE, SEALED_CHUNK, TAG, Cipher, NotGenuine
 
-_FIRST = 2 * 64 * 1024  # bytes fetched first: any header, and all of a small file
+FIRST = 2 * 64 * 1024  # bytes fetched first: any header, and all of a small file
 _PIECE = 64 * CHUNK  # bytes in a piece of a sequential read
 
 
@@ -43,7 +43,7 @@ class OpenedFile:
         self.name = name
         self._stored, self._whole = stored, stored.size
         try:
-            self._begin = stored.pread(min(self._whole, _FIRST), 0)
+            self._begin = stored.pread(min(self._whole, FIRST), 0)
             self._open(identities)
         except BaseException:
             stored.close()
@@ -79,6 +79,12 @@ class OpenedFile:
         first = offset // CHUNK
         plain = self._chunks(first, (end - 1) // CHUNK)
         return bytes(memoryview(plain)[offset - first * CHUNK : end - first * CHUNK])
+
+    def stored(self, offset: int, length: int) -> tuple[int, int]:
+        """Return which part of the stored file `pread` reads for these bytes: where it begins, and its length."""
+        place = self._start + offset // CHUNK * SEALED_CHUNK
+        last = min((offset + max(length, 1) - 1) // CHUNK, self._last)
+        return place, min(self._start + (last + 1) * SEALED_CHUNK, self._whole) - place
 
     def pieces(self) -> Iterator[bytes]:
         """Yield all of it, in pieces of 4 MiB at most.  Raises DamagedFile."""

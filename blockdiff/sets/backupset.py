@@ -51,7 +51,7 @@ class BackupSet:
         """
         ver = self._ver()
         try:
-            found = names.list_set(self.base, self.place.names(self.base) if files is None else files)
+            found = names.list_set(self.base, self.place.names(f"{self.base}.") if files is None else files)
         except OSError as error:
             raise read_failed(error, self.folder) from None
         if found.sealed and not found.versions:
@@ -77,7 +77,7 @@ class BackupSet:
         """Return the content of NAME.ver, None if it does not exist.  Raises StoreUnreadable."""
         path = self.place.path(names.ver_name(self.base))
         try:
-            return base.head(self.place, path, 64)
+            return self.place.first(path, 64)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -119,8 +119,7 @@ class BackupSet:
 
     def hash(self, number: int, suffix: str) -> manifest.StoredFile:
         """Read one file and return its size and SHA-256.  Raises OSError."""
-        with contextlib.closing(self.place.open(self.path(number, suffix))) as blob:
-            return base.hash_of(blob)
+        return self.place.hash(self.path(number, suffix))
 
     def read_manifest(self, number: int) -> manifest.Manifest:
         """Return a version's manifest, whether or not it counts.  Raises FormatError or OSError.

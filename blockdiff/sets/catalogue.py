@@ -5,7 +5,7 @@ version can be restored is shown as far as these files show it; blockdiff-verify
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, StoreUnreadable
 from blockdiff.formats import difffile, names
 from blockdiff.place import choose
-from blockdiff.sets import versions
+from blockdiff.place.base import PLAIN, Access
+from blockdiff.sets import expected, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version, spelt
 
@@ -80,9 +81,9 @@ class Listed:
         return sum(entry.stored for entry in self.versions)
 
 
-def sets(folder: str) -> list[str]:
-    """Return the NAMEs of the sets in a folder.  Raises NoSuchSet or StoreUnreadable."""
-    where = choose.at(folder)
+def sets(folder: str, access: Access = PLAIN) -> list[str]:
+    """Return the NAMEs of the sets in a folder.  Raises NoSuchSet or StoreUnreadable, and as choose.at."""
+    where = choose.at(folder, access)
     try:
         return [where.path(base) for base in names.set_names(where.names())]
     except FileNotFoundError:
@@ -97,35 +98,45 @@ class Found:
 
     name: str
     files: tuple[str, ...] | None = None  # they may have changed since
+    problem: BlockdiffError | None = None  # why it is not known what there is
+    access: Access = PLAIN
 
 
-def find(operands: Iterable[str]) -> list[Found]:
+def find(operands: Iterable[str], access: Access = PLAIN) -> list[Found]:
     """Return each set that is named, or is in a folder that is named, once; whether it can be read shows `look`."""
     out: dict[str, Found] = {}
     for operand in operands:
-        where = choose.at(operand)
         try:
-            listed = sorted(where.names()) if choose.is_place(operand) else None
+            for found in _found(operand, access):
+                out.setdefault(found.name, found)
         except OSError:
-            listed = None
-        if listed is None:
-            out.setdefault(operand, Found(operand))
-        else:
-            for base in names.set_names(listed):
-                name = where.path(base)
-                out.setdefault(name, Found(name, tuple(names.beginning(listed, base))))
+            out.setdefault(operand, Found(operand, access=access))
+        except BlockdiffError as error:
+            out.setdefault(operand, Found(operand, problem=error, access=access))
     return list(out.values())
+
+
+def _found(operand: str, access: Access) -> Iterator[Found]:
+    if choose.is_place(operand, access):
+        where = choose.at(operand, access)
+        listed = sorted(where.names())
+        for base in names.set_names(listed):
+            yield Found(where.path(base), tuple(names.beginning(listed, base)), access=access)
+        return
+    yield Found(operand, choose.listed(operand, access), access=access)
 
 
 def look(found: Found) -> Listed:
     """Return a set; its errors are among its problems."""
-    if choose.is_place(found.name) and found.files is None:
+    if found.problem is not None:
+        return Listed(found.name, problems=[found.problem])
+    if found.files is None and not choose.in_store(found.name) and choose.is_place(found.name):
         try:
             sets(found.name)
         except StoreUnreadable as error:
             return Listed(found.name, problems=[error])
     try:
-        backup_set = BackupSet(found.name)
+        backup_set = BackupSet(found.name, found.access)
         if found.files is not None:
             with contextlib.suppress(BlockdiffError):
                 out = describe(backup_set, found.files)
@@ -137,9 +148,9 @@ def look(found: Found) -> Listed:
         return Listed(found.name, problems=[error])
 
 
-def every(operands: Iterable[str]) -> list[Listed]:
+def every(operands: Iterable[str], access: Access = PLAIN) -> list[Listed]:
     """Return each set that is named, or is in a folder that is named; its errors are among its problems."""
-    return [look(found) for found in find(operands)]
+    return [look(found) for found in find(operands, access)]
 
 
 def describe(backup_set: BackupSet, files: Sequence[str] | None = None) -> Listed:
@@ -155,7 +166,7 @@ def describe(backup_set: BackupSet, files: Sequence[str] | None = None) -> Liste
     known: dict[int, Version] = {}
     source = ""  # of the versions so far
     broken: dict[int, str] = {}  # why a version does not restore, "" if it does
-    for number in sorted(listing.versions):
+    for number in expected.ahead(backup_set, sorted(listing.versions), listing, deep=False, surely=True):
         stored = _stored(backup_set, number, listing.versions[number])
         if out.newest and number > out.newest:
             out.versions.append(Entry(number, False, "not published", stored=stored))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from blockdiff.errors import ChainBroken, DamagedFile, NoSuchVersion, NotOurFormat, Sealed, StoreUnreadable
 from blockdiff.formats import names
-from blockdiff.sets import versions
+from blockdiff.sets import expected, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.version import Version
 
@@ -61,10 +61,14 @@ def chain_of(
     if number not in listing.versions:
         raise NoSuchVersion(backup_set.name, number)
     known: dict[int, Version] = {}
+    likely = expected.ahead(
+        backup_set, sorted((n for n in listing.versions if n <= number), reverse=True), listing, ".idx", deep=deep
+    )
 
     def parent_of(candidate: int) -> int | None:
         if candidate not in listing.versions:
             raise MissingLink(candidate)
+        next(likely, None)
         hashed = deep or (deep_last and candidate == number)
         known[candidate] = versions.version(backup_set, candidate, listing, hashed)
         return known[candidate].parent

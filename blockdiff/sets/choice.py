@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from blockdiff.errors import BlockdiffError, ChainBroken, DamagedFile, NotOurFormat, StoreUnreadable
 from blockdiff.formats import names
-from blockdiff.sets import chain, verified, versions
+from blockdiff.sets import chain, expected, verified, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.held import Held, holding
 from blockdiff.sets.version import Version, VersionFiles
@@ -34,6 +34,7 @@ def chosen(backup_set: BackupSet, number: int | None, force: bool) -> Iterator[C
         meant, warnings = versions.choose(backup_set, number, listing, force)
         links = _links(backup_set, meant, listing, force, warnings)
         files = [versions.files_of(backup_set, link, held.open) for link in links]
+        backup_set.place.soon((each.diff for each in reversed(files)), expected.SMALL)
         sizes = [_size(backup_set, each) for each in files]
         return Choice(files, sizes, _proof(backup_set, links[-1]), warnings), files[::-1]
 

@@ -1,6 +1,7 @@
 """NAME.drills: what drills of a set's versions found, a line of JSON each, the newest last.
 
-It is no file of the set: it may be removed at any time.  Format: blockdiff-drill(1), "Files".
+It is no file of the set: it may be removed at any time.  Of a set in an object store, it is in the user's
+folder of state.  Format: blockdiff-drill(1), "Files".
 """
 
 import contextlib
@@ -28,13 +29,13 @@ class Drill:
 
 
 def path_of(name: str) -> str:
-    """Return the path of a set's file."""
+    """Return the path of the file of a set in a folder."""
     return f"{name}{SUFFIX}"
 
 
-def add(name: str, value: dict[str, Any], keep: int) -> None:
+def add(path: str, value: dict[str, Any], keep: int) -> None:
     """Add a drill, and keep only the newest ones, so many and so many bytes as are read.  Raises OSError."""
-    with _open(path_of(name), os.O_RDWR | os.O_CREAT | os.O_APPEND) as fd:
+    with _open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as fd:
         fcntl.flock(fd, fcntl.LOCK_EX)
         lines = [*_lines(fd), json.dumps(value, sort_keys=True, separators=(",", ":")).encode()][-keep:]
         while len(lines) > 1 and sum(len(line) + 1 for line in lines) > _MOST:
@@ -47,16 +48,16 @@ def add(name: str, value: dict[str, Any], keep: int) -> None:
         os.fsync(fd)
 
 
-def load(name: str) -> list[Drill]:
+def load(path: str) -> list[Drill]:
     """Return the drills of a set, the newest last; none if the file is missing or of no use."""
-    with contextlib.suppress(OSError), _open(path_of(name), os.O_RDONLY) as fd:
+    with contextlib.suppress(OSError), _open(path, os.O_RDONLY) as fd:
         return [found for line in _lines(fd) if (found := _drill(line)) is not None]
     return []
 
 
-def newest(name: str) -> Drill | None:
+def newest(path: str) -> Drill | None:
     """Return the newest drill of a set."""
-    return next(reversed(load(name)), None)
+    return next(reversed(load(path)), None)
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ class Held:
     def __init__(self, backup_set: BackupSet, listing: names.Listing) -> None:
         self.listing, self._place = listing, backup_set.place
         paths = [backup_set.path(n, suffix) for n, suffixes in listing.versions.items() for suffix in suffixes]
-        self._looks: dict[str, Look | None] = self._place.looks(paths)
+        self._looks = {path: self._look(path) for path in paths}
         self._blobs: dict[str, Blob] = {}
         self.others: list[str] = []  # paths of files that are held beside those of `collect`
 
@@ -63,6 +63,12 @@ class Held:
         for blob in self._blobs.values():
             blob.close()
         self._blobs.clear()
+
+    def _look(self, path: str) -> Look | None:
+        try:
+            return self._place.look(path)
+        except OSError:
+            return None
 
     def changed(self, path: str | None = None) -> bool:
         """Return whether a file, or any of the set, was removed or replaced since the folder was listed."""

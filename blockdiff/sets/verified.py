@@ -18,7 +18,9 @@ from typing import Any
 
 from blockdiff.formats import names
 from blockdiff.place import choose
+from blockdiff.place.base import PLAIN, Access
 from blockdiff.sets.backupset import BackupSet
+from blockdiff.sets.catalogue import Listed
 from blockdiff.sets.version import Version
 
 FORMAT = 2  # format 1 had no times: its versions count as never proved
@@ -94,14 +96,22 @@ def path_of(state: str, name: str) -> str:
     return os.path.join(state, "blockdiff", "verified", f"{key}.json")
 
 
-def fits(name: str, number: int, proof: Proof) -> bool:
-    """Return whether a version of set `name` still has the diff file that was proved, by its size, time and inode."""
+def fits(backup_set: BackupSet, number: int, proof: Proof) -> bool:
+    """Return whether a version still has the diff file that was proved, by its size, time and inode."""
     for suffix in names.DIFF_SUFFIXES:
         with contextlib.suppress(OSError):
-            found = os.stat(f"{name}.{number}{suffix}")
-            if (found.st_size, found.st_mtime_ns, found.st_ino) == (proof.size, proof.mtime_ns, proof.ino):
+            found = backup_set.place.look(backup_set.path(number, suffix))
+            if (found.size, found.mtime_ns, found.inode) == (proof.size, proof.mtime_ns, proof.ino):
                 return True
     return False
+
+
+def fitting(listed: Listed, notes: Notes, access: Access = PLAIN) -> dict[int, int]:
+    """Return when the versions of a set were proved that still have the diff file that was, in seconds since 1970."""
+    if not listed.versions or not notes.proofs:
+        return {}
+    backup_set = BackupSet(listed.name, access)
+    return {n: proof.at for n, proof in notes.proofs.items() if fits(backup_set, n, proof)}
 
 
 def load(path: str) -> Notes:

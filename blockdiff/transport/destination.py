@@ -42,6 +42,8 @@ def parse_source(text: str) -> tuple[Destination | None, str]:
     colon, slash = text.find(":"), text.find("/")
     if not text:
         raise ValueError("an empty source")
+    if text.startswith("s3://"):
+        raise ValueError(f"an object store has no volumes: {text!r}")
     match = _REMOTE.fullmatch(text)
     if match is None:
         if colon != -1 and (slash == -1 or colon < slash):

@@ -36,15 +36,16 @@ NO_SET = dict.fromkeys(
     "it is about no set",
 )
 NO_SIGNATURE = dict.fromkeys(("NotSigned", "SignatureLost"), "it does not look at signatures")
+NO_STORE = dict.fromkeys(("SetChanged", "StoreRefused", "Sealed", "ProgramUnfit"), "it reads no set")
 NO_SNAPSHOT = dict.fromkeys(
     ("SnapshotRefused", "SnapshotOverflowed", "LockUnreachable", "LockNotGranted", "LockLost"), "it makes no snapshot"
 )
 # errors that are made in a module which a command imports, but not on its way; and why
 NEVER = {
     "blockdiff-backup": {"NoSuchVersion": "it builds on the version that NAME.ver names"},
-    "blockdiff-dump": NO_SET | NO_SNAPSHOT,
-    "ssh-blockdiff-dump": NO_SET | NO_SNAPSHOT,
-    "ssh-lvm-dump": NO_SET,
+    "blockdiff-dump": NO_SET | NO_SNAPSHOT | NO_STORE,
+    "ssh-blockdiff-dump": NO_SET | NO_SNAPSHOT | NO_STORE,
+    "ssh-lvm-dump": NO_SET | NO_STORE,
     "blockdiff": {"RunTooLong": "its commands have the option, it has not"},
     "blockdiff-merge": {
         **dict.fromkeys(("SetLocked", "StoreFailed"), "it does not write to the set"),
@@ -74,12 +75,24 @@ NEVER = {
     },
     "blockdiff-report": {
         **dict.fromkeys(
-            ("NoSuchSet", "NoSuchVersion", "SetLocked", "ForeignFiles", "NotOurFormat", "NewerManifest", "DamagedFile", "MissingFile"),
+            (
+                "NoSuchSet", "NoSuchVersion", "SetLocked", "SetChanged", "ForeignFiles", "NotOurFormat", "NewerManifest",
+                "DamagedFile", "MissingFile", "StoreRefused", "Sealed",
+            ),
             "it is on the page",
         ),
         **NO_SIGNATURE,
     },
-    "blockdiff-run": {"StoreFailed": "it writes no log"},
+    "blockdiff-run": {
+        "StoreFailed": "it writes no log",
+        **dict.fromkeys(
+            (
+                "SetLocked", "SetChanged", "NoRoom", "ForeignFiles", "StoreRefused", "NotOurFormat", "DamagedFile", "Sealed",
+                "ProgramUnfit",
+            ),
+            "it looks at no set",
+        ),
+    },
     "cronlog": {"Interrupted": "the signal is passed on to its command"},
 }
 

@@ -23,7 +23,8 @@ def started(tmp_path, request, **environ):
 
     ours, theirs = socket.socketpair()
     path = f"{tmp_path}/f/nbd"
-    whole = {"version": None, "cache": 0, "folder": f"{tmp_path}/f", "sockets": [path], "stderr": 2, "signers": None} | request
+    whole = {"version": None, "cache": 0, "folder": f"{tmp_path}/f", "sockets": [path], "stderr": 2}
+    whole |= {"signers": None, "as_of": None, "identities": [], **request}
     ours.sendall(json.dumps(whole).encode() + b"\n")
     packages = [each for each in sys.path if each.endswith("-packages")]
     environ = {"PATH": "/usr/sbin:/usr/bin", "PYTHONPATH": ":".join([str(ROOT), *packages]), **environ}

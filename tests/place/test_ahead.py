@@ -1,12 +1,15 @@
 """Pages of a distant file: the bytes are right however they are asked for, and memory is bounded."""
 
+import functools
+import itertools
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from blockdiff.place import ahead
-from blockdiff.place.ahead import Pages
+from blockdiff.place.ahead import Begins, Pages, Parts
 
 
 @pytest.fixture
@@ -95,3 +98,84 @@ def test_what_failed_is_fetched_again(pool):
     with pytest.raises(OSError, match="cut"):
         pages.pread(10, 20)
     assert pages.pread(10, 20) == file.data[20:30]
+
+
+def test_who_reads_in_order_has_the_next_pages_fetched_from_the_begin_on(pool):
+    file = Distant(5000)
+    pages = Pages(file.fetch, 5000, pool, 200)
+    pages.in_order()
+    pages.pread(50, 0)
+    pool.shutdown()
+    assert {offset for offset, _ in file.asked} == {0, 50}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_parts_are_right_and_little_else_is_fetched(pool, seed):
+    chance, file, parts, at = random.Random(seed), Distant(8000), [], 0
+    while at < 7500:
+        length = chance.choice([1, 7, 30, 170])
+        parts.append((at, length))
+        at += length + chance.choice([0, 0, 5, 11, 40, 400])
+    reader = Parts(file.fetch, iter(parts), 8000, pool, 150)
+    for offset, length in parts:
+        assert reader.pread(length, offset) == file.data[offset : offset + length]
+        assert sum(end - begin for begin, end, _ in reader._ranges) <= 170 + 150 + 50
+    ranges = sorted(file.asked)
+    assert all(length <= 50 for _, length in ranges)
+    assert all(before[0] + before[1] <= after[0] for before, after in itertools.pairwise(ranges))
+    wanted = sum(length for _, length in parts)
+    gaps = sum(min(gap, 10) for gap in (b[0] - a[0] - a[1] for a, b in itertools.pairwise(parts)) if gap <= 10)
+    assert sum(length for _, length in ranges) == wanted + gaps
+
+
+def test_parts_that_overlap_are_fetched_once(pool):
+    file = Distant(1000)
+    reader = Parts(file.fetch, [(0, 30), (20, 30), (40, 30), (60, 5), (200, 10)], 1000, pool, 500)
+    for offset, length in ((0, 30), (20, 30), (40, 30), (60, 5), (200, 10)):
+        assert reader.pread(length, offset) == file.data[offset : offset + length]
+    assert sorted(file.asked) == [(0, 50), (50, 20), (200, 10)]
+
+
+def test_what_was_not_expected_is_read_all_the_same(pool):
+    file = Distant(1000)
+    reader = Parts(file.fetch, [(0, 30), (500, 30), (10, 5), (2000, 9)], 1000, pool, 500)
+    for offset, length in ((500, 30), (0, 30), (100, 300), (990, 50), (1000, 5)):
+        assert reader.pread(length, offset) == file.data[offset : offset + length]
+
+
+def test_what_small_files_have_is_fetched_beforehand_and_side_by_side(pool):
+    files = {name: Distant(size) for name, size in (("a", 20), ("b", 30), ("c", 60))}
+    together = threading.Barrier(3)
+
+    def fetch(name, length, offset):
+        together.wait(10)
+        return files[name].fetch(length, offset)
+
+    begins = Begins(pool, 300)
+    begins.expect((name, min(40, len(file.data)), functools.partial(fetch, name)) for name, file in files.items())
+    for name, end in (("a", 20), ("b", 30), ("c", 40)):
+        assert begins.of(name, end)[:end] == files[name].data[:end]
+    assert begins.of("c", 41) is None and begins.of("d", 1) is None
+    begins.expect([("a", 10, files["a"].fetch)])
+    assert len(files["a"].asked) == 1
+
+
+def test_what_is_kept_of_files_is_bounded(pool):
+    files = [Distant(40) for _ in range(10)]
+    begins = Begins(pool, 100)
+    begins.expect((number, 40, file.fetch) for number, file in enumerate(files))
+    assert begins.of(0, 40) and begins.of(1, 40) is None  # of too many only the first
+    for number in range(10):
+        begins.expect([(number, 40, files[number].fetch)])
+        assert begins._bytes <= 100
+    assert begins.of(9, 40) == files[9].data and begins.of(0, 40) is None
+
+
+def test_what_could_not_be_fetched_beforehand_is_said_once_and_then_fetched(pool):
+    file = Distant(40)
+    file.fails = 1
+    begins = Begins(pool, 100)
+    begins.expect([("a", 40, file.fetch)])
+    with pytest.raises(OSError, match="cut"):
+        begins.of("a", 40)
+    assert begins.of("a", 40) is None

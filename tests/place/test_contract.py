@@ -9,6 +9,7 @@ import pytest
 
 from blockdiff.errors import BlockdiffError, StoreFailed
 from blockdiff.formats import manifest, names
+from blockdiff.formats.manifest import StoredFile
 from blockdiff.place import base, choose
 from blockdiff.place.base import Access
 from blockdiff.sealing.keys import Identity, Recipient
@@ -244,3 +245,30 @@ def test_what_is_not_sealed_does_not_count_in_a_sealed_place(tmp_path):
         sealed.open(sealed.path("db.1.gz"))
     put(sealed, "db.1.gz", b"sealed")
     assert content(sealed, sealed.path("db.1.gz")) == b"sealed" and content(plain, plain.path("db.1.gz")) == DATA
+
+
+def test_the_first_bytes_as_they_are_now(place):
+    path = put(place, "db.ver", b"1\n")
+    place.names()
+    part = written(place, "db.ver", b"22\n")
+    part.replace()
+    part.discard()
+    assert place.first(path, 64) == b"22\n" and place.first(path, 2) == b"22"
+    assert place.first(put(place, "empty.ver", b""), 64) == b""
+    with pytest.raises(FileNotFoundError) as caught:
+        place.first(place.path("other.ver"), 64)
+    assert caught.value.filename == place.path("other.ver")
+
+
+def test_a_hash_and_what_is_expected(place):
+    paths = [put(place, name) for name in ("db.1.md5", "db.1.json")]
+    place.names()
+    place.soon(iter(paths), 3000)
+    place.soon(paths, 10, 4)
+    whole = StoredFile(3000, hashlib.sha256(DATA).hexdigest())
+    assert [place.hash(path) for path in paths] == [whole, whole] == [place.hash(path) for path in paths]
+    blob = place.open(paths[0])
+    blob.expect(iter([(10, 20), (1000, 500)]))
+    assert [blob.pread(20, 10), blob.pread(500, 1000), blob.pread(9, 7)] == [DATA[10:30], DATA[1000:1500], DATA[7:16]]
+    with pytest.raises(FileNotFoundError):
+        place.hash(place.path("other"))

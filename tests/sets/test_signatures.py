@@ -15,7 +15,7 @@ from blockdiff.errors import CannotSign, NotSigned, SignatureLost
 from blockdiff.formats import signature
 from blockdiff.place import choose
 from blockdiff.rewriting.draft import draft
-from blockdiff.sets import catalogue, drop, recover, signatures
+from blockdiff.sets import catalogue, drop, recover, signatures, verified
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.signing.allowed import AllowedSigners
 from blockdiff.signing.signer import Signer
@@ -208,7 +208,7 @@ def test_the_bytes_that_were_verified_are_those_that_count(signed_set, monkeypat
 def test_a_scrub_believes_no_more_than_a_verify(signed_set, tmp_path):
     signed.forge(signed_set, 3)
     listed = catalogue.every([signed_set.name])
-    units = scrub.units(listed, lambda name: {})
+    units = scrub.units(listed, lambda name: verified.Notes())
     found = []
     scrub.scrub(units, lambda read: False, found.append, signers=signed.allowed(signed.line(signed.key())))
     assert {each.unit.number: [f.exit_code for f in each.found.faults] for each in found} == {1: [], 2: [], 3: [54]}

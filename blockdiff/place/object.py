@@ -1,0 +1,75 @@
+"""An object of a store that is open for reading; see place.base.Blob."""
+
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from typing import Protocol
+
+from blockdiff.place.ahead import WHOLE, Begins, Pages, Parts
+from blockdiff.place.base import Look
+from blockdiff.place.listing import Entry
+
+_AHEAD = 32 * 1024 * 1024  # bytes of a file that are fetched before they are asked for
+
+
+def look_of(entry: Entry) -> Look:
+    """Return how an object looks from outside."""
+    return Look(entry.size, entry.modified * 10**9, entry.etag)
+
+
+class Source(Protocol):
+    """Where objects come from."""
+
+    pool: Executor
+    begins: Begins
+
+    def fetch(self, name: str, entry: Entry, length: int, offset: int) -> bytes:
+        """Return these bytes of an object."""
+
+
+class Object:
+    """One object; its bytes are those with one mark, whatever becomes of its name."""
+
+    def __init__(
+        self, store: Source, name: str, entry: Entry, begin: bytes = b"", pages: Pages | Parts | None = None
+    ) -> None:
+        """`begin`: its first bytes, as far as they are known."""
+        self._store, self._name, self._entry, self._begin = store, name, entry, begin
+        self._pages = pages or self._paged()
+
+    @property
+    def size(self) -> int:
+        return self._entry.size
+
+    def look(self) -> Look:
+        return look_of(self._entry)
+
+    def pread(self, length: int, offset: int) -> bytes:
+        end = min(offset + length, self.size)
+        begin: bytes | None = self._begin
+        if len(self._begin) < end:
+            begin = self._store.begins.of((self._name, self._entry), end)
+        return self._pages.pread(length, offset) if begin is None else begin[offset:end]
+
+    def in_order(self) -> None:
+        if self.size > WHOLE:
+            pages = self._paged()
+            pages.in_order()
+            self._pages = pages
+
+    def expect(self, parts: Iterable[tuple[int, int]]) -> None:
+        self._pages = Parts(self._fetch, parts, self.size, self._store.pool, _AHEAD)
+
+    def again(self) -> "Object":
+        return Object(self._store, self._name, self._entry, self._begin, self._pages)
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        pass
+
+    def _paged(self) -> Pages:
+        return Pages(self._fetch, self.size, self._store.pool, _AHEAD)
+
+    def _fetch(self, length: int, offset: int) -> bytes:
+        return self._store.fetch(self._name, self._entry, length, offset)
