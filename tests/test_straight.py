@@ -1,6 +1,4 @@
-"""A backup straight into a real object store: what is written, by how many requests, and what is left of it when
-the way to the store ends at any of them.
-"""
+"""A backup straight into a real object store: what is written, and what is left when it ends at any request."""
 
 import contextlib
 import json
