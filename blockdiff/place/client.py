@@ -29,6 +29,8 @@ from blockdiff.printable import quoted
 
 T = TypeVar("T")
 
+# botocore alone reads the second one only; Amazon's other clients read the first
+_REGION = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
 CONNECT_S = 10
 CONNECTIONS = 16  # kept open at most
 
@@ -49,7 +51,7 @@ class Client:
             "request_checksum_calculation": "when_required", "response_checksum_validation": "when_required",
         }  # fmt: skip
         try:
-            session = botocore.session.get_session()
+            session = botocore.session.get_session(_REGION)
             session.register_component("data_loader", _loader())
             # a host name for each bucket is what only Amazon is sure to have
             self._client = session.create_client("s3", config=Config(s3={"addressing_style": "path"}, **fixed))
