@@ -96,6 +96,17 @@ def test_there_and_back(objectstore, bucket, source, tmp_path):
     assert keys == [f"other/{name}" for name in sorted(contents(source, 2, 3, 4, 5))]
 
 
+def test_few_requests_copy_an_increment(cuts, bucket, source, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", cuts.url)
+    copy.copy(source, there(bucket, tmp_path))
+    written(source, 1)
+    cuts.reset()
+    assert numbers(copy.copy(source, there(bucket, tmp_path))) == [4]
+    kinds = cuts.kinds()
+    parts = sum(kinds.pop(kind) for kind in ("CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"))
+    assert parts == 3 and sum(kinds.values()) <= 15, kinds
+
+
 def test_a_golden_set(objectstore, bucket, tmp_path):
     source = BackupSet(str(places.GOLDEN / "grow" / "grow"))
     (tmp_path / "locks").mkdir()

@@ -33,6 +33,9 @@ class Target(Protocol):
     def found(self) -> Entry | None:
         """Return the object as it is, asked for since this run has last changed anything."""
 
+    def taken(self) -> bool:
+        """Return whether there is an object of this name, as far as that is known since the set was locked."""
+
     def changed(self) -> None:
         """Forget how objects look."""
 
@@ -132,11 +135,12 @@ class Whole(NewObject):
 
     def publish(self) -> None:
         self._target.allow(last=self._name.endswith(".json"))
+        taken = self._target.access.alone and self._target.taken()
         self._target.changed()
         until = self._target.access.lock_until
+        if taken:
+            raise self._taken()
         if self._target.access.alone:
-            if self._bucket.head(self._name) is not None:
-                raise self._taken()
             self._bucket.put(self._name, self._spool, lock_until=until)
         elif not self._bucket.create_once(self._name, self._spool, lock_until=until):
             raise self._taken()

@@ -52,7 +52,7 @@ class Store:
         self.bucket = Bucket(*self._where)
         self._listed: dict[str, Entry] = {}  # by name
         self._begins: list[str] = []  # what all names that were listed begin with
-        self._leases: dict[str, Lease] = {}  # that this run has, by set
+        self._leases: dict[str, Lease | None] = {}  # that this run has, by set; None: a lock on this machine
         self._fresh: set[str] = set()  # the sets of these of which what was listed is still true
         self._unknown: set[str] = set()  # names that this run changes, or has changed since they were listed
         self._small: OrderedDict[tuple[str, ...], Object] = OrderedDict()  # files that one request reads
@@ -159,7 +159,6 @@ class Store:
         target = _Target(self, name)
         return Whole(target, name) if name.removesuffix(".age").endswith(_SMALL) else Uploaded(target, name)
 
-
     def remove(self, path: str) -> None:
         name = self._name(path)
         _Target(self, name).allow(last=True)  # nothing keeps this from what another run has made of this name
@@ -197,18 +196,19 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self, name: str, patience_s: float) -> Iterator[None]:
+        base = name.removesuffix(".lock")
         if not self.access.alone:
-            with self._leased(name.removesuffix(".lock"), patience_s):
+            with self._leased(base, patience_s):
                 yield
             return
         here = hashlib.sha256(self.path(name).encode("utf-8", "surrogateescape")).hexdigest()[:32]
         try:
-            with Folder(self.access.locks).locked(f"{here}.lock", patience_s):
+            with Folder(self.access.locks).locked(f"{here}.lock", patience_s), self._locked(base, None):
                 yield
         except SetLocked as error:
             if error.args[0] != os.path.join(self.access.locks, here):
                 raise
-            raise SetLocked(self.path(name.removesuffix(".lock"))) from None
+            raise SetLocked(self.path(base)) from None
 
     def room(self) -> int | None:
         return None
@@ -221,16 +221,21 @@ class Store:
     @contextlib.contextmanager
     def _leased(self, base: str, patience_s: float) -> Iterator[None]:
         own = Lease(self._urgent, base, may_break=self.access.break_lease)
-        with own.held(lambda: self._list(base), patience_s):
+        with own.held(lambda: self._list(base), patience_s), self._locked(base, own):
+            self._fresh.add(base)  # the lease needs a list
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, base: str, own: Lease | None) -> Iterator[None]:
+        """Nobody else changes a set meanwhile: what is known of its objects stays true until this run changes one."""
+        with self._lock:
+            self._leases[base] = own
+        try:
+            yield
+        finally:
             with self._lock:
-                self._leases[base] = own
-                self._fresh.add(base)
-            try:
-                yield
-            finally:
-                with self._lock:
-                    del self._leases[base]
-                    self._fresh.discard(base)
+                del self._leases[base]
+                self._fresh.discard(base)
 
     def _change(self, name: str) -> None:
         """Forget what is known of an object that this run is about to change."""
@@ -288,6 +293,11 @@ class _Target:
         if self._base not in self._store._fresh:
             self._store._list(self._base)
         return self._store._listed.get(self._name)
+
+    def taken(self) -> bool:
+        if self._base is None:
+            return self.bucket.head(self._name) is not None
+        return self._name in self._store._listed
 
     def changed(self) -> None:
         self._store._change(self._name)
