@@ -201,8 +201,11 @@ def row_tags(row):
 
 
 def tagged(run):
-    """Return the rows of all logical volumes of this host, with their tags; raises ProgramFailed."""
-    return lvm.report(run, _FIELDS)
+    """Return one row of each logical volume of this host, with its tags; raises ProgramFailed."""
+    found = {}
+    for row in lvm.report(run, _FIELDS):  # thin_id is of a segment, so that lvs has a row for each of them
+        found.setdefault(row["lv_uuid"], row)
+    return list(found.values())
 
 
 def name(volume, owner):

@@ -18,7 +18,9 @@ def work(name):
     nights.pruned(BackupSet(name), last=2, numbers=frozenset({2}), exact=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)], ids=["SIGKILL", "SIGTERM"]
+)
 def test_after_an_end_anywhere_what_stays_restores_and_the_next_run_goes_on(number, tmp_path):
     """Before and after each sync, rename and removal: 1 goes and 2 becomes a full; 3 goes and 4 stands on 2."""
     _, volumes = nights.new(tmp_path / "first", 5)

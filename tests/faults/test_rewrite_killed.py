@@ -64,7 +64,9 @@ def and_dropped(name):
     return lambda: consolidate.consolidate(BackupSet(name), 5, 2, wait_s=0)
 
 
-@pytest.mark.parametrize("codec", [codecs.GZIP, codecs.PLAIN], ids=["gz", "plain"])
+@pytest.mark.parametrize(
+    "codec", [codecs.GZIP, pytest.param(codecs.PLAIN, marks=pytest.mark.long)], ids=["gz", "plain"]
+)
 @pytest.mark.parametrize("work, stay", [(onto_2, VOLUMES), (as_full, VOLUMES), (and_dropped, (1, 2, 5, 6))])
 def test_after_a_kill_anywhere_everything_restores(work, stay, codec, tmp_path, monkeypatch):
     """Before and after each sync, rename and removal, of the folds as well."""

@@ -123,6 +123,7 @@ def test_a_busy_snapshot_is_3_with_the_version_published(guest, tmp_path):
     eventually(lambda: runs.bare(guest))  # it was not given up
 
 
+@pytest.mark.long
 def test_a_busy_snapshot_is_said_where_the_run_fails_as_well(guest, tmp_path):
     path = guest.bad_volume()
     args = ("--snapshot-size", "8M", tmp_path / "no", f"root@db00:{path}")

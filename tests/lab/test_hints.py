@@ -174,6 +174,7 @@ def test_a_hint_that_is_wrong_or_in_doubt_costs_a_whole_read(guest, tmp_path):
     assert "twi-aotz" in guest.run("lvs --noheadings -o lv_attr vg0/pool")
 
 
+@pytest.mark.long
 def test_a_run_that_dies_leaves_two_snapshots_at_most_and_the_next_one_is_right(guest, tmp_path):
     source = Source(guest, tmp_path)
     source.back_up()

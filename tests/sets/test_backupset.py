@@ -84,8 +84,17 @@ def check(folder, newest, scratch):
         assert all(v.restores and not v.faults for v in report.versions)
 
 
-@pytest.mark.parametrize("fault", ["kill", errno.ENOSPC, errno.EIO], ids=["kill", "ENOSPC", "EIO"])
-@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize(
+    "before, fault",
+    [
+        pytest.param(0, "kill", id="first-kill"),
+        pytest.param(0, errno.EIO, id="first-EIO"),
+        pytest.param(0, errno.ENOSPC, id="first-ENOSPC", marks=pytest.mark.long),
+        pytest.param(1, "kill", id="second-kill"),
+        pytest.param(1, errno.ENOSPC, id="second-ENOSPC"),
+        pytest.param(1, errno.EIO, id="second-EIO", marks=pytest.mark.long),
+    ],
+)
 def test_a_fault_at_any_write_leaves_the_old_state_or_the_new(before, fault, tmp_path):
     source, scratch, begin = tmp_path / "source", tmp_path / "scratch", tmp_path / "begin"
     begin.mkdir()
