@@ -107,7 +107,10 @@ class Part(Protocol):
         """Return its entry for the manifest."""
 
     def publish(self) -> None:
-        """Give it its name, which must be free; call `close` before.  Raises ForeignFiles if the name is taken."""
+        """Give it its name, which must be free; call `close` before.
+
+        Raises ForeignFiles, or SetLocked in a store, if the name is taken.
+        """
 
     def check(self) -> None:
         """Make sure that the place has what was written, after `publish`.  Raises StoreFailed."""

@@ -1,4 +1,7 @@
-"""A set in an object store, a real one on the loopback: copies and restores against rclone's, and requests."""
+"""A set in an object store, a real one on the loopback: copies and restores against rclone's, and requests.
+
+Of a volume of 512 MiB at most, whatever is asked for.
+"""
 
 import os
 import pathlib
@@ -11,15 +14,19 @@ from . import measure, volume
 from .tools import ROOT, Ours
 
 _TURNS = 3
+_MOST = 512 << 20  # bytes of the volume: the store has all that was written in memory, and frees it late
+_KEPT = 16  # times the volume that it has room for
 
 
 def run(folder: pathlib.Path, size: int) -> dict[str, dict]:
     """Print the figures as they are measured; returns them.  Each is the median of several turns, done in turns."""
+    size = min(size, _MOST)
     sys.path.append(str(ROOT / "tests" / "support"))
     import cuts
     import objectstores
 
     os.environ.pop("AWS_CA_BUNDLE", None)  # rclone takes none
+    os.environ["OBJECTSTORE_SIZE"] = str(_KEPT * size)
     engine = objectstores.start(folder / "engine", os.getpid())
     way = cuts.Cuts(engine.endpoint)
     path = folder / "volume"
