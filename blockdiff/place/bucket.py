@@ -188,10 +188,6 @@ class Bucket:
         """Delete an object, if it is there; where versions are kept, they stay."""
         self._ask("delete_object", self.shown(name), writes=True, Key=self._prefix + name)
 
-    def delete_version(self, name: str, version: str) -> None:
-        """Delete one version for good.  Raises StoreRefused, also while it is locked."""
-        self._ask("delete_object", self.shown(name), writes=True, Key=self._prefix + name, VersionId=version)
-
     def set_retention(self, name: str, version: str, until: int) -> None:
         """Lock a version until then, in seconds since 1970: later than before, or StoreRefused is raised."""
         retention = {"Mode": "COMPLIANCE", "RetainUntilDate": _date(until)}
