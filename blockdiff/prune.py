@@ -150,6 +150,8 @@ def prune(
         except BlockdiffError as error:
             work.fail(seen, error)
             break
+    if work.began and backup_set.place.keeps_removed():
+        note(f"{backup_set.folder} keeps what was removed until a lifecycle rule of the bucket removes it for good")
     return work.out
 
 

@@ -203,6 +203,9 @@ class Place(Protocol):
     def retained(self, path: str) -> int:
         """Return until when nobody can remove a file, in seconds since 1970; 0: anybody may.  Raises OSError."""
 
+    def keeps_removed(self) -> bool | None:
+        """Return whether files are still there, under no name, once they are removed; None: it does not tell."""
+
     def sync(self) -> None:
         """Make all names last that were given or removed.  Raises StoreFailed."""
 

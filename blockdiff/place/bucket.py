@@ -220,6 +220,13 @@ class Bucket:
         if found.locked_until is None or found.locked_until < until:
             self.set_retention(name, found.version, until)
 
+    def keeps_versions(self) -> bool | None:
+        """Return whether what is deleted or replaced stays as an older version; None: nobody may ask."""
+        try:
+            return bool(self._ask("get_bucket_versioning", self.shown()).get("Status") == "Enabled")
+        except StoreRefused:
+            return None
+
     def versions(self, begin: str = "") -> builtins.list[Version]:
         """Return all versions of all objects whose names begin so."""
         return listing.versions(self._where(begin))

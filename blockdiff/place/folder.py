@@ -151,6 +151,9 @@ class Folder:
     def retained(self, path: str) -> int:
         return 0
 
+    def keeps_removed(self) -> bool | None:
+        return False
+
     def sync(self) -> None:
         try:
             fd = os.open(self.at, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

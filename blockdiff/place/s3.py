@@ -197,6 +197,9 @@ class Store:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found.locked_until or 0
 
+    def keeps_removed(self) -> bool | None:
+        return self.bucket.keeps_versions()
+
     def sync(self) -> None:
         """A store has no names that would be lost."""
 

@@ -199,6 +199,9 @@ class SealedPlace:
     def retained(self, path: str) -> int:
         return self._place.retained(_stored(path))
 
+    def keeps_removed(self) -> bool | None:
+        return self._place.keeps_removed()
+
     def sync(self) -> None:
         self._place.sync()
 

@@ -19,7 +19,7 @@ PIECE = 1 << 16
 CHUNKED = object()  # in place of a length
 KINDS = (  # method, what its query has, what botocore calls it
     ("GET", "list-type", "ListObjectsV2"), ("GET", "versions", "ListObjectVersions"),
-    ("GET", "uploads", "ListMultipartUploads"), ("GET", "uploadId", "ListParts"), ("GET", "", "GetObject"),
+    ("GET", "versioning", "GetBucketVersioning"), ("GET", "uploads", "ListMultipartUploads"), ("GET", "uploadId", "ListParts"), ("GET", "", "GetObject"),
     ("HEAD", "", "HeadObject"), ("PUT", "partNumber", "UploadPart"), ("PUT", "retention", "PutObjectRetention"),
     ("PUT", "", "PutObject"), ("POST", "uploads", "CreateMultipartUpload"),
     ("POST", "uploadId", "CompleteMultipartUpload"), ("DELETE", "uploadId", "AbortMultipartUpload"),
