@@ -46,7 +46,9 @@ def test_a_set_whose_store_refuses_is_told_and_the_others_are_done(run_verb, buc
     gone = "s3://no-such-bucket-here/pre/db"
     dest = [f"s3://{bucket}/to/"] if words[0] == "copy" else []
     done = run_verb(*words, gone, backup_set.name, *dest)
-    assert done.returncode == 18 and f"blockdiff: {gone}: " in done.err and done.err.count("NoSuchBucket") == 1, done.err
+    assert done.returncode == 18 and f"blockdiff: {gone}: " in done.err and done.err.count("NoSuchBucket") == 1, (
+        done.err
+    )
     if words[0] == "verify":
         assert "versions that restore: 1-2" in done.out
     elif words[0] == "prune":
