@@ -69,6 +69,11 @@ class Engine:
             self.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
         return name
 
+    def admin(self, *words):
+        """Run the store's own program for its administrator and return what it prints."""
+        environment = {**os.environ, "CEPH_CONF": str(self.folder / "ceph.conf")}
+        return subprocess.run(["radosgw-admin", *words], env=environment, check=True, capture_output=True).stdout
+
     def reader(self, bucket, prefix=""):
         """Return the environment of a key that may only list a bucket's prefix and read what begins with it."""
         arn = f"arn:aws:s3:::{bucket}"
