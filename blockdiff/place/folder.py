@@ -114,6 +114,9 @@ class Folder:
     def open(self, path: str) -> File:
         return open_file(path)
 
+    def as_sent(self, path: str, progress: Callable[[int], object]) -> bool | None:
+        return None
+
     def part(self, name: str, run: str) -> PartFile:
         return PartFile(self.at, name, run)
 

@@ -19,7 +19,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from blockdiff.errors import SetLocked, StoreRefused
 from blockdiff.formats import names as set_names
 from blockdiff.formats.manifest import StoredFile
-from blockdiff.place import lease
+from blockdiff.place import lease, mark
 from blockdiff.place.ahead import AHEAD, WHOLE, Begins, Fetch, Shares
 from blockdiff.place.base import Access, Look, hash_of
 from blockdiff.place.bucket import Bucket
@@ -154,6 +154,12 @@ class Store:
     def fetch(self, name: str, entry: Entry, length: int, offset: int) -> bytes:
         """Return these bytes of an object; see Bucket.get_range."""
         return self.bucket.get_range(name, offset, length, mark=entry.etag, version=entry.version)
+
+    def as_sent(self, path: str, progress: Callable[[int], object]) -> bool | None:
+        found = mark.fits(self.open(path), progress)
+        if found is False and not self.bucket.marked_by_md5(self._name(path), self._entry(path)[0]):
+            return None
+        return found
 
     def part(self, name: str, run: str) -> Whole | Uploaded:
         target = _Target(self, name)
