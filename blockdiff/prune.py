@@ -142,14 +142,16 @@ def prune(
             work.prove(seen, prove)
             work.run(seen)
             break
-        except SetChanged as error:
-            if not again or work.began:
-                work.fail(seen, error)
+        except BlockdiffError as error:
+            failure = error
+            # what another run removed meanwhile is first seen as a file that is not there
+            with contextlib.suppress(BlockdiffError):
+                if work.is_changed(seen):
+                    failure = SetChanged(backup_set.name)
+            if not isinstance(failure, SetChanged) or not again or work.began:
+                work.fail(seen, failure)
                 break
             note(f"{backup_set.name} was changed meanwhile: looking at it once more")
-        except BlockdiffError as error:
-            work.fail(seen, error)
-            break
     if work.began and backup_set.place.keeps_removed():
         note(f"{backup_set.folder} keeps what was removed until a lifecycle rule of the bucket removes it for good")
     return work.out
@@ -187,6 +189,10 @@ class _Prune:
     def began(self) -> bool:
         """Whether anything was removed."""
         return bool(self._done)
+
+    def is_changed(self, seen: Survey) -> bool:
+        """Return whether another run changed the set since this one looked at it.  Raises StoreUnreadable."""
+        return self._identify(seen) != self._identity
 
     def _identify(self, seen: Survey) -> object:
         """Return what identifies the files of the versions that were seen, and what a person keeps of them."""
@@ -229,7 +235,6 @@ class _Prune:
                 self.out.warnings.append(_ENDED)
                 break
             self._group(seen, group)
-            self._identity = self._identify(seen)
         self._tell(seen)
 
     def fail(self, seen: Survey, error: BlockdiffError) -> None:
@@ -266,14 +271,15 @@ class _Prune:
                 self._held.append(replace(group, rewrites=real))
                 return
             with self._backup_set.locked(self._wanted.wait_s):
-                if self._identify(seen) != self._identity:
+                if self.is_changed(seen):
                     raise SetChanged(self._backup_set.name)
                 for made in drafts:
                     made.swap()
                 drop.drop(self._backup_set, group.numbers)
+                self._done.append(group)
+                self._identity = self._identify(seen)  # while no other run can change anything
         self.out.writes += written
         self.out.frees += group.removed - written
-        self._done.append(group)
         self._note([rewrite.number for rewrite in group.rewrites])
 
     def _note(self, numbers: Sequence[int]) -> None:

@@ -68,7 +68,7 @@ class _Regex(click.ParamType[str]):
               help="Write FILE for the textfile collector of node_exporter.")  # fmt: skip
 @options_export.cache_option
 @options_export.scratch_option
-@options_store.options_now
+@options_store.options
 @options_sign.signers_option
 @text.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
@@ -103,7 +103,8 @@ def command(
     """Prove that the newest version of set NAME works: check its file system, start its database.
 
     Nothing is copied and nothing is written to the set.  It works on a clone, in name spaces of its own, as
-    the user that the data belongs to; a server reaches nobody.  The result is kept in NAME.drills.
+    the user that the data belongs to; a server reaches nobody.  The result is kept in NAME.drills,
+    unless it is of the past.
     """
     from blockdiff import drill
     from blockdiff.sets.backupset import BackupSet
@@ -123,6 +124,8 @@ def command(
         raise click.UsageError("--lv takes VG/LV")
     if expect is not None and not queries:
         raise click.UsageError("--expect is for --query")
+    if reading.as_of is not None and metrics is not None:
+        raise click.UsageError("--metrics is about the set as it is and cannot be used with --as-of")
     folder = scratch or tempfile.gettempdir()
     wanted = drill.Wanted(
         server=server, path=mariadb or postgres or "", settings=settings, database=database, queries=queries,
@@ -145,7 +148,8 @@ def command(
     done = drill.drill(backup_set, number, wanted, clone, os.environ, begin, show)
     warnings = []
     try:
-        state.add_drill(name, _kept(done), keep)
+        if reading.as_of is None:  # what is kept is about the set as it is
+            state.add_drill(name, _kept(done), keep)
     except OSError as error:
         warnings.append(f"{text.name(state.drills_path(name))}: {error.strerror}: the result is not kept")
     if metrics is not None:

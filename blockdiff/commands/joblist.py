@@ -123,6 +123,6 @@ def _read(path: str) -> str:
 def identity(name: str) -> str:
     """Return what is the same for all spellings of a set's name, also if its folder is missing."""
     if choose.in_store(name):
-        return name
+        return choose.absolute(name)
     folder, base = os.path.split(os.path.abspath(name))
     return os.path.join(os.path.realpath(folder), base)

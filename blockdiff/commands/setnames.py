@@ -6,12 +6,14 @@ import click
 
 from blockdiff.commands import joblist
 from blockdiff.commands.options_store import NOW, Reading
+from blockdiff.errors import StoreRefused, StoreUnreadable
 
 
 def expand(operands: Sequence[str], list_path: str | None, reading: Reading = NOW) -> list[str]:
     """Return each NAME once, also those of a list if one is given.
 
-    Raises as joblist.read, click.UsageError if there is no set, and NoSuchSet or StoreUnreadable.
+    What in a store may be a NAME, and cannot be looked at, is one: whoever uses it then learns why, for it alone.
+    Raises as joblist.read, click.UsageError if there is no set, and NoSuchSet, StoreUnreadable or StoreRefused.
     """
     from blockdiff.place import choose
     from blockdiff.sets import catalogue
@@ -20,7 +22,12 @@ def expand(operands: Sequence[str], list_path: str | None, reading: Reading = NO
     all_given = given(operands, list_path)
     access = reading.access(all_given)
     for operand in all_given:
-        found += catalogue.sets(operand, access) if choose.is_place(operand, access) else [operand]
+        try:
+            found += catalogue.sets(operand, access) if choose.is_place(operand, access) else [operand]
+        except (StoreUnreadable, StoreRefused):
+            if operand.endswith("/") or not choose.in_store(operand):
+                raise
+            found.append(operand)
     if not found:
         raise click.UsageError(f"there is no set in {' '.join(operands)}")
     return list(dict.fromkeys(found))

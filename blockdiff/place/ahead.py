@@ -2,11 +2,13 @@
 
 A request takes as long as some hundred KiB do, so no read asks for less than a page, except the first
 few bytes of a larger file, which may be all that is wanted.  While pages are read one after the other more and
-more of the next ones are fetched meanwhile, up to `most` bytes.  Where it is known which parts of a file
+more of the next ones are fetched meanwhile, within a reader's share.  Where it is known which parts of a file
 will be read, those are fetched and nothing between them; and of small files, all of it beforehand.
 """
 
+import itertools
 import threading
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
@@ -14,19 +16,42 @@ from typing import NamedTuple
 
 FIRST = 64  # bytes; a first read of so few is not a page
 SMALL = 256 * 1024  # bytes of a page where any bytes are read
-LARGE = 4 * 1024 * 1024  # bytes of a page of a file that is read in order
+LARGE = 8 * 1024 * 1024  # bytes of a page of a file that is read in order
 WHOLE = 16 * 1024  # bytes of a file that is fetched whole, whatever is wanted of it
+AHEAD = 32 * 1024 * 1024  # bytes of a place's files that are fetched before they are asked for
 _KEPT = 8  # small pages
 
 Fetch = Callable[[int, int], bytes]  # given length and offset
 
 
+class Shares:
+    """The bytes that may be fetched ahead, in equal shares for all who read at the same time; for any thread."""
+
+    def __init__(self, most: int) -> None:
+        """`most`: bytes, of all together."""
+        self._most = most
+        self._readers: weakref.WeakSet[Pages | Parts] = weakref.WeakSet()
+
+    def join(self, reader: "Pages | Parts") -> None:
+        """Give a share to who begins to read ahead."""
+        self._readers.add(reader)
+
+    def leave(self, reader: "Pages | Parts") -> None:
+        """Take the share of who reads no more."""
+        self._readers.discard(reader)
+
+    @property
+    def each(self) -> int:
+        """Bytes of one share."""
+        return self._most // max(1, len(self._readers))
+
+
 class Pages:
     """One file's pages; for any thread."""
 
-    def __init__(self, fetch: Fetch, size: int, pool: Executor, most: int) -> None:
-        """`fetch` returns (length, offset) of the file's `size` bytes; `most`: bytes that are fetched ahead."""
-        self._fetch, self._size, self._pool, self._most = fetch, size, pool, most
+    def __init__(self, fetch: Fetch, size: int, pool: Executor, shares: Shares) -> None:
+        """`fetch` returns (length, offset) of the file's `size` bytes; `shares`: of what is fetched ahead."""
+        self._fetch, self._size, self._pool, self._shares = fetch, size, pool, shares
         self._page = SMALL
         self._lock = threading.Lock()
         self._pages: OrderedDict[int, Future[bytes]] = OrderedDict()
@@ -40,6 +65,7 @@ class Pages:
                 self._page = LARGE
                 self._pages.clear()
                 self._next = 0
+                self._shares.join(self)
 
     def pread(self, length: int, offset: int) -> bytes:
         """Return these bytes, fewer only at the end."""
@@ -51,18 +77,16 @@ class Pages:
         first, last = offset // self._page, (end - 1) // self._page
         if self._page == SMALL and end - offset >= SMALL:
             return self._fetch(end - offset, offset)
-        parts = []
-        for number, page in [(number, self._wanted(number)) for number in range(first, last + 1)]:
-            start = number * self._page
-            parts.append(page.result()[max(0, offset - start) : end - start])
+        pages = [(number * self._page, self._wanted(number)) for number in range(first, last + 1)]
+        data = _cut([(start, page.result()) for start, page in pages], offset, end)
         self._evict()
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return data
 
     def _wanted(self, number: int) -> Future[bytes]:
         with self._lock:
             found = self._ask(number)
             if self._page == LARGE and number >= self._next:
-                most = self._most // LARGE
+                most = self._shares.each // LARGE
                 self._ahead = min(most, 2 * self._ahead or 1) if number == self._next else 0
                 self._next = number + 1
                 for after in range(number + 1, number + 1 + self._ahead):
@@ -100,12 +124,15 @@ class _Range(NamedTuple):
 class Parts:
     """One file's parts that will be read, in order; parts with little between them are fetched together."""
 
-    def __init__(self, fetch: Fetch, parts: Iterable[tuple[int, int]], size: int, pool: Executor, most: int) -> None:
-        """`parts`: (offset, length) in order, taken as they are needed; `most`: bytes that are fetched ahead."""
-        self._fetch, self._size, self._pool, self._most = fetch, size, pool, most
-        self._parts = _together(parts, size)
+    def __init__(
+        self, fetch: Fetch, parts: Iterable[tuple[int, int]], size: int, pool: Executor, shares: Shares
+    ) -> None:
+        """`parts`: (offset, length) in order, taken as they are needed; `shares`: of what is fetched ahead."""
+        self._fetch, self._size, self._pool, self._shares = fetch, size, pool, shares
+        self._parts = _together(parts, size, shares)
         self._ranges: deque[_Range] = deque()
         self._lock = threading.Lock()
+        shares.join(self)
 
     def pread(self, length: int, offset: int) -> bytes:
         """Return these bytes, fewer only at the end; what is before them is not kept."""
@@ -117,35 +144,51 @@ class Parts:
                 self._ranges.popleft().data.cancel()
             self._fetch_ahead(end)
             found = [each for each in self._ranges if each.begin < end]
-        if not found or found[0].begin > offset or found[-1].end < end:
+        whole = found and found[0].begin <= offset and end <= found[-1].end
+        if not whole or any(one.end != after.begin for one, after in itertools.pairwise(found)):
             return self._fetch(end - offset, offset)
-        parts = [each.data.result()[max(0, offset - each.begin) : end - each.begin] for each in found]
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        data = _cut([(each.begin, each.data.result()) for each in found], offset, end)
+        with self._lock:  # the last of them may have what the next part shares with this one
+            while len(self._ranges) > 1 and self._ranges[1].end <= end:
+                self._ranges.popleft()
+        return data
 
     def _fetch_ahead(self, wanted: int) -> None:
         """Begin to fetch what comes next, at least up to `wanted`."""
         ahead = sum(each.end - each.begin for each in self._ranges)
         reached = self._ranges[-1].end if self._ranges else 0
-        while (ahead < self._most or reached < wanted) and (part := next(self._parts, None)):
+        while (ahead < self._shares.each or reached < wanted) and (part := next(self._parts, None)):
             begin, reached = part
             self._ranges.append(_Range(begin, reached, self._pool.submit(self._fetch, reached - begin, begin)))
             ahead += reached - begin
 
 
-def _together(parts: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
-    """Yield where requests for these parts of a file begin and end, none of them longer than a large page."""
+def _cut(pieces: list[tuple[int, bytes]], begin: int, end: int) -> bytes:
+    """Return the bytes from `begin` to `end` out of (offset, bytes) that follow each other."""
+    if len(pieces) == 1:
+        ((start, data),) = pieces
+        return data[begin - start : end - start]
+    return b"".join(memoryview(data)[max(0, begin - start) : end - start] for start, data in pieces)
+
+
+def _together(parts: Iterable[tuple[int, int]], size: int, shares: Shares) -> Iterator[tuple[int, int]]:
+    """Yield where requests for these parts of a file begin and end, none longer than a large page or a share.
+
+    A part that fits into one request is not divided: who reads gets it without its pieces being joined.
+    """
     begin = end = before = 0
     for offset, length in parts:
         if offset < before or offset + length > size:
             break  # of a damaged index: who reads will find out
-        if offset - end > SMALL or begin == end:
+        page = max(SMALL, min(LARGE, shares.each))
+        if offset - end > SMALL or begin == end or offset + length - begin > page:
             if begin < end:
                 yield begin, end
-            begin = max(begin, offset)
+            begin = max(end, offset)
         end, before = max(end, offset + length), offset
-        while end - begin > LARGE:
-            yield begin, begin + LARGE
-            begin += LARGE
+        while end - begin > page:
+            yield begin, begin + page
+            begin += page
     if begin < end:
         yield begin, end
 

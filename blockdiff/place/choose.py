@@ -59,8 +59,11 @@ def in_store(path: str) -> bool:
 
 
 def absolute(name: str) -> str:
-    """Return a path that means the same from everywhere."""
-    return name if in_store(name) else os.path.abspath(name)
+    """Return a path of a set that means the same from everywhere, and is the same for all spellings in a store."""
+    if not in_store(name):
+        return os.path.abspath(name)
+    folder, base = split(name)
+    return f"{folder}/{base}" if base else name
 
 
 @functools.cache

@@ -4,11 +4,9 @@ from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import Protocol
 
-from blockdiff.place.ahead import WHOLE, Begins, Pages, Parts
+from blockdiff.place.ahead import WHOLE, Begins, Pages, Parts, Shares
 from blockdiff.place.base import Look
 from blockdiff.place.listing import Entry
-
-_AHEAD = 32 * 1024 * 1024  # bytes of a file that are fetched before they are asked for
 
 
 def look_of(entry: Entry) -> Look:
@@ -21,6 +19,7 @@ class Source(Protocol):
 
     pool: Executor
     begins: Begins
+    shares: Shares
 
     def fetch(self, name: str, entry: Entry, length: int, offset: int) -> bytes:
         """Return these bytes of an object."""
@@ -57,7 +56,7 @@ class Object:
             self._pages = pages
 
     def expect(self, parts: Iterable[tuple[int, int]]) -> None:
-        self._pages = Parts(self._fetch, parts, self.size, self._store.pool, _AHEAD)
+        self._pages = Parts(self._fetch, parts, self.size, self._store.pool, self._store.shares)
 
     def again(self) -> "Object":
         return Object(self._store, self._name, self._entry, self._begin, self._pages)
@@ -66,10 +65,10 @@ class Object:
         return -1
 
     def close(self) -> None:
-        pass
+        self._store.shares.leave(self._pages)
 
     def _paged(self) -> Pages:
-        return Pages(self._fetch, self.size, self._store.pool, _AHEAD)
+        return Pages(self._fetch, self.size, self._store.pool, self._store.shares)
 
     def _fetch(self, length: int, offset: int) -> bytes:
         return self._store.fetch(self._name, self._entry, length, offset)

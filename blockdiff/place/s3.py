@@ -20,7 +20,7 @@ from blockdiff.errors import SetLocked, StoreRefused
 from blockdiff.formats import names as set_names
 from blockdiff.formats.manifest import StoredFile
 from blockdiff.place import lease, mark
-from blockdiff.place.ahead import WHOLE, Begins, Fetch
+from blockdiff.place.ahead import AHEAD, WHOLE, Begins, Fetch, Shares
 from blockdiff.place.base import Access, Look, hash_of
 from blockdiff.place.bucket import Bucket
 from blockdiff.place.folder import Folder
@@ -59,7 +59,7 @@ class Store:
         self._lock = threading.Lock()
         self._hashes: dict[tuple[str, Entry], StoredFile] = {}
         self.pool: Executor = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
-        self.begins = Begins(self.pool, _BEGINS)
+        self.begins, self.shares = Begins(self.pool, _BEGINS), Shares(AHEAD)
 
     def exists(self) -> bool:
         return True

@@ -70,6 +70,13 @@ def test_a_bad_line_is_named(listed, bad, why, tmp_path, monkeypatch):
     assert why in error.value.message
 
 
+def test_a_set_in_a_store_is_the_same_however_it_is_spelled(listed):
+    lines = listed("s3://z/x/y b\ns3://z/x/yy b\ns3://z/y b\n")
+    assert [line.names for line in lines] == [("s3://z/x/y",), ("s3://z/x/yy",), ("s3://z/y",)]
+    with pytest.raises(click.UsageError, match=r"line 2: the set s3://z/x//y is named twice, first in line 1"):
+        listed("s3://z/x/y b\ns3://z/x//y b")
+
+
 @pytest.mark.parametrize("options", [["x"], ["--zstd", "x"], ["--no-such"], ["--with", "x", "y"], ["--json"], ["--", "x"]])
 def test_only_options_can_be_given_to_all(listed, options):
     with pytest.raises(click.UsageError, match="after --: "):

@@ -1,6 +1,5 @@
 """Programs that read a set straight from a real object store, with a key that may only list and read."""
 
-import contextlib
 import functools
 import json
 import os
@@ -27,26 +26,13 @@ def volumes(count, blocks=60):
     return found
 
 
-@contextlib.contextmanager
-def client(engine):
-    """Let this process be a client."""
-    from blockdiff.place import choose
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in engine.environment.items():
-            patch.setenv(name, value)
-        choose._store.cache_clear()
-        yield
-        choose._store.cache_clear()
-
-
 class Stored:
     """A set of four versions in a bucket, below `url`; `keys` is the environment of a reader."""
 
     def __init__(self, engine, folder):
         self.bucket = engine.make_bucket()
         self.url, self.folder, self.volumes = f"s3://{self.bucket}/pre", folder, volumes(4)
-        with client(engine):
+        with instore.client(engine):
             self.name = instore.chain(folder, self.url, self.volumes, BLOCK)
         self.keys = engine.reader(self.bucket, "pre/")
 
@@ -170,7 +156,7 @@ def test_an_export(nbdkit, run_verb, stored, tmp_path):
 def test_the_past_of_a_bucket_that_keeps_versions(run_verb, objectstore, tmp_path):
     bucket = objectstore.make_bucket(versions=True)
     url, history = f"s3://{bucket}/pre", volumes(3)
-    with client(objectstore):
+    with instore.client(objectstore):
         name = instore.chain(tmp_path / "folder", url, history[:2], BLOCK)
         before = newest(objectstore, bucket)
         while time.time() < before + 2:  # times of a store are whole seconds

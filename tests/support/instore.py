@@ -1,14 +1,27 @@
 """Sets in an object store, for tests: made in a folder, and sent as a place takes files."""
 
+import contextlib
 import os
 
 import chains
+import pytest
 
 from blockdiff.formats import names
 from blockdiff.place import choose
 from blockdiff.place.base import Access
 
 RUN = names.run_name(b"\x22" * 8)
+
+
+@contextlib.contextmanager
+def client(engine):
+    """Let this process be a client of an engine."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in engine.environment.items():
+            patch.setenv(name, value)
+        choose._store.cache_clear()
+        yield
+        choose._store.cache_clear()
 
 
 def send(folder, url, begin=""):
