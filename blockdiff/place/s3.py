@@ -156,7 +156,8 @@ class Store:
         return self.bucket.get_range(name, offset, length, mark=entry.etag, version=entry.version)
 
     def as_sent(self, path: str, progress: Callable[[int], object]) -> bool | None:
-        found = mark.fits(self.open(path), progress)
+        with contextlib.closing(self.open(path)) as blob:
+            found = mark.fits(blob, progress)
         if found is False and not self.bucket.marked_by_md5(self._name(path), self._entry(path)[0]):
             return None
         return found
