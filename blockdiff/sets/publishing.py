@@ -17,7 +17,7 @@ Format: blockdiff-formats(5), "Publishing".
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from blockdiff.errors import ForeignFiles, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError, manifest, names
@@ -71,6 +71,7 @@ def publish_as(
     ordered = sorted(parts, key=lambda suffix: (suffix != ".md5") == (data is not None))
     files = [*(parts[suffix] for suffix in ordered), *([] if sheet is None else [sheet])]
     signature = None
+    claims = backup_set.place.claims
     try:
         if sheet is not None and data is not None:
             sheet.write(data)
@@ -80,45 +81,73 @@ def publish_as(
             files.insert(-1, signature)
             signature.write(signed)
             signature.close()
-        if not backup_set.place.claims:
-            last_look()
-            _refuse_taken(backup_set, number, after)
-        for part in files[:-1]:
-            part.publish()
-        for part in files[:-1]:
-            part.check()
-        if backup_set.place.claims:
-            last_look()
-        elif signature is not None or ".sig" in parts:
-            backup_set.sync()
-        files[-1].publish()
-        files[-1].check()
-        backup_set.sync()
-        if backup_set.place.claims:
-            files[0].check()  # a run that believes this one dead removes it first
-            if not backup_set.goes_on_after(number):  # else such a run has published this version, and its own
-                backup_set.publish_ver(number)
+        if claims:
+            _claim(backup_set, number, files, last_look)
         else:
-            _name(backup_set, number, after, files)
+            last_look()
+            _name(backup_set, number, after, files, signature is not None or ".sig" in parts)
     except BaseException:
-        if backup_set.place.claims:  # what another run has claimed by now must not be removed: the next one settles
+        if claims:  # what another run has claimed by now must not be removed: the next one settles
             for part in files:
                 part.discard()
-            raise
-        whole = all(part.has_its_name() for part in files) and not _moved(backup_set, number, after)
-        # a complete version is adopted by the next run.  Of an incomplete first version, the temporary
-        # manifest shows that it is ours and not another program's: so it is removed last, and only
-        # if all files that it lists are removed
-        left = [] if whole else [part for part in reversed(files) if not part.withdraw()]
-        if signature is not None:
-            signature.discard()
-        if sheet is not None:
-            if not left:
-                sheet.discard()
-            sheet.release()
+        else:
+            _withdraw(backup_set, number, after, files, sheet, signature)
         raise
     for part in files:
         part.release()
+
+
+def _claim(backup_set: BackupSet, number: int, files: Sequence[Part], last_look: Callable[[], object]) -> None:
+    """Publish files, the manifest last, where only the name of the first one keeps runs apart."""
+    _give(files[:-1])
+    last_look()
+    _give(files[-1:])
+    backup_set.sync()
+    files[0].check()  # a run that believes this one dead removes it first
+    if not backup_set.goes_on_after(number):  # else such a run has published this version, and its own
+        backup_set.publish_ver(number)
+
+
+def _name(backup_set: BackupSet, number: int, after: int, files: Sequence[Part], signed: bool) -> None:
+    """Publish files, the manifest last, where a lock keeps runs apart, and else names that are never replaced."""
+    _refuse_taken(backup_set, number, after)
+    _give(files[:-1])
+    if signed:
+        backup_set.sync()
+    _give(files[-1:])
+    backup_set.sync()
+    with contextlib.suppress(ForeignFiles):
+        backup_set.expect(number)
+        if all(part.has_its_name() for part in files):
+            return  # another run has adopted them already
+    if not all(part.has_its_name() for part in files):
+        why = f"the files of version {number} were replaced by another run during this one"
+        raise ForeignFiles(why, hint="nothing of this run was published; run again")
+    backup_set.publish_ver(number, after=after)
+
+
+def _give(files: Sequence[Part]) -> None:
+    """Give files their names, in this order, and make sure that the place has them."""
+    for part in files:
+        part.publish()
+    for part in files:
+        part.check()
+
+
+def _withdraw(
+    backup_set: BackupSet, number: int, after: int, files: Sequence[Part], sheet: Part | None, signature: Part | None
+) -> None:
+    """Remove what was named of a version that is not complete; a complete one is adopted by the next run."""
+    whole = all(part.has_its_name() for part in files) and not _moved(backup_set, number, after)
+    # of an incomplete first version, the temporary manifest shows that it is ours and not another
+    # program's: so it is removed last, and only if all files that it lists are removed
+    left = [] if whole else [part for part in reversed(files) if not part.withdraw()]
+    if signature is not None:
+        signature.discard()
+    if sheet is not None:
+        if not left:
+            sheet.discard()
+        sheet.release()
 
 
 def _moved(backup_set: BackupSet, number: int, after: int) -> bool:
@@ -134,15 +163,3 @@ def _refuse_taken(backup_set: BackupSet, number: int, after: int) -> None:
     came = [backup_set.path(number, suffix) for suffix in sorted(backup_set.listing().versions.get(number, ()))]
     if came:
         raise ForeignFiles(f"{' and '.join(came)} appeared while version {number} was being made", hint=MOVE_AWAY)
-
-
-def _name(backup_set: BackupSet, number: int, after: int, files: list[Part]) -> None:
-    """Publish a version whose files have their names; another run may have adopted them already."""
-    with contextlib.suppress(ForeignFiles):
-        backup_set.expect(number)
-        if all(part.has_its_name() for part in files):
-            return
-    if not all(part.has_its_name() for part in files):
-        why = f"the files of version {number} were replaced by another run during this one"
-        raise ForeignFiles(why, hint="nothing of this run was published; run again")
-    backup_set.publish_ver(number, after=after)
