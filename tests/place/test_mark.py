@@ -5,7 +5,7 @@ import os
 import pytest
 
 from blockdiff.formats import names
-from blockdiff.place import choose, upload
+from blockdiff.place import choose, mark, upload
 
 pytestmark = pytest.mark.store
 MIB = 1 << 20
@@ -45,8 +45,12 @@ def test_what_was_sent_is_known_again(place, objectstore, bucket, name, size):
 @pytest.mark.parametrize("sizes, before, after", [
     ((), (True, 12 * MIB), (False, 12 * MIB)),
     ((5, 7), (True, 12 * MIB), (None, 12 * MIB)),  # as we would have sent it
-    ((6, 6), (None, 12 * MIB), (None, 12 * MIB)),
-    ((5, 5, 2), (None, 0), (None, 0)),
+    ((6, 6), (True, 12 * MIB), (None, 12 * MIB)),
+    ((5, 5, 2), (True, 12 * MIB), (None, 12 * MIB)),
+    ((5.5, 5.5, 1), (None, 12 * MIB), (None, 12 * MIB)),  # sizes that are not tried
+    ((6.5, 5.5), (None, 12 * MIB), (None, 12 * MIB)),
+    ((12,), (True, 12 * MIB), (None, 12 * MIB)),
+    ((5, 6, 1), (None, 12 * MIB), (None, 12 * MIB)),
 ])  # fmt: skip
 def test_what_another_program_has_sent(place, objectstore, bucket, sizes, before, after):
     data = os.urandom(12 * MIB)
@@ -55,7 +59,7 @@ def test_what_another_program_has_sent(place, objectstore, bucket, sizes, before
         where["UploadId"] = objectstore.client.create_multipart_upload(**where)["UploadId"]
         parts, at = [], 0
         for number, size in enumerate(sizes, 1):
-            body, at = data[at : at + size * MIB], at + size * MIB
+            body, at = data[at : at + int(size * MIB)], at + int(size * MIB)
             sent = objectstore.client.upload_part(**where, PartNumber=number, Body=body)
             parts.append({"PartNumber": number, "ETag": sent["ETag"]})
         objectstore.client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
@@ -64,3 +68,18 @@ def test_what_another_program_has_sent(place, objectstore, bucket, sizes, before
     assert as_sent(place, "db.1.gz") == before
     objectstore.rot(bucket, "pre/db.1.gz", 5)
     assert as_sent(place, "db.1.gz") == after
+
+
+@pytest.mark.parametrize("size, count, sizes", [
+    (0, 1, [[0]]), (0, 2, []), (1, 1, [[1]]), (5, 7, []), (9 * MIB, 1, [[9 * MIB]]), (200 * MIB, 10_000, []),
+    (9 * MIB, 2, [[8 * MIB, MIB], *([n * MIB, (9 - n) * MIB] for n in (5, 6, 7))]),
+    (16 * MIB, 2, [[8 * MIB, 8 * MIB], *([n * MIB, (16 - n) * MIB] for n in range(9, 16))]),
+    (80 * MIB + 1, 11, [[8 * MIB] * 10 + [1]]),
+    (200 * MIB, 40, [[5 * MIB] * 40]),
+])  # fmt: skip
+def test_sizes_of_parts(size, count, sizes):
+    assert mark._ways(size, count) == sizes
+
+
+def test_no_more_sizes_are_tried_than_take_little():
+    assert len(mark._ways(100 << 30, 2)) <= 17
