@@ -24,6 +24,7 @@ from blockdiff.place.ahead import AHEAD, WHOLE, Begins, Fetch, Shares
 from blockdiff.place.base import Access, Look, hash_of
 from blockdiff.place.bucket import Bucket
 from blockdiff.place.folder import Folder
+from blockdiff.place.known import Known
 from blockdiff.place.lease import Lease
 from blockdiff.place.listing import Entry, as_of
 from blockdiff.place.newobject import MOST, Uploaded, Whole
@@ -50,11 +51,7 @@ class Store:
         bucket, _, prefix = path.partition("://")[2].partition("/")
         self._where = bucket, f"{prefix}/" if prefix else ""
         self.bucket = Bucket(*self._where)
-        self._listed: dict[str, Entry] = {}  # by name
-        self._begins: list[str] = []  # what all names that were listed begin with
-        self._leases: dict[str, Lease | None] = {}  # that this run has, by set; None: a lock on this machine
-        self._fresh: set[str] = set()  # the sets of these of which what was listed is still true
-        self._unknown: set[str] = set()  # names that this run changes, or has changed since they were listed
+        self.known = Known(forever=access.as_of is not None)
         self._small: OrderedDict[tuple[str, ...], Object] = OrderedDict()  # files that one request reads
         self._lock = threading.Lock()
         self._hashes: dict[tuple[str, Entry], StoredFile] = {}
@@ -77,34 +74,27 @@ class Store:
         return f"{self.at}/{name}"
 
     def names(self, begin: str = "") -> list[str]:
-        with self._lock:
-            # of what was at a time, a list is true for ever
-            known = self.access.as_of is not None and any(begin.startswith(each) for each in self._begins)
-            if known or begin.removesuffix(".") in self._fresh:
-                return [name for name in self._listed if name.startswith(begin)]
-        return list(self._list(begin))
+        known = self.known.names(begin)
+        return list(self.relist(begin)) if known is None else known
 
-    def _list(self, begin: str) -> dict[str, Entry]:
+    def relist(self, begin: str) -> dict[str, Entry]:
+        """Ask for the objects whose names begin so."""
         if self.access.as_of is None:
             found = self.bucket.list(begin)
         else:
             found = as_of(self.bucket.versions(begin), self.access.as_of)
-        with self._lock:
-            self._listed = {name: at for name, at in self._listed.items() if not name.startswith(begin)} | found
-            self._begins = [each for each in self._begins if not each.startswith(begin)] + [begin]
-            self._unknown = {name for name in self._unknown if not name.startswith(begin)}
-            self._fresh |= {begin.removesuffix(".")} & self._leases.keys()
+        self.known.put(begin, found)
         return found
 
     def listed(self, begin: str) -> list[str]:
         """Return the names that begin so of those that were listed."""
-        return [name for name in self._listed if name.startswith(begin)]
+        return [name for name in self.known.listed if name.startswith(begin)]
 
     def look(self, path: str) -> Look:
         return look_of(self._entry(path)[0])
 
     def first(self, path: str, most: int) -> bytes:
-        if self.access.as_of is not None or set_names.owner(self._name(path), self._leases):
+        if self.access.as_of is not None or set_names.owner(self._name(path), self.known.leases):
             return self.open(path).pread(most, 0)
         return self._unlisted(path, most)[1]
 
@@ -117,13 +107,13 @@ class Store:
         return self._hashes[key]
 
     def soon(self, paths: Iterable[str], most: int, first: int = 0) -> None:
-        if not self._leases:  # who writes reads only the version before, and counts its requests
+        if not self.known.leases:  # who writes reads only the version before, and counts its requests
             self.begins.expect(self._soon(paths, max(most, WHOLE), first))
 
     def _soon(self, paths: Iterable[str], most: int, first: int) -> Iterator[tuple[tuple[str, Entry], int, Fetch]]:
         for path in paths:
             name = self._name(path)
-            entry = self._listed.get(name)
+            entry = self.known.listed.get(name)
             if entry is not None:
                 length = entry.size if entry.size <= most else first
                 yield (name, entry), length, functools.partial(self.fetch, name, entry)
@@ -134,8 +124,8 @@ class Store:
     def looks(self, paths: Iterable[str]) -> dict[str, Look | None]:
         wanted = {path: self._name(path) for path in paths}
         if wanted:
-            self._list(os.path.commonprefix(list(wanted.values())))  # noqa: RUF071  # letters: a key has no folders
-        found = self._listed
+            self.relist(os.path.commonprefix(list(wanted.values())))  # noqa: RUF071  # letters: a key has no folders
+        found = self.known.listed
         return {path: look_of(found[name]) if name in found else None for path, name in wanted.items()}
 
     def open(self, path: str) -> Object:
@@ -169,7 +159,7 @@ class Store:
     def remove(self, path: str) -> None:
         name = self._name(path)
         _Target(self, name).allow(last=True)  # nothing keeps this from what another run has made of this name
-        self._change(name)
+        self.known.change(name)
         self._urgent.delete(name)
 
     def made_by_us(self, path: str) -> bool:
@@ -213,7 +203,7 @@ class Store:
             return
         here = hashlib.sha256(self.path(name).encode("utf-8", "surrogateescape")).hexdigest()[:32]
         try:
-            with Folder(self.access.locks).locked(f"{here}.lock", patience_s), self._locked(base, None):
+            with Folder(self.access.locks).locked(f"{here}.lock", patience_s), self.known.locked(base, None):
                 yield
         except SetLocked as error:
             if error.args[0] != os.path.join(self.access.locks, here):
@@ -231,28 +221,8 @@ class Store:
     @contextlib.contextmanager
     def _leased(self, base: str, patience_s: float) -> Iterator[None]:
         own = Lease(self._urgent, base, may_break=self.access.break_lease)
-        with own.held(lambda: self._list(base), patience_s), self._locked(base, own):
-            self._fresh.add(base)  # the lease needs a list
+        with own.held(lambda: self.relist(base), patience_s), self.known.locked(base, own):
             yield
-
-    @contextlib.contextmanager
-    def _locked(self, base: str, own: Lease | None) -> Iterator[None]:
-        """Nobody else changes a set meanwhile: what is known of its objects stays true until this run changes one."""
-        with self._lock:
-            self._leases[base] = own
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._leases[base]
-                self._fresh.discard(base)
-
-    def _change(self, name: str) -> None:
-        """Forget what is known of an object that this run is about to change."""
-        with self._lock:
-            self._listed.pop(name, None)
-            self._unknown.add(name)
-            self._fresh.discard(set_names.owner(name, self._fresh) or "")
 
     def _name(self, path: str) -> str:
         return path[len(self.at) + 1 :]
@@ -260,13 +230,11 @@ class Store:
     def _entry(self, path: str) -> tuple[Entry, bytes]:
         """Return what is known of an object, and its first bytes if it was asked for because nobody listed it."""
         name = self._name(path)
-        with self._lock:
-            found = self._listed.get(name)
-            listed = name not in self._unknown and any(name.startswith(begin) for begin in self._begins)
+        found, listed = self.known.entry(name)
         if found is None and not listed:
             if self.access.as_of is None:
                 return self._unlisted(path, _HEAD)
-            found = self._list(name).get(name)
+            found = self.relist(name).get(name)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found, b""
@@ -289,8 +257,8 @@ class _Target:
 
     def __init__(self, store: Store, name: str) -> None:
         self._store, self._name, self.access = store, name, store.access
-        self._base = set_names.owner(name, store._leases)
-        self._lease = None if self._base is None else store._leases[self._base]
+        self._base = set_names.owner(name, store.known.leases)
+        self._lease = None if self._base is None else store.known.leases[self._base]
         self.bucket = store._urgent if self._lease is not None and name.endswith(".json") else store.bucket
 
     def allow(self, last: bool = False) -> None:
@@ -300,14 +268,14 @@ class _Target:
     def found(self) -> Entry | None:
         if self._base is None:
             return self.bucket.head(self._name)
-        if self._base not in self._store._fresh:
-            self._store._list(self._base)
-        return self._store._listed.get(self._name)
+        if not self._store.known.is_fresh(self._base):
+            self._store.relist(self._base)
+        return self._store.known.listed.get(self._name)
 
     def taken(self) -> bool:
         if self._base is None:
             return self.bucket.head(self._name) is not None
-        return self._name in self._store._listed
+        return self._name in self._store.known.listed
 
     def changed(self) -> None:
-        self._store._change(self._name)
+        self._store.known.change(self._name)
