@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from blockdiff.commands import amounts, completing, text
-from blockdiff.errors import ProgramUnfit
 from blockdiff.place import choose
 from blockdiff.place.base import Access
 
@@ -51,7 +50,7 @@ class Reading:
     paths: tuple[str, ...]  # of files with identities
 
     def access(self, operands: Sequence[str]) -> Access:
-        """Return what it is for these sets.  Raises click.UsageError, StoreUnreadable or ProgramUnfit."""
+        """Return what it is for these sets.  Raises click.UsageError or StoreUnreadable."""
         for operand in operands if self.as_of is not None else ():
             if not choose.in_store(operand):
                 raise click.UsageError(f"--as-of is for object stores; {text.name(operand)} is in a folder")
@@ -65,13 +64,8 @@ NOW = Reading(None, ())
 def _identities(paths: tuple[str, ...]) -> "tuple[Identity, ...]":
     if not paths:
         return ()
-    try:
-        from blockdiff.sealing import keys  # what it needs takes a while to load
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "cryptography":
-            raise
-        hint = "pip install 'blockdiff[seal]'"
-        raise ProgramUnfit("the Python library cryptography", "it is not installed", hint=hint) from None
+    from blockdiff.sealing import keys  # what it needs takes a while to load
+
     try:
         return tuple(keys.identities(paths))
     except keys.BadKey as error:
