@@ -8,6 +8,7 @@ import time
 import chains
 import places
 import pytest
+import seals
 from rewrites import rewrite
 
 from blockdiff import copy
@@ -255,3 +256,22 @@ def test_the_command(objectstore, bucket, source, run_verb, tmp_path):
     assert contents(BackupSet(f"{tmp_path}/home/vol")) == contents(source, 2, 3)
     done = run_verb("copy", "--retain-days", 3, source.name, f"{name}2/", env=objectstore.environment)
     assert done.returncode == 18 and "object lock" in done.err
+
+
+def test_only_diff_files_are_of_the_storage_class(objectstore, bucket, source, run_verb, tmp_path):
+    """Of a store that has a second one; it refuses one that it does not have."""
+    cold = ("--placement-id=default-placement", "--storage-class=COLD")
+    objectstore.admin("zonegroup", "placement", "add", "--rgw-zonegroup=default", *cold)
+    objectstore.admin("zone", "placement", "add", "--rgw-zone=default", "--data-pool=default.rgw.buckets.data", *cold)
+    public = str(seals.Key().public)
+    with objectstore.gateway() as env:
+        for prefix, options in (("plain", []), ("sealed", ["--recipient", public])):
+            words = ["--storage-class", "COLD", *options, source.name, f"s3://{bucket}/{prefix}/"]
+            done = run_verb("copy", "-q", *words, env=env)
+            assert (done.returncode, done.err) == (0, "")
+        done = run_verb("copy", "--storage-class", "OTHER", source.name, f"s3://{bucket}/other/", env=env)
+        assert done.returncode == 18 and done.err.startswith("blockdiff: the object store refuses ")
+    keys = [each["Key"] for each in objectstore.client.list_objects_v2(Bucket=bucket)["Contents"]]
+    classes = {key: objectstore.client.head_object(Bucket=bucket, Key=key).get("StorageClass") for key in keys}
+    assert len(keys) == 11 + 9
+    assert {key: "COLD" if ".gz" in key else None for key in keys} == classes

@@ -19,7 +19,7 @@ Format: blockdiff-formats(5), "Publishing".
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
-from blockdiff.errors import ForeignFiles, NotOurFormat, StoreUnreadable
+from blockdiff.errors import BlockdiffError, ForeignFiles, NotOurFormat, StoreUnreadable
 from blockdiff.formats import FormatError, manifest, names
 from blockdiff.place.base import Part
 from blockdiff.sets.backupset import BackupSet
@@ -138,10 +138,13 @@ def _withdraw(
     backup_set: BackupSet, number: int, after: int, files: Sequence[Part], sheet: Part | None, signature: Part | None
 ) -> None:
     """Remove what was named of a version that is not complete; a complete one is adopted by the next run."""
-    whole = all(part.has_its_name() for part in files) and not _moved(backup_set, number, after)
     # of an incomplete first version, the temporary manifest shows that it is ours and not another
     # program's: so it is removed last, and only if all files that it lists are removed
-    left = [] if whole else [part for part in reversed(files) if not part.withdraw()]
+    try:
+        whole = all(part.has_its_name() for part in files) and not _moved(backup_set, number, after)
+        left = [] if whole else [part for part in reversed(files) if not part.withdraw()]
+    except BlockdiffError:  # what is there is not known, and the next run finds out
+        left = list(files)
     if signature is not None:
         signature.discard()
     if sheet is not None:

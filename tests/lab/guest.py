@@ -183,6 +183,10 @@ class Guest:
         if self._process is not None:
             self._connect()  # the lasting one may be backing off
 
+    def listen(self):
+        """Return a socket that listens on the loopback of what runs beside the guest."""
+        return self._namespace.listen()
+
     # -- commands
 
     @property

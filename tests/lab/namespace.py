@@ -1,11 +1,14 @@
 """The lab's own network: a namespace with one tap device, which no packet leaves."""
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 PREFIX = "blockdiff-lab-"
 TAP = "tap0"
@@ -14,6 +17,7 @@ TAP = "tap0"
 OUR_MAC = "02:00:0a:63:00:01"
 GUEST_MAC = "02:00:0a:63:00:02"
 NOBODY_MAC = "02:00:0a:63:00:99"
+CLONE_NEWNET = 0x40000000
 
 
 class Namespace:
@@ -52,6 +56,17 @@ class Namespace:
     def restore(self):
         """Mend the cable."""
         self._addresses(OUR_MAC, GUEST_MAC)
+
+    def listen(self):
+        """Return a socket that listens on its loopback; who accepts stays in the network that they are in."""
+        with ThreadPoolExecutor(1) as alone:  # what a thread enters, it alone is in
+            return alone.submit(self._listen).result()
+
+    def _listen(self):
+        with open(f"/run/netns/{self.name}") as entry:
+            if ctypes.CDLL(None, use_errno=True).setns(entry.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        return socket.create_server(("127.0.0.1", 0))
 
     def _addresses(self, ours, guests):
         self._ip(f"link set {TAP} address {ours}")

@@ -10,11 +10,12 @@ import re
 import time
 
 import pytest
+from cuts import Cuts
 
 from .copies import MOUNTED, mounted
 from .database import ACCOUNTS, DATADIR, PASSWORD, Database
 from .guest import GuestFailed
-from .runs import BIN, finished, manifest, run, snapshots, started, unpublished
+from .runs import BIN, bare, finished, manifest, run, snapshots, started, unpublished
 from .writer import tables, writing
 
 SOURCE = "root@db00:/dev/vg0/mysql"
@@ -255,3 +256,34 @@ def test_nobody_waits_longer_than_the_lock_timeout(database, tmp_path, in_the_wa
     said, longest_s, _ = refused(database, tmp_path, "--wait-query=100 --lock-timeout=2")
     assert "issuing lock statement: FLUSH TABLES WITH READ LOCK" in said
     assert 1 < longest_s < 5  # held up they were, but for these two seconds and not for two minutes
+
+
+# -- straight into an object store
+
+
+def test_a_store_that_goes_away_leaves_no_snapshot_and_no_lock(database, objectstore, bucket):
+    """Every connection to it is cut from the first part on, which is sent while the snapshot is read."""
+    guest, stood = database.guest, set()
+    guest.run(f"head -c 24M /dev/urandom > {DATADIR}/noise; sync")
+
+    def look():
+        if way.log[-1].kind == "UploadPart":
+            way.since = (1, "before")
+            stood.update(snapshots(guest))
+
+    way = Cuts(objectstore.endpoint, guest.listen())
+    try:
+        way.reset(**{f"n{number}": look for number in range(1, 20)})
+        environment = {**ENVIRONMENT, **objectstore.environment, "AWS_ENDPOINT_URL": way.url}
+        line = ("--bwlimit", "16M", "--lock", LOCK, f"s3://{bucket}/db", SOURCE)
+        with started(guest, *line, **environment) as process:
+            said = process.communicate(timeout=120)[1]
+    finally:
+        way.close()
+        guest.run(f"rm {DATADIR}/noise")
+    assert process.returncode in (15, 17) and len(stood) == 1, said
+    listed = objectstore.client.list_objects_v2(Bucket=bucket)["Contents"]
+    assert [one["Key"] for one in listed] == ["db.lease-1"]
+    assert bare(guest)
+    assert "backup" not in database.sql("SELECT user FROM information_schema.processlist").split()
+    database.sql("CREATE DATABASE freed; DROP DATABASE freed")

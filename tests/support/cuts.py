@@ -58,8 +58,12 @@ class Cuts(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     request_queue_size = 100
 
-    def __init__(self, endpoint):
-        super().__init__(("127.0.0.1", 0), _Connection)
+    def __init__(self, endpoint, listener=None):
+        """`listener`: a socket that listens on a loopback, if not on that of this process."""
+        super().__init__(("127.0.0.1", 0), _Connection, bind_and_activate=listener is None)
+        if listener is not None:
+            self.socket.close()
+            self.socket, self.server_address = listener, listener.getsockname()
         store = urllib.parse.urlsplit(endpoint)
         self.store = (store.hostname, store.port)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"

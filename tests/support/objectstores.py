@@ -1,5 +1,6 @@
 """A real object store, started once for all workers of a run, which ends with the run; a bucket a test."""
 
+import contextlib
 import fcntl
 import functools
 import json
@@ -7,16 +8,18 @@ import os
 import pathlib
 import shlex
 import shutil
+import socket
 import subprocess
 import tempfile
 import uuid
 
 import pytest
 from places import TESTS
-from programs import until
+from programs import Program, until
 
 SCRIPT = TESTS / "lab" / "objectstore.sh"
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin", "setpriv")
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 SECRETS = ("blockdiffsecret", "readersecret")  # that nothing of ours may print
 _started = []  # kept: an engine outlives the test that started it
 
@@ -34,6 +37,16 @@ def start(folder, pid):
             output.seek(0)
             raise RuntimeError(f"the object store does not start: {output.read().decode(errors='replace')}")
     return Engine(folder)
+
+
+def answers(endpoint):
+    """Return whether something listens there."""
+    host, port = endpoint.split(":")
+    try:
+        socket.create_connection((host, int(port))).close()
+    except OSError:
+        return False
+    return True
 
 
 class Engine:
@@ -94,6 +107,17 @@ class Engine:
             file.truncate(1)
             file.flush()
             rados("put", name, file.name, "--offset", str(offset))
+
+    @contextlib.contextmanager
+    def gateway(self):
+        """Yield the environment of clients of one more gateway, which knows what was set up since the first began."""
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            endpoint = "127.0.0.1:{1}".format(*probe.getsockname())
+        words = ["radosgw", "-n", "client.other", "-f", "--rgw-frontends", f"beast endpoint={endpoint}"]
+        with Program(words, env={**os.environ, "CEPH_CONF": str(self.folder / "ceph.conf")}, **QUIET) as program:
+            until(lambda: answers(endpoint) or program.poll() is not None)
+            yield {**self.environment, "AWS_ENDPOINT_URL": f"http://{endpoint}"}
+            program.kill()
 
     def reader(self, bucket, prefix=""):
         """Return the environment of a key that may only list a bucket's prefix and read what begins with it."""
