@@ -34,27 +34,26 @@ class Sender:
         self._measure(length, time.monotonic() - began)
 
     def send_extents(self, results):
-        """Send every (Extent, Result) of a scan, joining neighbours that are unchanged."""
+        """Send every (Extent, Result) of a scan; unchanged neighbours are joined, and to the extent that follows."""
         first = count = 0  # of the unchanged blocks that are not yet sent
         sent = time.monotonic()
         for extent, result in results:
             unchanged = len(result.runs) == 1 and result.runs[0][0] == messages.SAME and not result.other_digests
+            first, fits = first if count else extent.first, count + extent.count <= messages.MAX_COUNT
             now = time.monotonic()
-            if unchanged and count + extent.count <= messages.MAX_COUNT and now - sent < _REPORT_S:
-                if not count:
-                    first = extent.first
+            if unchanged and fits and now - sent < _REPORT_S:
                 count += extent.count
                 continue
-            sent = now
-            self._send_unchanged(first, count)
-            first, count = extent.first, extent.count if unchanged else 0
-            if not unchanged:
-                self._send_extent(extent.first, result.runs, result.changed_digests, result.other_digests)
-                for codec, length, body in result.frames:
-                    self.send(messages.DATA, (messages.encode_data_header(codec, length), body))
-        self._send_unchanged(first, count)
-
-    def _send_unchanged(self, first, count):
+            sent, runs = now, result.runs
+            if count and fits and len(runs) < messages.MAX_RUNS and not result.other_digests:
+                runs = [(messages.SAME, count), *runs]
+            elif count:
+                self._send_extent(first, [(messages.SAME, count)], b"", b"")
+                first = extent.first
+            count = 0
+            self._send_extent(first, runs, result.changed_digests, result.other_digests)
+            for codec, length, body in result.frames:
+                self.send(messages.DATA, (messages.encode_data_header(codec, length), body))
         if count:
             self._send_extent(first, [(messages.SAME, count)], b"", b"")
 

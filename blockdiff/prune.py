@@ -10,14 +10,14 @@ import contextlib
 import datetime
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from blockdiff.blocks.parallel import Progress, silent
-from blockdiff.errors import BlockdiffError, ChainBroken, NoSuchSet, SetChanged
+from blockdiff.errors import BlockdiffError, NoSuchSet, SetChanged
 from blockdiff.printable import Log
-from blockdiff.rewriting import draft, report
+from blockdiff.rewriting import draft, proving, report
 from blockdiff.rewriting.plan import identity
-from blockdiff.rewriting.survey import KEPT, Local, Survey, Wanted, survey
+from blockdiff.rewriting.proving import Prove
+from blockdiff.rewriting.survey import Local, Survey, Wanted, survey
 from blockdiff.sets import drop, pruning, unfinished, verified, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.pruning import Group
@@ -25,34 +25,6 @@ from blockdiff.sets.pruning import Group
 PROOF_S = 35 * 24 * 3600  # how old a proof may be
 _AHEAD_S = 3600  # how far one may be ahead of the clock
 _ENDED = "the budget ended before everything was done: the next run goes on"
-
-
-class Checked(Protocol):
-    """What a verify found of one version."""
-
-    number: int
-    restores: bool
-    before: bool
-    faults: list[BlockdiffError]
-
-
-class Verified(Protocol):
-    """What a verify found."""
-
-    read: int  # bytes of diff files
-
-    @property
-    def versions(self) -> Sequence[Checked]:
-        """Each version that was looked at."""
-
-    @property
-    def proofs(self) -> Mapping[int, verified.Proof]:
-        """Those without any fault."""
-
-
-# verify what restores of these versions read; given are also proofs that are good enough, and what says,
-# by the bytes that were read, whether to stop
-Prove = Callable[[Collection[int], Mapping[int, verified.Proof], Callable[[int], bool]], Verified]
 
 
 @dataclass
@@ -142,14 +114,18 @@ def prune(
             work.prove(seen, prove)
             work.run(seen)
             break
-        except SetChanged as error:
-            if not again or work.began:
-                work.fail(seen, error)
+        except BlockdiffError as error:
+            failure = error
+            # what another run removed meanwhile is first seen as a file that is not there
+            with contextlib.suppress(BlockdiffError):
+                if work.is_changed(seen):
+                    failure = SetChanged(backup_set.name)
+            if not isinstance(failure, SetChanged) or not again or work.began:
+                work.fail(seen, failure)
                 break
             note(f"{backup_set.name} was changed meanwhile: looking at it once more")
-        except BlockdiffError as error:
-            work.fail(seen, error)
-            break
+    if work.began and backup_set.place.keeps_removed():
+        note(f"{backup_set.folder} keeps what was removed until a lifecycle rule of the bucket removes it for good")
     return work.out
 
 
@@ -186,6 +162,10 @@ class _Prune:
         """Whether anything was removed."""
         return bool(self._done)
 
+    def is_changed(self, seen: Survey) -> bool:
+        """Return whether another run changed the set since this one looked at it.  Raises StoreUnreadable."""
+        return self._identify(seen) != self._identity
+
     def _identify(self, seen: Survey) -> object:
         """Return what identifies the files of the versions that were seen, and what a person keeps of them."""
         listing = self._backup_set.listing()
@@ -213,7 +193,7 @@ class _Prune:
         self.out.proved += sum(version.restores and not version.before for version in found.values())
         for number in stay:
             if number in found and not found[number].restores:
-                raise _fault(self._backup_set, found, seen, number)
+                raise proving.fault(self._backup_set, found, seen, number)
         self._whole = all(number in found for number in stay)
 
     def _stop(self, read: int) -> bool:
@@ -227,7 +207,6 @@ class _Prune:
                 self.out.warnings.append(_ENDED)
                 break
             self._group(seen, group)
-            self._identity = self._identify(seen)
         self._tell(seen)
 
     def fail(self, seen: Survey, error: BlockdiffError) -> None:
@@ -264,14 +243,15 @@ class _Prune:
                 self._held.append(replace(group, rewrites=real))
                 return
             with self._backup_set.locked(self._wanted.wait_s):
-                if self._identify(seen) != self._identity:
+                if self.is_changed(seen):
                     raise SetChanged(self._backup_set.name)
                 for made in drafts:
                     made.swap()
                 drop.drop(self._backup_set, group.numbers)
+                self._done.append(group)
+                self._identity = self._identify(seen)  # while no other run can change anything
         self.out.writes += written
         self.out.frees += group.removed - written
-        self._done.append(group)
         self._note([rewrite.number for rewrite in group.rewrites])
 
     def _note(self, numbers: Sequence[int]) -> None:
@@ -284,15 +264,3 @@ class _Prune:
                 new[number] = verified.of(self._backup_set, version, int(self._now.timestamp()))
         self._known |= new
         self._save(new)
-
-
-def _fault(backup_set: BackupSet, found: Mapping[int, Checked], seen: Survey, number: int) -> BlockdiffError:
-    """Return a fault of a version, or of one that it needs."""
-    parents = {entry.number: entry.parent for entry in seen.entries}
-    at: int | None = number
-    while at is not None:
-        for fault in found[at].faults if at in found else []:
-            fault.hint = fault.hint or KEPT
-            return fault
-        at = parents.get(at)
-    return ChainBroken(number, backup_set.name, "it was found not to restore", hint=KEPT)

@@ -12,12 +12,23 @@ from dataclasses import dataclass, field
 
 from blockdiff.blocks.parallel import Progress, silent
 from blockdiff.blocks.walk import Checked, Seen, Walk, look
-from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, NoSuchVersion
+from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, NoSuchVersion, Sealed
 from blockdiff.formats import names
-from blockdiff.sets import expected, verified, versions
+from blockdiff.sets import expected, unopened, verified, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.held import Held, holding
 from blockdiff.sets.version import VersionFiles
+
+
+@dataclass
+class Outside:
+    """What was found of a sealed set without a key."""
+
+    not_proved: Sealed
+    files: int = 0
+    stored: int = 0  # bytes of them
+    unmarked: int = 0  # files of which the place does not tell what bytes were sent
+    bare: list[int] = field(default_factory=list)  # versions without a manifest, as those of the original
 
 
 @dataclass
@@ -29,6 +40,7 @@ class Verified:
     faults: list[BlockdiffError] = field(default_factory=list)  # of the set as a whole
     warnings: list[str] = field(default_factory=list)
     read: int = 0  # bytes of diff files
+    outside: Outside | None = None  # of a sealed set without a key, of which nothing more is known
 
     @property
     def proofs(self) -> dict[int, verified.Proof]:
@@ -38,7 +50,8 @@ class Verified:
     @property
     def all_faults(self) -> list[BlockdiffError]:
         """Everything that is wrong, in order."""
-        return self.faults + [fault for version in self.versions for fault in version.faults]
+        found = self.faults + [fault for version in self.versions for fault in version.faults]
+        return found if self.outside is None else [*found, self.outside.not_proved]
 
     @property
     def all_warnings(self) -> list[str]:
@@ -95,6 +108,34 @@ def verify(
                 result.versions.append(walk.step(candidate, pool))
         result.read = walk.read
         return result
+
+
+def verify_unopened(backup_set: BackupSet, *, progress: Progress = silent) -> Verified:
+    """Find what is missing or damaged of a sealed set, as far as that shows without a key.
+
+    The set was opened with Access.unopened.  Raises NoSuchSet or StoreUnreadable.
+    """
+    listing = backup_set.settled_listing()
+    result, numbers = _choose(backup_set, listing, None)
+    hint = "--identity FILE gives a private key of one of its recipients, and proves that"
+    result.outside = Outside(Sealed(backup_set.name, "whether its versions restore is not proved", hint=hint))
+    with progress(_sealed(backup_set, listing, numbers)) as done:
+        for found in unopened.look(backup_set, numbers, listing, done):
+            result.versions.append(Checked(
+                found.number, unknown=not found.faults, faults=found.faults, warnings=found.warnings,
+            ))  # fmt: skip
+            result.read += found.read
+            result.outside.files += found.files
+            result.outside.stored += found.stored
+            result.outside.unmarked += found.unmarked
+            result.outside.bare += [found.number] if ".json" not in listing.versions[found.number] else []
+    return result
+
+
+def _sealed(backup_set: BackupSet, listing: names.Listing, numbers: Iterable[int]) -> int:
+    """Return how many bytes of these versions are compared with what was sent; 0 where a place does not tell."""
+    paths = (backup_set.path(n, suffix) for n in numbers for suffix in listing.versions[n])
+    return sum(backup_set.place.look(path).size for path in paths) if backup_set.place.checks else 0
 
 
 def _choose(

@@ -83,6 +83,19 @@ def test_a_set_that_is_locked(backup_set):
         done(backup_set)
 
 
+def test_it_begins_once_more_if_another_run_removes_what_it_is_about_to_read(backup_set, tmp_path):
+    lines = []
+
+    def progress(size):
+        if sorted(backup_set.listing().versions) == [1, 2, 3, 4, 5]:
+            assert done(backup_set, 4, 2).dropped == [3]
+        return silent(size)
+
+    assert done(backup_set, progress=progress, note=lines.append).versions == 4
+    assert len(lines) == 1
+    restores(backup_set, {n: VOLUMES[n] for n in (1, 2, 4, 5)}, tmp_path)
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_it_begins_once_more_if_the_set_changes_and_only_once(times, backup_set, tmp_path):
     changes, lines = [], []

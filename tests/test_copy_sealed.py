@@ -10,8 +10,11 @@ import subprocess
 import chains
 import pytest
 import signed
+import tracing
+import verbs
 from killed import child
 from launched import needs
+from seals import Key
 
 from blockdiff import copy, restore
 from blockdiff.errors import ForeignFiles, Sealed
@@ -156,6 +159,29 @@ def test_the_command(source, run_verb, folder, tmp_path):
     secret = next(line for line in key.read_text().splitlines() if line.startswith("AGE"))
     done = run_verb("copy", "--recipient", secret, source.name, folder)
     assert done.returncode == 2 and secret not in done.err
+
+
+@pytest.mark.store
+def test_the_private_key_is_never_opened_to_seal(source, folder, tmp_path, objectstore, bucket):
+    """Whatever its file is called, and wherever it is; and the trace would show it."""
+    tracing.needs_strace()
+    key = Key()
+    for name in ("recipients.key", "key.txt", "identity"):
+        (tmp_path / name).write_text(f"# public key: {key.public}\n{key.secret}\n")
+    (tmp_path / "recipients").write_text(f"{key.public}\n")
+    env = {**verbs.environment(tmp_path), **objectstore.environment, "HOME": str(tmp_path)}
+
+    def with_the_key(verb, *operands):
+        """The files with the key of those that it opens."""
+        paths, code = tracing.opened(verbs.words(verb, "-q", *operands), tmp_path, env=env, cwd=tmp_path)
+        assert code == 0
+        files = map(pathlib.Path, paths)
+        return [path for path in files if path.is_file() and key.secret.encode() in path.read_bytes()]
+
+    for dest in (f"{folder}/vol", f"s3://{bucket}/vol"):
+        assert with_the_key("copy", "--recipients-file", "recipients", source.name, dest) == []
+        assert with_the_key("merge", "--identity", "key.txt", dest, tmp_path / "out") == [tmp_path / "key.txt"]
+        (tmp_path / "out").unlink()
 
 
 def test_a_copy_signs_what_is_not_signed_and_takes_only_what_is(source, folder, run_verb, tmp_path):

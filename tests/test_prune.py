@@ -214,6 +214,32 @@ def test_a_set_that_changes_meanwhile_is_looked_at_once_more(tmp_path):
     assert state(tmp_path / "set").keys() == before, "nothing is left of its drafts"
 
 
+def test_what_another_run_removes_while_it_is_proved_is_no_fault(tmp_path):
+    backup_set, volumes = new(tmp_path / "set", 9)
+
+    def other():
+        if numbers(backup_set) == list(range(1, 10)):
+            pruned(backup_set, last=1)
+
+    done = pruned(backup_set, last=7, seen=other)
+    assert done.failure is None and check(backup_set, volumes, tmp_path) == [9]
+
+
+def test_one_that_a_person_keeps_between_two_groups_stays(tmp_path):
+    backup_set, volumes = new(tmp_path / "set", 10, fulls=(4, 8))
+
+    class Proofs(dict):
+        def update(self, found):
+            super().update(found)
+            if len(numbers(backup_set)) < 10:
+                open(backup_set.name + ".4.keep", "a").close()
+
+    done = pruned(backup_set, Proofs(), last=1)
+    assert isinstance(done.failure, SetChanged) and done.go == 3, done.failure
+    pruned(backup_set, last=1)
+    assert check(backup_set, volumes, tmp_path) == [4, 10]
+
+
 def test_what_turns_out_not_to_pay_is_held(tmp_path):
     """Version 2 is small, and 3 has all its blocks: what it takes without 2 was thought to be half of both."""
     backup_set, rest, volumes = chains.new_set(tmp_path), os.urandom(40 * 1024), {}

@@ -109,7 +109,7 @@ def test_what_is_stored_is_byte_for_byte_what_a_folder_would_have(
     assert run_verb("verify", tmp_path / "there" / "db").returncode == 0
     # 3 lists of objects and one of uploads, the lease 3 times, what an upload has besides its parts, 5 other files;
     # then the lease's older object, and NAME.ver and three files of the version before
-    assert [sum(kinds.values()) - kinds["UploadPart"] for kinds in counts] == [15, 20, 20]
+    assert [sum(kinds.values()) - kinds["UploadPart"] for kinds in counts] == [14, 19, 19]
 
 
 def prepared(objectstore, bucket, template, prefix):

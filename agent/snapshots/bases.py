@@ -74,9 +74,9 @@ def useless(row, rows, of_set, wanted, now=None):
     return None
 
 
-def of_set(set_hash, run):
-    """Return the rows of a set's bases.  Raises ProgramFailed."""
-    return [row for row in snapshot.tagged(run) if _is_of(row, set_hash)]
+def of_set(set_hash, rows):
+    """Return those rows of a report that are a set's bases."""
+    return [row for row in rows if not lvm.hidden(row) and _is_of(row, set_hash)]
 
 
 def _is_of(row, set_hash):
@@ -123,12 +123,12 @@ def rest(made, run, sleep=time.sleep):
 def drop(set_hash, run, but=None):
     """Remove a set's bases but the one with this UUID; returns lines for the log."""
     try:
-        rows = [row for row in of_set(set_hash, run) if row["lv_uuid"] != but]
+        rows = [row for row in of_set(set_hash, lvm.every(run)) if row["lv_uuid"] != but]
     except ProgramFailed as error:
         return ["cannot look for bases: %s" % error]
     notes = []
     for row in rows:
-        holder = snapshot.remove(snapshot.of(row), run)
+        holder = snapshot.remove(snapshot.of(row), run, row=row)
         if holder is not None:
             notes.append("cannot remove the base %s/%s: %s" % (row["vg_name"], row["lv_name"], holder))
     return notes

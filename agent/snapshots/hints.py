@@ -42,8 +42,12 @@ class Hint(typing.NamedTuple):
 class Hints:
     """The hints for one run, and the base for the next one."""
 
-    def __init__(self, volume, made, wanted, set_hash, supervisor, run, log):
-        """`made` is the Snapshot of the logical volume `volume`, `wanted` the HintRequest."""
+    def __init__(self, volume, made, wanted, set_hash, supervisor, run, log, rows):
+        """`made` is the Snapshot of the logical volume `volume`, `wanted` the HintRequest.
+
+        `rows` are all of LVM's report from before the snapshot.
+        """
+        self._rows = rows
         self._volume, self._made, self._wanted, self._set = volume, made, wanted, set_hash
         self._supervisor, self._run, self._log = supervisor, run, log
         self._pool = self._device = None
@@ -69,14 +73,14 @@ class Hints:
             return None
         number, base = self._device.number, None
         if self._wanted.base is not None:
-            base = bases.usable(bases.of_set(self._set, self._run), self._volume, self._wanted)
+            base = bases.usable(bases.of_set(self._set, self._rows), self._volume, self._wanted)
             if isinstance(base, str):
                 self._log("no hint of what changed, all that is allocated is read: %s" % base)
                 base = None
         kinds = thindelta.SAME if base is None else thindelta.CHANGED
         delta = self._delta(number if base is None else lvm.number(base, "thin_id"), number, kinds)
         if base is not None:
-            self._same_base(base)
+            self._check_base(base)
             _check_complete("base", delta.left * delta.chunk, int(bases.parse(snapshot.row_tags(base)).mapped))
         _check_complete("snapshot", delta.right * delta.chunk, self._device.mapped)
         return Hint(MAPPINGS if base is None else DELTA, delta)
@@ -92,10 +96,10 @@ class Hints:
         finally:
             self._supervisor.release()
 
-    def _same_base(self, before):
-        """Raise Doubt if the base was replaced: only its UUID is not used again."""
-        now = [row for row in bases.of_set(self._set, self._run) if row["lv_uuid"] == before["lv_uuid"]]
-        if [(row["thin_id"], row["lv_tags"]) for row in now] != [(before["thin_id"], before["lv_tags"])]:
+    def _check_base(self, before):
+        """Raise Doubt unless the base is still there and usable: ids are used again, and only its UUID is not."""
+        now = bases.usable(bases.of_set(self._set, lvm.every(self._run)), self._volume, self._wanted)
+        if isinstance(now, str) or (now["lv_uuid"], now["thin_id"]) != (before["lv_uuid"], before["thin_id"]):
             raise Doubt("the base was removed or changed meanwhile")
 
     def keep(self, version, md5):

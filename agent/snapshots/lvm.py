@@ -26,10 +26,10 @@ _CONFIG = (
     " backup{archive=0}"
 )
 
-_FIELDS = (
-    "vg_name,lv_name,lv_uuid,lv_attr,lv_size,segtype,origin,pool_lv,data_percent,metadata_percent,"
-    "lv_merging,lv_health_status,lv_skip_activation,lv_active,lv_tags,lv_kernel_major,lv_kernel_minor,"
-    "lv_path,lv_dm_path,vg_extent_size,vg_free_count"
+FIELDS = (
+    "vg_name,lv_name,lv_uuid,lv_attr,lv_size,segtype,origin,pool_lv,thin_id,data_percent,metadata_percent,"
+    "lv_merging,lv_snapshot_invalid,lv_health_status,lv_skip_activation,lv_active,lv_tags,"
+    "lv_kernel_major,lv_kernel_minor,lv_path,lv_dm_path,vg_extent_size,vg_free_count"
 )
 
 # first letter of lv_attr: kinds that are not volumes of their own and cannot have a snapshot; see lvs(8)
@@ -72,8 +72,9 @@ class Volume(typing.NamedTuple):
 
 
 def find(path, run):
-    """Return the Volume that a path leads to, or None if it is no logical volume.
+    """Return (the Volume that a path leads to, all rows of LVM's report), or (None, []) if it is no logical volume.
 
+    The report costs more than what is done with it: whoever needs another row takes it from these.
     Raises AgentError: NoSuchVolume for a logical volume that is not active, SnapshotRefused
     if LVM cannot be asked about one.
     """
@@ -81,34 +82,44 @@ def find(path, run):
         status = os.stat(path)
     except OSError:
         _refuse_inactive(path, run)
-        return None
+        return None, []
     if not stat.S_ISBLK(status.st_mode):
-        return None
+        return None, []
     uuid = _device_mapper_uuid(status.st_rdev)
     if not uuid.startswith("LVM-"):
-        return None
-    found = by_uuid(_dashed(uuid[36:68]), path, run)
+        return None, []
+    try:
+        rows = every(run)
+        found = by_uuid(_dashed(uuid[36:68]), path, rows)
+    except ProgramFailed as error:
+        raise AgentError("SnapshotRefused", path, str(error)) from error
     if found is None:
         raise AgentError("SnapshotRefused", path, "device mapper calls it a logical volume, but LVM has none")
     if uuid[68:] and found.refusal is None:
-        return found._replace(refusal="it is an inner layer of %s" % found.name)
-    return found
+        found = found._replace(refusal="it is an inner layer of %s" % found.name)
+    return found, rows
 
 
-def by_uuid(uuid, path, run):
-    """Return the Volume with that UUID as it is now, or None; raises AgentError as `find` does."""
-    try:
-        rows = report(run, _FIELDS, "-a", "--select", "lv_uuid=%s" % uuid)
-        if not rows:
-            return None
-        row = rows[0]
-        pool = None
-        if row["pool_lv"] and row["segtype"] == "thin":
-            named = "%s/%s" % (row["vg_name"], row["pool_lv"].strip("[]"))
-            pool = one(run, _FIELDS, "-a", named)
-        return _volume(path, row, pool)
-    except ProgramFailed as error:
-        raise AgentError("SnapshotRefused", path, str(error)) from error
+def by_uuid(uuid, path, rows):
+    """Return the Volume with that UUID, or None; raises ProgramFailed if its rows cannot be used."""
+    for row in rows:
+        if row["lv_uuid"] == uuid:
+            thin = row["pool_lv"] and row["segtype"] == "thin"
+            return _volume(path, row, named(rows, row["vg_name"], row["pool_lv"]) if thin else None)
+    return None
+
+
+def hidden(row):
+    """Return whether a row is of no volume of its own: of a part, or of a snapshot that is being merged."""
+    return row["lv_name"].startswith("[")
+
+
+def named(rows, vg, lv):
+    """Return the row of a logical volume; raises ProgramFailed if there is none."""
+    for row in rows:
+        if (row["vg_name"], row["lv_name"].strip("[]")) == (vg, lv.strip("[]")):
+            return row
+    raise ProgramFailed("lvs", 0, "it does not list %s/%s" % (vg, lv))
 
 
 def _volume(path, row, pool):
@@ -140,28 +151,28 @@ def act(run, program, *arguments):
     run.chatter(program, call(run, program, *arguments))
 
 
-def report(run, fields, *arguments):
-    """Return the rows of lvs, each a dict of text that has all `fields`; sizes are bytes.
+def every(run):
+    """Return one row of each logical volume of this host, the hidden ones too; raises ProgramFailed."""
+    found = {}
+    for row in report(run):  # some fields are of a segment, so that lvs has a row for each of them
+        found.setdefault(row["lv_uuid"], row)
+    return list(found.values())
+
+
+def report(run, *arguments):
+    """Return the rows of lvs, each a dict of text that has all FIELDS; sizes are bytes.
 
     Raises ProgramFailed.
     """
-    out = call(run, "lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", fields, *arguments)
+    out = call(run, "lvs", "-a", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", FIELDS, *arguments)
     try:
         rows = [row for part in json.loads(out)["report"] for row in part.get("lv", ())]
-        missing = {name for row in rows for name in fields.split(",") if not isinstance(row.get(name), str)}
+        missing = {name for row in rows for name in FIELDS.split(",") if not isinstance(row.get(name), str)}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProgramFailed("lvs", 0, "its report cannot be read: %s" % error) from error
     if missing:
         raise ProgramFailed("lvs", 0, "its report has no %s" % ", ".join(sorted(missing)))
     return rows
-
-
-def one(run, fields, *arguments):
-    """Return the only row of a report, or the first of a volume's; raises ProgramFailed if there is none."""
-    rows = report(run, fields, *arguments)
-    if not rows:
-        raise ProgramFailed("lvs", 0, "it does not list %s" % arguments[-1])
-    return rows[0]
 
 
 def number(row, name):
@@ -201,7 +212,7 @@ def _refuse_inactive(path, run):
     if not path.startswith("/dev/"):
         return
     try:
-        rows = report(run, _FIELDS)
+        rows = report(run)
     except ProgramFailed:
         return
     for row in rows:

@@ -18,18 +18,21 @@ def prepare(path, wanted, timeout_s, last_received, log, hints=None):
     """
     run = Runner(log, wanted.verbose)
     name = os.fsdecode(path)
-    if lvm.find(name, run) is None:
+    found, rows = lvm.find(name, run)
+    if found is None:
         if wanted.must:
             raise AgentError("NoSuchVolume", name, "it is not a logical volume")
         return None
     from . import sweep, volume
 
-    for note in sweep.sweep(run, of_set=wanted.set, hints=hints):
+    notes = sweep.sweep(run, rows, of_set=wanted.set, hints=hints)
+    for note in notes:
         log(note)
-    found = lvm.find(name, run)
-    if found is None:
-        raise AgentError("NoSuchVolume", name, "it was removed")
-    return volume.SnapshotVolume(found, wanted, timeout_s, last_received, log)
+    if notes:  # it has changed something
+        found, rows = lvm.find(name, run)
+        if found is None:
+            raise AgentError("NoSuchVolume", name, "it was removed")
+    return volume.SnapshotVolume(found, wanted, timeout_s, last_received, log, rows)
 
 
 def look(path, wanted, log):
@@ -38,7 +41,7 @@ def look(path, wanted, log):
     Raises AgentError.
     """
     name = os.fsdecode(path)
-    found = lvm.find(name, Runner(log, wanted.verbose))
+    found, _ = lvm.find(name, Runner(log, wanted.verbose))
     if found is None:
         if wanted.must:
             raise AgentError("NoSuchVolume", name, "it is not a logical volume")

@@ -15,12 +15,6 @@ from .runner import ProgramFailed
 PREFIX = "blockdiff_"  # of every snapshot's name; no dash, which device mapper would double
 REMOVE_WAITS_S = (0.2, 1.0)  # between attempts at a busy device; LVM itself waits some seconds in each
 
-_FIELDS = (
-    "vg_name,lv_name,lv_uuid,lv_attr,lv_size,lv_tags,data_percent,metadata_percent,"
-    "lv_snapshot_invalid,lv_health_status,lv_kernel_major,lv_kernel_minor,lv_dm_path,vg_free_count,"
-    "origin,pool_lv,thin_id,lv_merging"
-)
-
 
 class Snapshot(typing.NamedTuple):
     """An existing snapshot; plain values, so that it can be sent to another process."""
@@ -72,7 +66,8 @@ def create(volume, wanted, owner, run):
 
 
 def _less(volume, wanted, run):
-    return sizing.less(wanted, lvm.number(lvm.one(run, _FIELDS, volume.name), "vg_free_count"))
+    row = lvm.named(lvm.report(run, volume.name), volume.vg, volume.lv)
+    return sizing.less(wanted, lvm.number(row, "vg_free_count"))
 
 
 def _lvcreate(volume, count, owner, run):
@@ -87,34 +82,43 @@ def _lvcreate(volume, count, owner, run):
 
 
 def find(volume, wanted, owner, run):
-    """Return the Snapshot that `create` made; raises as it does."""
+    """Return (the Snapshot that `create` made, its SnapshotUsage); raises as it does."""
+    lv = _lv(volume, owner)
     try:
-        row = lvm.one(run, _FIELDS, name(volume, owner))
+        rows = _report("lv_name=%s" % lv, volume.vg, volume.pool, run)
+        row = lvm.named(rows, volume.vg, lv)
         device = _device(row)
-        size = _length(device, row)
+        made = Snapshot(
+            origin=volume.path,
+            vg=volume.vg,
+            lv=lv,
+            uuid=row["lv_uuid"],
+            device=device,
+            kind=volume.kind,
+            size=_length(device, row),
+            extent_size=volume.extent_size,
+            most=0 if wanted is None else sizing.largest(volume),
+            pool=volume.pool,
+        )
+        return made, _usage(made, rows)
     except (ProgramFailed, OSError) as error:
         discard(volume, owner, run)
         raise AgentError("SnapshotRefused", volume.path, str(error)) from error
-    return Snapshot(
-        origin=volume.path,
-        vg=volume.vg,
-        lv=_lv(volume, owner),
-        uuid=row["lv_uuid"],
-        device=device,
-        kind=volume.kind,
-        size=size,
-        extent_size=volume.extent_size,
-        most=0 if wanted is None else sizing.largest(volume),
-        pool=volume.pool,
-    )
 
 
 def look(snapshot, run):
     """Return the SnapshotUsage; raises ProgramFailed if LVM cannot be asked."""
-    wanted = "lv_uuid=%s" % snapshot.uuid
-    if snapshot.pool is not None:
-        wanted += " || lv_name=%s" % snapshot.pool
-    rows = lvm.report(run, _FIELDS, "-a", "--select", wanted, snapshot.vg)
+    return _usage(snapshot, _report("lv_uuid=%s" % snapshot.uuid, snapshot.vg, snapshot.pool, run))
+
+
+def _report(wanted, vg, pool, run):
+    """Return the rows of what LVM selects in a group, and of a pool, if there is one."""
+    if pool is not None:
+        wanted += " || lv_name=%s" % pool
+    return lvm.report(run, "--select", wanted, vg)
+
+
+def _usage(snapshot, rows):
     found = [row for row in rows if row["lv_uuid"] == snapshot.uuid]
     if not found:
         return SnapshotUsage(0.0, 0, 0, "it was removed")
@@ -146,12 +150,13 @@ def extend(snapshot, count, run):
     lvm.act(run, "lvextend", "--extents", "+%d" % count, snapshot.name)
 
 
-def remove(snapshot, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
+def remove(snapshot, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep, row=None):
     """Remove a snapshot, trying several times; return None, or why it could not be removed.
 
-    It is found by its UUID: another volume with its name is not touched.
+    It is found by its UUID: another volume with its name is not touched.  `row` is its row of a
+    report of this moment, if there is one: then LVM is not asked for the first attempt.
     """
-    return _remove("lv_uuid=%s" % snapshot.uuid, (), run, waits_s, sleep)
+    return _remove("lv_uuid=%s" % snapshot.uuid, (), run, waits_s, sleep, row)
 
 
 def discard(volume, owner, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
@@ -163,12 +168,12 @@ def discard(volume, owner, run, waits_s=REMOVE_WAITS_S, sleep=time.sleep):
     return _remove(selection, owner.tags(), run, waits_s, sleep)
 
 
-def _remove(selection, tags, run, waits_s, sleep):
+def _remove(selection, tags, run, waits_s, sleep, row=None):
     """Remove the logical volume that LVM selects, if it has these tags."""
     reason, device = "", None
     for wait_s in (*waits_s, None):
         try:
-            rows = lvm.report(run, _FIELDS, "-a", "--select", selection)
+            rows, row = [row] if row is not None else lvm.report(run, "--select", selection), None
             if not rows:
                 return None
             if not set(tags) <= set(row_tags(rows[0])):
@@ -198,14 +203,6 @@ def of(row):
 def row_tags(row):
     """Return the tags of a row in a report."""
     return row["lv_tags"].split(",")
-
-
-def tagged(run):
-    """Return one row of each logical volume of this host, with its tags; raises ProgramFailed."""
-    found = {}
-    for row in lvm.report(run, _FIELDS):  # thin_id is of a segment, so that lvs has a row for each of them
-        found.setdefault(row["lv_uuid"], row)
-    return list(found.values())
 
 
 def name(volume, owner):

@@ -114,15 +114,13 @@ class Supervisor:
         snapshot.create(*self._created, run=self._run)
 
     def _do_find(self):
-        self._snapshot = made = snapshot.find(*self._created, run=self._run)
-        try:
-            self._look()
-        except ProgramFailed as error:
-            raise AgentError("SnapshotRefused", made.origin, str(error)) from error
+        self._snapshot, usage = snapshot.find(*self._created, run=self._run)
+        with self._looking:
+            self._see(usage)
         self._watcher = threading.Thread(target=self._watch)
         self._watcher.daemon = True
         self._watcher.start()
-        return list(made)
+        return list(self._snapshot)
 
     def _do_beat(self):
         return self._do_state(False)
@@ -175,7 +173,7 @@ class Supervisor:
     # the fill
 
     def _watch(self):
-        wait_s = LOOK_LEAST_S
+        wait_s = LOOK_LEAST_S if self._snapshot.pool is None else LOOK_MOST_S
         while not self._stop.wait(wait_s):
             try:
                 wait_s = self._look()
@@ -195,11 +193,7 @@ class Supervisor:
         """
         with self._looking:
             seen = snapshot.look(self._snapshot, self._run)
-            self._curve = [*self._curve, (self._monotonic(), seen.fill)][-_CURVE_MOST:]
-            with self._lock:
-                self._seen = seen
-                if seen.lost is not None and self._lost is None:
-                    self._lost = self._how_lost(seen)
+            self._see(seen)
             if seen.lost is not None:
                 return LOOK_MOST_S
             pace = self._pace()
@@ -209,6 +203,14 @@ class Supervisor:
             return LOOK_MOST_S
         # check a few times before it can be full
         return min(LOOK_MOST_S, max(LOOK_LEAST_S, (100.0 - seen.fill) / pace / 10.0))
+
+    def _see(self, seen):
+        """Remember a SnapshotUsage."""
+        self._curve = [*self._curve, (self._monotonic(), seen.fill)][-_CURVE_MOST:]
+        with self._lock:
+            self._seen = seen
+            if seen.lost is not None and self._lost is None:
+                self._lost = self._how_lost(seen)
 
     def _extend(self, seen, pace):
         count = sizing.more(seen.extents, self._snapshot.most, seen.free, seen.fill, pace)

@@ -8,21 +8,22 @@ import os
 import signal
 import time
 
-from . import bases, snapshot, tags
+from . import bases, lvm, snapshot, tags
 from .runner import ProgramFailed
 
 OLD_NAME = "lvm_dump"  # the snapshot of the blockdiff of 2010, which set no tags
 _TERM_WAIT_S = 15.0  # for a supervisor to remove its snapshot and end
 
 
-def sweep(run, ended=(), of_set=None, hints=None, sleep=time.sleep, monotonic=time.monotonic):
+def sweep(run, rows=None, ended=(), of_set=None, hints=None, sleep=time.sleep, monotonic=time.monotonic):
     """Remove what dead runs left; return notes for the log, one line each, none if there was nothing.
 
-    `ended` are runs that the caller knows to be over; their supervisor may still run, and gets
-    SIGTERM first.  `of_set` is the set of a run that begins, `hints` its HintRequest: see bases.useless.
+    `rows` are all of LVM's report, if it was asked just now.  `ended` are runs that the caller knows to be
+    over; their supervisor may still run, and gets SIGTERM first.  `of_set` is the set of a run that begins,
+    `hints` its HintRequest: see bases.useless.
     """
     try:
-        rows = snapshot.tagged(run)
+        rows = lvm.every(run) if rows is None else rows
     except ProgramFailed as error:
         return ["cannot look for old snapshots: %s" % error] if error.code != 127 else []
     me = tags.current("sweep", "sweep")
@@ -31,6 +32,8 @@ def sweep(run, ended=(), of_set=None, hints=None, sleep=time.sleep, monotonic=ti
         name = "%s/%s" % (row["vg_name"], row["lv_name"])
         marks = snapshot.row_tags(row)
         who = tags.parse(marks)
+        if lvm.hidden(row):
+            continue
         if who is None:
             if bases.MARK in marks:
                 notes += _tidy(row, rows, of_set, hints, run, sleep)

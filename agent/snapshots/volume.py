@@ -17,9 +17,13 @@ SILENCE_MORE_S = 15.0  # added to the timeout of the wire: how long the supervis
 class SnapshotVolume:
     """A logical volume whose snapshot a supervisor makes, watches and removes."""
 
-    def __init__(self, volume, wanted, timeout_s, last_received, log):
-        """`last_received()` returns when the server sent something last.  Raises AgentError SnapshotRefused."""
+    def __init__(self, volume, wanted, timeout_s, last_received, log, rows):
+        """`last_received()` returns when the server sent something last, `rows` are all of LVM's report.
+
+        Raises AgentError SnapshotRefused.
+        """
         self._volume = volume
+        self._rows = rows
         self._wanted = wanted
         self._log = log
         self._hints = None
@@ -92,7 +96,7 @@ class SnapshotVolume:
 
         run = Runner(self._log, self._wanted.verbose)
         self._hints = hints.Hints(
-            self._volume, self._snapshot, wanted, self._wanted.set, self._supervisor, run, self._log
+            self._volume, self._snapshot, wanted, self._wanted.set, self._supervisor, run, self._log, self._rows
         )
         return self._hints.hint()
 

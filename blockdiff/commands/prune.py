@@ -160,6 +160,7 @@ class _Run:
         self._wanted, self._now, self._dry_run, self._threads, self._quiet = wanted, now, dry_run, threads, quiet
         self._spending = amounts.Spending(budget)
         self._before = 0  # bytes that were read for the sets before
+        self._noted: set[str] = set()  # what holds for several sets is printed once
 
     def one(self, name: str, also: frozenset[int]) -> Any:
         """Prune one set, or plan it."""
@@ -181,10 +182,15 @@ class _Run:
             over=self._over,
             threads=self._threads,
             progress=functools.partial(progress, label="rewrite", enabled=not self._quiet),
-            note=lambda line: None if self._quiet else click.echo(f"blockdiff: {line}", err=True),
+            note=self._note,
         )
         self._before += done.read
         return done
+
+    def _note(self, line: str) -> None:
+        if not self._quiet and line not in self._noted:
+            self._noted.add(line)
+            click.echo(f"blockdiff: {line}", err=True)
 
     def _over(self, read: int) -> bool:
         return self._spending.over(self._before + read)
@@ -213,6 +219,8 @@ def _report(done: Any, dry_run: bool) -> str:
             why = f"frees {_signed(row.frees)} for {text.size(row.writes)} written; --exact removes them"
             if choose.in_store(done.name):
                 why = "others need them, and in an object store nothing is rewritten"
+        if row.until:
+            why = f"kept by the object store until {text.when(text.utc(row.until) or '')}"
         rows.append((numbers, text.when(row.time), row.kind, text.size(row.stored), row.plan, why))
     return f"{text.name(done.name)}: {title}\n{text.table(rows, frozenset((0, 3)))}"
 
@@ -244,6 +252,7 @@ def _json(done: Any, dry_run: bool) -> dict[str, Any]:
                 "why": row.why,
                 "frees": row.frees if row.plan == "held" else None,
                 "writes": row.writes if row.plan == "held" else None,
+                "kept_until": text.utc(row.until or None),
             }
             for row in done.rows
         ],

@@ -1,5 +1,6 @@
 """blockdiff-verify NAME|FOLDER...: prove that every version restores, and list what is lost."""
 
+import dataclasses
 import functools
 import os
 from typing import Any
@@ -17,10 +18,11 @@ from blockdiff.commands import (
     setnames,
     state,
     text,
+    unopened,
 )
 from blockdiff.commands.options_store import Reading
 from blockdiff.commands.progress import progress
-from blockdiff.errors import BlockdiffError, NotSigned
+from blockdiff.errors import BlockdiffError, NotSigned, Sealed
 from blockdiff.signing.allowed import AllowedSigners
 
 _WARNED = 3
@@ -108,9 +110,15 @@ def _verify(
     backup_set = BackupSet(name, reading.access([name]), signers)
     known = state.notes(name).proofs if new else None
     show = functools.partial(progress, label="verify", enabled=not quiet)
-    result = verify.verify(backup_set, number, known=known, threads=threads, progress=show)
     try:
-        if reading.as_of is None:  # what is noted is about the set as it is
+        result = verify.verify(backup_set, number, known=known, threads=threads, progress=show)
+    except Sealed:
+        if number is not None or new or signers is not None:
+            raise
+        access = dataclasses.replace(reading.access([name]), unopened=True)
+        result = verify.verify_unopened(BackupSet(name, access), progress=show)
+    try:
+        if reading.as_of is None and result.outside is None:  # what is noted is about the set as it is
             existing = backup_set.listing().versions if number is None else None
             state.note_checked(name, result.versions, existing)
     except OSError as error:
@@ -119,7 +127,8 @@ def _verify(
     if as_json:
         text.put_json(_json(result), line=several)
     elif not quiet:
-        click.echo(_report(result) + ("\n" if several else ""))
+        report = _report if result.outside is None else unopened.report
+        click.echo(report(result) + ("\n" if several else ""))
     for version in (None, *result.versions):
         faults, warnings = (result.faults, result.warnings) if version is None else (version.faults, version.warnings)
         where = f"{text.name(name)}: " if several else ""
@@ -130,6 +139,8 @@ def _verify(
             text.warn(f"{where}{line}")
         for line in version.notes if version is not None and not quiet else ():
             click.echo(f"blockdiff: note: {where}{line}", err=True)
+    if result.outside is not None:
+        click.echo(f"blockdiff: {result.outside.not_proved}", err=True)
     return result.exit_code
 
 
@@ -174,6 +185,7 @@ def _json(result: Any) -> dict[str, Any]:
         "restorable": [v.number for v in result.versions if v.restores],
         "faults": [exits.brief(fault) for fault in result.faults],
         "warnings": result.warnings,
+        "sealed": None if result.outside is None else unopened.json(result.outside),
         "versions": [
             {
                 **scrub.of_version(v),

@@ -6,6 +6,7 @@ more of the next ones are fetched meanwhile, within a reader's share.  Where it 
 will be read, those are fetched and nothing between them; and of small files, all of it beforehand.
 """
 
+import itertools
 import threading
 import weakref
 from collections import OrderedDict, deque
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 FIRST = 64  # bytes; a first read of so few is not a page
 SMALL = 256 * 1024  # bytes of a page where any bytes are read
-LARGE = 4 * 1024 * 1024  # bytes of a page of a file that is read in order
+LARGE = 8 * 1024 * 1024  # bytes of a page of a file that is read in order
 WHOLE = 16 * 1024  # bytes of a file that is fetched whole, whatever is wanted of it
 AHEAD = 32 * 1024 * 1024  # bytes of a place's files that are fetched before they are asked for
 _KEPT = 8  # small pages
@@ -76,12 +77,10 @@ class Pages:
         first, last = offset // self._page, (end - 1) // self._page
         if self._page == SMALL and end - offset >= SMALL:
             return self._fetch(end - offset, offset)
-        parts = []
-        for number, page in [(number, self._wanted(number)) for number in range(first, last + 1)]:
-            start = number * self._page
-            parts.append(page.result()[max(0, offset - start) : end - start])
+        pages = [(number * self._page, self._wanted(number)) for number in range(first, last + 1)]
+        data = _cut([(start, page.result()) for start, page in pages], offset, end)
         self._evict()
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return data
 
     def _wanted(self, number: int) -> Future[bytes]:
         with self._lock:
@@ -145,13 +144,14 @@ class Parts:
                 self._ranges.popleft().data.cancel()
             self._fetch_ahead(end)
             found = [each for each in self._ranges if each.begin < end]
-        if not found or found[0].begin > offset or found[-1].end < end:
+        whole = found and found[0].begin <= offset and end <= found[-1].end
+        if not whole or any(one.end != after.begin for one, after in itertools.pairwise(found)):
             return self._fetch(end - offset, offset)
-        parts = [each.data.result()[max(0, offset - each.begin) : end - each.begin] for each in found]
+        data = _cut([(each.begin, each.data.result()) for each in found], offset, end)
         with self._lock:  # the last of them may have what the next part shares with this one
             while len(self._ranges) > 1 and self._ranges[1].end <= end:
                 self._ranges.popleft()
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return data
 
     def _fetch_ahead(self, wanted: int) -> None:
         """Begin to fetch what comes next, at least up to `wanted`."""
@@ -163,18 +163,30 @@ class Parts:
             ahead += reached - begin
 
 
+def _cut(pieces: list[tuple[int, bytes]], begin: int, end: int) -> bytes:
+    """Return the bytes from `begin` to `end` out of (offset, bytes) that follow each other."""
+    if len(pieces) == 1:
+        ((start, data),) = pieces
+        return data[begin - start : end - start]
+    return b"".join(memoryview(data)[max(0, begin - start) : end - start] for start, data in pieces)
+
+
 def _together(parts: Iterable[tuple[int, int]], size: int, shares: Shares) -> Iterator[tuple[int, int]]:
-    """Yield where requests for these parts of a file begin and end, none longer than a large page or a share."""
+    """Yield where requests for these parts of a file begin and end, none longer than a large page or a share.
+
+    A part that fits into one request is not divided: who reads gets it without its pieces being joined.
+    """
     begin = end = before = 0
     for offset, length in parts:
         if offset < before or offset + length > size:
             break  # of a damaged index: who reads will find out
-        if offset - end > SMALL or begin == end:
+        page = max(SMALL, min(LARGE, shares.each))
+        if offset - end > SMALL or begin == end or offset + length - begin > page:
             if begin < end:
                 yield begin, end
-            begin = max(begin, offset)
+            begin = max(end, offset)
         end, before = max(end, offset + length), offset
-        while end - begin > (page := max(SMALL, min(LARGE, shares.each))):
+        while end - begin > page:
             yield begin, begin + page
             begin += page
     if begin < end:

@@ -43,6 +43,7 @@ class Access:
     break_lease: bool = False  # write a set although another run may still do so
     lock_until: int | None = None  # seconds since 1970: until when nobody can delete what is written
     storage_class: str | None = None  # of diff files that are written
+    unopened: bool = False  # files are sealed, and no key is there: what shows of them is enough
     identities: "tuple[Identity, ...]" = ()  # private keys that open sealed files; without, no file is sealed
     recipients: "tuple[Recipient, ...]" = ()  # public keys, for which all files that are written are sealed
 
@@ -171,6 +172,13 @@ class Place(Protocol):
     def open(self, path: str) -> Blob:
         """Open a file for reading."""
 
+    def as_sent(self, path: str, progress: Callable[[int], object]) -> bool | None:
+        """Read a file as it is stored, and return whether those are the bytes that were sent to this place.
+
+        None: the place does not tell, and nothing more is read than shows whether it can be whole.  `progress` is
+        called with bytes that were read.  Raises as `open`, and DamagedFile or NotOurFormat if it cannot be whole.
+        """
+
     def part(self, name: str, run: str) -> Part:
         """Begin to write a file; `run`: what `names.run_name` made for this run.  Raises NoRoom or StoreFailed."""
 
@@ -194,6 +202,9 @@ class Place(Protocol):
 
     def retained(self, path: str) -> int:
         """Return until when nobody can remove a file, in seconds since 1970; 0: anybody may.  Raises OSError."""
+
+    def keeps_removed(self) -> bool | None:
+        """Return whether files are still there, under no name, once they are removed; None: it does not tell."""
 
     def sync(self) -> None:
         """Make all names last that were given or removed.  Raises StoreFailed."""

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from blockdiff.errors import ProgramUnfit, SetChanged, StoreFailed, StoreRefused, StoreUnreadable
 from blockdiff.place import listing
-from blockdiff.place.answers import Answer, Refused, Unknown, itself, md5, md5_header
+from blockdiff.place.answers import Answer, Refused, Unknown, etag, itself, md5, md5_header
 from blockdiff.place.listing import Entry, OpenUpload, Version, entry
 from blockdiff.place.upload import Upload, cancel
 from blockdiff.printable import name as printable_name
@@ -188,10 +188,6 @@ class Bucket:
         """Delete an object, if it is there; where versions are kept, they stay."""
         self._ask("delete_object", self.shown(name), writes=True, Key=self._prefix + name)
 
-    def delete_version(self, name: str, version: str) -> None:
-        """Delete one version for good.  Raises StoreRefused, also while it is locked."""
-        self._ask("delete_object", self.shown(name), writes=True, Key=self._prefix + name, VersionId=version)
-
     def set_retention(self, name: str, version: str, until: int) -> None:
         """Lock a version until then, in seconds since 1970: later than before, or StoreRefused is raised."""
         retention = {"Mode": "COMPLIANCE", "RetainUntilDate": _date(until)}
@@ -203,6 +199,17 @@ class Bucket:
         answer = self._head(name)
         return answer is not None and _TOKEN in answer.get("Metadata", {})
 
+    def marked_by_md5(self, name: str, known: Entry) -> bool:
+        """Return whether an object's etag is made of the MD5s of what was sent; if in parts, of the sizes of ours.
+
+        Raises SetChanged if it has another etag now.
+        """
+        answer = self._head(name, known.version)
+        if answer is None or etag(answer) != known.etag:
+            raise SetChanged(self.shown(name))
+        own_key = "SSECustomerAlgorithm" in answer or str(answer.get("ServerSideEncryption")).startswith("aws:")
+        return not own_key and ("-" not in known.etag or _TOKEN in answer.get("Metadata", {}))
+
     def lock(self, name: str, until: int) -> None:
         """Lock an object as it is now, so that nobody can delete it before then; a longer lock stays."""
         found = self.head(name)
@@ -212,6 +219,13 @@ class Bucket:
             raise StoreRefused(self.shown(name), _NO_LOCK)
         if found.locked_until is None or found.locked_until < until:
             self.set_retention(name, found.version, until)
+
+    def keeps_versions(self) -> bool | None:
+        """Return whether what is deleted or replaced stays as an older version; None: nobody may ask."""
+        try:
+            return bool(self._ask("get_bucket_versioning", self.shown()).get("Status") == "Enabled")
+        except StoreRefused:
+            return None
 
     def versions(self, begin: str = "") -> builtins.list[Version]:
         """Return all versions of all objects whose names begin so."""

@@ -19,7 +19,7 @@ def at(path: str, access: Access = PLAIN) -> Place:
     Raises StoreRefused without settings for the store, or ProgramUnfit without the library for it.
     """
     place: Place = _store(path.rstrip("/"), access) if in_store(path) else Folder(path)
-    if access.identities or access.recipients:
+    if access.identities or access.recipients or access.unopened:
         from blockdiff.place.sealed import SealedPlace  # what it needs takes a while to load
 
         return SealedPlace(place, access.identities, access.recipients)

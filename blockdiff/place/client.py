@@ -144,7 +144,9 @@ class Client:
 @functools.cache
 def _loader() -> Any:
     """Return what reads botocore's descriptions of the API: a tenth of a second, once a process."""
-    return botocore.session.get_session().get_component("data_loader")
+    loader = botocore.session.get_session().get_component("data_loader")
+    loader.list_available_services = lambda type_name: ["s3"]  # it would look into 900 folders for it
+    return loader
 
 
 def _meaning(error: ClientError) -> Unknown | Refused:

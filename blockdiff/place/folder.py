@@ -114,6 +114,9 @@ class Folder:
     def open(self, path: str) -> File:
         return open_file(path)
 
+    def as_sent(self, path: str, progress: Callable[[int], object]) -> bool | None:
+        return None
+
     def part(self, name: str, run: str) -> PartFile:
         return PartFile(self.at, name, run)
 
@@ -147,6 +150,9 @@ class Folder:
 
     def retained(self, path: str) -> int:
         return 0
+
+    def keeps_removed(self) -> bool | None:
+        return False
 
     def sync(self) -> None:
         try:

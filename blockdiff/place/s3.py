@@ -19,7 +19,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from blockdiff.errors import SetLocked, StoreRefused
 from blockdiff.formats import names as set_names
 from blockdiff.formats.manifest import StoredFile
-from blockdiff.place import lease
+from blockdiff.place import lease, mark
 from blockdiff.place.ahead import AHEAD, WHOLE, Begins, Fetch, Shares
 from blockdiff.place.base import Access, Look, hash_of
 from blockdiff.place.bucket import Bucket
@@ -155,6 +155,13 @@ class Store:
         """Return these bytes of an object; see Bucket.get_range."""
         return self.bucket.get_range(name, offset, length, mark=entry.etag, version=entry.version)
 
+    def as_sent(self, path: str, progress: Callable[[int], object]) -> bool | None:
+        with contextlib.closing(self.open(path)) as blob:
+            found = mark.fits(blob, progress)
+        if found is False and not self.bucket.marked_by_md5(self._name(path), self._entry(path)[0]):
+            return None
+        return found
+
     def part(self, name: str, run: str) -> Whole | Uploaded:
         target = _Target(self, name)
         return Whole(target, name) if name.removesuffix(".age").endswith(_SMALL) else Uploaded(target, name)
@@ -190,6 +197,9 @@ class Store:
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found.locked_until or 0
+
+    def keeps_removed(self) -> bool | None:
+        return self.bucket.keeps_versions()
 
     def sync(self) -> None:
         """A store has no names that would be lost."""

@@ -15,7 +15,7 @@ from blockdiff.formats.manifest import StoredFile
 from blockdiff.formats.names import SEALED
 from blockdiff.place.base import Blob, Look, Part, Place, hash_of, head
 from blockdiff.sealing.keys import Identity, Recipient
-from blockdiff.sealing.opened import FIRST, OpenedFile
+from blockdiff.sealing.opened import FIRST, OpenedFile, outside
 from blockdiff.sealing.sealer import Sealer
 
 _PLAIN = (".ver", ".lock", ".keep")  # what they say, the names of the others show as well
@@ -166,6 +166,13 @@ class SealedPlace:
             return stored
         return SealedBlob(stored, OpenedFile(stored, self._identities, _stored(path)))
 
+    def as_sent(self, path: str, progress: Callable[[int], object]) -> bool | None:
+        stored = _stored(path)
+        if not path.endswith(_PLAIN):
+            with contextlib.closing(self._place.open(stored)) as blob:
+                outside(blob.pread(FIRST, 0), blob.size, stored)
+        return self._place.as_sent(stored, progress)
+
     def part(self, name: str, run: str) -> Part:
         if name.endswith(_PLAIN):
             return self._place.part(name, run)
@@ -191,6 +198,9 @@ class SealedPlace:
 
     def retained(self, path: str) -> int:
         return self._place.retained(_stored(path))
+
+    def keeps_removed(self) -> bool | None:
+        return self._place.keeps_removed()
 
     def sync(self) -> None:
         self._place.sync()

@@ -79,7 +79,7 @@ class Upload:
     def complete(self) -> None:
         """Send the rest, and have the file appear; what there was of its name is replaced.
 
-        After this, its bytes in the store are those that were written.
+        After this, its bytes in the store are those that were written, or its etag there shows that they are not.
         """
         self.finish()
         whole = md5(b"".join(self._digests)).hex()
@@ -133,7 +133,7 @@ class Upload:
                 "complete_multipart_upload", then=etag, Key=self._key, UploadId=self._id,
                 MultipartUpload={"Parts": parts},
             )  # fmt: skip
-            if known != self.etag and not self._is_there():  # some say nothing here
+            if known not in ("", self.etag) and not self._is_there():  # some say nothing here
                 raise StoreFailed(self._shown, "the object store has other bytes than were sent")
             return True
         except Unknown as error:

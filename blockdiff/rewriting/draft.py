@@ -123,7 +123,8 @@ def draft(
     """
     made = plan.make(backup_set, number, onto, signing)
     made.check_room()
-    with ThreadPoolExecutor(threads, thread_name_prefix="rewrite") as pool, contextlib.ExitStack() as failed:
+    workers = ThreadPoolExecutor(threads, thread_name_prefix="rewrite")
+    with made.reading(), workers as pool, contextlib.ExitStack() as failed:
         with contextlib.ExitStack() as cleanup:
             files, read = folding.folded(made, pool, cleanup, progress)
             base, link = _base(made, cleanup)

@@ -1,11 +1,12 @@
 """What a rewrite reads, and whether that is still the same when its result is to get its names."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from blockdiff import printable
-from blockdiff.errors import MissingFile, NoRoom, NotSigned, SetChanged, SetLocked, StoreUnreadable
+from blockdiff.errors import BlockdiffError, MissingFile, NoRoom, NotSigned, SetChanged, SetLocked, StoreUnreadable
 from blockdiff.formats import FormatError, difffile, names
 from blockdiff.rewriting import merge
 from blockdiff.sets import chain, signatures, versions
@@ -41,6 +42,15 @@ class Plan:
         """Make sure that all that the rewrite rests on is as it was.  Raises SetChanged or StoreUnreadable."""
         if identity(self.backup_set, self._all()) != self.identity:
             raise SetChanged(self.backup_set.name)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raise SetChanged for an error if something changed: what another run removes is first seen as missing."""
+        try:
+            yield
+        except BlockdiffError:
+            self.check()
+            raise
 
     def _all(self) -> list[Version]:
         return [*([] if self.onto is None else [self.onto]), *self.links]

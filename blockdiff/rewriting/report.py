@@ -21,6 +21,7 @@ class Row:
     why: str
     frees: int = 0  # bytes that it would free, and write, if it is held; of its whole group
     writes: int = 0
+    until: int = 0  # until when its place keeps it, in seconds since 1970, if that is why it is held
 
 
 def rows(seen: Survey, done: pruning.Plan, left: Collection[Group] = ()) -> list[Row]:
@@ -38,7 +39,9 @@ def rows(seen: Survey, done: pruning.Plan, left: Collection[Group] = ()) -> list
         word = "go" if group in done.go else "held"
         first, *more = _runs([entries[number] for number in group.numbers], list(entries))
         if group in done.held:
-            out.append(replace(_row(first, word, _HELD), frees=group.frees, writes=group.writes))
+            why = _KEPT if group.until else _HELD
+            held = replace(_row(first, word, why), frees=group.frees, writes=group.writes, until=group.until)
+            out.append(held)
         else:
             out.append(_row(first, word, _LEFT if group in left else _why(group)))
         out += [_row(run, word, f"with {group.numbers[0]}") for run in more]
@@ -46,6 +49,7 @@ def rows(seen: Survey, done: pruning.Plan, left: Collection[Group] = ()) -> list
 
 
 _HELD = "it would free little for what must be written"
+_KEPT = "its place keeps it"
 _LEFT = "not done yet"
 
 

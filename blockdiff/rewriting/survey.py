@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from blockdiff.blocks import overlap
 from blockdiff.errors import BlockdiffError, ChainBroken, ForeignFiles, NoSuchVersion, StoreUnreadable
 from blockdiff.place import choose
+from blockdiff.rewriting import retained
 from blockdiff.sets import catalogue, chain, pruning, signatures, versions
 from blockdiff.sets.backupset import BackupSet
 from blockdiff.sets.pruning import Link
@@ -94,7 +95,8 @@ def survey(
 
     plan = pruning.plan(links, stay.keys(), estimate, exact=wanted.exact, max_chain=wanted.max_chain)
     if choose.in_store(backup_set.folder):  # it cannot replace the files of a version at one moment
-        plan = plan.without_rewrites()
+        stored = {entry.number: entry.stored for entry in entries}
+        plan = retained.hold(backup_set, plan.without_rewrites(), stored, now.timestamp())
     rewritten = [rewrite.number for group in plan.go for rewrite in group.rewrites]
     signatures.refuse_loss(backup_set.name, backup_set.listing(), rewritten, wanted.signing)
     return Survey(tuple(entries), stay, plan)

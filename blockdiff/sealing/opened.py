@@ -13,7 +13,7 @@ from blockdiff.errors import DamagedFile, NotOurFormat, Sealed
 from blockdiff.formats import FormatError
 from blockdiff.sealing import header
 from blockdiff.sealing.keys import Identity
-from blockdiff.sealing.payload import CHUNK, NONCE, SEALED_CHUNK, TAG, Cipher, NotGenuine
+from blockdiff.sealing.payload import CHUNK, NONCE, SEALED_CHUNK, Cipher, NotGenuine, chunks, plain_size
 
 FIRST = 2 * 64 * 1024  # bytes fetched first: any header, and all of a small file
 _PIECE = 64 * CHUNK  # bytes in a piece of a sequential read
@@ -44,17 +44,15 @@ class OpenedFile:
         self._stored, self._whole = stored, stored.size
         try:
             self._begin = stored.pread(min(self._whole, FIRST), 0)
-            self._open(identities)
+            found, self.size = outside(self._begin, self._whole, name)
+            self._open(found, identities)
         except BaseException:
             stored.close()
             raise
 
-    def _open(self, identities: Sequence[Identity]) -> None:
+    def _open(self, found: header.Header, identities: Sequence[Identity]) -> None:
         try:
-            found = header.parse(self._begin)
             key = header.file_key(found, identities)
-        except header.Stranger as error:
-            raise NotOurFormat(self.name, error) from None
         except FormatError as error:
             raise DamagedFile(self.name, error) from None
         if key is None and header.by_passphrase(found):
@@ -62,12 +60,7 @@ class OpenedFile:
         if key is None:
             raise Sealed(self.name, _why(len(identities)))
         self._start = found.size + NONCE  # of the first chunk
-        length = self._whole - self._start
-        self._last, rest = divmod(length - 1, SEALED_CHUNK) if length > 0 else (0, -1)
-        # rest + 1 bytes are in the last chunk, which is empty only if it is the only one
-        if rest + 1 < TAG or (rest + 1 == TAG and self._last):
-            raise DamagedFile(self.name, "it is cut")
-        self.size = length - TAG * (self._last + 1)
+        self._last = chunks(self.size) - 1
         self._cipher = Cipher(key, self._range(NONCE, found.size))
         self._chunks(self._last, self._last)
 
@@ -118,6 +111,23 @@ class OpenedFile:
         if len(data) != length:
             raise DamagedFile(self.name, "it is cut")
         return data
+
+
+def outside(begin: bytes, whole: int, name: str) -> tuple[header.Header, int]:
+    """Return what shows of a sealed file without a key: its header, and its size in bytes if it is whole.
+
+    `begin`: its first bytes, up to FIRST of them; `whole`: how many it has.  Raises NotOurFormat or DamagedFile.
+    """
+    try:
+        found = header.parse(begin)
+    except header.Stranger as error:
+        raise NotOurFormat(name, error) from None
+    except FormatError as error:
+        raise DamagedFile(name, error) from None
+    size = plain_size(whole - found.size - NONCE)
+    if size is None:
+        raise DamagedFile(name, "it is cut")
+    return found, size
 
 
 def _why(identities: int) -> str:

@@ -33,6 +33,15 @@ def chunks(size: int) -> int:
     return max(1, -(-size // CHUNK))
 
 
+def plain_size(length: int) -> int | None:
+    """Return the bytes of plaintext in sealed chunks of this length; None: no whole file has so many."""
+    last, rest = divmod(length - 1, SEALED_CHUNK) if length > 0 else (0, -1)
+    # rest + 1 bytes are in the last chunk, which is empty only if it is the only one
+    if rest + 1 < TAG or (rest + 1 == TAG and last):
+        return None
+    return length - TAG * (last + 1)
+
+
 class Cipher:
     """Seals and opens the chunks of one file."""
 

@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from blockdiff.formats import Buffer
 from blockdiff.sealing import header, payload
 from blockdiff.sealing.keys import Recipient
-from blockdiff.sealing.payload import CHUNK, NONCE, TAG
+from blockdiff.sealing.payload import CHUNK, NONCE
 
 _AT_ONCE = 64 * CHUNK  # bytes sealed at a time: what is held of a large piece beside it
-_HEADER, _STANZA = 70, 98  # bytes: without stanzas, and each
 
 
 class Sealer:
@@ -69,8 +68,3 @@ def seal(recipients: Sequence[Recipient], data: Buffer) -> bytes:
     sealer.write(data)
     sealer.close()
     return b"".join(pieces)
-
-
-def sealed_size(size: int, recipients: int) -> int:
-    """Return the bytes of a sealed file, from those of its plaintext and the number of its recipients."""
-    return _HEADER + _STANZA * recipients + NONCE + size + TAG * payload.chunks(size)

@@ -153,6 +153,11 @@ class BackupSet:
         """Return whether NAME.ver names this version; 0: whether there is none.  Raises StoreUnreadable."""
         return self._ver() == (names.encode_ver(newest) if newest else None)
 
+    def goes_on_after(self, number: int) -> bool:
+        """Return whether there is the manifest of a version after this one.  Raises OSError."""
+        listing = names.list_set(self.base, self.place.names(f"{self.base}."))
+        return any(".json" in listing.versions[later] for later in listing.above(number))
+
     def expect(self, newest: int) -> None:
         """Make sure that NAME.ver still names the version that it did when this run began.  Raises ForeignFiles."""
         if not self.ver_is(newest):

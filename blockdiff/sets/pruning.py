@@ -39,6 +39,7 @@ class Group:
     numbers: tuple[int, ...]
     rewrites: tuple[Rewrite, ...]
     removed: int  # bytes of all that goes, the old diff files of what is rewritten among it
+    until: int = 0  # until when, in seconds since 1970, their place keeps them from being removed
 
     @property
     def writes(self) -> int:

@@ -96,7 +96,8 @@ def publish_as(
         backup_set.sync()
         if backup_set.place.claims:
             files[0].check()  # a run that believes this one dead removes it first
-            backup_set.publish_ver(number)
+            if not backup_set.goes_on_after(number):  # else such a run has published this version, and its own
+                backup_set.publish_ver(number)
         else:
             _name(backup_set, number, after, files)
     except BaseException:

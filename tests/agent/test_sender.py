@@ -131,3 +131,39 @@ def test_it_keeps_to_its_rate(make):
     for _ in range(10):
         way.send(messages.DATA, (bytes(500),))
     assert 3.0 <= far.clock - began <= 5.5
+
+
+SAME, CHANGED, MOST = messages.SAME, messages.CHANGED, messages.MAX_COUNT
+
+
+@pytest.mark.parametrize(
+    ("fates", "sent"),
+    [
+        ([(SAME, 3)], [[(SAME, 3)]]),
+        ([(SAME, 3), (SAME, 4), (CHANGED, 1), (CHANGED, 2), (SAME, 5)], [[(SAME, 7), (CHANGED, 1)], [(CHANGED, 2)], [(SAME, 5)]]),
+        ([(SAME, MOST), (CHANGED, 1)], [[(SAME, MOST)], [(CHANGED, 1)]]),
+        ([(SAME, MOST), (SAME, 1), (CHANGED, 1)], [[(SAME, MOST)], [(SAME, 1)], [(CHANGED, 1)]]),
+    ],
+)
+@pytest.mark.parametrize("others", [False, True])
+def test_unchanged_blocks_are_in_the_extent_that_follows_them(fates, sent, others, make, monkeypatch):
+    way, received = sender.Sender(make(10**10).link, 0, ZSTD), []
+    monkeypatch.setattr(way, "send", lambda kind, parts: received.append(parts[0]))
+    results, first = [], 0
+    for what, count in fates:
+        digests = bytes(16 * count) if what == CHANGED else b""
+        result = types.SimpleNamespace(runs=[(what, count)], changed_digests=digests, other_digests=digests * others, frames=[])
+        results.append((types.SimpleNamespace(first=first, count=count), result))
+        first += count
+    way.send_extents(results)
+    place, runs = 0, []
+    for payload in received:
+        extent = messages.decode_extent(payload, place, first)
+        place += sum(count for _, count in extent.runs)
+        runs.append(extent.runs)
+        assert bool(extent.other_digests) == (others and (CHANGED in dict(extent.runs)))
+    assert place == first
+    if others:  # digests of the other kind are of all blocks of an extent
+        assert [run for each in runs for run in each] == [run for each in sent for run in each]
+    else:
+        assert runs == sent

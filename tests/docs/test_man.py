@@ -13,6 +13,7 @@ import raising
 from conftest import OURS
 from mdoc import MAN, ROOT, Page, codes, flags, items, plain
 from options import EVERY_OPTION, ORIGINAL, command_of, options_of
+from seals import Key
 
 from blockdiff.commands import joblist, programs
 from blockdiff.errors import Interrupted
@@ -343,6 +344,9 @@ def test_json_has_the_keys_that_the_pages_tell(volume):
     (folder / "away").mkdir()
     assert run("blockdiff-copy --json db00 away") == 0
     assert run("blockdiff-copy --json db00 missing away") == 10
+    (folder / "sealed").mkdir()
+    assert run(f"blockdiff-copy --json --recipient {Key().public} db00 sealed") == 0
+    assert run("blockdiff-verify --json sealed/db00") == 55
     assert run("blockdiff-prune --json -n --keep-last 1 db00") == 0
     assert run("blockdiff-prune --json -n --keep-last 1 db00 missing") == 10
     (folder / "jobs").write_text("more vol\n")

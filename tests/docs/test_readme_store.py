@@ -1,5 +1,6 @@
 """What the README shows of a second place is run, on a real object store, with a key that may do what it says."""
 
+import datetime
 import json
 import os
 import re
@@ -60,12 +61,13 @@ def test_a_second_place_as_it_is_told(at, objectstore):
             continue
         with pytest.raises(Exception, match="AccessDenied"):
             objectstore.client.delete_object(Bucket=bucket, Key=each["Key"], VersionId=each["VersionId"])
+    time.sleep(1.1)  # --as-of is in whole seconds
+    moment = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     time.sleep(1.1)
-    begun = time.monotonic()
     for each in objectstore.client.list_objects_v2(Bucket=bucket)["Contents"]:
         objectstore.client.delete_object(Bucket=bucket, Key=each["Key"])
-    time.sleep(1.1)
-    run(before.replace("2d", f"{int(time.monotonic() - begun) + 1}s"))
+    assert "--as-of 2d " in before
+    run(before.replace("2d", moment))
     assert (root / "srv/before.img").read_bytes() == image.read_bytes()
 
 

@@ -32,11 +32,11 @@ class Driver:
         self.held = None
 
     def find(self, path):
-        found = lvm.find(path, self.run)
+        found, _ = lvm.find(path, self.run)
         return None if found is None else dict(found._asdict())
 
     def extents(self, path, wanted):
-        found = sizing.extents(lvm.find(path, self.run), wanted)
+        found = sizing.extents(lvm.find(path, self.run)[0], wanted)
         return None if found is None else found.count
 
     def sweep(self, ended):
@@ -47,7 +47,7 @@ class Driver:
         return [os.getpid(), self.custody._pid]
 
     def make(self, path, wanted, set_hash, run_id, reckoned=None):
-        volume = lvm.find(path, self.run)
+        volume, _ = lvm.find(path, self.run)
         self.snapshot = self.custody.make(volume, reckoned or sizing.extents(volume, wanted), set_hash, run_id)
         return dict(self.snapshot._asdict(), name=self.snapshot.name)
 
@@ -57,7 +57,7 @@ class Driver:
         def interrupted():
             raise InterruptedError(errno.EINTR, "by the test")
 
-        volume = lvm.find(path, self.run)
+        volume, _ = lvm.find(path, self.run)
         self.custody.make(volume, sizing.extents(volume, wanted), set_hash, run_id, interrupted)
 
     def beat(self):

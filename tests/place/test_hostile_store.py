@@ -179,6 +179,18 @@ def test_an_upload_that_it_has_otherwise_is_found_out(store, bucket):
     upload.discard()
 
 
+@pytest.mark.parametrize("headers, right", [
+    ({}, True), ({"x-amz-server-side-encryption": "AES256"}, True), ({"x-amz-server-side-encryption": "aws:kms"}, False),
+    ({"x-amz-server-side-encryption": "aws:kms:dsse"}, False),
+    ({"x-amz-server-side-encryption-customer-algorithm": "AES256"}, False),
+])  # fmt: skip
+def test_with_keys_of_its_own_a_mark_is_no_md5(store, bucket, headers, right):
+    always(store, ETag='"abc"', Last_Modified=DATE, **headers)
+    assert bucket.marked_by_md5("a", listing.Entry(0, 0, "abc")) is right
+    with pytest.raises(SetChanged):
+        bucket.marked_by_md5("a", listing.Entry(0, 0, "other"))
+
+
 def test_without_a_date_its_clock_is_not_known(store, bucket):
     always(store, PAGE.format(""), Date="yesterday")
     with pytest.raises(StoreUnreadable, match="does not say what time it is"):

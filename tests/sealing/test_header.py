@@ -5,7 +5,7 @@ import os
 import pyrage
 import pytest
 from memory import peak_below
-from seals import Forger, Key, opened, plain, text
+from seals import Forger, Key, opened, plain, sealed_size, text
 
 from blockdiff.errors import DamagedFile, NotOurFormat, Sealed
 from blockdiff.sealing import header, sealer
@@ -125,7 +125,7 @@ def test_what_is_in_each_header_of_ours():
         found = header.parse(data)
         assert [arguments[0] for arguments, _ in found.stanzas] == [b"X25519"] * count
         assert len({share for (_, share), _ in found.stanzas}) == len({one for _, one in found.stanzas}) == count
-        assert len(data) == sealer.sealed_size(4, count)
+        assert len(data) == sealed_size(4, count)
         assert plain(data, KEY.identity) == b"text"
     with pytest.raises(ValueError):
         sealer.seal([], b"text")

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from memory import peak_below
-from seals import BORDERS, CHUNK, TAG, Forger, Key, Memory, opened, plain
+from seals import BORDERS, CHUNK, TAG, Forger, Key, Memory, opened, plain, sealed_size
 
 from blockdiff.errors import DamagedFile, NotOurFormat, Sealed
 from blockdiff.place import base, folder
@@ -16,7 +16,7 @@ from blockdiff.sealing.opened import OpenedFile
 
 KEY = Key()
 REFUSED = (DamagedFile, NotOurFormat, Sealed)
-HEADER = sealer.sealed_size(0, 1) - TAG  # bytes before the first chunk
+HEADER = sealed_size(0, 1) - TAG  # bytes before the first chunk
 SEALED = CHUNK + TAG
 PLAIN = os.urandom(max(BORDERS))
 FILES = {size: sealer.seal([KEY.recipient], PLAIN[:size]) for size in BORDERS}

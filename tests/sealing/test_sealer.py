@@ -9,10 +9,10 @@ import pytest
 from conftest import ROOT
 from memory import MIB, measured, peak_below
 from programs import Program
-from seals import BORDERS, CHUNK, Key, opened, plain
+from seals import BORDERS, CHUNK, Key, opened, plain, sealed_size
 
 from blockdiff.errors import DamagedFile
-from blockdiff.sealing.sealer import Sealer, seal, sealed_size
+from blockdiff.sealing.sealer import Sealer, seal
 
 KEY = Key()
 PLAIN = os.urandom(9 << 20)

@@ -19,7 +19,7 @@ PIECE = 1 << 16
 CHUNKED = object()  # in place of a length
 KINDS = (  # method, what its query has, what botocore calls it
     ("GET", "list-type", "ListObjectsV2"), ("GET", "versions", "ListObjectVersions"),
-    ("GET", "uploads", "ListMultipartUploads"), ("GET", "uploadId", "ListParts"), ("GET", "", "GetObject"),
+    ("GET", "versioning", "GetBucketVersioning"), ("GET", "uploads", "ListMultipartUploads"), ("GET", "uploadId", "ListParts"), ("GET", "", "GetObject"),
     ("HEAD", "", "HeadObject"), ("PUT", "partNumber", "UploadPart"), ("PUT", "retention", "PutObjectRetention"),
     ("PUT", "", "PutObject"), ("POST", "uploads", "CreateMultipartUpload"),
     ("POST", "uploadId", "CompleteMultipartUpload"), ("DELETE", "uploadId", "AbortMultipartUpload"),
@@ -50,8 +50,8 @@ class Cuts(socketserver.ThreadingTCPServer):
 
     `faults` has what happens at a request: "before": it is cut and never arrives; "after": it arrives, the answer not;
     "middle": half of the answer's body arrives; "body", "answer": a bit in its body, or the answer's, is flipped; a
-    number: that status is the answer, and the request does not arrive; a function: it is called before the request
-    is sent on.
+    number: that status is the answer, and the request does not arrive; a function: it is called when all of the
+    request has come, and before it is sent on.
     """
 
     daemon_threads = True
@@ -156,7 +156,9 @@ class _Connection(socketserver.StreamRequestHandler):
             self.wfile.write(f"HTTP/1.1 {fault} No\r\nContent-Length: 0\r\n\r\n".encode())
             return True
         time.sleep(self.server.delay_s)
+        held = []
         if callable(fault):
+            self.body(self.rfile, length, held.append)
             fault()
         if self.upstream is None:
             connection = socket.create_connection(self.server.store)
@@ -164,7 +166,10 @@ class _Connection(socketserver.StreamRequestHandler):
             self.upstream = connection, connection.makefile("rb", PIECE)
         connection, answers = self.upstream
         connection.sendall(raw)
-        self.body(self.rfile, length, connection.sendall, fault == "body")
+        if callable(fault):
+            connection.sendall(b"".join(held))
+        else:
+            self.body(self.rfile, length, connection.sendall, fault == "body")
         status = 100
         while status < 200:  # we have said "continue" already
             first, headers, raw = self.head(answers)

@@ -44,7 +44,7 @@ def new(folder, count, base="vol", **options):
     return backup_set, write(backup_set, count, **options)
 
 
-def pruned(backup_set, proofs=None, *, damage=None, now=None, over=lambda read: False, seen=lambda: None, exact=False, **rules):
+def pruned(backup_set, proofs=None, *, damage=None, now=None, over=lambda read: False, seen=lambda: None, exact=False, note=lambda line: None, **rules):
     """Prune a set by these rules; `proofs` is what is known, and gets what is new;
     `damage` is known, too; `seen` is called before the proof."""
     proofs = {} if proofs is None else proofs
@@ -55,7 +55,7 @@ def pruned(backup_set, proofs=None, *, damage=None, now=None, over=lambda read: 
 
     return prune.prune(
         backup_set, Wanted(Rules(**rules), exact=exact), prove, noted=verified.Notes(proofs, damage or {}), save=proofs.update,
-        now=now or datetime.datetime.now(datetime.UTC), local=lambda time: time, over=over,
+        now=now or datetime.datetime.now(datetime.UTC), local=lambda time: time, over=over, note=note,
     )  # fmt: skip
 
 

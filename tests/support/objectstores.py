@@ -82,10 +82,31 @@ class Engine:
             self.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
         return name
 
-    def admin(self, *words):
-        """Run the store's own program for its administrator and return what it prints."""
+    def admin(self, *words, program="radosgw-admin"):
+        """Run one of the store's own programs for its administrator and return what it prints."""
         environment = {**os.environ, "CEPH_CONF": str(self.folder / "ceph.conf")}
-        return subprocess.run(["radosgw-admin", *words], env=environment, check=True, capture_output=True).stdout
+        return subprocess.run([program, *words], env=environment, check=True, capture_output=True, text=True).stdout
+
+    def rot(self, bucket, key, offset):
+        """Change a bit of an object on the disks of the store, behind its back."""
+        rados = functools.partial(self.admin, "-p", "default.rgw.buckets.data", program="rados")
+        probe = uuid.uuid4().hex
+        self.client.put_object(Bucket=bucket, Key=probe, Body=b"")
+        names = rados("ls").splitlines()
+        (before,) = [name.removesuffix(probe) for name in names if name.endswith(probe)]  # what is of this bucket
+        self.client.delete_object(Bucket=bucket, Key=probe)
+        # the first part of what came in parts has a name of its own
+        parts = [name for name in names if name.startswith(f"{before}_multipart_{key}.2~") and name.endswith(".1")]
+        name = parts[0] if parts else before + key
+        with tempfile.NamedTemporaryFile() as file:
+            rados("get", name, file.name)
+            file.seek(offset)
+            other = bytes([file.read(1)[0] ^ 4])
+            file.seek(0)
+            file.write(other)
+            file.truncate(1)
+            file.flush()
+            rados("put", name, file.name, "--offset", str(offset))
 
     @contextlib.contextmanager
     def gateway(self):

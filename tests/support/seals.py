@@ -42,6 +42,11 @@ class Memory:
         self.closed = True
 
 
+def sealed_size(size, recipients):
+    """The bytes of a file of ours, from those of its plaintext and the number of its recipients."""
+    return 70 + 98 * recipients + 16 + size + TAG * max(1, -(-size // CHUNK))
+
+
 def opened(data, *identities, name="db.1.gz.age"):
     return OpenedFile(Memory(data), identities, name)
 

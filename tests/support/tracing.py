@@ -33,6 +33,16 @@ def traced(*options, python=None, cwd=None):
     return lambda: LocalTransport(words)
 
 
+def opened(words, folder, **options):
+    """Run a program under strace, and return the paths of all files that it opened, and its exit code."""
+    log = folder / "opened"
+    log.unlink(missing_ok=True)
+    trace = ["strace", "-f", "-qq", "-y", "--seccomp-bpf", "-e", "trace=/^open", "-o", log]
+    done = subprocess.run([*map(str, trace), *words], stdout=subprocess.DEVNULL, check=False, timeout=60, **options)
+    found = re.findall(r" = \d+<(.*)>$", log.read_text(errors="surrogateescape"), re.MULTILINE)
+    return set(found), done.returncode
+
+
 _CALL = re.compile(r"^(?:\d+ +)?(\w+)\((.*)\) += +(-?\w+)(?:<.*>)?(?: .*)?$")  # with -y a descriptor has its path
 
 

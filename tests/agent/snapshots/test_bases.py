@@ -64,3 +64,8 @@ def test_only_the_parents_own_base_is_compared_with(changes):
     assert bases.usable([good], VOLUME, WANTED) is good
     assert "base of version 7" in bases.usable([row(**changes)], VOLUME, WANTED)
     assert "no base of version 7" in bases.usable([], VOLUME, WANTED)
+
+
+def test_a_base_that_is_being_merged_is_none_of_its_set():
+    good = row()
+    assert bases.of_set("feed", [good, row(lv_name="[b]"), row(BASE._replace(set="other"))]) == [good]
