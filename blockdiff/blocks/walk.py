@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from blockdiff.blocks import blockset, changes
 from blockdiff.blocks.diffreader import whole_blocks
 from blockdiff.blocks.versioncheck import VersionCheck
-from blockdiff.errors import BlockdiffError, ChainBroken, NotSigned, StoreUnreadable
+from blockdiff.errors import BlockdiffError, ChainBroken, NotSigned, Sealed, StoreUnreadable
 from blockdiff.formats import names
 from blockdiff.sets import chain, digests, verified, versions
 from blockdiff.sets.backupset import BackupSet
@@ -177,7 +177,7 @@ class Walk:
     def _stop(self, number: int, error: BlockdiffError, out: Checked) -> None:
         """Note what prevents the check of a version and of those that need it."""
         out.faults.append(error)
-        unreadable = isinstance(error, (StoreUnreadable, NotSigned))
+        unreadable = isinstance(error, (StoreUnreadable, NotSigned, Sealed))  # a wrong key is no damage
         out.unknown = self._unknown = unreadable and (out.full is None or self._unknown or not self._broken)
         what = "is not signed" if isinstance(error, NotSigned) else "cannot be read"
         self._broken = f"version {number} {what if unreadable else 'is damaged'}"

@@ -108,6 +108,15 @@ class Lease:
         if clock() - self._since > LOST_S - LEFT_S:
             self.renew()
 
+    def confirm(self) -> None:
+        """Raise SetLocked if another run has taken it over: the store is asked; what fails at that is no answer."""
+        try:
+            self.renew()
+        except SetLocked:
+            raise
+        except BlockdiffError:
+            self.check()
+
     def renew(self) -> None:
         """Make the next one.  Raises SetLocked if another run has, or what the store did."""
         with self._mutex:

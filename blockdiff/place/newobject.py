@@ -27,8 +27,11 @@ class Target(Protocol):
     bucket: Bucket
     access: Access
 
-    def allow(self, last: bool = False) -> None:
-        """Raise SetLocked unless this run may still write; `last`: what makes a version appear."""
+    def allow(self, last: bool = False, asked: bool = False) -> None:
+        """Raise SetLocked unless this run may still write; `last`: what makes a version appear.
+
+        `asked`: the store is asked for it.
+        """
 
     def found(self) -> Entry | None:
         """Return the object as it is, asked for since this run has last changed anything."""
@@ -81,6 +84,7 @@ class NewObject(abc.ABC):
     def check(self) -> None:
         """Make sure that the store has what was written, by its size and its MD5s.  Raises StoreFailed."""
         if not self.has_its_name():
+            self._target.allow(asked=True)  # what another run has taken over it may have removed
             raise StoreFailed(self._bucket.shown(self._name), "the store does not have what was sent")
 
 
@@ -100,7 +104,11 @@ class Uploaded(NewObject):
     def publish(self) -> None:
         self._target.allow()
         self._target.changed()
-        self._upload.complete()
+        try:
+            self._upload.complete()
+        except StoreFailed:
+            self._target.allow(asked=True)
+            raise
         self._etag = self._upload.etag
         if self._target.access.lock_until is not None:
             self._bucket.lock(self._name, self._target.access.lock_until)

@@ -1,5 +1,6 @@
 """An object of a store that is open for reading; see place.base.Blob."""
 
+import functools
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import Protocol
@@ -33,6 +34,8 @@ class Object:
     ) -> None:
         """`begin`: its first bytes, as far as they are known."""
         self._store, self._name, self._entry, self._begin = store, name, entry, begin
+        # not a method: pages that knew their object would stay in memory after it, until that is collected
+        self._fetch = functools.partial(store.fetch, name, entry)
         self._pages = pages or self._paged()
 
     @property
@@ -69,6 +72,3 @@ class Object:
 
     def _paged(self) -> Pages:
         return Pages(self._fetch, self.size, self._store.pool, self._store.shares)
-
-    def _fetch(self, length: int, offset: int) -> bytes:
-        return self._store.fetch(self._name, self._entry, length, offset)

@@ -261,9 +261,9 @@ class _Target:
         self._lease = None if self._base is None else store.known.leases[self._base]
         self.bucket = store._urgent if self._lease is not None and name.endswith(".json") else store.bucket
 
-    def allow(self, last: bool = False) -> None:
+    def allow(self, last: bool = False, asked: bool = False) -> None:
         if self._lease is not None:
-            self._lease.secure() if last else self._lease.check()
+            (self._lease.confirm if asked else self._lease.secure if last else self._lease.check)()
 
     def found(self) -> Entry | None:
         if self._base is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, StoreUnreadable
+from blockdiff.errors import BlockdiffError, ForeignFiles, NoSuchSet, Sealed, StoreUnreadable
 from blockdiff.formats import difffile, names
 from blockdiff.place import choose
 from blockdiff.place.base import PLAIN, Access
@@ -175,6 +175,7 @@ def describe(backup_set: BackupSet, files: Sequence[str] | None = None) -> Liste
             version = versions.version(backup_set, number, listing, deep=False)
         except BlockdiffError as error:
             broken[number] = _spoiled(number, error)
+            out.problems += [error] if isinstance(error, Sealed) and not out.problems else []
             out.versions.append(Entry(number, False, str(error), stored=stored))
             continue
         known[number] = version

@@ -23,21 +23,24 @@ CACHE = 64 * MIB
 SIZE = 1024 * MIB
 BLOCK = 65536
 KEY = seals.Key()
+SEALED = pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
 
 
 def program(name, *words):
     return measured(places.ROOT / "bin" / f"blockdiff-{name}", *words)
 
 
-def stored(objectstore, bucket, folder, recipients=()):
-    """Copy a set into the store; afterwards the memory that this takes there is free again."""
-    access = Access(alone=True, locks=str(folder), recipients=recipients)
+def stored(bucket, folder, key, sealed):
+    """Copy a set into the store; returns the words that name it there."""
+    access = Access(alone=True, locks=str(folder), recipients=(KEY.recipient,) if sealed else ())
     assert copy.copy(BackupSet(f"{folder}/vol"), BackupSet(f"s3://{bucket}/vol", access), every=True).exit_code == 0
-    return f"s3://{bucket}/vol"
+    key.write_text(KEY.secret)
+    return [*(["--identity", key] if sealed else []), f"s3://{bucket}/vol"]
 
 
 @pytest.fixture
 def freed(objectstore, bucket):
+    """Free the memory that a set takes in the store."""
     yield
     for one in objectstore.client.list_objects_v2(Bucket=bucket)["Contents"]:
         objectstore.client.delete_object(Bucket=bucket, Key=one["Key"])
@@ -61,12 +64,9 @@ def large(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("freed", "nbdkit")
-@pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
-def test_a_large_volume(sealed, large, objectstore, bucket, tmp_path):
-    name = [stored(objectstore, bucket, large, (KEY.recipient,) if sealed else ())]
-    if sealed:
-        (tmp_path / "key").write_text(KEY.secret)
-        name = ["--identity", tmp_path / "key", *name]
+@SEALED
+def test_a_large_volume(sealed, large, bucket, tmp_path):
+    name = stored(bucket, large, tmp_path / "key", sealed)
     for verb, *words in (["verify", "-q", *name], ["merge", "-q", *name, tmp_path / "out"]):
         peak, _ = program(verb, *words)
         print(f"{verb} had {peak / MIB:.0f} MiB")
@@ -79,7 +79,8 @@ def test_a_large_volume(sealed, large, objectstore, bucket, tmp_path):
 
 
 @pytest.mark.usefixtures("freed")
-def test_a_pipe_from_a_chain_of_large_versions(objectstore, bucket, tmp_path):
+@SEALED
+def test_a_pipe_from_a_chain_of_large_versions(sealed, bucket, tmp_path):
     """All versions are read at the same time: what is fetched ahead is not for each of them."""
     count, rng, backup_set = 20, random.Random(2), chains.new_set(tmp_path)
     volume = bytearray(rng.randbytes(64 * MIB))
@@ -87,7 +88,7 @@ def test_a_pipe_from_a_chain_of_large_versions(objectstore, bucket, tmp_path):
         chains.write_version(backup_set, bytes(volume), BLOCK, member=4 * MIB)
         for place in range(0, len(volume), 2 * MIB):
             volume[place : place + MIB] = rng.randbytes(MIB)
-    name = stored(objectstore, bucket, tmp_path)
-    peak, _ = measured("sh", "-c", f"exec {places.ROOT}/bin/blockdiff-merge -q {name} - >/dev/null")
+    name = stored(bucket, tmp_path, tmp_path / "key", sealed)
+    peak, _ = measured("sh", "-c", 'exec "$@" - > /dev/null', "-", places.ROOT / "bin" / "blockdiff-merge", "-q", *name)
     print(f"merge had {peak / MIB:.0f} MiB")
     assert peak < READER + count * 8 * MIB

@@ -1,15 +1,19 @@
 """Pages of a distant file: the bytes are right however they are asked for, and memory is bounded."""
 
 import functools
+import gc
 import itertools
 import random
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from blockdiff.place import ahead
 from blockdiff.place.ahead import Begins, Pages, Parts, Shares
+from blockdiff.place.listing import Entry
+from blockdiff.place.object import Object
 
 
 @pytest.fixture
@@ -183,6 +187,28 @@ def test_who_read_at_the_same_time_share_what_is_fetched_ahead(pool, known):
         assert readers[0].pread(10, at) == files[0].data[at : at + 10]
         readers[1].pread(10, at)
     assert 400 // 2 - 50 < held(readers[0]) <= 400 // 2 + 2 * 50, held(readers[0])
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["parts", "pages"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_an_object_that_is_read_no_more_has_no_share(pool, known, closed):
+    file, store = Distant(40_000), types.SimpleNamespace(pool=pool, begins=Begins(pool, 0), shares=Shares(400))
+    store.fetch = lambda name, entry, length, offset: file.fetch(length, offset)
+    found = Object(store, "a", Entry(40_000, 0, "etag"))
+    reader = found.again()
+    reader.in_order()
+    if known:
+        reader.expect([(0, 40_000)])
+    assert reader.pread(100, 0) == file.data[:100] and len(store.shares._readers) == 1
+    gc.disable()
+    try:
+        if closed:
+            reader.close()
+        else:
+            del reader
+        assert len(store.shares._readers) == 0
+    finally:
+        gc.enable()
 
 
 def test_of_parts_that_were_read_only_what_the_next_may_share_is_kept(pool):

@@ -113,6 +113,17 @@ def test_without_the_key_each_says_that_one_is_needed(stored, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_another_key_opens_nothing_and_is_no_damage(run, run_verb, stored, tmp_path):
+    (tmp_path / "other").write_text(seals.Key().secret)
+    words = ["--identity", tmp_path / "other", stored.url]
+    for verb in ("list", "verify"):
+        done = run_verb(verb, *words, env=stored.environment)
+        assert done.returncode == SEALED and "the identity does not open it" in done.err
+        assert "\n      2  " in done.out and "LOST" not in done.out
+    (one,) = json.loads(run("check", "--json"))["sets"]
+    assert one["findings"] == []
+
+
 @BOTH
 def test_a_file_of_it(fuse, guests, run, tmp_path, how):
     assert run("look", "--get", tmp_path, how=how).startswith(f"{tmp_path}/: ")
