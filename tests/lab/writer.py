@@ -14,7 +14,7 @@ import sys
 import time
 
 ROWS = 500  # in each table of rows
-PAUSE_S = 0.005  # after each round: the guest has one processor, and others have to do there, too
+PAUSE_S = 0.02  # after each round: the guest has one processor, and all that is written is replayed later
 
 
 def main(host, *counters):
