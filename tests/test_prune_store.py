@@ -1,7 +1,7 @@
 """Pruning a set in an object store: what the store keeps is held, and that a bucket keeps what was removed is said.
 
-Ceph replaces objects of a bucket with versions where it shall make one only if there is none, so that no lease can be
-had there: these prunes have a lock of this machine, as those of copies.
+These sets were copied: they have no lease, and a lock of this machine as copies have.  So a prune works in a bucket
+with versions of Ceph as well, which replaces objects there where it shall make one only if there is none.
 """
 
 import datetime
@@ -14,6 +14,7 @@ from mdoc import Page
 
 from blockdiff import copy, verify
 from blockdiff.commands import prune as command
+from blockdiff.errors import SetLocked
 from blockdiff.place import choose
 from blockdiff.place.base import Access
 from blockdiff.sets.backupset import BackupSet
@@ -30,7 +31,7 @@ def store(tmp_path, cuts, monkeypatch):
 
     def make(bucket, locked=0, until=None):
         """`locked`: the newest version that is locked until then."""
-        access, backup_set = Access(locks=str(tmp_path), alone=True), None
+        backup_set = None
         for number, lock in ((locked, until), (5, None)):
             if number:
                 (tmp_path / "here" / "vol.ver").write_text(f"{number}\n")
@@ -38,7 +39,7 @@ def store(tmp_path, cuts, monkeypatch):
                 assert copy.copy(source, backup_set, every=True).faults == []
         choose._store.cache_clear()
         cuts.reset()
-        return BackupSet(backup_set.name, access)
+        return BackupSet(backup_set.name, Access(locks=str(tmp_path)))
 
     return make
 
@@ -79,6 +80,29 @@ def test_without_versions_it_costs_a_request_and_none_if_nothing_goes(store, buc
     assert cuts.kinds()["GetBucketVersioning"] == 2 and "HeadObject" not in cuts.kinds()  # before and after
     cuts.reset()
     assert nights.pruned(backup_set, last=1).go == 0 and "GetBucketVersioning" not in cuts.kinds()
+
+
+def test_a_prune_and_a_copy_keep_each_other_away(store, bucket, tmp_path):
+    backup_set = store(bucket)
+    with BackupSet(backup_set.name, Access(locks=str(tmp_path), alone=True)).locked(), pytest.raises(SetLocked):
+        nights.pruned(backup_set, last=1)
+    assert there(backup_set) == [1, 2, 3, 4, 5]
+
+
+def test_a_set_that_has_a_lease_is_pruned_under_it(store, bucket, tmp_path):
+    """Then a lock of this machine would keep no other one away."""
+    backup_set = store(bucket)
+    with BackupSet(backup_set.name).locked(), pytest.raises(SetLocked, match="has renewed its lease"):
+        nights.pruned(backup_set, last=1)
+    with BackupSet(backup_set.name, Access(locks=str(tmp_path), alone=True)).locked():
+        assert nights.pruned(backup_set, last=1).go == 4
+
+
+def test_the_program_prunes_a_copy_in_a_bucket_with_object_lock(store, objectstore, run_verb):
+    backup_set = store(objectstore.make_bucket(lock=True), 2, int(time.time()) + SOON)
+    done = run_verb("prune", "--keep-last", "1", backup_set.name, env=objectstore.environment)
+    assert done.returncode == 0 and b"kept by the object store until" in done.stdout, done.stderr
+    assert there(BackupSet(backup_set.name)) == [1, 2, 5]
 
 
 def test_where_nobody_may_ask_it_looks_and_says_nothing(store, objectstore):

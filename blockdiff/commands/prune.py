@@ -13,6 +13,7 @@ from blockdiff.commands import amounts, completing, exits, joblist, options_sign
 from blockdiff.commands.progress import progress
 from blockdiff.errors import BlockdiffError
 from blockdiff.place import choose
+from blockdiff.place.base import PLAIN, Access
 from blockdiff.sets import retention
 from blockdiff.sets.pruning import MAX_CHAIN
 from blockdiff.signing.allowed import AllowedSigners
@@ -167,7 +168,8 @@ class _Run:
         from blockdiff import prune
         from blockdiff.sets.backupset import BackupSet
 
-        backup_set = BackupSet(name)
+        access = Access(locks=state.locks()) if choose.in_store(name) else PLAIN
+        backup_set = BackupSet(name, access)
         if self._dry_run:
             return prune.plan(backup_set, self._wanted, self._now, _local, also, damage=state.notes(name).damage)
         done = prune.prune(

@@ -19,7 +19,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from blockdiff.errors import BlockdiffError, ForeignFiles, SetLocked, StoreRefused
 from blockdiff.place.bucket import Bucket
@@ -49,6 +49,11 @@ def number_of(base: str, name: str) -> int | None:
     """Return the G of a lease of set `base`, None if a file of this name is none."""
     found = _NAME.fullmatch(name, len(base)) if name.startswith(base) else None
     return int(found[1]) if found else None
+
+
+def any_of(base: str, names: Iterable[str]) -> bool:
+    """Return whether one of these names is that of a lease of set `base`."""
+    return any(number_of(base, name) is not None for name in names)
 
 
 class Lease:
