@@ -1,4 +1,4 @@
-"""python -m tests.bench [--size 2G] [--turns 3] [--on DIR] [--growth | --archive | --use | --store] [--json]"""
+"""python -m tests.bench [--size 2G] [--turns 3] [--on DIR] [--growth | --archive | --use | --store | --hints] [--json]"""
 
 import argparse
 import compileall
@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 
-from . import archive, growth, measure, store, use, volume
+from . import archive, growth, hints, measure, store, use, volume
 from .tools import ROOT, TOOLS
 
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -145,6 +145,7 @@ def main():
     parser.add_argument("--archive", action="store_true", help="measure what changes stored versions: ours alone")
     parser.add_argument("--use", action="store_true", help="measure an export of a version against its restore")
     parser.add_argument("--store", action="store_true", help="measure sets in an object store against rclone, of 512M at most")
+    parser.add_argument("--hints", action="store_true", help="measure hints of a thin pool against --rescan, in the lab, as root")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     options = parser.parse_args()
     size = int(options.size[:-1]) * _UNITS[options.size[-1]]
@@ -159,9 +160,10 @@ def main():
             if options.json:
                 print(json.dumps(figures))
             return
-        if options.archive or options.use or options.store:
+        chosen = [each for each in ("archive", "use", "store", "hints") if getattr(options, each)]
+        if chosen:
             print(machine())
-            figures = (archive if options.archive else use if options.use else store).run(folder, size)
+            figures = {"archive": archive, "use": use, "store": store, "hints": hints}[chosen[0]].run(folder, size)
             if options.json:
                 print(json.dumps(figures))
             return

@@ -25,7 +25,8 @@ after() { :; }
 after "$@"
 exit $code
 """
-KILL = "pkill -KILL -f '[p]ushed:assembler'"  # the agent and its supervisor
+# the agent and its supervisor, and neither has time to see that the other one dies
+KILL = "for s in STOP KILL; do pkill -$s -f '[p]ushed:assembler'; done"
 
 
 class Source:
