@@ -144,7 +144,7 @@ def main():
     parser.add_argument("--growth", action="store_true", help="measure ours alone, on larger and larger sparse volumes")
     parser.add_argument("--archive", action="store_true", help="measure what changes stored versions: ours alone")
     parser.add_argument("--use", action="store_true", help="measure an export of a version against its restore")
-    parser.add_argument("--store", action="store_true", help="measure sets in an object store against rclone, of 512M at most")
+    parser.add_argument("--store", action="store_true", help="measure sets in an object store against rclone")
     parser.add_argument("--hints", action="store_true", help="measure hints of a thin pool against --rescan, in the lab, as root")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     options = parser.parse_args()
