@@ -73,13 +73,16 @@ def thread_model() -> int:
 
 
 def get_ready() -> None:
-    """Open the image."""
-    request = _State.request
+    """Open the image, or leave nothing."""
+    request, failed = _State.request, contextlib.ExitStack()
     try:
-        _try_codecs()
-        backup_set = BackupSet(request["set"], _access(), _signers())
-        opened = image.opened(backup_set, request["version"], request["cache"])
-        _State.image = _State.stack.enter_context(opened)
+        with failed:
+            failed.callback(_remove)
+            _try_codecs()
+            backup_set = BackupSet(request["set"], _access(), _signers())
+            opened = image.opened(backup_set, request["version"], request["cache"])
+            _State.image = _State.stack.enter_context(opened)
+            failed.pop_all()
     except BlockdiffError as error:
         _answer(error=type(error).__name__, args=[str(each) for each in error.args], hint=error.hint)
         raise

@@ -48,6 +48,7 @@ def test_an_error_comes_with_all_that_it_needs(tmp_path):
     found = answer(*started(tmp_path, {"set": f"{tmp_path}/vol", "version": 7}))
     assert (found["error"], found["args"]) == ("NoSuchVersion", [f"{tmp_path}/vol", "7"])
     assert found["hint"]
+    assert not os.path.exists(f"{tmp_path}/f")
 
 
 def test_compiled_modules_that_do_not_fit_are_told_before_there_is_a_socket(tmp_path):
@@ -68,8 +69,8 @@ def test_a_folder_that_is_there_is_never_used(tmp_path):
 
 
 def test_it_is_ended_before_clients_can_connect_and_leaves_nothing(tmp_path):
-    os.mkfifo(tmp_path / "vol.ver")  # reading it waits
-    process, control = started(tmp_path, {"set": f"{tmp_path}/vol"})
+    os.mkfifo(tmp_path / "key")  # reading it waits
+    process, control = started(tmp_path, {"set": f"{tmp_path}/vol", "identities": [f"{tmp_path}/key"]})
     until(lambda: os.path.isdir(f"{tmp_path}/f"))
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
