@@ -7,6 +7,8 @@ will be read, those are fetched and nothing between them; and of small files, al
 """
 
 import itertools
+import os
+import tempfile
 import threading
 import weakref
 from collections import OrderedDict, deque
@@ -36,9 +38,10 @@ class Shares:
         """Give a share to who begins to read ahead."""
         self._readers.add(reader)
 
-    def leave(self, reader: "Pages | Parts") -> None:
+    def leave(self, reader: "Pages | Parts | Kept") -> None:
         """Take the share of who reads no more."""
-        self._readers.discard(reader)
+        if not isinstance(reader, Kept):  # which has none of its own
+            self._readers.discard(reader)
 
     @property
     def each(self) -> int:
@@ -111,6 +114,38 @@ class Pages:
         else:
             self._pages.move_to_end(number)
         return found
+
+
+class Kept:
+    """One file that is read several times: fetched whole at the first read, and kept on the disk; for any thread."""
+
+    def __init__(self, fetch: Fetch, size: int, pool: Executor, shares: Shares) -> None:
+        """Take what Pages take."""
+        self._size, self._shares, self._lock = size, shares, threading.Lock()
+        self._pages = Pages(fetch, size, pool, shares)
+        self._fd: int | None = None  # of a file that has no name
+
+    def in_order(self) -> None:
+        """It is fetched so whatever is read of it."""
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Return these bytes, fewer only at the end.  Raises OSError, also if there is no room for it."""
+        with self._lock:
+            if self._fd is None:
+                self._fd = self._fetched()
+                weakref.finalize(self, os.close, self._fd)
+        return os.pread(self._fd, length, offset)
+
+    def _fetched(self) -> int:
+        self._pages.in_order()
+        with tempfile.TemporaryFile() as file:
+            try:
+                for offset in range(0, self._size, LARGE):
+                    file.write(self._pages.pread(LARGE, offset))
+            finally:
+                self._shares.leave(self._pages)
+            file.flush()
+            return os.dup(file.fileno())
 
 
 class _Range(NamedTuple):

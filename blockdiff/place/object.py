@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import Protocol
 
-from blockdiff.place.ahead import WHOLE, Begins, Pages, Parts, Shares
+from blockdiff.place.ahead import WHOLE, Begins, Kept, Pages, Parts, Shares
 from blockdiff.place.base import Look
 from blockdiff.place.listing import Entry
 
@@ -30,13 +30,14 @@ class Object:
     """One object; its bytes are those with one mark, whatever becomes of its name."""
 
     def __init__(
-        self, store: Source, name: str, entry: Entry, begin: bytes = b"", pages: Pages | Parts | None = None
+        self, store: Source, name: str, entry: Entry, begin: bytes = b"", pages: Pages | Parts | Kept | None = None
     ) -> None:
         """`begin`: its first bytes, as far as they are known."""
         self._store, self._name, self._entry, self._begin = store, name, entry, begin
         # not a method: pages that knew their object would stay in memory after it, until that is collected
         self._fetch = functools.partial(store.fetch, name, entry)
-        self._pages = pages or self._paged()
+        self._paging = self._fetch, entry.size, store.pool, store.shares
+        self._pages: Pages | Parts | Kept = pages or Pages(*self._paging)
 
     @property
     def size(self) -> int:
@@ -53,10 +54,14 @@ class Object:
         return self._pages.pread(length, offset) if begin is None else begin[offset:end]
 
     def in_order(self) -> None:
-        if self.size > WHOLE:
-            pages = self._paged()
+        if self.size > WHOLE and not isinstance(self._pages, Kept):
+            pages = Pages(*self._paging)
             pages.in_order()
             self._pages = pages
+
+    def keep(self) -> None:
+        """Fetch it once, at its first read, however often it is read, also of those that `again` returns."""
+        self._pages = Kept(*self._paging)
 
     def expect(self, parts: Iterable[tuple[int, int]]) -> None:
         self._pages = Parts(self._fetch, parts, self.size, self._store.pool, self._store.shares)
@@ -69,6 +74,3 @@ class Object:
 
     def close(self) -> None:
         self._store.shares.leave(self._pages)
-
-    def _paged(self) -> Pages:
-        return Pages(self._fetch, self.size, self._store.pool, self._store.shares)

@@ -32,6 +32,7 @@ from blockdiff.place.object import Object, look_of
 
 _SMALL = (".md5", ".json", ".idx", ".xxh128", ".sig", ".ver")  # what is no diff file
 _SMALL_KEPT = 64  # small files
+_DIGESTS = (".md5", ".xxh128")
 _FETCHES = 8  # at once
 _BEGINS = 16 * 1024 * 1024  # bytes of small files, and of what others begin with, that are kept
 _HEAD = 64  # bytes that are fetched of a file that was not listed
@@ -135,7 +136,10 @@ class Store:
             if key in self._small:
                 return self._small[key].again()
             found = Object(self, name, entry, begin)
-            if entry.size <= WHOLE:
+            again = bool(self.known.leases) and name.endswith(_DIGESTS)  # who writes reads those of the parent often
+            if again and entry.size > WHOLE:
+                found.keep()
+            if again or entry.size <= WHOLE:
                 self._small[key] = found
                 while len(self._small) > _SMALL_KEPT:
                     self._small.popitem(last=False)

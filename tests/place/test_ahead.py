@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from blockdiff.place import ahead
-from blockdiff.place.ahead import Begins, Pages, Parts, Shares
+from blockdiff.place.ahead import Begins, Kept, Pages, Parts, Shares
 from blockdiff.place.listing import Entry
 from blockdiff.place.object import Object
 
@@ -71,6 +71,24 @@ def test_who_reads_in_order_gets_all_and_each_page_is_fetched_once(pool, step):
     out = b"".join(pages.pread(step, at) for at in range(0, 2345, step))
     assert out == file.data
     assert sorted(file.asked) == [(at, min(50, 2345 - at)) for at in range(0, 2345, 50)]
+
+
+@pytest.mark.parametrize("size", [1, 50, 51, 1234])
+def test_what_is_kept_is_fetched_once_however_it_is_read(pool, size):
+    file, shares = Distant(size), Shares(150)
+    kept = Kept(file.fetch, size, pool, shares)
+    assert file.asked == []
+    file.fails = 1
+    with pytest.raises(OSError, match="cut"):
+        kept.pread(1, 0)
+    file.asked.clear()
+    chance = random.Random(size)
+    reads = [(chance.randrange(1, 120), chance.randrange(size + 20)) for _ in range(50)]
+    with ThreadPoolExecutor(4) as readers:
+        for (length, offset), found in zip(reads, readers.map(lambda read: kept.pread(*read), reads), strict=True):
+            assert found == file.data[offset : offset + length]
+    assert len(file.asked) == len(set(file.asked)) and set(file.asked) <= {(at, min(50, size - at)) for at in range(0, size, 50)}
+    assert shares.each == 150
 
 
 def test_pages_are_fetched_ahead_only_while_reads_follow_each_other(pool):
