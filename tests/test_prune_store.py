@@ -10,6 +10,7 @@ import time
 
 import nights
 import pytest
+import seals
 from mdoc import Page
 
 from blockdiff import copy, verify
@@ -103,6 +104,15 @@ def test_the_program_prunes_a_copy_in_a_bucket_with_object_lock(store, objectsto
     done = run_verb("prune", "--keep-last", "1", backup_set.name, env=objectstore.environment)
     assert done.returncode == 0 and b"kept by the object store until" in done.stdout, done.stderr
     assert there(BackupSet(backup_set.name)) == [1, 2, 5]
+
+
+def test_a_sealed_set_is_refused_with_what_to_do(bucket, objectstore, tmp_path, run_verb):
+    source = nights.new(tmp_path / "here", 2, fulls=(2,))[0]
+    access = Access(locks=str(tmp_path), alone=True, recipients=(seals.Key().recipient,))
+    assert copy.copy(source, BackupSet(f"s3://{bucket}/vol", access), every=True).faults == []
+    done = run_verb("prune", "--keep-last", "1", f"s3://{bucket}/vol", env=objectstore.environment)
+    assert done.returncode == 55 and b"(hint: back up with --full, copy to another NAME" in done.stderr
+    assert len(objectstore.client.list_objects_v2(Bucket=bucket)["Contents"]) == 2 * 4 + 1
 
 
 def test_where_nobody_may_ask_it_looks_and_says_nothing(store, objectstore):

@@ -11,7 +11,7 @@ import click
 
 from blockdiff.commands import amounts, completing, exits, joblist, options_sign, setnames, state, text
 from blockdiff.commands.progress import progress
-from blockdiff.errors import BlockdiffError
+from blockdiff.errors import BlockdiffError, Sealed
 from blockdiff.place import choose
 from blockdiff.place.base import PLAIN, Access
 from blockdiff.sets import retention
@@ -165,6 +165,13 @@ class _Run:
 
     def one(self, name: str, also: frozenset[int]) -> Any:
         """Prune one set, or plan it."""
+        try:
+            return self._one(name, also)
+        except Sealed as error:
+            error.hint = "back up with --full, copy to another NAME from then on, and remove this set in the end"
+            raise
+
+    def _one(self, name: str, also: frozenset[int]) -> Any:
         from blockdiff import prune
         from blockdiff.sets.backupset import BackupSet
 
