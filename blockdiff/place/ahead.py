@@ -32,16 +32,15 @@ class Shares:
     def __init__(self, most: int) -> None:
         """`most`: bytes, of all together."""
         self._most = most
-        self._readers: weakref.WeakSet[Pages | Parts] = weakref.WeakSet()
+        self._readers: weakref.WeakSet[Pages | Parts | Kept] = weakref.WeakSet()
 
     def join(self, reader: "Pages | Parts") -> None:
         """Give a share to who begins to read ahead."""
         self._readers.add(reader)
 
     def leave(self, reader: "Pages | Parts | Kept") -> None:
-        """Take the share of who reads no more."""
-        if not isinstance(reader, Kept):  # which has none of its own
-            self._readers.discard(reader)
+        """Take the share of who reads no more, if it has one."""
+        self._readers.discard(reader)
 
     @property
     def each(self) -> int:

@@ -38,8 +38,8 @@ class Access:
     """How a place is used; most of it is for object stores."""
 
     as_of: int | None = None  # seconds since 1970: files as they were then; None: as they are
-    locks: str = ""  # folder of this machine for the locks of sets in stores; empty: there is only the lease
-    alone: bool = False  # only one machine writes there, so that any store will do; else where there is no lease
+    locks: str = ""  # folder of this machine for the locks of sets in stores that have no lease; empty: all take one
+    alone: bool = False  # only one machine writes there, so that any store will do: no lease is taken
     break_lease: bool = False  # write a set although another run may still do so
     lock_until: int | None = None  # seconds since 1970: until when nobody can delete what is written
     storage_class: str | None = None  # of diff files that are written
