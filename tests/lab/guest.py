@@ -59,6 +59,9 @@ class Guest:
     checkout = "/run/checkout"  # where the guest sees this checkout, read-only
 
     def __init__(self, serial=0):
+        cpus = sorted(os.sched_getaffinity(0))
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").lstrip("gw")
+        self._cpu = cpus[(int(worker) + serial) % len(cpus)]
         self._namespace = Namespace(OUR_ADDRESS, ADDRESS, serial)
         self._process = None
         self._master = None
@@ -104,6 +107,8 @@ class Guest:
     def boot(self):
         """Start it on the disks as they are, and return when it answers."""
         command = [
+            # Its kernel and its programs are processes here that wait for each other: on one CPU it is three times as fast.
+            "taskset", "--cpu-list", str(self._cpu),
             # the guest must not outlive this process, however that ends
             "setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.namespace,
             "linux.uml", f"mem={MEMORY}M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro",
