@@ -10,12 +10,12 @@ import subprocess
 import threading
 import typing
 
+from . import mapper
 from .runner import ProgramFailed, environment
 from .thindelta import SECTOR, Doubt, parse
 
 PERCENT_MOST = 80.0  # of a pool's data or metadata: above it no base is kept or used
 DELTA_MOST_S = 900.0
-_SYSFS = "/sys/dev/block/%d:%d"
 
 
 class Pool(typing.NamedTuple):
@@ -35,62 +35,45 @@ class Device(typing.NamedTuple):
 def find(device, run):
     """Return the (Pool, Device) of an active thin volume's path.  Raises Doubt or ProgramFailed."""
     try:
-        status = os.stat(device)
-        folder = _SYSFS % (os.major(status.st_rdev), os.minor(status.st_rdev))
-        name = _read(folder, "dm/name")
-        (pool,) = _below(folder, "-tpool")
-        (metadata,) = _below(pool, "-tmeta")
+        folder = mapper.folder(device)
+        name = mapper.name(folder)
+        pool = mapper.below(folder, "-tpool")
+        metadata = mapper.below(pool, "-tmeta")
     except (OSError, ValueError) as error:
         raise Doubt("the devices of its thin pool are not found: %s" % error) from error
-    table, state = _line(run, "table", name, "thin"), _line(run, "status", name, "thin")
+    table, state = mapper.line(run, "table", name, "thin"), mapper.line(run, "status", name, "thin")
     if len(table) != 5:  # what is not allocated would be that origin's
         raise Doubt("it has an external origin")
     try:
         found = Device(int(table[4]), int(state[3]) * SECTOR)
     except (IndexError, ValueError):
         raise Doubt("its state is %s" % " ".join(state[2:])) from None
-    path = os.path.join("/dev/mapper", _read(metadata, "dm/name"))
+    path = os.path.join("/dev/mapper", mapper.name(metadata))
     if not os.path.exists(path):
         path = os.path.join("/dev", os.path.basename(os.path.realpath(metadata)))
-    return Pool(_read(pool, "dm/name"), path), found
+    return Pool(mapper.name(pool), path), found
 
 
 def check(pool, run):
     """Raise Doubt unless a base may be used or kept in this Pool now; or ProgramFailed."""
     state = _state(pool, run)
-    if "rw" not in state[7:] or "needs_check" in state:
+    if not mapper.healthy(state):
         raise Doubt("the thin pool %s is not in order: %s" % (pool.name, " ".join(state[7:])))
     for what, place in (("metadata", 4), ("data", 5)):
-        used, _, total = state[place].partition("/")
-        if not (used.isdigit() and total.isdigit()) or 100.0 * int(used) > PERCENT_MOST * int(total):
+        try:
+            full = mapper.percent(state[place]) > PERCENT_MOST
+        except ValueError:
+            raise Doubt("the state of the thin pool %s is %s" % (pool.name, " ".join(state[2:]))) from None
+        if full:
             raise Doubt("the thin pool %s is more than %d %% full (%s)" % (pool.name, PERCENT_MOST, what))
 
 
 def _state(pool, run):
     """Return the words of a pool's state.  Raises Doubt or ProgramFailed."""
-    state = _line(run, "status", pool.name, "thin-pool")
+    state = mapper.line(run, "status", pool.name, "thin-pool")
     if len(state) < 8:
         raise Doubt("the state of the thin pool %s is %s" % (pool.name, " ".join(state[2:])))
     return state
-
-
-def _line(run, do, name, target):
-    """Return the words of a device's only line of its table or status.  Raises Doubt or ProgramFailed."""
-    lines = [line.split() for line in run("dmsetup", do, name).splitlines() if line.strip()]
-    if len(lines) != 1 or lines[0][2:3] != [target]:
-        raise Doubt("%s is no device of the kind %s" % (name, target))
-    return lines[0]
-
-
-def _below(folder, suffix):
-    """Return the folders of those devices below one whose UUID of LVM's ends so."""
-    found = [os.path.join(folder, "slaves", name) for name in os.listdir(os.path.join(folder, "slaves"))]
-    return [each for each in found if _read(each, "dm/uuid").endswith(suffix)]
-
-
-def _read(folder, name):
-    with open(os.path.join(folder, name)) as file:
-        return file.read().strip()
 
 
 class MetadataSnapshot:

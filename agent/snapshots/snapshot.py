@@ -9,7 +9,7 @@ import time
 import typing
 
 from ..errors import AgentError
-from . import holders, lvm, sizing
+from . import holders, lvm, mapper, sizing
 from .runner import ProgramFailed
 
 PREFIX = "blockdiff_"  # of every snapshot's name; no dash, which device mapper would double
@@ -41,7 +41,7 @@ class SnapshotUsage(typing.NamedTuple):
 
     fill: float  # percent of its own space, or of its pool's data for a thin one
     extents: int  # that it has; 0 for a thin one
-    free: int  # extents left in the group
+    free: typing.Optional[int]  # extents left in the group; None: LVM was not asked
     lost: typing.Optional[str]  # why it is not valid any more, or must not be used any more
 
 
@@ -109,6 +109,24 @@ def find(volume, wanted, owner, run):
 def look(snapshot, run):
     """Return the SnapshotUsage; raises ProgramFailed if LVM cannot be asked."""
     return _usage(snapshot, _report("lv_uuid=%s" % snapshot.uuid, snapshot.vg, snapshot.pool, run))
+
+
+def glance(snapshot, run):
+    """Return the SnapshotUsage as device mapper has it, or None where all is not well, or not known: then `look`."""
+    try:
+        device = mapper.folder(snapshot.device)
+        if snapshot.pool is None:
+            state = mapper.line(run, "status", mapper.name(device), "snapshot")
+            sectors = int(state[3].partition("/")[2])
+            return SnapshotUsage(mapper.percent(state[3]), sectors * 512 // snapshot.extent_size, None, None)
+        pool = mapper.name(mapper.below(device, "-tpool"))
+        state = mapper.line(run, "status", pool, "thin-pool")
+        fill = mapper.percent(state[5])
+        if mapper.healthy(state) and max(fill, mapper.percent(state[4])) < sizing.POOL_STOP_PERCENT:
+            return SnapshotUsage(fill, 0, None, None)
+    except (OSError, ValueError, IndexError, ProgramFailed):
+        pass
+    return None
 
 
 def _report(wanted, vg, pool, run):

@@ -176,7 +176,7 @@ class Supervisor:
         wait_s = LOOK_LEAST_S if self._snapshot.pool is None else LOOK_MOST_S
         while not self._stop.wait(wait_s):
             try:
-                wait_s = self._look()
+                wait_s = self._look(snapshot.glance)
             except ProgramFailed as error:
                 wait_s = LOOK_MOST_S
                 self._note_once(str(error))
@@ -186,23 +186,32 @@ class Supervisor:
                     self._lost = "the check of its fill failed: %r" % error
                 raise
 
-    def _look(self):
+    def _look(self, glance=lambda made, run: None):
         """Check the fill, extend if that is due; return after how many seconds to check again.
 
-        Raises ProgramFailed if LVM fails.
+        LVM is asked only where `glance` is not enough.  Raises ProgramFailed if LVM fails.
         """
         with self._looking:
-            seen = snapshot.look(self._snapshot, self._run)
-            self._see(seen)
+            seen = glance(self._snapshot, self._run)
+            if seen is not None:
+                self._see(seen)
+            if seen is None or self._due(seen):
+                seen = snapshot.look(self._snapshot, self._run)
+                self._see(seen)
             if seen.lost is not None:
                 return LOOK_MOST_S
             pace = self._pace()
-            if self._snapshot.pool is None:
+            if seen.free is not None and self._snapshot.pool is None:
                 self._extend(seen, pace)
         if pace <= 0:
             return LOOK_MOST_S
         # check a few times before it can be full
         return min(LOOK_MOST_S, max(LOOK_LEAST_S, (100.0 - seen.fill) / pace / 10.0))
+
+    def _due(self, seen):
+        """Return whether the snapshot would be extended if all that it can use were free."""
+        most = self._snapshot.most
+        return sizing.more(seen.extents, most, most, seen.fill, self._pace()) > 0
 
     def _see(self, seen):
         """Remember a SnapshotUsage."""

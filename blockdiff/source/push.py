@@ -40,6 +40,7 @@ SNAPSHOTS = (  # and these, where a snapshot may be wanted
     ("agent.snapshots.holders", "agent/snapshots/holders.py"),
     ("agent.snapshots.tags", "agent/snapshots/tags.py"),
     ("agent.snapshots.lvm", "agent/snapshots/lvm.py"),
+    ("agent.snapshots.mapper", "agent/snapshots/mapper.py"),
     ("agent.snapshots.sizing", "agent/snapshots/sizing.py"),
     ("agent.snapshots.snapshot", "agent/snapshots/snapshot.py"),
     ("agent.snapshots.thindelta", "agent/snapshots/thindelta.py"),

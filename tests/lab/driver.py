@@ -17,7 +17,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from agent.errors import AgentError  # noqa: E402
-from agent.snapshots import client, lvm, pool, sizing, sweep  # noqa: E402
+from agent.snapshots import client, lvm, pool, sizing, snapshot, sweep  # noqa: E402
 from agent.snapshots.runner import Runner  # noqa: E402
 
 
@@ -66,6 +66,10 @@ class Driver:
 
     def check(self):
         return dict(self.custody.check()._asdict())
+
+    def usage(self):
+        """Return how full the snapshot is: as device mapper says it, and as LVM does."""
+        return snapshot.glance(self.snapshot, self.run), snapshot.look(self.snapshot, self.run)
 
     def hold(self):
         self.held = os.open(self.snapshot.device, os.O_RDONLY)

@@ -83,6 +83,8 @@ def test_a_snapshot_stands_still_and_leaves_nothing(guest, agents, kind, python)
         assert first["size"] == 36 * 2**20  # all that it can use, in whole extents
         eventually(lambda: agent.check()["fill"] > first["fill"])
     assert agent.beat()["lost"] is None
+    glanced, looked = agent.usage()
+    assert glanced == [pytest.approx(looked[0], abs=0.1), looked[1], None, None]  # device mapper's and LVM's
     assert agent.remove() is None
     assert snapshots(guest) == []
     guest.run(f"test ! -e /proc/{agent.supervisor}")
@@ -303,6 +305,8 @@ def test_a_snapshot_that_fills_is_extended(guest, agent):
 
     assert state["extended"] >= 1
     assert state["size"] > 40 * 2**20
+    glanced, looked = agent.usage()
+    assert glanced[:2] == [pytest.approx(looked[0], abs=0.1), state["size"] // (4 << 20)]
     assert agent.read() == before
     assert any("extended" in line and snapshot["name"] in line for line in agent.chatter())
     assert agent.remove() is None
@@ -323,6 +327,7 @@ def test_an_overflow_is_never_overlooked(guest, agent):
     with pytest.raises(OSError) as failed:
         agent.read()
     assert failed.value.errno == errno.EIO
+    assert agent.usage()[0] is None
     with pytest.raises(Refused, match="SnapshotOverflowed"):
         agent.beat()
     assert agent.remove() is None
@@ -337,6 +342,7 @@ def test_a_thin_pool_that_runs_full_loses_us_not_its_volumes(guest, agent):
         agent.check()
     assert refused.value.args[:2] == ("SnapshotOverflowed", path)
     assert "vg0/pool is 100.0 % full (data)" in refused.value.args[2]
+    assert agent.usage()[0] is None
     assert agent.remove() is None
     assert float(guest.run("lvs --noheadings -o data_percent vg0/pool")) < 90
 
