@@ -25,12 +25,12 @@ class Sender:
         self._patience, self._next_patience = 0, _PATIENCE  # measurements
         self.slow = True  # compressing pays
 
-    def send(self, kind, parts):
-        """Send a frame whose payload is the parts joined, when it may go.  Raises as the link does."""
+    def send(self, kind, parts, later=False):
+        """Send a frame whose payload is the parts joined, when it may go.  See Link.send_metered, raises as that."""
         length = sum(len(part) for part in parts)
         self._wait_for(length)
         began = time.monotonic()
-        self._link.send_metered(kind, parts)
+        self._link.send_metered(kind, parts, later and not self._rate)
         self._measure(length, time.monotonic() - began)
 
     def send_extents(self, results):
@@ -53,12 +53,14 @@ class Sender:
             count = 0
             self._send_extent(first, runs, result.changed_digests, result.other_digests)
             for codec, length, body in result.frames:
-                self.send(messages.DATA, (messages.encode_data_header(codec, length), body))
+                # where the data is in shared memory, the scan may wait for the server to give it back
+                later = codec != messages.SHARED
+                self.send(messages.DATA, (messages.encode_data_header(codec, length), body), later)
         if count:
             self._send_extent(first, [(messages.SAME, count)], b"", b"")
 
     def _send_extent(self, *extent):
-        self.send(messages.EXTENT, (messages.encode_extent(messages.Extent(*extent)),))
+        self.send(messages.EXTENT, (messages.encode_extent(messages.Extent(*extent)),), later=True)
 
     def _wait_for(self, length):
         if not self._rate:

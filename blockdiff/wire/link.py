@@ -19,6 +19,7 @@ from blockdiff.wire import frames, messages
 
 WINDOW = 8 * 1024 * 1024  # bytes of metered frames that may be under way in one direction
 FRAME_COST = 512  # bytes that a waiting frame counts beside its payload: its overhead in memory
+GATHERED = 64 * 1024  # bytes of small frames that are written together: ssh makes a packet of each write
 MAX_WAITING = 4 * 1024 * 1024  # bytes of waiting frames that are not metered; more break the protocol
 IDLE = frozenset((messages.PING, messages.NOTE))  # kinds that are no progress
 _READ_SIZE = 256 * 1024  # bytes
@@ -75,6 +76,7 @@ class Link:
         self._on_dead = on_dead
         self._window = WINDOW if window is None else window
         self._write_lock = threading.Lock()
+        self._gathered = bytearray()  # whole frames that are not yet written
         self._state = threading.Condition()
         self._queue: Deque[Tuple[int, memoryview]] = collections.deque()
         self._queued = 0  # bytes of metered frames in the queue
@@ -192,37 +194,51 @@ class Link:
         """Send a frame at once.  Raises LinkClosed."""
         self._put((frames.encode_header(kind, len(payload)), payload))
 
-    def send_metered(self, kind: int, parts: Sequence[Buffer]) -> None:
+    def send_metered(self, kind: int, parts: Sequence[Buffer], later: bool = False) -> None:
         """Send a frame of METERED kind whose payload is the parts joined, when there is credit.
 
+        With `later` it may stay here until there are more, or `send` is called, for a second at most.
         Raises LinkClosed, LinkSilent, LinkStalled or FormatError if the link ends before.
         """
         length = sum(len(part) for part in parts)
         header = frames.encode_header(kind, length)
+        if self._gathered and self._credit < cost(length):
+            self._put(())  # credit comes only for what was written
         with self._state:
             while self._credit < cost(length):
                 if self._ended is not None:
                     raise self._ended
                 self._state.wait()
             self._credit -= cost(length)
-        self._put((header, *parts))
+        self._put((header, *parts), later)
 
-    def _put(self, parts: Sequence[Buffer]) -> None:
+    def _put(self, parts: Sequence[Buffer], later: bool = False) -> None:
         with self._write_lock:
             if isinstance(self._ended, LinkCut):
                 raise LinkCut(str(self._ended))
             if self._ended is not None:
                 raise LinkClosed(str(self._ended))
-            try:
-                if sum(len(part) for part in parts) <= 4096:
-                    self._write(b"".join(parts))
+            for part in parts:
+                if len(self._gathered) + len(part) > GATHERED:
+                    self._write_gathered()
+                if len(part) > GATHERED:
+                    self._write_out(part)
                 else:
-                    for part in parts:
-                        if len(part):
-                            self._write(part)
-            except OSError as error:
-                raise _broke(error) from None
-            self._sent = time.monotonic()
+                    self._gathered += part
+            if not later:
+                self._write_gathered()
+
+    def _write_gathered(self) -> None:
+        if self._gathered:
+            data, self._gathered = self._gathered, bytearray()
+            self._write_out(data)
+
+    def _write_out(self, data: Buffer) -> None:
+        try:
+            self._write(data)
+        except OSError as error:
+            raise _broke(error) from None
+        self._sent = time.monotonic()
 
     # ending
 
@@ -241,12 +257,13 @@ class Link:
         while not self._closing.wait(min(self._timeout_s / 4, 1.0)):
             beat_s = min(self._timeout_s / 4, 15.0)
             now = time.monotonic()
+            silent = now - self._sent >= beat_s
             # while a write is under way this side is not silent; never wait for its lock here
-            if now - self._sent >= beat_s and self._write_lock.acquire(False):
+            if (silent or self._gathered) and self._write_lock.acquire(False):
                 try:
-                    self._write(frames.encode(messages.PING, b""))
-                    self._sent = now
-                except OSError:
+                    self._gathered += frames.encode(messages.PING, b"") if silent else b""
+                    self._write_gathered()
+                except LinkClosed:
                     pass  # the reader thread gets this error, after the frames that still arrive
                 finally:
                     self._write_lock.release()

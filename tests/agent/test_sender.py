@@ -148,7 +148,7 @@ SAME, CHANGED, MOST = messages.SAME, messages.CHANGED, messages.MAX_COUNT
 @pytest.mark.parametrize("others", [False, True])
 def test_unchanged_blocks_are_in_the_extent_that_follows_them(fates, sent, others, make, monkeypatch):
     way, received = sender.Sender(make(10**10).link, 0, ZSTD), []
-    monkeypatch.setattr(way, "send", lambda kind, parts: received.append(parts[0]))
+    monkeypatch.setattr(way, "send", lambda kind, parts, later: received.append(parts[0]))
     results, first = [], 0
     for what, count in fates:
         digests = bytes(16 * count) if what == CHANGED else b""

@@ -9,14 +9,14 @@ import threading
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from memory import peak_below
 from programs import until
 
 from blockdiff.formats import FormatError, TornError
 from blockdiff.wire import frames, messages
-from blockdiff.wire.link import FRAME_COST, MAX_WAITING, WINDOW, Link, LinkClosed, LinkSilent, cost
+from blockdiff.wire.link import FRAME_COST, GATHERED, MAX_WAITING, WINDOW, Link, LinkClosed, LinkSilent, cost
 
 DATA, NOTE, PING, CREDIT = messages.DATA, messages.NOTE, messages.PING, messages.CREDIT
 OURS = ("link reader", "link watch", "link beat")
@@ -102,24 +102,55 @@ def test_frames_pass_in_order_both_ways(wire):
         assert a.received == b.received == sum(5 + len(payload) for _, payload in sent)
 
 
-@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=3000)), max_size=40))
+@given(
+    st.lists(st.tuples(st.sampled_from(["at once", "metered", "later"]), st.binary(max_size=3000)), max_size=40),
+    st.integers(1, 4000), st.integers(5000, 9000),  # a quarter of the window may be kept back
+)  # fmt: skip
+@example([("later", bytes(9)), ("later", bytes(3000)), ("later", b"")] * 3 + [("at once", b"")], 20, 5000)
 @settings(max_examples=15, deadline=None)
-def test_any_frames_pass(sent):
+def test_any_frames_pass_however_they_are_gathered(sent, gathered, window):
     ends = socket.socketpair()
-    with over(ends[0]) as a, over(ends[1]) as b:
+    with pytest.MonkeyPatch.context() as limits, over(ends[0], window=window) as a, over(ends[1], window=window) as b:
+        limits.setattr("blockdiff.wire.link.GATHERED", gathered)
+
         def send():
-            for metered, payload in sent:
-                a.send_metered(DATA, (payload,)) if metered else a.send(NOTE, payload)
+            for how, payload in sent:
+                if how == "at once":
+                    a.send(NOTE, payload)
+                else:
+                    a.send_metered(DATA, (payload[:9], payload[9:]), how == "later")
+            a.send(NOTE)
 
         thread, outcome = in_thread(send)
-        for metered, payload in sent:
-            assert b.receive() == (DATA if metered else NOTE, payload)
+        for how, payload in sent:
+            assert b.receive() == (NOTE if how == "at once" else DATA, payload)
         thread.join(10)
         assert outcome == [None]
     for end in ends:
         end.shutdown(socket.SHUT_RDWR)
         end.close()
     until(lambda: not link_threads(), 10)
+
+
+def test_small_frames_are_written_together(wire):
+    written = []
+    with Link(wire[0].recv, lambda data: written.append(bytes(data)), 30.0) as link:
+        for _ in range(3):
+            link.send_metered(DATA, (b"small",), later=True)
+        assert written == []
+        link.send(NOTE, b"now")
+        assert written == [3 * frames.encode(DATA, b"small") + frames.encode(NOTE, b"now")]
+        large = bytes(GATHERED + 1)
+        link.send_metered(DATA, (large,), later=True)
+        assert written[1:] == [frames.encode_header(DATA, len(large)), large]
+
+
+def test_what_is_gathered_does_not_wait_long(wire):
+    peer = Peer(wire[1])
+    with over(wire[0]) as link:
+        link.send_metered(DATA, (b"alone",), later=True)
+        until(lambda: peer.heard == [(DATA, b"alone")], 10)
+        assert peer.count(PING) == 0
 
 
 def test_what_arrived_before_the_end_is_still_received(wire):
