@@ -19,6 +19,11 @@ def name(device):
     return _read(device, "dm/name")
 
 
+def of_lvm(device, uuid):
+    """Return whether a folder in sysfs is of the logical volume with that UUID, as LVM writes it.  Raises OSError."""
+    return _read(device, "dm/uuid")[36:] == uuid.replace("-", "")
+
+
 def below(device, suffix):
     """Return the folder of the one device below whose UUID of LVM's ends so.  Raises OSError or ValueError."""
     devices = [os.path.join(device, "slaves", each) for each in os.listdir(os.path.join(device, "slaves"))]

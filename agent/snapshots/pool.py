@@ -92,13 +92,7 @@ class MetadataSnapshot:
             raise Doubt("cannot open %s: %s" % (self._pool.metadata, error.strerror)) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _state(self._pool, self._run)[6] != "-":
-                raise Doubt(
-                    "the metadata of the thin pool %s is reserved by another program, or by a run that died; "
-                    "hint: if none uses it, dmsetup message %s 0 release_metadata_snap"
-                    % (self._pool.name, self._pool.name)
-                )
-            self._run("dmsetup", "message", self._pool.name, "0", "reserve_metadata_snap")
+            self._reserve()
         except BaseException as error:
             os.close(lock)
             if isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.EACCES):
@@ -106,6 +100,18 @@ class MetadataSnapshot:
             raise
         self._lock = lock
         return True
+
+    def _reserve(self):
+        try:
+            self._run("dmsetup", "message", self._pool.name, "0", "reserve_metadata_snap")
+        except ProgramFailed:  # the kernel reserves it once only
+            if _state(self._pool, self._run)[6] == "-":
+                raise
+            raise Doubt(
+                "the metadata of the thin pool %s is reserved by another program, or by a run that died; "
+                "hint: if none uses it, dmsetup message %s 0 release_metadata_snap"
+                % (self._pool.name, self._pool.name)
+            ) from None
 
     def release(self):
         """Release it if it was reserved; returns why it could not be released, or None."""

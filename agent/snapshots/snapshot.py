@@ -115,6 +115,8 @@ def glance(snapshot, run):
     """Return the SnapshotUsage as device mapper has it, or None where all is not well, or not known: then `look`."""
     try:
         device = mapper.folder(snapshot.device)
+        if not mapper.of_lvm(device, snapshot.uuid):
+            return None
         if snapshot.pool is None:
             state = mapper.line(run, "status", mapper.name(device), "snapshot")
             sectors = int(state[3].partition("/")[2])

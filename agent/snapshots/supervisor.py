@@ -176,7 +176,7 @@ class Supervisor:
         wait_s = LOOK_LEAST_S if self._snapshot.pool is None else LOOK_MOST_S
         while not self._stop.wait(wait_s):
             try:
-                wait_s = self._look(snapshot.glance)
+                wait_s = self._look()
             except ProgramFailed as error:
                 wait_s = LOOK_MOST_S
                 self._note_once(str(error))
@@ -186,13 +186,13 @@ class Supervisor:
                     self._lost = "the check of its fill failed: %r" % error
                 raise
 
-    def _look(self, glance=lambda made, run: None):
+    def _look(self):
         """Check the fill, extend if that is due; return after how many seconds to check again.
 
-        LVM is asked only where `glance` is not enough.  Raises ProgramFailed if LVM fails.
+        LVM is asked only where a glance is not enough.  Raises ProgramFailed if LVM fails.
         """
         with self._looking:
-            seen = glance(self._snapshot, self._run)
+            seen = snapshot.glance(self._snapshot, self._run)
             if seen is not None:
                 self._see(seen)
             if seen is None or self._due(seen):
