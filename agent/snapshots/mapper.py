@@ -1,6 +1,6 @@
 """Device mapper's view of a device, by sysfs and dmsetup.
 
-It costs a tenth of a report of LVM's, which scans all devices and locks the volume group.
+It costs a quarter of a report of LVM's, which also scans all devices and locks the volume group.
 """
 
 import os
@@ -21,7 +21,7 @@ def name(device):
 
 def of_lvm(device, uuid):
     """Return whether a folder in sysfs is of the logical volume with that UUID, as LVM writes it.  Raises OSError."""
-    return _read(device, "dm/uuid")[36:] == uuid.replace("-", "")
+    return _read(device, "dm/uuid")[36:] == uuid.replace("-", "")  # after "LVM-" and the 32 letters of the group's
 
 
 def below(device, suffix):
