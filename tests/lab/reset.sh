@@ -1,10 +1,10 @@
 # Run in the guest between two tests: what the tests left goes, what init started stays.
 PATH=/usr/sbin:/sbin:/usr/bin:/bin; export PATH
 keep=" $(cat /run/ours | tr -s ' \n' ' ') "
-mine=$$; while [ "$mine" -gt 1 ]; do keep="$keep$mine "; mine=$(sed 's/.*) //' /proc/$mine/stat | cut -d' ' -f2); done
+mine=$$; while [ "$mine" -gt 1 ]; do keep="$keep$mine "; while read -r name value; do [ "$name" = PPid: ] && break; done < /proc/$mine/status; mine=$value; done
 for p in $(ps -e -o pid=); do
     case $keep in *" $p "*) continue;; esac
-    [ -e /proc/$p/exe ] && readlink /proc/$p/exe >/dev/null || continue   # the kernel's own threads have no program
+    [ -e /proc/$p/exe ] || continue   # the kernel's own threads have no program
     kill -9 $p 2>/dev/null
 done
 tries=0
