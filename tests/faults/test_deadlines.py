@@ -122,7 +122,7 @@ def test_a_volume_without_changes_is_told_of_as_it_is_read(tmp_path, monkeypatch
     sent = []
 
     class Way(sender.Sender):
-        def send(self, kind, parts):
+        def send(self, kind, parts, later=False):
             assert kind == messages.EXTENT
             done = sum(count for _, count in sent)
             extent = messages.decode_extent(b"".join(parts), done, 100_000)
