@@ -26,11 +26,11 @@ class Sender:
         self.slow = True  # compressing pays
 
     def send(self, kind, parts, later=False):
-        """Send a frame whose payload is the parts joined, when it may go.  See Link.send_metered, raises as that."""
+        """Send a frame whose payload is the parts joined, when it may go; `later` and errors: Link.send_metered."""
         length = sum(len(part) for part in parts)
         self._wait_for(length)
         began = time.monotonic()
-        self._link.send_metered(kind, parts, later and not self._rate)
+        self._link.send_metered(kind, parts, later and not self._rate)  # what is gathered would come all at once
         self._measure(length, time.monotonic() - began)
 
     def send_extents(self, results):

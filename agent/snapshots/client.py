@@ -87,7 +87,7 @@ class SupervisorClient:
         return self._checked(self._ask("beat"))
 
     def check(self):
-        """Have LVM asked for the snapshot and return its State; raises as `beat` does.
+        """Have the snapshot looked at now and return its State; raises as `beat` does.
 
         Call it after a read error, and after the last read: the data that was read is valid only if
         the snapshot is valid afterwards.

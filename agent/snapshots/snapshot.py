@@ -11,6 +11,7 @@ import typing
 from ..errors import AgentError
 from . import holders, lvm, mapper, sizing
 from .runner import ProgramFailed
+from .thindelta import SECTOR
 
 PREFIX = "blockdiff_"  # of every snapshot's name; no dash, which device mapper would double
 REMOVE_WAITS_S = (0.2, 1.0)  # between attempts at a busy device; LVM itself waits some seconds in each
@@ -120,7 +121,7 @@ def glance(snapshot, run):
         if snapshot.pool is None:
             state = mapper.line(run, "status", mapper.name(device), "snapshot")
             sectors = int(state[3].partition("/")[2])
-            return SnapshotUsage(mapper.percent(state[3]), sectors * 512 // snapshot.extent_size, None, None)
+            return SnapshotUsage(mapper.percent(state[3]), sectors * SECTOR // snapshot.extent_size, None, None)
         pool = mapper.name(mapper.below(device, "-tpool"))
         state = mapper.line(run, "status", pool, "thin-pool")
         fill = mapper.percent(state[5])

@@ -76,7 +76,7 @@ class Link:
         self._on_dead = on_dead
         self._window = WINDOW if window is None else window
         self._write_lock = threading.Lock()
-        self._gathered = bytearray()  # whole frames that are not yet written
+        self._gathered = bytearray()  # what is not yet written: frames, the first one perhaps without its beginning
         self._state = threading.Condition()
         self._queue: Deque[Tuple[int, memoryview]] = collections.deque()
         self._queued = 0  # bytes of metered frames in the queue

@@ -12,7 +12,7 @@ from .guest import HERE, Guest
 
 PROGRAMS = (
     "linux.uml", "lvm", "thin_check", "sshd", "ssh", "ssh-keygen", "mariadbd", "mariadb-install-db",
-    "modprobe", "ip", "mkfs.ext4", "setpriv", "python3",
+    "modprobe", "ip", "mkfs.ext4", "setpriv", "taskset", "python3",
 )  # fmt: skip
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
